@@ -1,0 +1,194 @@
+"""The command line: ``riskft {fit,validate,test,predict,riskmap,data}``."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.errors import InputError
+from riskft.finetune.checkpoints import BestCheckpoint
+from riskft.finetune.module import RiskModule
+from riskft.run_folder import RunOptions, WandbOptions, git_commit, refuse_finished, run_id
+from riskft.trainer import RiskTrainer
+
+DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentation networks.
+
+`riskft fit` makes the risk maps and fine-tunes; `riskft riskmap` makes the maps alone. `riskft data phantom` writes a
+cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`)."""
+
+
+class SaveRun(SaveConfigCallback):
+    """Keeps the config in the run folder, and tells the loggers what was run on what."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Saves at the start of ``fit`` only, so that a test does not change the record of the training."""
+        if stage == "fit":
+            super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Logs config, git commit and the fingerprints of the data."""
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        record: dict[str, Any] = {"config": config, "git_commit": git_commit()}
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, RiskDataModule):
+            record["data_fingerprint"] = {split: data.fingerprint(split) for split in ("train", "val", "test")}
+        for logger in trainer.loggers:
+            logger.log_hyperparams(record)
+
+
+class RiskCLI(LightningCLI):
+    """LightningCLI with a run folder, its loggers and checkpoints, and the links between data and model."""
+
+    config: Any
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``run`` and ``wandb``; links what must agree."""
+        parser.add_class_arguments(RunOptions, "run")
+        parser.add_class_arguments(WandbOptions, "wandb")
+        parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
+        parser.link_arguments("data.num_channels", "model.in_channels", apply_on="instantiate")
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Returns Lightning's commands and ``riskmap``, each with the arguments that it does not show."""
+        skipped = {"model", "datamodule"}
+        return {name: set(skipped) for name in ("fit", "validate", "test", "predict", "riskmap")}
+
+    def before_instantiate_classes(self) -> None:
+        """Settles the run folder, and refuses to overwrite a finished run before anything is read."""
+        config = self.config[self.subcommand]
+        options = RunOptions(**config.run.as_dict())
+        if config.trainer.default_root_dir is None:
+            folder = Path(config.out) if self.subcommand == "riskmap" else options.path(config.seed_everything)
+            config.trainer.default_root_dir = str(folder)
+        folder = Path(config.trainer.default_root_dir)
+        if self.subcommand == "fit":
+            refuse_finished(folder, options.overwrite, resuming=config.ckpt_path is not None)
+        self.folder = folder
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds the run folder's loggers (where the config names none) and checkpoints."""
+        config = self.config_init[self.subcommand]
+        if config.trainer.logger is None:
+            kwargs["logger"] = self._loggers(config)
+        if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
+            checkpoints = BestCheckpoint(str(self.folder / "checkpoints"))
+            kwargs["callbacks"] = [*(config.trainer.callbacks or []), checkpoints]
+        return super().instantiate_trainer(**kwargs)
+
+    def _loggers(self, config: Any) -> list[Logger]:
+        options: WandbOptions = config.wandb
+        loggers: list[Logger] = []
+        if options.enabled and not config.trainer.fast_dev_run:
+            loggers.append(
+                WandbLogger(
+                    save_dir=str(_made(self.folder)),
+                    offline=options.offline,
+                    project=options.project,
+                    entity=options.entity,
+                    tags=options.tags,
+                    group=config.run.study,
+                    job_type=config.run.method,
+                    name=f"{config.run.method} seed={config.seed_everything} {self.subcommand}",
+                    id=run_id(self.folder) + ("" if self.subcommand == "fit" else f"-{self.subcommand}"),
+                    settings={"console": "off", "silent": options.offline},
+                )
+            )
+        if self.subcommand == "fit":
+            _keep_old_metrics(self.folder)
+        loggers.append(
+            CSVLogger(str(self.folder), name="", version="" if self.subcommand == "fit" else self.subcommand)
+        )
+        return loggers
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@rank_zero_only
+def _keep_old_metrics(folder: Path) -> None:
+    """Moves an earlier start's metrics.csv aside, which Lightning's logger would delete."""
+    metrics = folder / "metrics.csv"
+    if metrics.is_file():
+        number = 1 + len(list(folder.glob("metrics.*.csv")))
+        metrics.rename(folder / f"metrics.{number}.csv")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs a command.
+
+    Args:
+        args: Command line arguments; by default those of the process.
+
+    Raises:
+        SystemExit: With 1 for bad input, after a message without a traceback; with 2 for a wrong command line.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    _set_up_logging()
+    try:
+        if arguments[:1] == ["data"]:
+            from riskft.data.cli import main as data_main
+
+            data_main(arguments[1:])
+        else:
+            run(arguments)
+    except InputError as error:
+        print(f"riskft: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from None
+
+
+def run(arguments: Sequence[str], cli_class: type[RiskCLI] = RiskCLI) -> RiskCLI:
+    """Parses the arguments of a Lightning command and runs it."""
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    # LightningCLI warns when arguments come both from Python and from the process
+    saved, sys.argv = sys.argv, [sys.argv[0]]
+    try:
+        return cli_class(
+            RiskModule,
+            RiskDataModule,
+            trainer_class=RiskTrainer,
+            # the data module shards its loaders; Lightning would shard them a second time
+            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
+            save_config_callback=SaveRun,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=0,
+            parser_kwargs={"parser_mode": "omegaconf+", "description": DESCRIPTION},
+            auto_configure_optimizers=False,
+            args=list(arguments),
+        )
+    finally:
+        sys.argv = saved
+
+
+def _set_up_logging() -> None:
+    logger = logging.getLogger("riskft")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    # on other ranks than the first only warnings
+    logger.setLevel(logging.INFO if rank_zero_only.rank in (None, 0) else logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*logged.* sync_dist.*",
+        ".*recommended to use `self.log.*sync_dist=True.*",
+        ".*number of training batches.*smaller than the logging interval.*",
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Preprocessed cases on disk: made once, found again by a fingerprint of all that they depend on."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchio as tio
+
+from riskft.data.labels import IGNORE_INDEX, LabelMap
+from riskft.data.preprocess import Preprocessing, preprocess
+from riskft.data.records import Case
+from riskft.data.volumes import as_channel_last, write_nifti
+from riskft.errors import InputError
+from riskft.files import file_digest, fingerprint, write_json
+from riskft.progress import track
+
+CACHE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A preprocessed case on disk.
+
+    Attributes:
+        case: Where it comes from.
+        key: Fingerprint of its files' content, the label map and the preprocessing.
+        folder: Holds ``image.nii`` (X, Y, Z, C) float32, ``label.nii`` and ``mask.nii`` uint8, ``meta.json``.
+        foreground_fraction: Part of the volume's counted voxels that belongs to a foreground class; 0 without label.
+    """
+
+    case: Case
+    key: str
+    folder: Path
+    foreground_fraction: float
+
+    @property
+    def subject(self) -> str:
+        """The subject's identifier."""
+        return self.case.subject
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there is a label."""
+        return self.case.label is not None
+
+    def to_subject(self, weight: Path | None = None) -> tio.Subject:
+        """Returns a lazily loaded TorchIO subject: image, label and, where given, the risk map's weights."""
+        images = {"image": tio.ScalarImage(self.folder / "image.nii")}
+        if self.labelled:
+            images["label"] = tio.LabelMap(self.folder / "label.nii")
+        if weight is not None:
+            images["risk"] = tio.ScalarImage(weight)
+        fraction = torch.tensor(self.foreground_fraction, dtype=torch.float32)
+        return tio.Subject(**images, name=self.subject, foreground_fraction=fraction)
+
+
+class PreparedCache:
+    """Preprocesses cases once.
+
+    Args:
+        root: Cache folder, may be shared by runs and processes.
+        labels: The label map.
+        options: The preprocessing.
+    """
+
+    def __init__(self, root: Path, labels: LabelMap, options: Preprocessing) -> None:
+        self.root = root
+        self.labels = labels
+        self.options = options
+        self._digests = _Digests(root / "digests.json")
+
+    def prepare(self, cases: Sequence[Case], workers: int = 0) -> list[Prepared]:
+        """Preprocesses what is not in the cache yet; returns all cases in their order.
+
+        Args:
+            cases: The cases.
+            workers: Threads that work at once; 0 or 1 for this one alone.
+
+        Raises:
+            InputError: Naming every case that cannot be preprocessed.
+        """
+        keys = self._keys(cases)
+        missing = [(case, key) for case, key in zip(cases, keys, strict=True) if not self._meta(key).is_file()]
+        problems: list[str] = []
+
+        def build(item: tuple[Case, str]) -> None:
+            try:
+                self._build(*item)
+            except InputError as error:
+                problems.append(str(error))
+
+        with ThreadPoolExecutor(max(1, workers)) as pool:
+            for _ in track(pool.map(build, missing), total=len(missing), description="Preprocessing"):
+                pass
+        if problems:
+            raise InputError(f"{len(problems)} of {len(cases)} cases cannot be preprocessed:", sorted(problems))
+        self._digests.save()
+        return [self._load(case, key) for case, key in zip(cases, keys, strict=True)]
+
+    def _keys(self, cases: Sequence[Case]) -> list[str]:
+        common = {
+            "version": CACHE_VERSION,
+            "preprocessing": asdict(self.options),
+            "labels": asdict(self.labels),
+        }
+        with ThreadPoolExecutor() as pool:
+            digests = list(pool.map(lambda case: [self._digests.of(path) for path in case.files], cases))
+        return [
+            fingerprint({**common, "modalities": list(case.images), "labelled": case.label is not None, "files": files})
+            for case, files in zip(cases, digests, strict=True)
+        ]
+
+    def _meta(self, key: str) -> Path:
+        return self.root / "cases" / key / "meta.json"
+
+    def _build(self, case: Case, key: str) -> None:
+        volumes = preprocess(case, self.labels, self.options)
+        final = self._meta(key).parent
+        folder = final.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{key}")
+        folder.mkdir(parents=True)
+        try:
+            write_nifti(folder / "image.nii", as_channel_last(volumes.image), volumes.affine)
+            write_nifti(folder / "mask.nii", volumes.mask[0].numpy().astype(np.uint8), volumes.affine)
+            counts: list[int] = []
+            if volumes.label is not None:
+                write_nifti(folder / "label.nii", volumes.label[0].numpy(), volumes.affine)
+                histogram = torch.bincount(volumes.label.flatten().long(), minlength=IGNORE_INDEX + 1)
+                counts = histogram[: len(self.labels.names)].tolist()
+            write_json(folder / "meta.json", {"subject": case.subject, "voxels_per_class": counts})
+            try:
+                os.rename(folder, final)
+            except OSError:
+                if not self._meta(key).is_file():  # else another process was faster, with the same content
+                    raise
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _load(self, case: Case, key: str) -> Prepared:
+        counts = json.loads(self._meta(key).read_text())["voxels_per_class"]
+        fraction = sum(counts[1:]) / max(1, sum(counts))
+        return Prepared(case=case, key=key, folder=self._meta(key).parent, foreground_fraction=fraction)
+
+
+class _Digests:
+    """Digests of files' content, remembered by path, size and time, so that a start reads only what is new."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, str] = {}
+        self._new = False
+        if path.is_file():
+            self._known = json.loads(path.read_text())
+
+    def of(self, path: Path) -> str:
+        """Returns the digest of a file; an Analyze pair counts as both of its files."""
+        return "+".join(self._single(part) for part in _parts(path))
+
+    def _single(self, path: Path) -> str:
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
+        key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        if key not in self._known:
+            self._known[key] = file_digest(path)
+            self._new = True
+        return self._known[key]
+
+    def save(self) -> None:
+        """Writes the file if there is something new."""
+        if self._new:
+            write_json(self.path, self._known)
+            self._new = False
+
+
+def _parts(path: Path) -> list[Path]:
+    """Returns the file, and for an Analyze or NIfTI pair the other one too."""
+    other = {".hdr": ".img", ".img": ".hdr"}.get(path.suffix.lower())
+    candidates = [path, *([path.with_suffix(other), path.with_suffix(other.upper())] if other else [])]
+    return [candidate for candidate in candidates if candidate.is_file()] or [path]

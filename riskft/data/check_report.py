@@ -1,0 +1,168 @@
+"""What the data check reports: a row for each subject, and all faults."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from riskft.errors import InputError
+
+
+class FaultKind(str, Enum):
+    """What can be wrong with a data set."""
+
+    MISSING = "missing file"
+    UNREADABLE = "unreadable file"
+    NOT_3D = "not 3-D"
+    SHAPE = "shapes differ"
+    AFFINE = "affines differ"
+    GEOMETRY = "unusable geometry"
+    NON_FINITE = "NaN or infinite voxels"
+    CONSTANT = "constant image"
+    NON_INTEGER = "label values not whole"
+    OUTSIDE_MAP = "label values in no class"
+    EMPTY_FOREGROUND = "no foreground"
+    DUPLICATE_SUBJECT = "subject twice"
+    LEAKAGE = "same image in two splits"
+    NO_LABEL = "no label"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+        kind: What it is.
+        subject: Whose it is.
+        path: The file, or None if it is not about one.
+        message: One line: which file, what was found, what was expected, what to do.
+    """
+
+    kind: FaultKind
+    subject: str
+    path: Path | None
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.kind.value}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was found of one subject. What could not be read is None, or left out of the mappings.
+
+    Attributes:
+        subject: Identifier.
+        split: One of ``SPLITS``.
+        shape: Voxels along each axis.
+        spacing: Voxel edge lengths in mm.
+        orientation: Where the axes point, for example LPS; "?" where the file does not say (Analyze).
+        intensity: Lowest and highest finite value by modality.
+        voxels: Number of voxels by class name, background first, "ignore" last if the map has such values.
+    """
+
+    subject: str
+    split: str
+    shape: tuple[int, ...] | None = None
+    spacing: tuple[float, ...] | None = None
+    orientation: str | None = None
+    intensity: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    voxels: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """All that the check found.
+
+    Attributes:
+        rows: One for each case, by split.
+        faults: All faults, by case.
+    """
+
+    rows: Sequence[Row]
+    faults: Sequence[Fault]
+
+    def raise_if_faulty(self) -> None:
+        """Does nothing if there is no fault.
+
+        Raises:
+            InputError: Otherwise, with every fault on a line.
+        """
+        if self.faults:
+            raise InputError(
+                f"The data has {_count(len(self.faults), 'fault')}:", [str(fault) for fault in self.faults]
+            )
+
+    def render(self, console: Console) -> None:
+        """Prints the table of subjects, a summary and the faults; never cuts off a number or a path.
+
+        A terminal that is too narrow for one line a subject gets one a modality and class. What is no terminal gets
+        lines as long as they need to be.
+        """
+        table = self._table(stacked=False)
+        needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+        if needed <= console.width:
+            console.print(table)
+        elif console.is_terminal:
+            console.print(self._table(stacked=True))
+        else:
+            width, console.width = console.width, needed
+            console.print(table)
+            console.width = width
+        splits = Counter(row.split for row in self.rows)
+        sizes = ", ".join(f"{count} {split}" for split, count in splits.items())
+        kinds = Counter(fault.kind for fault in self.faults)
+        found = "; ".join(f"{count}x {kind.value}" for kind, count in kinds.most_common())
+        summary = f"{_count(len(self.rows), 'case')} ({sizes}); {_count(len(self.faults), 'fault')}"
+        console.print(
+            Text(f"{summary}{': ' if found else ''}{found}", style="bold red" if found else "bold green"),
+            soft_wrap=True,
+        )
+        for fault in self.faults:
+            console.print(Text(f"  - {fault}"), soft_wrap=True)
+
+    def _table(self, stacked: bool) -> Table:
+        faulty = {fault.subject for fault in self.faults}
+        modalities = _names([row.intensity for row in self.rows])
+        # background, always the first, is merely what is left
+        classes = _names([row.voxels for row in self.rows])[1:]
+        columns = [("grid", "intensity", "voxels"), ("shape", "spacing mm", "axes", *modalities, *classes)]
+        table = Table(show_lines=stacked)
+        for name in ("subject", "split", *columns[not stacked]):
+            number = not stacked and name not in ("subject", "split")
+            table.add_column(Text(name), overflow="fold", justify="right" if number else "left")
+        for row in self.rows:
+            shape = "x".join(map(str, row.shape)) if row.shape else "-"
+            spacing = "x".join(f"{edge:.4g}" for edge in row.spacing) if row.spacing else "-"
+            axes = row.orientation or "-"
+            ranges = [_range(row.intensity.get(name)) for name in modalities]
+            counts = [f"{row.voxels[name]:,}" if name in row.voxels else "-" for name in classes]
+            cells = [shape, spacing, axes, *ranges, *counts]
+            if stacked:
+                cells = [f"{shape}\n{spacing} mm\n{axes}", _lines(modalities, ranges), _lines(classes, counts)]
+            style = "red" if row.subject in faulty else None
+            table.add_row(*map(Text, (row.subject, row.split, *cells)), style=style)
+        return table
+
+
+def _names(mappings: Sequence[Mapping[str, object]]) -> list[str]:
+    # the fullest first: the keys of a faulty row have gaps
+    return list(dict.fromkeys(name for mapping in sorted(mappings, key=len, reverse=True) for name in mapping))
+
+
+def _range(bounds: tuple[float, float] | None) -> str:
+    return "-" if bounds is None else f"{bounds[0]:.4g}..{bounds[1]:.4g}"
+
+
+def _lines(names: Sequence[str], values: Sequence[str]) -> str:
+    return "\n".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,70 @@
+"""``riskft data``: make a cohort, check a data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser, Namespace
+from rich.console import Console
+
+from riskft.data.check import check
+from riskft.data.datamodule import RiskDataModule
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs ``riskft data phantom`` or ``riskft data check``.
+
+    Raises:
+        SystemExit: With 1 if the check finds a fault.
+    """
+    if list(arguments[:1]) == ["check"] and not {"-h", "--help"} & set(arguments):
+        _check(arguments[1:])
+        return
+    phantom = ArgumentParser(description="Write a cohort of phantoms with real anatomy, in FeTS and iSeg layout.")
+    phantom.add_argument("out", type=Path, help="folder to write")
+    phantom.add_argument("--subjects", type=int, default=14, help="number of subjects")
+    phantom.add_argument("--seed", type=int, default=0, help="seed; the same seed gives the same cohort")
+    phantom.add_argument("--spacing", type=float, default=2.0, help="voxel size in mm")
+    phantom.add_argument("--overwrite", type=bool, default=False, help="replace a cohort with other options")
+    checker = ArgumentParser(description="Read every case of a data set, print a table and all faults; exit 1 if any.")
+    checker.add_argument("--config", help="a config as for fit; its other options may be given as well")
+    parser = ArgumentParser(prog="riskft data", description="Make a cohort, or check a data set.")
+    commands = parser.add_subcommands()
+    commands.add_subcommand("phantom", phantom)
+    commands.add_subcommand("check", checker)
+    options = parser.parse_args(list(arguments))
+    from riskft.data.phantom import write_cohort
+
+    paths = write_cohort(**options.phantom.as_dict())
+    Console().print(f"Cohort: {paths.fets} (FeTS layout), {paths.iseg} (iSeg layout)", soft_wrap=True)
+
+
+def _check(arguments: Sequence[str]) -> None:
+    from riskft.cli import RiskCLI, run
+
+    class ConfigOnly(RiskCLI):
+        """Parses a ``fit`` config without building anything."""
+
+        def before_instantiate_classes(self) -> None:
+            pass
+
+        def instantiate_classes(self) -> None:
+            pass
+
+        def _run_subcommand(self, subcommand: str) -> None:
+            pass
+
+    data = build_data(run(["fit", *arguments], ConfigOnly).config.fit.data)
+    report = check(data.cases(), data.labels)
+    report.render(Console())
+    if report.faults:
+        raise SystemExit(1)
+
+
+def build_data(config: Namespace) -> RiskDataModule:
+    """Builds the data module alone from the ``data`` part of a config."""
+    parser = ArgumentParser()
+    parser.add_class_arguments(RiskDataModule, "data", fail_untyped=False)
+    parsed: Any = parser.parse_object({"data": config.as_dict()})
+    data: RiskDataModule = parser.instantiate_classes(parsed).data
+    return data

@@ -1,0 +1,228 @@
+"""The target data set as Lightning sees it: patch queue for training, whole volumes otherwise."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchio as tio
+from jsonargparse import lazy_instance
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from riskft.data.augment import training_transform
+from riskft.data.cache import Prepared, PreparedCache
+from riskft.data.check import check
+from riskft.data.labels import LabelMap
+from riskft.data.preprocess import Preprocessing
+from riskft.data.queue import ShardedQueue, patch_loader
+from riskft.data.readers.base import Reader
+from riskft.data.records import Case
+from riskft.data.sampling import BalancedSampling, PatchSampling
+from riskft.data.splits import FractionSplit, Split, few_shot
+from riskft.errors import InputError
+from riskft.files import fingerprint
+
+
+class RiskDataModule(LightningDataModule):
+    """Reads a data set, checks it, preprocesses it once, and serves patches and volumes on any number of ranks.
+
+    It shards its loaders itself, so the trainer needs ``use_distributed_sampler=False`` (the command line sets it).
+
+    Args:
+        reader: Finds the cases in a folder layout.
+        modalities: The input channels, in order, by the reader's names.
+        labels: Classes of the task and the label values they are made of.
+        split: Which cases are for training, validation and test.
+        train_limit: Few-shot: train on this many of the training cases (a smaller number takes a subset of a larger
+            one's); null for all.
+        cache_dir: Where preprocessed cases are kept. Runs and methods share it.
+        preprocessing: The deterministic part, done once.
+        augment: TorchIO transforms of the training volumes, before patches are taken.
+        patch_size: Voxels of a training patch along x, y, z.
+        patches_per_volume: Patches taken from a training volume each epoch.
+        batch_size: Patches per step and rank.
+        queue_length: Patches held in memory and shuffled.
+        sampling: Where patches are taken.
+        num_workers: Processes that load and augment training volumes.
+        check_files: Check names and headers of all files before anything else is done.
+
+    Raises:
+        InputError: For an unusable value.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        modalities: list[str],
+        labels: LabelMap,
+        split: Split = lazy_instance(FractionSplit),  # noqa: B008
+        train_limit: int | None = None,
+        cache_dir: str = "cache",
+        preprocessing: Preprocessing = Preprocessing(),  # noqa: B008
+        augment: list[tio.Transform] | None = None,
+        patch_size: list[int] = [64, 64, 64],  # noqa: B006
+        patches_per_volume: int = 4,
+        batch_size: int = 2,
+        queue_length: int = 64,
+        sampling: PatchSampling = lazy_instance(BalancedSampling),  # noqa: B008
+        num_workers: int = 0,
+        check_files: bool = True,
+    ) -> None:
+        super().__init__()
+        problems = [
+            f"data.{name} is {value}, expected 1 or more"
+            for name, value in (
+                ("patches_per_volume", patches_per_volume),
+                ("batch_size", batch_size),
+                ("queue_length", queue_length),
+            )
+            if value < 1
+        ]
+        if len(patch_size) != 3 or min(patch_size) < 1:
+            problems.append(f"data.patch_size is {patch_size}, expected three positive numbers of voxels")
+        if not modalities:
+            problems.append("data.modalities is empty, expected at least one modality")
+        if problems:
+            raise InputError("The data configuration is not usable:", problems)
+        self.reader = reader
+        self.modalities = list(modalities)
+        self.labels = labels.with_known(reader.known_labels)
+        self.split = split
+        self.train_limit = train_limit
+        self.cache_dir = Path(cache_dir)
+        self.preprocessing = preprocessing
+        self.augment = list(augment or [])
+        self.patch_size = list(patch_size)
+        self.patches_per_volume = patches_per_volume
+        self.batch_size = batch_size
+        self.queue_length = queue_length
+        self.sampling = sampling
+        self.num_workers = num_workers
+        self.check_files = check_files
+        self._prepared: dict[str, list[Prepared]] = {}
+        self._weights: dict[str, Path] = {}
+        self._seed = 0
+
+    @property
+    def class_names(self) -> list[str]:
+        """Class names by index, background first."""
+        return list(self.labels.names)
+
+    @property
+    def num_channels(self) -> int:
+        """Number of input channels."""
+        return len(self.modalities)
+
+    def cases(self) -> dict[str, list[Case]]:
+        """Lists the cases of each split, from names alone."""
+        found = self.split.assign(self.reader.cases(self.modalities))
+        return {**found, "train": few_shot(found.get("train", []), self.train_limit)}
+
+    def prepare_data(self) -> None:
+        """Checks headers and preprocesses what is not in the cache (one process a node)."""
+        cases = self.cases()
+        if self.check_files:
+            check(cases, self.labels, voxels=False).raise_if_faulty()
+        self._cache().prepare([case for split in cases.values() for case in split], workers=self.num_workers)
+
+    def setup(self, stage: str) -> None:
+        """Finds the prepared cases (all ranks).
+
+        Raises:
+            InputError: If a split that the stage needs is empty.
+        """
+        if not self._prepared:
+            cache = self._cache()
+            self._prepared = {split: cache.prepare(cases) for split, cases in self.cases().items()}
+        # fixed now, after seed_everything, so that an epoch's random numbers do not depend on what came before it
+        self._seed = torch.initial_seed() % 2**31
+        needed = {"fit": "train", "validate": "val", "test": "test"}.get(stage)
+        if needed and not self._prepared.get(needed):
+            raise InputError(f"There is no case in the split '{needed}', which `{stage}` needs. See data.split.")
+
+    def prepared(self, split: str) -> list[Prepared]:
+        """Returns the prepared cases of a split (after ``setup``); for ``predict`` the test cases if it has none."""
+        cases = self._prepared.get(split, [])
+        return self._prepared.get("test", []) if split == "predict" and not cases else cases
+
+    def prepared_case(self, subject: str) -> Prepared:
+        """Returns a prepared case by its subject.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        for cases in self._prepared.values():
+            for case in cases:
+                if case.subject == subject:
+                    return case
+        raise KeyError(subject)
+
+    def fingerprint(self, split: str = "train") -> str:
+        """Returns a fingerprint of a split's content, preprocessing and label map."""
+        return fingerprint({case.subject: case.key for case in self.prepared(split)})
+
+    def attach_risk(self, weights: Mapping[str, Path]) -> None:
+        """Gives training subjects their risk maps; called by phase 1 before the training loader is made.
+
+        Args:
+            weights: Weight volume on the prepared grid, by subject.
+
+        Raises:
+            InputError: If a training subject has no map.
+        """
+        missing = [case.subject for case in self.prepared("train") if case.subject not in weights]
+        if missing:
+            raise InputError("These training subjects have no risk map:", missing)
+        self._weights = dict(weights)
+
+    def train_dataloader(self) -> Any:
+        """Returns the loader of patch batches: image, label, foreground_fraction and, after phase 1, risk."""
+        if self.sampling.needs_risk and not self._weights:
+            raise InputError(
+                "data.sampling follows the risk map, but no phase 1 has made one: add riskft.RiskMapCallback to "
+                "trainer.callbacks, or choose another sampling."
+            )
+        subjects = [case.to_subject(self._weights.get(case.subject)) for case in self.prepared("train")]
+        rank, world_size = self._ranks()
+        queue = ShardedQueue(
+            tio.SubjectsDataset(subjects, transform=training_transform(self.augment, self.patch_size)),
+            sampler=self.sampling.build(self.patch_size, len(self.labels.names)),
+            samples_per_volume=self.patches_per_volume,
+            max_length=self.queue_length,
+            num_workers=self.num_workers,
+            rank=rank,
+            world_size=world_size,
+            seed=self._seed,
+        )
+        if len(queue) < self.batch_size:
+            raise InputError(
+                f"An epoch has {len(queue)} patches a rank, fewer than data.batch_size ({self.batch_size}): raise "
+                "data.patches_per_volume or lower the batch size."
+            )
+        return patch_loader(queue, self.batch_size, pin_memory=torch.cuda.is_available())
+
+    def val_dataloader(self) -> Any:
+        """Returns the loader of whole validation volumes, one a batch."""
+        return self._volumes("val")
+
+    def test_dataloader(self) -> Any:
+        """Returns the loader of whole test volumes, one a batch."""
+        return self._volumes("test")
+
+    def predict_dataloader(self) -> Any:
+        """Returns the loader of the volumes to predict, one a batch."""
+        return self._volumes("predict")
+
+    def _volumes(self, split: str) -> "DataLoader[Any]":
+        subjects = [case.to_subject() for case in self.prepared(split)]
+        rank, world_size = self._ranks()
+        # without padding: a case that is repeated to fill a rank's share would count twice
+        share = range(rank, len(subjects), world_size)
+        return tio.SubjectsLoader(tio.SubjectsDataset(subjects) if subjects else [], batch_size=1, sampler=share)
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _cache(self) -> PreparedCache:
+        return PreparedCache(self.cache_dir, self.labels, self.preprocessing)

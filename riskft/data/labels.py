@@ -1,0 +1,83 @@
+"""From a data set's label values to the classes of a task."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from riskft.errors import InputError
+
+IGNORE_INDEX = 255
+"""Class index of voxels that count nowhere (in no loss, statistic or metric)."""
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Maps raw label values to contiguous class indices: 0 is background, then the classes in their order.
+
+    Args:
+        classes: Foreground classes, each with the raw values it is made of, for example
+            ``{whole_tumour: [1, 2, 4]}`` or ``{oedema: [2], core: [1, 4]}``. Values may not overlap.
+        background: Raw values that become background. Values that a layout is known to use and that no class names
+            (say 2 in BraTS for ``core: [1, 4]``) are background as well.
+        ignore: Raw values that count nowhere (class index 255).
+
+    Raises:
+        InputError: If there is no class, a class is empty or called ``background``, or a raw value is used twice.
+    """
+
+    classes: dict[str, list[int]]
+    background: list[int] = field(default_factory=lambda: [0])
+    ignore: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not self.classes:
+            problems.append("labels.classes is empty: name at least one class, for example {whole_tumour: [1, 2, 4]}")
+        if "background" in self.classes:
+            problems.append("labels.classes names 'background': put its values into labels.background")
+        owner: dict[int, str] = {}
+        groups = {**self.classes, "background": self.background, "ignore": self.ignore}
+        for name, values in groups.items():
+            if not values and name in self.classes:
+                problems.append(f"labels.classes.{name} has no values")
+            for value in values:
+                if value in owner:
+                    problems.append(f"label value {value} is in both '{owner[value]}' and '{name}': give it to one")
+                owner[value] = name
+        if problems:
+            raise InputError("The label map is not usable:", problems)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names by index, background first."""
+        return ("background", *self.classes)
+
+    def with_known(self, known: Iterable[int]) -> "LabelMap":
+        """Returns a copy in which the layout's other known values are background."""
+        used = {value for values in self.classes.values() for value in values} | {*self.ignore, *self.background}
+        return replace(self, background=[*self.background, *sorted(set(known) - used)])
+
+    def unknown(self, values: Iterable[float]) -> list[float]:
+        """Returns the raw values that the map does not place, sorted."""
+        used = {value for group in self.classes.values() for value in group} | {*self.ignore, *self.background}
+        return sorted({float(value) for value in values} - {float(value) for value in used})
+
+    def to_classes(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
+        """Maps an array of raw values, any shape, to uint8 class indices of the same shape.
+
+        Raises:
+            InputError: If the array holds a value that the map does not place.
+        """
+        if unknown := self.unknown(np.unique(raw).tolist()):
+            raise InputError(
+                f"Label values {unknown} are in no class. Add them to labels.classes, labels.background or "
+                "labels.ignore."
+            )
+        mapped = np.zeros(raw.shape, dtype=np.uint8)
+        for index, values in enumerate(self.classes.values(), start=1):
+            mapped[np.isin(raw, values)] = index
+        if self.ignore:
+            mapped[np.isin(raw, self.ignore)] = IGNORE_INDEX
+        return mapped

@@ -1,0 +1,56 @@
+"""Back from the prepared grid to the scan's own."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchio as tio
+from torch import Tensor
+
+from riskft.data.records import Case
+from riskft.data.volumes import Affine, write_nifti
+
+
+def reference_image(case: Case) -> Path:
+    """Returns the file whose geometry the case's outputs take: its first modality."""
+    return next(iter(case.images.values()))
+
+
+def native_grid(case: Case) -> tuple[tuple[int, ...], Affine]:
+    """Returns the shape (X, Y, Z) and affine (4, 4) of the case's own images."""
+    image = nib.load(reference_image(case))
+    return tuple(image.shape[:3]), np.asarray(image.affine, dtype=np.float64)
+
+
+def to_native(volume: Tensor, affine: Affine, case: Case) -> Tensor:
+    """Resamples (C, X, Y, Z) linearly from the prepared grid onto the scan's own; 0 outside the prepared grid.
+
+    Args:
+        volume: Floating values on the prepared grid.
+        affine: The prepared grid's voxel-to-mm affine, (4, 4).
+        case: The case.
+
+    Returns:
+        (C, *native shape) float32.
+    """
+    image = tio.ScalarImage(tensor=volume.detach().cpu().float(), affine=affine)
+    result: Tensor = tio.Resample(native_grid(case), image_interpolation="linear")(image).data
+    return result
+
+
+def native_segmentation(probabilities: Tensor, affine: Affine, case: Case) -> npt.NDArray[np.uint8]:
+    """Turns class probabilities (Y, X, Y, Z) on the prepared grid into classes on the scan's own grid.
+
+    Probabilities are interpolated, and the largest taken then, which keeps thin structures and smooth borders;
+    what lies outside the prepared grid is background.
+    """
+    classes: npt.NDArray[np.uint8] = to_native(probabilities, affine, case).argmax(0).to(torch.uint8).numpy()
+    return classes
+
+
+def write_native(path: Path, array: npt.NDArray[np.generic], case: Case) -> None:
+    """Writes an array on the scan's own grid as NIfTI, with the affine, codes and units of the scan."""
+    _, affine = native_grid(case)
+    write_nifti(path, array, affine, like=reference_image(case))

@@ -1,0 +1,95 @@
+"""A TorchIO patch queue that is sharded over ranks and reshuffled every epoch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torchio as tio
+from torch.utils.data import DistributedSampler, Sampler
+
+
+class ShardedQueue(tio.Queue):  # type: ignore[misc]
+    """Each rank draws its own share of the subjects; all ranks draw equally many patches.
+
+    With a number of subjects that the ranks do not divide, the sampler repeats a few (as PyTorch's does), because
+    ranks must take equally many steps.
+
+    Args:
+        subjects: The training subjects with their transform.
+        sampler: Patch sampler.
+        samples_per_volume: Patches from each subject per epoch.
+        max_length: Patches held in memory.
+        num_workers: Processes that load and augment volumes; 0 loads in the training process.
+        rank: This process.
+        world_size: Number of processes.
+        seed: Seed of the shuffling and of everything random in an epoch.
+    """
+
+    def __init__(
+        self,
+        subjects: tio.SubjectsDataset,
+        sampler: tio.data.PatchSampler,
+        samples_per_volume: int,
+        max_length: int,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self._seed, self._rank = seed, rank
+        super().__init__(
+            subjects,
+            max_length=max_length,
+            samples_per_volume=samples_per_volume,
+            sampler=sampler,
+            subject_sampler=DistributedSampler(subjects, num_replicas=world_size, rank=rank, shuffle=True, seed=seed),
+            num_workers=num_workers,
+            shuffle_subjects=False,  # the sampler shuffles
+            start_background=False,
+        )
+
+    def set_epoch(self, epoch: int) -> None:
+        """Starts an epoch afresh: new order, no patches left over, and random numbers that depend on it alone.
+
+        A run resumed at an epoch then sees the patches that the undisturbed run saw.
+        """
+        self.subject_sampler.set_epoch(epoch)
+        torch.manual_seed((self._seed + 1_000_003 * epoch + 7919 * self._rank) % 2**63)
+        self.patches_list = []
+        self._subjects_iterable = None
+        self._incomplete_subject = None
+        self._num_sampled_subjects = 0
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        """Patches per epoch and rank (TorchIO's own would walk all subjects at each call)."""
+        return len(self.subject_sampler) * int(self.samples_per_volume)
+
+
+class EpochSampler(Sampler[int]):
+    """Walks the queue in order and hands Lightning's ``set_epoch`` on to it."""
+
+    def __init__(self, queue: ShardedQueue) -> None:
+        self.queue = queue
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self.queue)))
+
+    def __len__(self) -> int:
+        return len(self.queue)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch, with the right number after a resume too."""
+        self.queue.set_epoch(epoch)
+
+
+def patch_loader(queue: ShardedQueue, batch_size: int, pin_memory: bool = False) -> Any:
+    """Returns a loader of patch batches; the last incomplete batch is dropped, so that ranks stay in step."""
+    return tio.SubjectsLoader(
+        queue,
+        batch_size=batch_size,
+        sampler=EpochSampler(queue),
+        num_workers=0,  # the queue has its own workers
+        drop_last=True,
+        pin_memory=pin_memory,
+    )

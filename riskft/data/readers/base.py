@@ -1,0 +1,27 @@
+"""What every reader does."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from riskft.data.records import Case
+
+
+class Reader(ABC):
+    """Turns a folder layout into cases. Readers look at names only; ``riskft.data.check`` opens the files."""
+
+    known_labels: frozenset[int] = frozenset()
+    """Raw label values that the layout is documented to use; empty where it says nothing."""
+
+    @abstractmethod
+    def cases(self, modalities: Sequence[str]) -> list[Case]:
+        """Lists the cases, sorted by subject.
+
+        Args:
+            modalities: Names of the modalities wanted, in channel order.
+
+        Returns:
+            One case per subject. A missing file still gets its expected path, so that the check can name it.
+
+        Raises:
+            InputError: If the root does not exist, holds no case, or a modality is not known to the layout.
+        """

@@ -1,0 +1,113 @@
+"""The folder layouts of FeTS and BraTS."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from riskft.data.readers.base import Reader
+from riskft.data.records import Case
+from riskft.errors import InputError
+
+_GRADES = ("HGG", "LGG")
+_NIFTI = (".nii.gz", ".nii")
+_SUBJECT = re.compile(r"(brats|fets)\S*\d$", re.IGNORECASE)
+
+
+class FetsReader(Reader):
+    """FeTS 2021/2022 and BraTS 2018 to 2021: ``<root>/<ID>/<ID>_{t1,t1ce,t2,flair,seg}.nii.gz``.
+
+    ``.nii`` does as well, and so do the ``HGG/`` and ``LGG/`` folders of BraTS 2018 and 2019 between the root and the
+    cases. Where ``<ID>_seg`` is missing, the only file with "seg" in its name is taken, in upper or lower case
+    (BraTS20_Training_355 has ``W39_1998.09.19_Segm.nii``).
+
+    A case without any label file gets the label None, as the official validation folders need it. Where the layout
+    promises a label ("training" in the case's or the root's name, or a grade folder) it gets the expected path, so
+    that the check reports a training label that went missing.
+
+    A folder is a case if NIfTI files lie in it, or if it is named like a case (``BraTS20_Training_001``) and holds no
+    folders; other folders and loose files are passed over.
+
+    Args:
+        root: The folder that holds the case folders, or ``HGG`` and ``LGG``.
+    """
+
+    known_labels = frozenset({0, 1, 2, 4})
+
+    images: Mapping[str, str] = {"t1": "_t1", "t1ce": "_t1ce", "t2": "_t2", "flair": "_flair"}
+    """How a file's name ends, after the subject and before ``.nii.gz``, by modality."""
+    label = "_seg"
+    """How the label file's name ends."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def cases(self, modalities: Sequence[str]) -> list[Case]:
+        """Lists the cases, sorted by subject; see ``Reader.cases``."""
+        if unknown := [name for name in modalities if name not in self.images]:
+            raise InputError(f"{type(self).__name__} has no modality {unknown}: it has {list(self.images)}.")
+        if not self.root.is_dir():
+            raise InputError(f"{self.root} is no folder: set the reader's root to the folder that holds the cases.")
+        folders = self._folders()
+        if not folders:
+            held = sorted(path.name for path in self.root.iterdir())[:5]
+            raise InputError(
+                f"{self.root} holds no case folder such as BraTS20_Training_001 (found first: {held}): "
+                "set the reader's root to the folder that holds the case folders."
+            )
+        return [self._case(folder, modalities) for folder in folders]
+
+    def _folders(self) -> list[Path]:
+        groups = [self.root, *(self.root / grade for grade in _GRADES if (self.root / grade).is_dir())]
+        found = [path for group in groups for path in group.iterdir() if path.name not in _GRADES and _is_case(path)]
+        return sorted(found, key=lambda path: path.name)
+
+    def _case(self, folder: Path, modalities: Sequence[str]) -> Case:
+        names = sorted(path.name for path in folder.iterdir() if _is_nifti(path))
+        # where a file is missing, expect the ending that its neighbours have
+        ending = ".nii" if names and not any(name.endswith(".gz") for name in names) else ".nii.gz"
+
+        def file(suffix: str) -> Path:
+            here = [folder / f"{folder.name}{suffix}{end}" for end in _NIFTI]
+            return next((path for path in here if path.name in names), folder / f"{folder.name}{suffix}{ending}")
+
+        label: Path | None = file(self.label)
+        if label is not None and label.name not in names:
+            alike = [name for name in names if "seg" in name.lower()]
+            if len(alike) == 1:
+                label = folder / alike[0]
+            elif not alike and not self._promises_label(folder):
+                label = None
+        return Case(folder.name, {name: file(self.images[name]) for name in modalities}, label)
+
+    def _promises_label(self, folder: Path) -> bool:
+        if "validation" in folder.name.lower():
+            return False
+        return folder.parent.name in _GRADES or any(
+            "training" in name.lower() for name in (folder.name, self.root.name)
+        )
+
+
+class Brats2023Reader(FetsReader):
+    """BraTS 2023 and later: ``<root>/<ID>/<ID>-{t1n,t1c,t2w,t2f,seg}.nii.gz``; else like ``FetsReader``.
+
+    The modalities keep the names t1, t1ce, t2 and flair, so that one config serves both. Enhancing tumour is 3, no
+    longer 4. BraTS 2024 adds 4 for the resection cavity: put it into ``labels`` where it occurs.
+    """
+
+    known_labels = frozenset({0, 1, 2, 3})
+
+    images: Mapping[str, str] = {"t1": "-t1n", "t1ce": "-t1c", "t2": "-t2w", "flair": "-t2f"}
+    label = "-seg"
+
+
+def _is_nifti(path: Path) -> bool:
+    # macOS archives add a ._NAME to every NAME
+    return path.name.endswith(_NIFTI) and not path.name.startswith(".")
+
+
+def _is_case(path: Path) -> bool:
+    if not path.is_dir() or path.name.startswith((".", "_")):
+        return False
+    entries = list(path.iterdir())
+    named = _SUBJECT.match(path.name) is not None and not any(entry.is_dir() for entry in entries)
+    return named or any(_is_nifti(entry) for entry in entries)

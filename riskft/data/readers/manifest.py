@@ -1,0 +1,107 @@
+"""Cases from a table, for data in no known layout."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from riskft.data.readers.base import Reader
+from riskft.data.records import SPLITS, Case
+from riskft.errors import InputError
+
+_RESERVED = ("subject", "split", "label")
+
+
+class ManifestReader(Reader):
+    """A CSV file with the header ``subject,split,<one column for each modality>,label``.
+
+    ``split`` and ``label`` may be left out. ``split`` is train, val, test or predict. The label may be empty in
+    predict rows, and anywhere if there is no split column. Columns that are not asked for are passed over. A data set
+    of one modality may call its column ``image``, and the modality is then ``image``.
+
+    ::
+
+        subject,split,t1,flair,label
+        p01,train,p01/t1.nii.gz,p01/flair.nii.gz,p01/lesion.nii.gz
+
+    Args:
+        csv: The table: commas, UTF-8.
+        root: Folder that the table's paths are relative to; without it, the table's folder. Absolute paths stay.
+    """
+
+    def __init__(self, csv: str | Path, root: str | Path | None = None) -> None:
+        self.csv = Path(csv)
+        self.root = self.csv.parent if root is None else Path(root)
+
+    def cases(self, modalities: Sequence[str]) -> list[Case]:
+        """Lists the cases, sorted by subject; see ``Reader.cases``.
+
+        Raises:
+            InputError: Also if lines are wrong, with the number of each and what is wrong with it.
+        """
+        header, lines = self._read()
+        self._require_columns(header, modalities)
+        problems: list[str] = []
+        cases: dict[str, Case] = {}
+        first: dict[str, int] = {}
+        for number, cells in lines:
+            row = dict(zip(header, cells, strict=False))
+            subject = row.get("subject", "")
+            found = _row_problems(row, len(cells) - len(header), modalities)
+            if subject in first:
+                found.append(f"subject '{subject}' is in line {first[subject]} already; a subject has one line")
+            problems += [f"line {number}: {problem}" for problem in found]
+            first.setdefault(subject, number)
+            if not found:
+                images = {name: self.root / row[name] for name in modalities}
+                label = self.root / row["label"] if row.get("label") else None
+                cases[subject] = Case(subject, images, label, row.get("split"))
+        if problems:
+            raise InputError(f"{self.csv} is not usable:", problems)
+        if not cases:
+            raise InputError(f"{self.csv} has a header and no line below it: add one line for each subject.")
+        return sorted(cases.values(), key=lambda case: case.subject)
+
+    def _read(self) -> tuple[list[str], list[tuple[int, list[str]]]]:
+        if not self.csv.is_file():
+            raise InputError(f"{self.csv} is no file: set the reader's csv to the table of the cases.")
+        try:
+            # spreadsheets write a byte order mark, which utf-8-sig takes away
+            with self.csv.open(newline="", encoding="utf-8-sig") as stream:
+                table = csv.reader(stream)
+                lines = [(table.line_num, [cell.strip() for cell in cells]) for cells in table]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{self.csv} is no CSV file in UTF-8 ({error}): save it as one.") from error
+        lines = [(number, cells) for number, cells in lines if any(cells)]
+        if not lines:
+            raise InputError(f"{self.csv} is empty: its first line must be subject,split,<modalities>,label.")
+        return lines[0][1], lines[1:]
+
+    def _require_columns(self, header: Sequence[str], modalities: Sequence[str]) -> None:
+        available = [name for name in header if name and name not in _RESERVED]
+        problems = [f"column '{name}' is there twice" for name in sorted(set(header)) if header.count(name) > 1]
+        if "subject" not in header:
+            problems.append(f"there is no column 'subject' among {list(header)}; separate columns by commas")
+        problems += [
+            f"there is no column for the modality '{name}': available are {available}"
+            for name in modalities
+            if name not in available
+        ]
+        if problems:
+            raise InputError(f"The header of {self.csv} is not usable:", problems)
+
+
+def _row_problems(row: dict[str, str], surplus: int, modalities: Sequence[str]) -> list[str]:
+    """Returns what is wrong with one line by itself."""
+    if surplus:
+        return [f"{abs(surplus)} cells too {'many' if surplus > 0 else 'few'}; a path with a comma needs quotes"]
+    problems = []
+    wanted = ["subject", *modalities, *(["split"] if "split" in row else [])]
+    if "label" in row and row.get("split", "predict") != "predict":
+        wanted.append("label")
+    if empty := [name for name in wanted if not row[name]]:
+        problems.append(f"the cell of {', '.join(empty)} is empty")
+    if row.get("split") and row["split"] not in SPLITS:
+        problems.append(f"unknown split '{row['split']}': it must be one of {', '.join(SPLITS)}")
+    if any(sign in row["subject"] for sign in "/\\") or row["subject"].startswith("."):
+        problems.append(f"subject '{row['subject']}' cannot name files: leave out slashes and a leading dot")
+    return problems

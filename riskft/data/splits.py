@@ -1,0 +1,155 @@
+"""Which case is for training, validation, test, or prediction only."""
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from riskft.data.records import SPLITS, Case
+from riskft.errors import InputError
+
+
+class Split(ABC):
+    """Gives each case to a split."""
+
+    @abstractmethod
+    def assign(self, cases: Sequence[Case]) -> dict[str, list[Case]]:
+        """Sorts the cases into splits.
+
+        Args:
+            cases: What a reader listed.
+
+        Returns:
+            The cases of each of ``SPLITS`` (all are keys, some may be empty), in the order of ``cases``.
+
+        Raises:
+            InputError: If the cases cannot be split as asked, naming all that stand in the way.
+        """
+
+
+class ReaderSplit(Split):
+    """The split that the layout or the manifest states."""
+
+    def assign(self, cases: Sequence[Case]) -> dict[str, list[Case]]:
+        """Sorts the cases by ``Case.split``; see ``Split.assign``."""
+        if stray := [case.subject for case in cases if case.split not in SPLITS]:
+            raise InputError(
+                "The reader states no split for some cases: add one, or use ListSplit or FractionSplit.", stray
+            )
+        return {name: [case for case in cases if case.split == name] for name in SPLITS}
+
+
+class ListSplit(Split):
+    """Splits by lists of subjects.
+
+    Cases that no list names are left out if they have a label, and are for prediction if they have none.
+
+    Args:
+        train: Subjects, or patterns with ``*``, ``?`` and ``[...]`` (case-sensitive). An entry that is exactly a
+            subject's name stands for that subject alone.
+        val: The same for validation.
+        test: The same for test.
+    """
+
+    def __init__(self, train: list[str], val: list[str] | None = None, test: list[str] | None = None) -> None:
+        self.lists = {"train": list(train), "val": list(val or []), "test": list(test or [])}
+
+    def assign(self, cases: Sequence[Case]) -> dict[str, list[Case]]:
+        """Sorts the cases by the lists; see ``Split.assign``."""
+        subjects = {case.subject for case in cases}
+        problems = []
+        owners: dict[str, list[str]] = {}
+        for split, entries in self.lists.items():
+            repeated = [entry for entry, count in Counter(entries).items() if count > 1]
+            problems += [f"'{entry}' is in {split} twice" for entry in repeated]
+            chosen: set[str] = set()
+            for entry in entries:
+                named = {entry} & subjects or {subject for subject in subjects if fnmatchcase(subject, entry)}
+                if not named:
+                    problems.append(f"'{entry}' in {split} names no subject of the data set")
+                chosen |= named
+            for subject in chosen:
+                owners.setdefault(subject, []).append(split)
+        problems += [
+            f"'{subject}' is in {' and '.join(splits)}: leave it in one"
+            for subject, splits in sorted(owners.items())
+            if len(splits) > 1
+        ]
+        if problems:
+            raise InputError("The lists of the split do not fit the data set:", problems)
+        assigned = {name: [case for case in cases if owners.get(case.subject) == [name]] for name in self.lists}
+        left = [case for case in cases if case.subject not in owners]
+        return {**assigned, "predict": [case for case in left if case.label is None]}
+
+
+class FractionSplit(Split):
+    """Random splits of given sizes, fixed by the seed and the names of the labelled subjects.
+
+    Subjects are ordered by a hash of the seed and their name: neither the order of the listing nor the platform
+    matters. The test cases are the first of that order, the validation cases come next, and training gets the rest.
+    So the same seed gives the same test set whatever ``val`` is and whatever few-shot limit is put on training
+    (``few_shot`` takes from the training cases alone). Cases without a label are for prediction.
+
+    Sizes are rounded to the nearest whole number of cases, and are at least 1 where the fraction is above 0.
+
+    Args:
+        val: Fraction of the labelled cases that are for validation, 0 to 1.
+        test: Fraction of the labelled cases that are for test, 0 to 1.
+        seed: Another seed gives other splits.
+
+    Raises:
+        InputError: If a fraction is outside 0..1 or both sum to more than 1.
+    """
+
+    def __init__(self, val: float = 0.2, test: float = 0.2, seed: int = 0) -> None:
+        if not (0 <= val <= 1 and 0 <= test <= 1 and val + test <= 1 + 1e-9):
+            raise InputError(
+                f"val and test must be fractions from 0 to 1 with a sum of at most 1: got {val} and {test}."
+            )
+        self.val, self.test, self.seed = val, test, seed
+
+    def assign(self, cases: Sequence[Case]) -> dict[str, list[Case]]:
+        """Sorts the cases by the seeded order; see ``Split.assign``."""
+        order = _seeded_order([case.subject for case in cases if case.label is not None], f"split:{self.seed}")
+        test, val = (_size(fraction, len(order)) for fraction in (self.test, self.val))
+        train = len(order) - test - val
+        if train < 0 or (train < 1 and self.val + self.test < 1 - 1e-9):
+            raise InputError(
+                f"{len(order)} labelled cases are too few for val={self.val} and test={self.test} with at least one "
+                "case in each split: add cases, or set a fraction to 0."
+            )
+        owner = {subject: "test" if rank < test else "val" for rank, subject in enumerate(order[: test + val])}
+        splits = ["predict" if case.label is None else owner.get(case.subject, "train") for case in cases]
+        return {name: [case for case, own in zip(cases, splits, strict=True) if own == name] for name in SPLITS}
+
+
+def few_shot(train: Sequence[Case], limit: int | None, seed: int = 0) -> list[Case]:
+    """Takes a few of the training cases; the ones of a smaller limit are among those of a larger one.
+
+    Args:
+        train: The training cases.
+        limit: How many to keep; None keeps all.
+        seed: Another seed takes other cases.
+
+    Returns:
+        The first ``limit`` cases of an order by a hash of the seed and the subject, in the order of ``train``.
+
+    Raises:
+        InputError: If the limit is below 1 or above the number of training cases.
+    """
+    if limit is None:
+        return list(train)
+    if not 1 <= limit <= len(train):
+        raise InputError(f"The few-shot limit must be from 1 to the {len(train)} training cases: got {limit}.")
+    kept = set(_seeded_order([case.subject for case in train], f"few-shot:{seed}")[:limit])
+    return [case for case in train if case.subject in kept]
+
+
+def _seeded_order(subjects: Sequence[str], salt: str) -> list[str]:
+    return sorted(subjects, key=lambda subject: (hashlib.blake2b(f"{salt}:{subject}".encode()).digest(), subject))
+
+
+def _size(fraction: float, count: int) -> int:
+    return max(1, math.floor(fraction * count + 0.5)) if fraction > 0 else 0

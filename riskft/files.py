@@ -1,0 +1,55 @@
+"""Files that are either whole or absent, and fingerprints of what they were made from."""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yields a temporary path in the target's folder; renames it to ``target`` on success.
+
+    A reader never sees a half-written file, whatever kills the writer; on an error the temporary file is removed.
+    The temporary name keeps the target's endings, by which many writers choose the format.
+
+    Args:
+        target: Where the finished file shall be. Missing parent folders are made.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{target.name}")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, text: str) -> None:
+    """Writes a UTF-8 text file atomically."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Writes indented JSON with sorted keys atomically."""
+    write_text(target, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """Returns the BLAKE2b digest (32 hex digits) of a file's content."""
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fingerprint(parts: Mapping[str, Any]) -> str:
+    """Returns 16 hex digits that change whenever any JSON-serialisable part changes."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,166 @@
+"""The map-weighted segmentation loss."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from riskft.data.labels import IGNORE_INDEX
+
+
+def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+    """Returns w_i CE_i, (B, *spatial) float32, 0 at ignored voxels.
+
+    Args:
+        logits: (B, Y, *spatial), any floating dtype; taken to float32.
+        target: (B, *spatial) int64 classes or ``ignore_index``.
+        weight: (B, *spatial) weights, or None for 1.
+        ignore_index: Label of voxels that count nowhere.
+    """
+    entropy = nnf.cross_entropy(logits.float(), target, ignore_index=ignore_index, reduction="none")
+    return entropy if weight is None else entropy * weight.float()
+
+
+def soft_dice_loss(logits: Tensor, target: Tensor, ignore_index: int, smooth: float = 1e-5) -> Tensor:
+    """Returns 1 - soft Dice averaged over samples and classes (background too), as MONAI's DiceLoss(softmax=True).
+
+    Args:
+        logits: (B, Y, *spatial), any floating dtype; taken to float32.
+        target: (B, *spatial) int64 classes or ``ignore_index``.
+        ignore_index: Voxels of this label are in neither sum.
+        smooth: Added above and below.
+
+    Returns:
+        Scalar float32 in [0, 1].
+    """
+    counted = target != ignore_index
+    truth = nnf.one_hot(target.masked_fill(~counted, 0), logits.shape[1]).movedim(-1, 1)
+    truth = (truth * counted.unsqueeze(1)).float().flatten(2)
+    probs = (logits.float().softmax(1) * counted.unsqueeze(1)).flatten(2)
+    overlap = 2 * (probs * truth).sum(2) + smooth
+    return 1 - (overlap / (probs.sum(2) + truth.sum(2) + smooth)).mean()
+
+
+class RiskWeightedLoss(nn.Module):
+    """Cross-entropy weighted by the risk map, plus an optional Dice term::
+
+        L = mean_b [ 1/N_b * sum_i w_i CE_i ] + dice_weight * Dice
+
+    with N_b the sample's foreground voxels (``normaliser="foreground"``, as the paper states) or its voxels
+    (``"voxels"``: with w = 1 the field's DiceCE). The choice changes no relative weight inside an image; it rescales
+    the loss and reweights images against each other, and so changes what gradient clipping does.
+
+    A patch without foreground must not divide by 1: N_b is then the volume's foreground fraction times the patch's
+    voxels, and never less than ``min_foreground`` of them, so that patches with a few foreground voxels do not
+    explode either. Sums are in float32 whatever the precision of the logits.
+
+    Args:
+        normaliser: ``foreground`` or ``voxels``.
+        dice_weight: Factor of the Dice term; 0 leaves it out.
+        ce_weight: Factor of the cross-entropy term.
+        min_foreground: Smallest N_b as a fraction of the sample's voxels that count.
+        ignore_index: Label of voxels that count nowhere.
+        deep_supervision_decay: Weight of each coarser output relative to the finer one before it.
+    """
+
+    def __init__(
+        self,
+        normaliser: Literal["foreground", "voxels"] = "voxels",
+        dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        min_foreground: float = 1e-3,
+        ignore_index: int = IGNORE_INDEX,
+        deep_supervision_decay: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if normaliser not in ("foreground", "voxels"):
+            raise ValueError(f"Expected argument `normaliser` to be 'foreground' or 'voxels', but got {normaliser!r}")
+        if dice_weight < 0 or ce_weight < 0 or dice_weight + ce_weight == 0:
+            raise ValueError("Expected `dice_weight` and `ce_weight` to be at least 0 and not both 0")
+        if not 0 < min_foreground <= 1:
+            raise ValueError(f"Expected argument `min_foreground` to be in (0, 1], but got {min_foreground}")
+        self.normaliser = normaliser
+        self.dice_weight = dice_weight
+        self.ce_weight = ce_weight
+        self.min_foreground = min_foreground
+        self.ignore_index = ignore_index
+        self.deep_supervision_decay = deep_supervision_decay
+
+    def forward(
+        self,
+        logits: Tensor | Sequence[Tensor],
+        target: Tensor,
+        weight: Tensor | None = None,
+        foreground_fraction: Tensor | None = None,
+    ) -> Tensor:
+        """Computes the loss.
+
+        Args:
+            logits: (B, Y, *spatial), or a sequence of such with the finest first (deep supervision), whose coarser
+                outputs are compared with the target and map sampled at their own resolution.
+            target: (B, *spatial) or (B, 1, *spatial) integer classes or ``ignore_index``.
+            weight: Risk weights of the target's shape, or None for 1 everywhere (plain fine-tuning).
+            foreground_fraction: (B,) the volumes' foreground fractions, for patches without foreground.
+
+        Returns:
+            Scalar float32, finite for finite logits.
+
+        Raises:
+            ValueError: If shapes disagree.
+        """
+        if isinstance(logits, Tensor):
+            return self._single(logits, target, weight, foreground_fraction)
+        factors = [self.deep_supervision_decay**level for level in range(len(logits))]
+        losses = [
+            factor * self._single(level, *_resized(level, target, weight), foreground_fraction)
+            for factor, level in zip(factors, logits, strict=True)
+        ]
+        return torch.stack(losses).sum() / sum(factors)
+
+    def _single(
+        self, logits: Tensor, target: Tensor, weight: Tensor | None, foreground_fraction: Tensor | None
+    ) -> Tensor:
+        target = _without_channel(target, logits, "target").long()
+        if weight is not None:
+            weight = _without_channel(weight, logits, "weight")
+        loss = logits.new_zeros((), dtype=torch.float32)
+        if self.ce_weight:
+            entropy = weighted_cross_entropy(logits, target, weight, self.ignore_index).flatten(1).sum(1)
+            loss = loss + self.ce_weight * (entropy / self._divisor(target, foreground_fraction)).mean()
+        if self.dice_weight:
+            loss = loss + self.dice_weight * soft_dice_loss(logits, target, self.ignore_index)
+        return loss
+
+    def _divisor(self, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:
+        """Returns N_b, (B,) float32, at least 1."""
+        flat = target.flatten(1)
+        counted = (flat != self.ignore_index).sum(1).float()
+        if self.normaliser == "voxels":
+            return counted.clamp_min(1)
+        foreground = ((flat != self.ignore_index) & (flat > 0)).sum(1).float()
+        fallback = torch.zeros_like(counted) if foreground_fraction is None else foreground_fraction.to(counted)
+        foreground = torch.where(foreground > 0, foreground, fallback * counted)
+        return torch.maximum(foreground, self.min_foreground * counted).clamp_min(1)
+
+
+def _without_channel(volume: Tensor, logits: Tensor, name: str) -> Tensor:
+    expected = (logits.shape[0], *logits.shape[2:])
+    squeezed = volume.squeeze(1) if volume.ndim == logits.ndim and volume.shape[1] == 1 else volume
+    if squeezed.shape != expected:
+        raise ValueError(
+            f"Expected `{name}` of shape {expected} for logits {tuple(logits.shape)}, but got {tuple(volume.shape)}"
+        )
+    return squeezed
+
+
+def _resized(logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    size = logits.shape[2:]
+    target = target if target.ndim == logits.ndim else target.unsqueeze(1)
+    if target.shape[2:] == size:
+        return target, weight
+    if weight is not None:
+        weight = weight if weight.ndim == logits.ndim else weight.unsqueeze(1)
+        weight = nnf.interpolate(weight.float(), size=size, mode="area")
+    return nnf.interpolate(target.float(), size=size, mode="nearest-exact"), weight

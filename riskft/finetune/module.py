@@ -1,0 +1,279 @@
+"""Phase 2: the target network and its training, a thin shell around pure functions."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jsonargparse import lazy_instance
+from lightning.pytorch import LightningModule
+from monai.inferers import Inferer, SlidingWindowInferer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.data.native import native_grid, native_segmentation
+from riskft.data.volumes import read_volume
+from riskft.distributed import gather_objects
+from riskft.errors import InputError
+from riskft.files import write_text
+from riskft.finetune.loss import RiskWeightedLoss
+from riskft.finetune.metrics import CaseScore, as_volume, class_means, overall, score_case
+from riskft.report.cases import cases_csv, log_cases
+from riskft.source.adapt import AdaptationReport, transfer_backbone
+from riskft.source.head import copy_head, leep_head
+from riskft.source.network import LoadedSource, Source, load
+from riskft.source.surgery import outputs_of, with_classes, with_input_channels
+
+log = logging.getLogger(__name__)
+
+
+class RiskModule(LightningModule):
+    """Fine-tunes a source network on the target task with the map-weighted loss.
+
+    The target network is the source's with a new head of |Y| channels and, if the numbers of channels differ, an
+    adapted first convolution. Batches without a risk map (plain fine-tuning) run the same code with weight 1.
+
+    Args:
+        source: Architecture and checkpoint to start from; without a checkpoint the network is trained from scratch.
+        class_names: Target classes, background first. Linked from ``data``.
+        in_channels: Target channels. Linked from ``data``.
+        loss: The loss.
+        inferer: How whole volumes are segmented; its window should be the training patch.
+        optimizer: Made from the parameter groups ``backbone`` and ``head``.
+        schedule: Learning rate schedule made from (optimizer, total steps), for example
+            ``torch.optim.lr_scheduler.PolynomialLR`` with ``power: 0.9``; stepped after every step.
+        head_init: ``leep`` starts the head from the source head's rows through P(z|y) (needs phase 1), ``copy`` takes
+            it over, ``random`` does not; ``auto`` copies if source and target classes have the same names, else
+            takes ``leep``.
+        head_lr_factor: The head's learning rate relative to the backbone's.
+        channels_last: Keep weights and patches in channels-last memory order (faster convolutions on GPUs).
+        compile: Compile the network with ``torch.compile``.
+        validation_surface: Compute HD95 at each validation too, not only in ``test``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        class_names: list[str],
+        in_channels: int,
+        loss: RiskWeightedLoss = lazy_instance(RiskWeightedLoss),  # noqa: B008
+        inferer: Inferer = lazy_instance(  # noqa: B008
+            SlidingWindowInferer, roi_size=[64, 64, 64], sw_batch_size=4, overlap=0.5, mode="gaussian"
+        ),
+        optimizer: Callable[[list[Any]], Optimizer] = lambda groups: torch.optim.AdamW(groups, lr=1e-3),
+        schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
+        head_init: Literal["auto", "leep", "copy", "random"] = "auto",
+        head_lr_factor: float = 1.0,
+        channels_last: bool = False,
+        compile: bool = False,
+        validation_surface: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if head_lr_factor <= 0:
+            raise InputError(f"model.head_lr_factor is {head_lr_factor}, expected a positive number.")
+        self.class_names = list(class_names)
+        self.in_channels = in_channels
+        self.loss = loss
+        self.inferer = inferer
+        self.head_init = head_init
+        self.head_lr_factor = head_lr_factor
+        self.channels_last = channels_last
+        self.validation_surface = validation_surface
+        self._compile = compile
+        self._optimizer, self._schedule = optimizer, schedule
+        self._source = source  # not a submodule: it is neither trained nor saved
+        self._size = window_size(inferer)
+        network, _ = with_input_channels(source.network, in_channels, self._size)
+        self.network, self.head = with_classes(network, len(self.class_names), self._size)
+        self.adaptation: AdaptationReport | None = None
+        self._scores: list[CaseScore] = []
+
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    def load_source(self) -> LoadedSource:
+        """Builds the frozen source network for phase 1.
+
+        Raises:
+            InputError: If there is no checkpoint, or it does not fit.
+        """
+        return load(self._source, self.in_channels, self._size)
+
+    def source_description(self) -> str:
+        """Returns the source's architecture as text, for the fingerprint."""
+        return repr(self._source.network)
+
+    def inferer_description(self) -> dict[str, str]:
+        """Returns the inferer's options as text, for the fingerprint."""
+        options = {key: str(value) for key, value in vars(self.inferer).items() if not key.startswith("_")}
+        return {"class": type(self.inferer).__name__, **options}
+
+    def start_from(self, source: LoadedSource, joint: Tensor | None) -> None:
+        """Sets the target network's weights from the source.
+
+        Args:
+            source: The source network.
+            joint: P(y, z) from phase 1, (Y, Z) of any scale, or None where there was none.
+
+        Raises:
+            InputError: If the head shall start through P(z|y) and there is no joint, or it cannot be copied.
+        """
+        how = self.head_init
+        if how == "auto":
+            how = "copy" if source.class_names == tuple(self.class_names) else "leep"
+        if how == "leep" and joint is None:
+            raise InputError(
+                "model.head_init is 'leep', which needs phase 1: add riskft.RiskMapCallback to trainer.callbacks (with "
+                "attach: false for plain fine-tuning), or set head_init to 'random'."
+            )
+        self.adaptation = transfer_backbone(
+            self.network,
+            source.network,
+            self.head,
+            adapted=source.adapted,
+            head_status="new" if how == "random" else "adapted" if how == "leep" else "loaded",
+            unused=source.unused,
+        )
+        if how == "leep" and joint is not None:
+            leep_head(self.network, source.network, self.head, joint)
+        elif how == "copy":
+            copy_head(self.network, source.network, self.head)
+        log.info("Target network: %s parameters; head: %s", self.adaptation.summary(), how)
+
+    def setup(self, stage: str) -> None:
+        """Starts from the source where no phase 1 has done so, and prepares the network for speed."""
+        if stage == "fit" and self._source.checkpoint is not None and self.adaptation is None:
+            self.start_from(self.load_source(), None)
+        if self.adaptation is not None and self.trainer.is_global_zero:
+            self.adaptation.write(Path(self.trainer.default_root_dir) / "adaptation.csv")
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last_3d)
+        if self._compile:
+            self.network.compile()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what a later fine-tuning needs to know, and keeps the file loadable without unpickling."""
+        checkpoint["riskft"] = {"class_names": list(self.class_names), "in_channels": int(self.in_channels)}
+        options = checkpoint.get("hyper_parameters", {})
+        if "_instantiator" not in options:  # built in Python: objects cannot be restored from the file anyway
+            plain = (str, int, float, bool, type(None))
+            checkpoint["hyper_parameters"] = {key: value for key, value in options.items() if isinstance(value, plain)}
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """Returns the optimizer over backbone and head, and the schedule if there is one."""
+        head = {id(parameter) for name in self.head for parameter in self.network.get_submodule(name).parameters()}
+        parts: dict[str, list[nn.Parameter]] = {"backbone": [], "head": []}
+        for parameter in self.network.parameters():
+            parts["head" if id(parameter) in head else "backbone"].append(parameter)
+        optimizer = self._optimizer([{"params": part, "name": name} for name, part in parts.items()])
+        optimizer.param_groups[1]["lr"] *= self.head_lr_factor
+        if self._schedule is None:
+            return optimizer
+        scheduler = self._schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns logits (B, Y, *spatial) of patches (B, C, *spatial)."""
+        return outputs_of(self.network(self._ordered(image)))[0]
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Returns the loss of a batch of patches: ``image``, ``label``, ``foreground_fraction``, maybe ``risk``."""
+        outputs = outputs_of(self.network(self._ordered(batch["image"]["data"])))
+        weight = batch["risk"]["data"] if "risk" in batch else None
+        loss: Tensor = self.loss(
+            outputs if len(outputs) > 1 else outputs[0],
+            batch["label"]["data"],
+            weight,
+            batch["foreground_fraction"],
+        )
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]["data"]))
+        return loss
+
+    # -- whole volumes -----------------------------------------------------------------------------------------------
+
+    def infer(self, image: Tensor, network: nn.Module | None = None) -> Tensor:
+        """Returns logits (1, Y, X, Y, Z) of a whole volume (1, C, X, Y, Z), by the target network or another."""
+        chosen = self.network if network is None else network
+        logits: Tensor = self.inferer(self._ordered(image), lambda patch: outputs_of(chosen(patch))[0])
+        return logits
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Scores a volume on the prepared grid; returns its prediction for the panels."""
+        prediction = self.infer(batch["image"]["data"]).argmax(1)[0]
+        truth = as_volume(batch["label"]["data"])
+        spacing = np.linalg.norm(np.asarray(batch["image"]["affine"][0], dtype=np.float64)[:3, :3], axis=0)
+        subject = batch["name"][0]
+        self._scores += score_case(
+            subject, prediction, truth, self.class_names, spacing.tolist(), surface=self.validation_surface
+        )
+        return {"subject": subject, "prediction": prediction}
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Scores a volume in the scan's own geometry, against the label as it is on disk."""
+        output = self.predict_step(batch, batch_idx)
+        case = self._data().prepared_case(output["subject"]).case
+        if case.label is None:
+            raise InputError(f"{case.subject}: a test case needs a label.")
+        truth = torch.from_numpy(self._data().labels.to_classes(read_volume(case.label)[0]))
+        spacing = np.linalg.norm(native_grid(case)[1][:3, :3], axis=0)
+        prediction = torch.from_numpy(output["segmentation"])
+        self._scores += score_case(case.subject, prediction, truth, self.class_names, spacing.tolist())
+        return output
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Segments a volume; returns classes (X, Y, Z) uint8 in the scan's own geometry."""
+        subject = batch["name"][0]
+        probabilities = self.infer(batch["image"]["data"]).float().softmax(1)[0]
+        affine = np.asarray(batch["image"]["affine"][0], dtype=np.float64)
+        segmentation = native_segmentation(probabilities, affine, self._data().prepared_case(subject).case)
+        return {"subject": subject, "segmentation": segmentation}
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over all ranks' cases."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the means over all ranks' cases and writes ``cases.csv``."""
+        scores = self._finish("test")
+        if self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            write_text(Path(self.trainer.default_root_dir) / "cases.csv", cases_csv(scores))
+            log_cases(self.trainer, scores, "test/cases")
+
+    def _finish(self, stage: str) -> list[CaseScore]:
+        scores = sorted(
+            (score for part in gather_objects(self._scores) for score in part),
+            key=lambda score: (score.subject, self.class_names.index(score.class_name)),
+        )
+        self._scores = []
+        # every rank has all scores and so the same means: nothing is left to reduce
+        for metric, suffix in (("dice", "dice"), ("hd95_mm", "hd95_mm")):
+            means = class_means(scores, metric)
+            if not any(mean.count for mean in means.values()):
+                continue
+            self.log(f"{stage}/{suffix}", overall(means), prog_bar=metric == "dice", rank_zero_only=False)
+            for name, mean in means.items():
+                if mean.count:
+                    self.log(f"{stage}/{suffix}/{name}", mean.value)
+                    self.log(f"{stage}/n/{name}", float(mean.count))
+        return scores
+
+    def _data(self) -> RiskDataModule:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, RiskDataModule):
+            raise InputError("Test and prediction in the scan's own geometry need a riskft.RiskDataModule.")
+        return data
+
+    def _ordered(self, image: Tensor) -> Tensor:
+        return image.contiguous(memory_format=torch.channels_last_3d) if self.channels_last else image
+
+
+def window_size(inferer: Inferer) -> Sequence[int]:
+    """Returns the voxels along x, y, z that a network can be run on: the inferer's window, or 64 each."""
+    size = getattr(inferer, "roi_size", 64)
+    return [int(size)] * 3 if isinstance(size, (int, float)) else [int(edge) for edge in size]

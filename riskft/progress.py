@@ -1,0 +1,33 @@
+"""Progress bars on a terminal, one line in a log otherwise."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from rich.progress import track as rich_track
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
+    """Yields the items, showing how far it is.
+
+    Args:
+        items: What to go through.
+        total: How many there are; with 0 nothing is shown.
+        description: What is being done, for example ``Preprocessing``.
+    """
+    if total == 0:
+        yield from items
+        return
+    start = time.monotonic()
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        yield from rich_track(items, total=total, description=description, console=Console(stderr=True))
+    else:
+        yield from items
+    log.info("%s: %d in %.1f s", description, total, time.monotonic() - start)

@@ -1,0 +1,155 @@
+"""Panels during training: PNG files in the run folder and images with masks in W&B."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib import colormaps
+
+from riskft.data.cache import Prepared
+from riskft.data.datamodule import RiskDataModule
+from riskft.data.labels import IGNORE_INDEX
+from riskft.data.volumes import read_volume
+from riskft.distributed import gather_objects
+from riskft.report.heatmaps import Classes, Panel, case_figure, riskiest_slices, upright
+from riskft.report.loggers import wandb_run
+from riskft.report.statistics import save_figure
+from riskft.risk.callback import RiskMapCallback
+from riskft.risk.store import RiskStore
+
+log = logging.getLogger(__name__)
+
+
+class RiskPanelCallback(Callback):
+    """Shows per-pixel risk heatmaps beside image, truth and prediction.
+
+    At the start of ``fit`` the maps of a few training cases; after validations, and last after the last one, those of
+    a few validation cases with the prediction. They need a ``RiskMapCallback`` in the trainer; without one nothing is
+    drawn.
+
+    Args:
+        cases: How many cases of each kind.
+        every_n_epochs: How often validation panels are drawn besides after the last epoch; 0 for then only.
+    """
+
+    def __init__(self, cases: int = 2, every_n_epochs: int = 0) -> None:
+        super().__init__()
+        self.cases = cases
+        self.every_n_epochs = every_n_epochs
+        self._predictions: dict[str, Classes] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws training cases."""
+        store, data = _store(trainer), _data(trainer)
+        if store is not None and data is not None and trainer.is_global_zero:
+            for case in data.prepared("train")[: self.cases]:
+                self._show(trainer, store, data, case, None, "risk/train")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps the predictions of the chosen cases."""
+        data = _data(trainer)
+        if data is not None and self._due(trainer) and isinstance(outputs, dict):
+            chosen = {case.subject for case in data.prepared("val")[: self.cases]}
+            if outputs["subject"] in chosen:
+                self._predictions[outputs["subject"]] = outputs["prediction"].cpu().numpy().astype(np.uint8)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws validation cases, from all ranks."""
+        store, data = _store(trainer), _data(trainer)
+        if store is None or data is None or not self._due(trainer):
+            return
+        gathered = {name: item for part in gather_objects(self._predictions) for name, item in part.items()}
+        self._predictions = {}
+        if trainer.is_global_zero:
+            for case in data.prepared("val"):
+                if case.subject in gathered:
+                    self._show(trainer, store, data, case, gathered[case.subject], "risk/val")
+
+    def _due(self, trainer: Trainer) -> bool:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return False
+        steps = trainer.max_steps
+        # at a validation the epoch in progress is still counted as current
+        last = trainer.max_epochs is not None and 0 < trainer.max_epochs <= trainer.current_epoch + 1
+        last = last or 0 < steps <= trainer.global_step
+        return last or bool(self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0)
+
+    def _show(
+        self,
+        trainer: Trainer,
+        store: RiskStore,
+        data: RiskDataModule,
+        case: Prepared,
+        prediction: Classes | None,
+        key: str,
+    ) -> None:
+        panel = read_panel(store, case, prediction)
+        kind = key.rpartition("/")[2]
+        path = Path(trainer.default_root_dir) / "heatmaps" / f"{kind}_{store.safe_name(case.subject)}.png"
+        save_figure(case_figure(panel, data.class_names), path)
+        if (run := wandb_run(trainer)) is not None:
+            run.log(wandb_images(panel, data.class_names, key, path))
+
+
+def read_panel(store: RiskStore, case: Prepared, prediction: Classes | None) -> Panel:
+    """Reads what is shown of a case from the cache and the risk store."""
+    subject = case.to_subject()
+    weight, _ = read_volume(store.weight_path(case.subject))
+    source, _ = read_volume(store.prediction_path(case.subject))
+    return Panel(
+        subject=case.subject,
+        image=subject["image"].data[0].numpy(),
+        truth=subject["label"].data[0].numpy().astype(np.uint8),
+        hardness=store.read_hardness(case.subject)[0].numpy(),
+        weight=np.asarray(weight, dtype=np.float32),
+        prediction=prediction,
+        source=np.asarray(source, dtype=np.uint8),
+        spacing=subject["image"].spacing,
+    )
+
+
+def wandb_images(panel: Panel, class_names: list[str], key: str, figure: Path) -> dict[str, Any]:
+    """Returns W&B entries of a case: the whole figure, and image and heatmap with masks that can be switched."""
+    import wandb
+
+    index = riskiest_slices(panel.hardness, panel.truth)[2]
+    labels = {**dict(enumerate(class_names)), IGNORE_INDEX: "ignored"}
+    masks: dict[str, Any] = {
+        name: {"mask_data": np.ascontiguousarray(upright(classes, 2, index)), "class_labels": labels}
+        for name, classes in (("truth", panel.truth), ("prediction", panel.prediction), ("source", panel.source))
+        if classes is not None
+    }
+    image = upright(panel.image, 2, index).astype(np.float64)
+    low, high = np.percentile(panel.image, [1, 99.5])
+    heat = upright(panel.hardness, 2, index).astype(np.float64) / max(float(np.percentile(panel.hardness, 99.9)), 1e-3)
+    pictures = {
+        "image": np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255,
+        "hardness": colormaps["inferno"](np.clip(heat, 0, 1))[..., :3] * 255,
+    }
+    entries: dict[str, Any] = {f"{key}/{panel.subject}/panel": wandb.Image(str(figure), caption=panel.subject)}
+    for name, pixels in pictures.items():
+        caption = f"{panel.subject}, axial slice {index}"
+        entries[f"{key}/{panel.subject}/{name}"] = wandb.Image(pixels.astype(np.uint8), masks=masks, caption=caption)
+    return entries
+
+
+def _store(trainer: Trainer) -> RiskStore | None:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, RiskMapCallback):
+            return callback.store
+    return None
+
+
+def _data(trainer: Trainer) -> RiskDataModule | None:
+    data = getattr(trainer, "datamodule", None)
+    return data if isinstance(data, RiskDataModule) else None

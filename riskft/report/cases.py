@@ -1,0 +1,30 @@
+"""Tables of cases, as CSV and in W&B."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+
+from lightning.pytorch import Trainer
+
+from riskft.finetune.metrics import CaseScore
+from riskft.report.loggers import wandb_run
+
+COLUMNS = tuple(field.name for field in fields(CaseScore))
+
+
+def cases_csv(scores: Sequence[CaseScore]) -> str:
+    """Returns one row per case and class: subject, class_name, dice, hd95_mm, voxels_true, voxels_predicted."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(astuple(score) for score in scores)
+    return buffer.getvalue()
+
+
+def log_cases(trainer: Trainer, scores: Sequence[CaseScore], key: str) -> None:
+    """Logs the scores as a ``wandb.Table`` where the trainer has a W&B logger."""
+    if (run := wandb_run(trainer)) is not None:
+        import wandb
+
+        run.log({key: wandb.Table(columns=list(COLUMNS), data=[list(astuple(score)) for score in scores])})

@@ -1,0 +1,112 @@
+"""Phase 1 as a Lightning callback at the start of ``fit``."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from riskft.data.cache import Prepared
+from riskft.data.datamodule import RiskDataModule
+from riskft.distributed import gather_objects
+from riskft.errors import InputError
+from riskft.finetune.module import RiskModule
+from riskft.report.statistics import log_risk_summary
+from riskft.risk.mapping import RiskMapping
+from riskft.risk.phase import RiskPhase, RiskSummary
+from riskft.risk.store import RiskStore
+from riskft.source.network import LoadedSource
+
+log = logging.getLogger(__name__)
+
+
+class RiskMapCallback(Callback):
+    """Makes the transfer risk maps of the training cases before the first step, or finds them made.
+
+    The untouched source network, with its own head, goes once over each training volume; P(y|z) starts the target's
+    head (``model.head_init``), and the maps are attached to the training subjects. Validation cases get maps too, for
+    the panels; they do not enter P(y|z).
+
+    Args:
+        mapping: How hardness becomes weight.
+        attach: Train with the maps. With false they are made (for the head and the panels) but not used: the control
+            of plain fine-tuning.
+        use_mask: Let voxels outside the head mask count nowhere in P(y|z), LEEP and the maps.
+        store: Folder of the maps; by default ``risk`` in the data module's cache, which the runs of a study share.
+    """
+
+    def __init__(
+        self,
+        mapping: RiskMapping = RiskMapping(),  # noqa: B008
+        attach: bool = True,
+        use_mask: bool = False,
+        store: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.mapping = mapping
+        self.attach = attach
+        self.use_mask = use_mask
+        self.store_root = store
+        self.store: RiskStore | None = None
+        self.summary: RiskSummary | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Runs phase 1, starts the head, attaches the maps and logs what was found.
+
+        In ``setup``, because the optimizer, the averaged weights and the training loader are made after it, and a
+        checkpoint that is resumed is loaded after it.
+        """
+        if stage != "fit":
+            return
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(pl_module, RiskModule) or not isinstance(data, RiskDataModule):
+            raise InputError("RiskMapCallback needs a riskft.RiskModule and a riskft.RiskDataModule.")
+        device = trainer.strategy.root_device
+        source = pl_module.load_source()
+        self.store = self._open_store(trainer, data, pl_module, source)
+        network = source.network.to(device)
+        phase = RiskPhase(
+            self.store,
+            infer=lambda image: pl_module.infer(image, network).float().softmax(1),
+            mapping=self.mapping,
+            num_classes=len(data.class_names),
+            use_mask=self.use_mask,
+            device=device,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            gather=gather_objects,
+        )
+        self.summary = phase.run(data.prepared("train"), mapped_validation_cases(data))
+        source.network.cpu()
+        pl_module.start_from(source, self.summary.joint)
+        if self.attach:
+            data.attach_risk({case.subject: self.store.weight_path(case.subject) for case in data.prepared("train")})
+        if trainer.is_global_zero:
+            names = source.class_names or tuple(f"source {z}" for z in range(self.summary.joint.shape[1]))
+            log_risk_summary(trainer, self.summary, data.class_names, names, self.store)
+
+    def _open_store(
+        self, trainer: Trainer, data: RiskDataModule, module: RiskModule, source: LoadedSource
+    ) -> RiskStore:
+        root = Path(self.store_root) if self.store_root else data.cache_dir / "risk"
+        inputs: dict[str, Any] = {
+            "source": source.digest,
+            "source architecture": module.source_description(),
+            "training data and preprocessing": {case.subject: case.key for case in data.prepared("train")},
+            "validation data": {case.subject: case.key for case in mapped_validation_cases(data)},
+            "classes": data.class_names,
+            "inference": module.inferer_description(),
+            "mask": self.use_mask,
+        }
+        store = RiskStore(root, inputs, self.mapping.describe())
+        previous = Path(trainer.default_root_dir) / "risk" / "manifest.json"
+        if trainer.is_global_zero and (changes := store.changes(previous)):
+            log.warning(
+                "Phase 1: the latest risk maps do not fit and new ones are made; changed: %s", ", ".join(changes)
+            )
+        return store
+
+
+def mapped_validation_cases(data: RiskDataModule) -> list[Prepared]:
+    """Returns the validation cases that get maps for the panels."""
+    return [case for case in data.prepared("val") if case.labelled]

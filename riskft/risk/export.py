@@ -1,0 +1,83 @@
+"""Risk maps as files that a viewer overlays on the scan: the input's own geometry."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from riskft.data.cache import Prepared
+from riskft.data.labels import IGNORE_INDEX
+from riskft.data.native import to_native, write_native
+from riskft.data.volumes import read_volume
+from riskft.errors import InputError
+from riskft.progress import track
+from riskft.risk.store import RiskStore
+
+COLUMNS = ("subject", "class", "voxels", "mean_hardness_nats", "p95_hardness_nats", "max_hardness_nats", "mean_weight")
+Row = tuple[str, str, int, float, float, float, float]
+
+
+def refuse_existing(folder: Path, subjects: Sequence[str], overwrite: bool) -> None:
+    """Raises InputError naming the files that an export would overwrite, unless that is allowed."""
+    targets = [path for subject in subjects for path in _targets(folder, subject)] + [folder / "risk_summary.csv"]
+    existing = [str(path) for path in targets if path.exists()]
+    if existing and not overwrite:
+        more = [f"and {len(existing) - 3} more"] if len(existing) > 3 else []
+        raise InputError("These files exist. Add --overwrite true, or choose another --out:", [*existing[:3], *more])
+
+
+def export_case(folder: Path, store: RiskStore, case: Prepared, class_names: Sequence[str]) -> list[Row]:
+    """Writes a case's weight and hardness (nats) on the scan's own grid; 0 where the scan was cropped away.
+
+    Args:
+        folder: Where ``<subject>_risk.nii.gz`` and ``<subject>_hardness.nii.gz`` go.
+        store: The finished maps.
+        case: The case.
+        class_names: Names by index, background first.
+
+    Returns:
+        The case's rows of ``risk_summary.csv``, one a class, from the prepared grid.
+    """
+    hardness, affine = store.read_hardness(case.subject)
+    weight = torch.from_numpy(np.asarray(read_volume(store.weight_path(case.subject))[0], dtype=np.float32))
+    volumes = to_native(torch.stack([weight, hardness]), affine, case)
+    for path, volume in zip(_targets(folder, case.subject), volumes, strict=True):
+        write_native(path, volume.numpy(), case)
+    label = case.to_subject()["label"].data[0]
+    rows: list[Row] = []
+    for index, name in enumerate(class_names):
+        inside = (label == index) & (label != IGNORE_INDEX)
+        values = hardness[inside].double().numpy()
+        if values.size:
+            spread = (float(values.mean()), float(np.percentile(values, 95)), float(values.max()))
+            rows.append((case.subject, name, int(values.size), *spread, float(weight[inside].double().mean())))
+        else:
+            rows.append((case.subject, name, 0, *(float("nan"),) * 3, float("nan")))
+    return rows
+
+
+def export_share(
+    folder: Path, store: RiskStore, cases: Sequence[Prepared], class_names: Sequence[str], rank: int, world_size: int
+) -> list[Row]:
+    """Exports this process's share of the cases; returns their rows."""
+    mine = cases[rank::world_size]
+    exported = (export_case(folder, store, case, class_names) for case in mine)
+    return [row for rows in track(exported, len(mine), "Writing risk maps") for row in rows]
+
+
+def summary_csv(rows: Sequence[Row]) -> str:
+    """Returns the CSV text of the summary, sorted by subject."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in sorted(rows, key=lambda row: row[0]):
+        writer.writerow([*row[:3], *(f"{value:.6g}" for value in row[3:])])
+    return buffer.getvalue()
+
+
+def _targets(folder: Path, subject: str) -> tuple[Path, Path]:
+    name = RiskStore.safe_name(subject)
+    return folder / f"{name}_risk.nii.gz", folder / f"{name}_hardness.nii.gz"

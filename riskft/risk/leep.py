@@ -1,0 +1,180 @@
+"""LEEP (Nguyen, Hassner, Archambeau, Seeger, ICML 2020, arXiv 2002.12462), voxel by voxel.
+
+With ``f(x)_i`` the source network's probabilities over its own classes Z at voxel i, and ``y_i`` the target label::
+
+    P(y, z) = 1/M  sum_i [y_i = y] f(x)_i,z          the joint, over all voxels of all target training volumes
+    P(y|z)  = P(y, z) / sum_y' P(y', z)              P(y) for a source class without mass
+    EEP_i(y) = sum_z P(y|z) f(x)_i,z                 the expected empirical prediction, sums to 1 over y
+    h_i     = -log EEP_i(y_i)                        hardness in nats, >= 0;  LEEP = -mean_i h_i
+
+Source and target classes are never compared by index, so their numbers and order may differ.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+MIN_PROBABILITY = 1e-12
+"""Floor of EEP_i(y_i), so that hardness stays finite (27.6 nats) for a label that the training cases rule out."""
+
+
+def _validate(source_probs: Tensor, target: Tensor) -> None:
+    if source_probs.ndim < 2 or target.shape != (source_probs.shape[0], *source_probs.shape[2:]):
+        raise ValueError(
+            "Expected `source_probs` of shape (B, Z, *spatial) and `target` of shape (B, *spatial), but got "
+            f"{tuple(source_probs.shape)} and {tuple(target.shape)}"
+        )
+    if target.is_floating_point():
+        raise TypeError(f"Expected `target` to hold integer class indices, but got {target.dtype}")
+
+
+def joint_mass(
+    source_probs: Tensor, target: Tensor, num_target_classes: int, ignore_index: int | None = None
+) -> Tensor:
+    """Sums source probabilities per target class: the unnormalised joint.
+
+    Args:
+        source_probs: (B, Z, *spatial) floating, sums to 1 over Z.
+        target: (B, *spatial) integer class indices in [0, Y), or ``ignore_index``.
+        num_target_classes: Y.
+        ignore_index: Label of voxels that count nowhere.
+
+    Returns:
+        (Y, Z) float64, on the device of ``source_probs``. Its sum is the number of voxels that count.
+
+    Raises:
+        ValueError: If shapes disagree, or a label is outside [0, Y).
+        TypeError: If ``target`` is floating.
+    """
+    _validate(source_probs, target)
+    counted = target[target != ignore_index] if ignore_index is not None else target
+    if counted.numel() and (int(counted.min()) < 0 or int(counted.max()) >= num_target_classes):
+        raise ValueError(
+            f"Expected `target` in [0, {num_target_classes}), but got values {int(counted.min())} to "
+            f"{int(counted.max())}"
+        )
+    probs = source_probs.movedim(1, -1)
+    # one masked sum per class: exact in float64 and, unlike an indexed add, of fixed order on a GPU
+    return torch.stack([probs[target == index].sum(dim=0, dtype=torch.float64) for index in range(num_target_classes)])
+
+
+def conditional_from_joint(joint: Tensor) -> Tensor:
+    """Returns P(y|z), (Y, Z), from a joint (Y, Z) of any scale; a source class without mass gets P(y).
+
+    Raises:
+        ValueError: If the joint has no mass at all.
+    """
+    total = joint.sum()
+    if not total > 0:
+        raise ValueError("Expected a joint with positive mass: no voxel has been counted")
+    mass = joint.sum(dim=0, keepdim=True)
+    prior = joint.sum(dim=1, keepdim=True) / total
+    return torch.where(mass > 0, joint / mass.clamp_min(torch.finfo(joint.dtype).tiny), prior)
+
+
+def label_entropy(joint: Tensor) -> float:
+    """Returns H(Y) in nats: what LEEP costs with a source that is blind to the target."""
+    prior = joint.sum(dim=1) / joint.sum()
+    return float(-torch.xlogy(prior, prior).sum())
+
+
+def expected_prediction(source_probs: Tensor, conditional: Tensor) -> Tensor:
+    """Returns the EEP, (B, Y, *spatial), in the dtype of ``source_probs`` (B, Z, *spatial), given P(y|z) (Y, Z)."""
+    return torch.einsum("yz,bz...->by...", conditional.to(source_probs), source_probs)
+
+
+def hardness(source_probs: Tensor, target: Tensor, conditional: Tensor, ignore_index: int | None = None) -> Tensor:
+    """Computes the transfer hardness of every voxel, in nats.
+
+    Args:
+        source_probs: (B, Z, *spatial) floating, sums to 1 over Z.
+        target: (B, *spatial) integer class indices, or ``ignore_index``.
+        conditional: (Y, Z), P(y|z).
+        ignore_index: Label of voxels that count nowhere; their hardness is 0.
+
+    Returns:
+        (B, *spatial) float32, in [0, 27.7].
+
+    Raises:
+        ValueError: If shapes disagree, or a label is outside [0, Y).
+        TypeError: If ``target`` is floating.
+    """
+    _validate(source_probs, target)
+    if conditional.ndim != 2 or conditional.shape[1] != source_probs.shape[1]:
+        raise ValueError(
+            f"Expected `conditional` of shape (Y, {source_probs.shape[1]}), but got {tuple(conditional.shape)}"
+        )
+    ignored = torch.zeros_like(target, dtype=torch.bool) if ignore_index is None else target == ignore_index
+    index = target.masked_fill(ignored, 0).long()
+    if index.numel() and (int(index.min()) < 0 or int(index.max()) >= conditional.shape[0]):
+        raise ValueError(f"Expected `target` in [0, {conditional.shape[0]}), but got values beyond it")
+    rows = conditional.to(source_probs.device, torch.float64)
+    likelihood = torch.zeros(target.shape, dtype=torch.float64, device=source_probs.device)
+    for z in range(source_probs.shape[1]):  # a loop keeps memory at one volume; (N, Z) gathers would not
+        likelihood += rows[:, z][index] * source_probs[:, z]
+    result = -likelihood.clamp(MIN_PROBABILITY, 1.0).log()
+    return result.masked_fill(ignored, 0.0).float()
+
+
+class LeepConditional(Metric):
+    """Accumulates the exact joint P(y, z) over volumes and ranks; computes P(y|z).
+
+    One pass, float64 sums, reduced over ranks by torchmetrics: no moving average, whose value would depend on the
+    order of the batches.
+
+    Args:
+        num_source_classes: Z.
+        num_target_classes: Y.
+        ignore_index: Label of voxels that count nowhere.
+
+    Example:
+        >>> probs = torch.tensor([[.9, .1], [.8, .2], [.3, .7], [.4, .6]]).T[None]
+        >>> metric = LeepConditional(2, 2)
+        >>> metric.update(probs, torch.tensor([[0, 0, 1, 1]]))
+        >>> metric.compute().round(decimals=4).tolist()
+        [[0.7083, 0.1875], [0.2917, 0.8125]]
+    """
+
+    higher_is_better = None
+    is_differentiable = False
+    full_state_update = False
+    joint: Tensor
+
+    def __init__(
+        self, num_source_classes: int, num_target_classes: int, ignore_index: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, value in (
+            ("num_source_classes", num_source_classes),
+            ("num_target_classes", num_target_classes),
+        ):
+            if value < 1:
+                raise ValueError(f"Expected argument `{name}` to be at least 1, but got {value}")
+        self.num_source_classes = num_source_classes
+        self.num_target_classes = num_target_classes
+        self.ignore_index = ignore_index
+        empty = torch.zeros(num_target_classes, num_source_classes, dtype=torch.float64)
+        self.add_state("joint", default=empty, dist_reduce_fx="sum")
+
+    def update(self, source_probs: Tensor, target: Tensor) -> None:
+        """Adds volumes: ``source_probs`` (B, Z, *spatial) and ``target`` (B, *spatial)."""
+        if source_probs.ndim >= 2 and source_probs.shape[1] != self.num_source_classes:
+            raise ValueError(
+                f"Expected `source_probs` with {self.num_source_classes} channels, but got {source_probs.shape[1]}"
+            )
+        self.joint += joint_mass(source_probs, target, self.num_target_classes, self.ignore_index).to(self.joint)
+
+    def add_joint(self, joint: Tensor) -> None:
+        """Adds an unnormalised joint (Y, Z) that an earlier, interrupted pass has left on disk."""
+        if joint.shape != self.joint.shape:
+            raise ValueError(f"Expected a joint of shape {tuple(self.joint.shape)}, but got {tuple(joint.shape)}")
+        # through forward-free bookkeeping of torchmetrics, so that compute() knows of it
+        self._update_count += 1
+        self._computed = None
+        self.joint += joint.to(self.joint)
+
+    def compute(self) -> Tensor:
+        """Returns P(y|z), (Y, Z) float64; columns sum to 1."""
+        return conditional_from_joint(self.joint)

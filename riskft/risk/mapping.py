@@ -1,0 +1,109 @@
+"""The whole way from a hardness volume to a weight volume, with its options in one place."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jsonargparse import lazy_instance
+from torch import Tensor
+
+from riskft.risk.distribution import ClassDistribution
+from riskft.risk.leep import label_entropy
+from riskft.risk.weighting import Normalise, Power, Rank, Weight, mean_weight
+
+
+@dataclass(frozen=True)
+class RiskMapping:
+    """Options of the map.
+
+    The default is the rank of the hardness inside its own class, raised to a power: raw hardness is mostly the class
+    prior, and weighting by it over-segments, whereas inside a class it carries what the source adds or spoils. The
+    two safeguards keep a rare class from being drowned by heavy background when the source knows little.
+
+    Args:
+        normalise: ``Rank``, ``Quantile`` or ``MinMax``.
+        scope: Which voxels a voxel is compared with: those of its own ``volume``, of the whole ``dataset``, or of its
+            own ``class`` over the data set.
+        reference: ``none`` takes the hardness h; ``prior`` takes h + log P(y), the negative pointwise mutual
+            information of source prediction and label (> 0: the source makes the true label less likely than
+            knowing nothing does).
+        weight: ``Exponential``, ``Linear`` or ``Power``.
+        balance: Divide each class's weights by their mean over the data set, so that no class (the background above
+            all) gains total weight from the map.
+        temper: Shrink weights towards 1 by what the source knows of the labels, w <- 1 + s (w - 1) with
+            s = 1 + LEEP / H(Y) in [0, 1]: a source that is blind to the target leaves plain fine-tuning.
+    """
+
+    normalise: Normalise = field(default_factory=lambda: lazy_instance(Rank))
+    scope: Literal["volume", "dataset", "class"] = "class"
+    reference: Literal["none", "prior"] = "none"
+    weight: Weight = field(default_factory=lambda: lazy_instance(Power))
+    balance: bool = True
+    temper: bool = True
+
+    def describe(self) -> dict[str, object]:
+        """Returns the options as plain values, for the fingerprint."""
+        return {
+            "normalise": [type(self.normalise).__name__, _public(self.normalise)],
+            "scope": self.scope,
+            "reference": self.reference,
+            "weight": [type(self.weight).__name__, _public(self.weight)],
+            "balance": self.balance,
+            "temper": self.temper,
+        }
+
+    def values(self, hardness: Tensor, classes: Tensor, joint: Tensor) -> Tensor:
+        """Returns what is normalised, float64: hardness (N,) in nats, relative to the prior if that is the reference.
+
+        Args:
+            hardness: (N,) in nats.
+            classes: (N,) int64 target classes.
+            joint: (Y, Z) of any scale.
+        """
+        if self.reference == "none":
+            return hardness.double()
+        prior = joint.sum(1) / joint.sum()
+        return hardness.double() + prior.clamp_min(torch.finfo(prior.dtype).tiny).log()[classes]
+
+    def weights(self, values: Tensor, classes: Tensor, dataset: ClassDistribution, knowledge: float) -> Tensor:
+        """Maps one volume's values to weights.
+
+        Args:
+            values: (N,) float64 from ``values``, of the volume's voxels that count.
+            classes: (N,) int64 target classes.
+            dataset: Distribution of the values of all training volumes.
+            knowledge: ``source_knowledge`` of the joint, in [0, 1].
+
+        Returns:
+            (N,) float32 weights > 0.
+        """
+        own = dataset
+        if self.scope == "volume":
+            own = ClassDistribution(dataset.num_classes)
+            own.update(values, classes)
+        scale = own if self.scope == "class" else own.pooled()
+        weight = self.weight(self.normalise(values, classes, scale))
+        if self.balance:
+            weight = weight / mean_weight(self.normalise, self.weight, scale, own)[classes]
+        if self.temper:
+            weight = 1 + knowledge * (weight - 1)
+        return weight.float()
+
+
+def source_knowledge(joint: Tensor, leep: float) -> float:
+    """Returns the part of the labels' entropy that the source explains, 1 + LEEP / H(Y), clipped to [0, 1].
+
+    Args:
+        joint: (Y, Z) of any scale.
+        leep: Mean log expected prediction in nats, <= 0.
+    """
+    entropy = label_entropy(joint)
+    return 0.0 if entropy <= 0 else min(1.0, max(0.0, 1 + leep / entropy))
+
+
+def _public(item: object) -> dict[str, object]:
+    return {name: value for name, value in vars(item).items() if not name.startswith("_") and _plain(value)}
+
+
+def _plain(value: object) -> bool:
+    return isinstance(value, (int, float, str, bool))

@@ -1,0 +1,246 @@
+"""Phase 1 without Lightning: from prepared cases and a frozen source network to hardness and weight volumes."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from riskft.data.cache import Prepared
+from riskft.data.labels import IGNORE_INDEX
+from riskft.data.volumes import read_volume
+from riskft.progress import track
+from riskft.risk.distribution import ClassDistribution
+from riskft.risk.leep import LeepConditional, conditional_from_joint, expected_prediction, hardness, label_entropy
+from riskft.risk.mapping import RiskMapping, source_knowledge
+from riskft.risk.store import RiskStore
+
+log = logging.getLogger(__name__)
+
+Gather = Callable[[Any], list[Any]]
+"""Collects an object from every rank, in rank order, and so is a barrier too."""
+
+
+@dataclass(frozen=True)
+class RiskSummary:
+    """What phase 1 found in the training cases.
+
+    Attributes:
+        joint: (Y, Z) float64, unnormalised.
+        leep: Mean log expected prediction, nats.
+        label_entropy: H(Y), nats; LEEP of a source that is blind to the target is minus this.
+        knowledge: 1 + LEEP / H(Y) in [0, 1].
+        class_voxels: Voxels of each target class that count.
+        class_hardness: Mean hardness of each target class, nats (0 for a class without voxels).
+        class_weight: Mean weight of each target class (0 for a class without voxels).
+        weight_edges: Edges of the histogram of weights.
+        weight_counts: Voxels between the edges.
+    """
+
+    joint: Tensor
+    leep: float
+    label_entropy: float
+    knowledge: float
+    class_voxels: list[int]
+    class_hardness: list[float]
+    class_weight: list[float]
+    weight_edges: list[float]
+    weight_counts: list[int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values."""
+        return {**vars(self), "joint": self.joint.tolist()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RiskSummary":
+        """Restores what ``to_json`` gave; further keys are left out."""
+        own = {key: values[key] for key in cls.__dataclass_fields__}
+        return cls(**{**own, "joint": torch.tensor(values["joint"], dtype=torch.float64)})
+
+
+_WEIGHT_EDGES = np.concatenate([np.linspace(0, 4, 81), [5, 6, 8, 10, 20, 1e9]])
+
+
+class RiskPhase:
+    """Makes the maps of training cases, and with the same P(y|z) those of other labelled cases.
+
+    One forward pass per volume. The source probabilities wait on disk until P(y|z) is known; memory holds one volume
+    at a time. Every sum over subjects is taken in the subjects' order, so that the result does not depend on the
+    number of processes; subjects are shared out over these. A killed phase goes on at the next subject.
+
+    Args:
+        store: Where files go.
+        infer: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) source probabilities.
+        mapping: Options of the map.
+        num_classes: |Y|.
+        use_mask: Let voxels outside the head count nowhere.
+        device: Where tensors are computed.
+        rank: This process.
+        world_size: Number of processes.
+        gather: Collects objects over ranks.
+    """
+
+    def __init__(
+        self,
+        store: RiskStore,
+        infer: Callable[[Tensor], Tensor],
+        mapping: RiskMapping,
+        num_classes: int,
+        *,
+        use_mask: bool = False,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+        gather: Gather = lambda item: [item],
+    ) -> None:
+        self.store = store
+        self.infer = infer
+        self.mapping = mapping
+        self.num_classes = num_classes
+        self.use_mask = use_mask
+        self.device = torch.device(device)
+        self.rank, self.world_size = rank, world_size
+        self.gather = gather
+
+    def run(self, train: Sequence[Prepared], others: Sequence[Prepared] = ()) -> RiskSummary:
+        """Makes what is missing.
+
+        Args:
+            train: Cases that make P(y|z); all labelled.
+            others: Labelled cases that get maps but do not enter P(y|z), such as validation cases for display.
+        """
+        everyone = [*train, *others]
+        subjects = [case.subject for case in everyone]
+        ready = self.store.read_summary(subjects)
+        # ranks decide together: one that sees an old file must not skip the collectives of the others
+        if all(self.gather(ready is not None)) and ready is not None:
+            log.info("Phase 1: risk maps of %d subjects reused from %s", len(subjects), self.store.weights_folder)
+            return RiskSummary.from_json(ready)
+        if self.rank == 0:
+            self.store.write_manifests()
+        self._forward(everyone)
+        joint = self._joint(train)
+        self._hardness(everyone, joint)
+        dataset, hardness_sums = self._distribution(train, joint)
+        voxels = dataset.counts.sum(1)
+        leep = -float(hardness_sums.sum() / voxels.sum())
+        knowledge = source_knowledge(joint, leep)
+        self._write_weights(everyone, joint, dataset, knowledge)
+        weight_sums, counts = self._weight_statistics(train)
+        summary = RiskSummary(
+            joint=joint,
+            leep=leep,
+            label_entropy=label_entropy(joint),
+            knowledge=knowledge,
+            class_voxels=voxels.tolist(),
+            class_hardness=(hardness_sums / voxels.clamp_min(1)).tolist(),
+            class_weight=(weight_sums / voxels.clamp_min(1)).tolist(),
+            weight_edges=_WEIGHT_EDGES.tolist(),
+            weight_counts=counts.tolist(),
+        )
+        if self.rank == 0:
+            self.store.write_summary(summary.to_json(), subjects)
+        self.gather(None)
+        return summary
+
+    def _mine(self, cases: Sequence[Prepared]) -> list[Prepared]:
+        return list(cases[self.rank :: self.world_size])
+
+    @torch.no_grad()
+    def _forward(self, cases: Sequence[Prepared]) -> None:
+        missing = [case for case in self._mine(cases) if not self.store.has_forward(case.subject)]
+        for case in track(missing, len(missing), "Phase 1: source network"):
+            image = case.to_subject()["image"].data.to(self.device)
+            probabilities = self.infer(image[None].float()).float()
+            if not torch.isfinite(probabilities).all():
+                raise FloatingPointError(
+                    f"{case.subject}: the source network gives NaN or infinite values for {case.folder / 'image.nii'}"
+                )
+            metric = LeepConditional(probabilities.shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
+            metric = metric.to(self.device)
+            metric.update(probabilities, self._target(case)[None])
+            self.store.write_forward(case.subject, probabilities[0], metric.joint)
+        self.gather(None)
+
+    def _target(self, case: Prepared) -> Tensor:
+        """Returns the classes (X, Y, Z) int64, ignored where the voxel does not count."""
+        target: Tensor = case.to_subject()["label"].data[0].to(self.device).long()
+        if self.use_mask:
+            mask, _ = read_volume(case.folder / "mask.nii")
+            outside = torch.from_numpy(np.asarray(mask) == 0).to(self.device)
+            target = target.masked_fill(outside, IGNORE_INDEX)
+        return target
+
+    def _joint(self, train: Sequence[Prepared]) -> Tensor:
+        joints = [self.store.read_joint(case.subject) for case in sorted(train, key=lambda case: case.subject)]
+        metric = LeepConditional(joints[0].shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
+        for joint in joints:
+            metric.add_joint(joint)
+        return metric.joint
+
+    @torch.no_grad()
+    def _hardness(self, cases: Sequence[Prepared], joint: Tensor) -> None:
+        conditional = conditional_from_joint(joint)
+        missing = [case for case in self._mine(cases) if not self.store.has_hardness(case.subject)]
+        for case in track(missing, len(missing), "Phase 1: hardness"):
+            probabilities = self.store.read_probabilities(case.subject).to(self.device)[None]
+            values = hardness(probabilities, self._target(case)[None], conditional, IGNORE_INDEX)[0]
+            expected = expected_prediction(probabilities, conditional)[0].argmax(0)
+            self.store.write_hardness(case.subject, values, expected, case.to_subject()["label"].affine)
+        self.gather(None)
+
+    def _counted(self, case: Prepared) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns hardness (N,) and classes (N,) of the voxels that count, and which (X, Y, Z) these are."""
+        target = self._target(case).cpu()
+        counts = target != IGNORE_INDEX
+        volume, _ = self.store.read_hardness(case.subject)
+        return volume[counts], target[counts], counts
+
+    def _distribution(self, train: Sequence[Prepared], joint: Tensor) -> tuple[ClassDistribution, Tensor]:
+        """Returns the values' distribution over the training cases and each class's sum of hardness, (Y,)."""
+        own = ClassDistribution(self.num_classes)
+        sums: dict[str, Tensor] = {}
+        for case in self._mine(train):
+            values, classes, _ = self._counted(case)
+            own.update(self.mapping.values(values, classes, joint), classes)
+            sums[case.subject] = _class_sums(values, classes, self.num_classes)
+        dataset = ClassDistribution(self.num_classes)
+        for part in self.gather(own):
+            dataset.merge(part)
+        return dataset, self._ordered_sum(sums)
+
+    def _write_weights(
+        self, cases: Sequence[Prepared], joint: Tensor, dataset: ClassDistribution, knowledge: float
+    ) -> None:
+        mine = self._mine(cases)
+        for case in track(mine, len(mine), "Phase 1: risk maps"):
+            values, classes, counts = self._counted(case)
+            weights = torch.ones(counts.shape)  # 1 where a voxel does not count: neutral when the map is warped
+            weights[counts] = self.mapping.weights(
+                self.mapping.values(values, classes, joint), classes, dataset, knowledge
+            )
+            self.store.write_weights(case.subject, weights, case.to_subject()["label"].affine)
+        self.gather(None)
+
+    def _weight_statistics(self, train: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
+        """Returns each class's sum of weights (Y,) and the histogram's counts, over the training cases."""
+        sums: dict[str, Tensor] = {}
+        counts = torch.zeros(len(_WEIGHT_EDGES) - 1, dtype=torch.int64)
+        for case in self._mine(train):
+            _, classes, counted = self._counted(case)
+            volume, _ = read_volume(self.store.weight_path(case.subject))
+            weights = torch.from_numpy(np.asarray(volume))[counted]
+            sums[case.subject] = _class_sums(weights, classes, self.num_classes)
+            counts += torch.from_numpy(np.histogram(weights.numpy(), _WEIGHT_EDGES)[0])
+        return self._ordered_sum(sums), torch.stack(self.gather(counts)).sum(0)
+
+    def _ordered_sum(self, own: dict[str, Tensor]) -> Tensor:
+        gathered = {subject: value for part in self.gather(own) for subject, value in part.items()}
+        return torch.stack([gathered[subject] for subject in sorted(gathered)]).sum(0)
+
+
+def _class_sums(values: Tensor, classes: Tensor, num_classes: int) -> Tensor:
+    return torch.bincount(classes, weights=values.double(), minlength=num_classes)

@@ -1,0 +1,154 @@
+"""Where risk maps are kept: under a fingerprint of all that they depend on, each file whole or absent."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from riskft.data.volumes import Affine, read_volume, write_nifti
+from riskft.errors import InputError
+from riskft.files import atomic_path, fingerprint, write_json
+
+STORE_VERSION = 1
+
+
+class RiskStore:
+    """Files of one phase 1.
+
+    Two levels, so that other map options reuse the forward passes::
+
+        <root>/<source, data, preprocessing, inference>/manifest.json
+            <subject>/joint.json  hardness.nii  prediction.nii  (probabilities.npy until the hardness is made)
+            <options of the map>/manifest.json  summary.json  <subject>.nii
+
+    All processes must see the same folder.
+
+    Args:
+        root: Folder shared by the runs of a study.
+        inputs: What the hardness depends on, by name: JSON-serialisable.
+        options: What the weights depend on besides.
+    """
+
+    def __init__(self, root: Path, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+        self.inputs = {"version": STORE_VERSION, **inputs}
+        self.options = dict(options)
+        self.root = root
+        self.folder = root / fingerprint(self.inputs)
+        self.weights_folder = self.folder / fingerprint(self.options)
+
+    @staticmethod
+    def safe_name(subject: str) -> str:
+        """Returns the subject as a file name."""
+        return quote(subject, safe=" ()+,=@")
+
+    def changes(self, previous: Path | None = None) -> list[str]:
+        """Says which inputs differ from an earlier phase 1; empty if this one exists already or none came before.
+
+        Args:
+            previous: Manifest of the phase 1 to compare with; by default the latest in the store.
+        """
+        if (self.folder / "manifest.json").is_file():
+            return []
+        manifests = (
+            [previous]
+            if previous and previous.is_file()
+            else sorted(self.root.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+        )
+        if not manifests:
+            return []
+        before = json.loads(manifests[-1].read_text())
+        return sorted(key for key in {*before, *self.inputs} if before.get(key) != _plain(self.inputs.get(key)))
+
+    def write_manifests(self) -> None:
+        """Records the inputs and options next to what is made from them."""
+        write_json(self.folder / "manifest.json", self.inputs)
+        write_json(self.weights_folder / "manifest.json", self.options)
+
+    def hardness_path(self, subject: str) -> Path:
+        """Hardness in nats on the prepared grid, float32."""
+        return self._subject(subject) / "hardness.nii"
+
+    def prediction_path(self, subject: str) -> Path:
+        """The source's expected target class (argmax of the EEP) on the prepared grid, uint8."""
+        return self._subject(subject) / "prediction.nii"
+
+    def weight_path(self, subject: str) -> Path:
+        """Weights on the prepared grid, float32."""
+        return self.weights_folder / f"{self.safe_name(subject)}.nii"
+
+    def _subject(self, subject: str) -> Path:
+        return self.folder / self.safe_name(subject)
+
+    def has_forward(self, subject: str) -> bool:
+        """Whether the subject's forward pass need not be done (again)."""
+        folder = self._subject(subject)
+        kept = (folder / "probabilities.npy").is_file() or self.has_hardness(subject)
+        return (folder / "joint.json").is_file() and kept
+
+    def has_hardness(self, subject: str) -> bool:
+        """Whether the subject's hardness is made."""
+        return self.hardness_path(subject).is_file() and self.prediction_path(subject).is_file()
+
+    def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor) -> None:
+        """Keeps a subject's source probabilities (Z, X, Y, Z) until P(y|z) is known, and its part of the joint."""
+        folder = self._subject(subject)
+        with atomic_path(folder / "probabilities.npy") as temporary:
+            np.save(temporary, probabilities.cpu().float().numpy())
+        write_json(folder / "joint.json", joint.tolist())
+
+    def read_joint(self, subject: str) -> Tensor:
+        """Returns a subject's unnormalised joint, (Y, Z) float64.
+
+        Raises:
+            InputError: If it is not there, because processes do not share the folder.
+        """
+        path = self._subject(subject) / "joint.json"
+        if not path.is_file():
+            raise InputError(f"{path}: not there after phase 1. All processes must see the same risk store.")
+        return torch.tensor(json.loads(path.read_text()), dtype=torch.float64)
+
+    def read_probabilities(self, subject: str) -> Tensor:
+        """Returns the kept source probabilities, (Z, X, Y, Z) float32."""
+        return torch.from_numpy(np.load(self._subject(subject) / "probabilities.npy"))
+
+    def write_hardness(self, subject: str, hardness: Tensor, prediction: Tensor, affine: Affine) -> None:
+        """Writes a subject's hardness and expected class, (X, Y, Z) each, and drops its probabilities."""
+        write_nifti(self.prediction_path(subject), prediction.cpu().numpy().astype(np.uint8), affine)
+        write_nifti(self.hardness_path(subject), hardness.cpu().float().numpy(), affine)
+        (self._subject(subject) / "probabilities.npy").unlink(missing_ok=True)
+
+    def read_hardness(self, subject: str) -> tuple[Tensor, Affine]:
+        """Returns a subject's hardness, (X, Y, Z) float32 in nats, and its affine."""
+        array, affine = read_volume(self.hardness_path(subject))
+        return torch.from_numpy(np.asarray(array, dtype=np.float32)), affine
+
+    def write_weights(self, subject: str, weights: Tensor, affine: Affine) -> None:
+        """Writes a subject's weights, (X, Y, Z)."""
+        write_nifti(self.weight_path(subject), weights.cpu().float().numpy(), affine)
+
+    def write_summary(self, summary: Mapping[str, Any], subjects: Sequence[str]) -> None:
+        """Declares the maps of the subjects complete."""
+        sizes = {subject: self.weight_path(subject).stat().st_size for subject in subjects}
+        write_json(self.weights_folder / "summary.json", {**summary, "bytes": sizes})
+
+    def read_summary(self, subjects: Sequence[str]) -> dict[str, Any] | None:
+        """Returns the summary if the maps of all subjects are complete and of the size they had, else None."""
+        path = self.weights_folder / "summary.json"
+        if not path.is_file():
+            return None
+        summary: dict[str, Any] = json.loads(path.read_text())
+        sizes = summary["bytes"]
+        for subject in subjects:
+            file = self.weight_path(subject)
+            if not file.is_file() or sizes.get(subject) != file.stat().st_size:
+                return None
+        return summary
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))

@@ -1,0 +1,85 @@
+"""Reading a checkpoint without running anything that it contains."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from riskft.errors import InputError
+
+_CONTAINERS = ("state_dict", "model_state_dict", "network_weights", "model", "network")
+_PREFIXES = ("module.", "_orig_mod.", "network.", "net.", "model.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is of use in a checkpoint.
+
+    Attributes:
+        path: The file.
+        state: Parameters and buffers by name, without wrappers' prefixes.
+        class_names: Class names, background first, if riskft wrote the file; else None.
+        in_channels: Number of input channels, if riskft wrote the file; else None.
+    """
+
+    path: Path
+    state: dict[str, Tensor]
+    class_names: tuple[str, ...] | None = None
+    in_channels: int | None = None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Reads a riskft or Lightning ``.ckpt`` or a plain state dict, with ``weights_only=True``.
+
+    Raises:
+        InputError: If the file is missing, truncated, holds no state dict, or needs unpickling of arbitrary objects.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such checkpoint. Set model.source.checkpoint to an existing file.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: holds Python objects besides tensors, and loading them could run code. Save its state dict "
+            "alone: torch.save(network.state_dict(), file)."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read as a checkpoint ({first}). Is the file complete?") from error
+    state = _find_state(content)
+    if state is None:
+        raise InputError(f"{path}: no state dict found; looked at the top level and under {', '.join(_CONTAINERS)}.")
+    options = content.get("hyper_parameters", {}) if isinstance(content, Mapping) else {}
+    names = options.get("class_names")
+    return Checkpoint(
+        path=path,
+        state=_without_prefix(state),
+        class_names=tuple(names) if names else None,
+        in_channels=options.get("in_channels"),
+    )
+
+
+def _find_state(content: Any) -> dict[str, Tensor] | None:
+    if not isinstance(content, Mapping):
+        return None
+    for key in _CONTAINERS:
+        if isinstance(content.get(key), Mapping) and (inner := _find_state(content[key])) is not None:
+            return inner
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    return tensors or None
+
+
+def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Strips wrappers' prefixes, as long as most entries share one; entries without it are not the network's."""
+    while True:
+        for prefix in _PREFIXES:
+            shared = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            if len(shared) * 2 > len(state):
+                state = shared
+                break
+        else:
+            return state

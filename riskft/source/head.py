@@ -1,0 +1,65 @@
+"""Starting the target's head from the source's, through P(z|y)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from riskft.errors import InputError
+
+
+@torch.no_grad()
+def leep_head(target: nn.Module, source: nn.Module, names: Sequence[str], joint: Tensor) -> None:
+    """Sets the target's head to the P(z|y)-weighted mean of the source head's rows, in place.
+
+    A row is the weights and the bias of one class channel; row y becomes sum_z P(z|y) row_z. Where the head has a
+    convolution that takes class channels too, these are mapped back by the pseudo-inverse, so that a linear head
+    gives exactly the weighted mean of the source's logits.
+
+    Args:
+        target: Network with |Y| classes.
+        source: The same network with |Z| classes.
+        names: The head's modules, as ``with_classes`` returned them.
+        joint: (Y, Z), P(y, z) of any scale. A target class without mass gets the mean over P(z).
+    """
+    prior = joint.sum(0, keepdim=True) / joint.sum()
+    mass = joint.sum(1, keepdim=True)
+    rows = torch.where(mass > 0, joint / mass.clamp_min(torch.finfo(joint.dtype).tiny), prior)
+    back = torch.linalg.pinv(rows)
+    for name in names:
+        new, old = target.get_submodule(name), source.get_submodule(name)
+        for key, value in new.named_parameters(recurse=False):
+            mixed = old.get_parameter(key).double()
+            if isinstance(new, _ConvNd) and key == "weight":
+                inner = new.in_channels == rows.shape[0] and old.get_parameter(key).shape != value.shape
+                mixed = _mix_kernel(mixed, rows, back if inner else None, isinstance(new, _ConvTransposeNd))
+            elif mixed.shape[0] == rows.shape[1]:
+                mixed = rows.to(mixed.device) @ mixed
+            value.copy_(mixed.reshape(value.shape))
+
+
+def _mix_kernel(kernel: Tensor, rows: Tensor, back: Tensor | None, transposed: bool) -> Tensor:
+    """Mixes the output channels of a kernel by ``rows`` and, if given, its input channels by ``back``."""
+    kernel = kernel.transpose(0, 1) if transposed else kernel
+    mixed = torch.einsum("yz,zi...->yi...", rows.to(kernel.device), kernel)
+    if back is not None:
+        mixed = torch.einsum("yi...,ij->yj...", mixed, back.to(kernel.device))
+    return mixed.transpose(0, 1) if transposed else mixed
+
+
+@torch.no_grad()
+def copy_head(target: nn.Module, source: nn.Module, names: Sequence[str]) -> None:
+    """Copies the source's head, in place.
+
+    Raises:
+        InputError: If the two have different numbers of classes.
+    """
+    for name in names:
+        new, old = target.get_submodule(name).state_dict(), source.get_submodule(name).state_dict()
+        if any(new[key].shape != old[key].shape for key in new):
+            raise InputError(
+                "model.head_init is 'copy', but source and target have different numbers of classes: use 'leep' or "
+                "'random'."
+            )
+        target.get_submodule(name).load_state_dict(old)

@@ -1,0 +1,154 @@
+"""Lightning's Trainer with what riskft adds to its commands."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.distributed import gather_objects
+from riskft.errors import InputError
+from riskft.files import write_text
+from riskft.predictions import SegmentationWriter
+from riskft.risk.callback import RiskMapCallback
+from riskft.risk.export import export_share, refuse_existing, summary_csv
+
+log = logging.getLogger(__name__)
+
+
+class RiskTrainer(Trainer):
+    """Trains, tests and predicts as Lightning does, from the run folder's checkpoints, and makes risk maps alone."""
+
+    def fit(  # type: ignore[override]
+        self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
+    ) -> None:
+        """Makes the risk maps and fine-tunes with them.
+
+        Args:
+            model: The module.
+            datamodule: The data.
+            ckpt_path: Checkpoint to resume; ``last`` for the run folder's latest (starts anew where there is none).
+        """
+        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+
+    def validate(  # type: ignore[override]
+        self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
+    ) -> Any:
+        """Scores the validation cases on the prepared grid.
+
+        Args:
+            model: The module.
+            datamodule: The data.
+            ckpt_path: Checkpoint; by default the run folder's best.
+        """
+        return super().validate(model, datamodule=datamodule, ckpt_path=self._checkpoint(ckpt_path), weights_only=True)
+
+    def test(  # type: ignore[override]
+        self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
+    ) -> Any:
+        """Scores the test cases in the scans' own geometry and writes cases.csv into the run folder.
+
+        Args:
+            model: The module.
+            datamodule: The data.
+            ckpt_path: Checkpoint; by default the run folder's best.
+        """
+        return super().test(model, datamodule=datamodule, ckpt_path=self._checkpoint(ckpt_path), weights_only=True)
+
+    def predict(  # type: ignore[override]
+        self,
+        model: LightningModule,
+        datamodule: RiskDataModule | None = None,
+        ckpt_path: str | None = None,
+        out: str | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Writes segmentations of the predict cases (or the test cases) in the scans' own geometry.
+
+        Args:
+            model: The module.
+            datamodule: The data.
+            ckpt_path: Checkpoint; by default the run folder's best.
+            out: Folder for ``<subject>.nii.gz``; by default ``predictions`` in the run folder.
+            overwrite: Replace segmentations that exist.
+        """
+        folder = Path(out) if out else Path(self.default_root_dir) / "predictions"
+        self.callbacks.append(SegmentationWriter(folder, overwrite))  # type: ignore[attr-defined]
+        super().predict(
+            model,
+            datamodule=datamodule,
+            ckpt_path=self._checkpoint(ckpt_path),
+            return_predictions=False,
+            weights_only=True,
+        )
+        log.info("Segmentations are in %s", folder)
+
+    def riskmap(
+        self,
+        model: LightningModule,
+        datamodule: RiskDataModule,
+        out: str = "riskmaps",
+        overwrite: bool = False,
+    ) -> None:
+        """Makes the training cases' risk maps alone and writes them in the scans' own geometry.
+
+        Args:
+            model: The module, with a trained source.
+            datamodule: The data.
+            out: Folder for ``<subject>_risk.nii.gz`` (weight), ``<subject>_hardness.nii.gz`` (nats) and
+                ``risk_summary.csv``.
+            overwrite: Replace files that exist.
+        """
+        callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
+        if not any(isinstance(callback, RiskMapCallback) for callback in callbacks):
+            callbacks.append(RiskMapCallback())
+        callbacks.append(RiskExport(Path(out), overwrite))
+        # phase 1 is what happens before the first step; here no step follows
+        self.fit_loop.max_epochs = 0
+        self.num_sanity_val_steps = 0
+        super().fit(model, datamodule=datamodule)
+        log.info("Risk maps are in %s", out)
+
+    def _checkpoint(self, path: str | None) -> str:
+        """Returns the checkpoint to use; untrained weights are never tested silently."""
+        if path is not None:
+            return path
+        folder = Path(self.default_root_dir) / "checkpoints"
+        for name in ("best.ckpt", "last.ckpt"):
+            if (folder / name).is_file():
+                return str(folder / name)
+        raise InputError(f"{folder}: holds neither best.ckpt nor last.ckpt. Run fit first, or give --ckpt_path.")
+
+
+class RiskExport(Callback):
+    """Writes the maps as soon as phase 1 is done, each process its share.
+
+    Args:
+        folder: Where files go.
+        overwrite: Replace files that exist.
+    """
+
+    def __init__(self, folder: Path, overwrite: bool) -> None:
+        super().__init__()
+        self.folder = folder
+        self.overwrite = overwrite
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Exports."""
+        data = getattr(trainer, "datamodule", None)
+        store = next(item.store for item in trainer.callbacks if isinstance(item, RiskMapCallback))  # type: ignore[attr-defined]
+        if store is None or not isinstance(data, RiskDataModule):
+            raise InputError("riskmap needs a riskft.RiskDataModule and a source with a checkpoint.")
+        rows = export_share(
+            self.folder, store, data.prepared("train"), data.class_names, trainer.global_rank, trainer.world_size
+        )
+        gathered = [row for part in gather_objects(rows) for row in part]
+        if trainer.is_global_zero:
+            write_text(self.folder / "risk_summary.csv", summary_csv(gathered))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses to overwrite, before anything is computed where callbacks are in the order of ``riskmap``."""
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, RiskDataModule):
+            refuse_existing(self.folder, [case.subject for case in data.prepared("train")], self.overwrite)
