@@ -5,18 +5,18 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning_utilities.core.rank_zero import rank_zero_only
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.errors import InputError
-from riskft.finetune.checkpoints import BestCheckpoint
+from riskft.finetune.checkpoints import run_checkpoints
 from riskft.finetune.module import RiskModule
 from riskft.run_folder import RunOptions, WandbOptions, git_commit, refuse_finished, run_id
 from riskft.trainer import RiskTrainer
@@ -25,6 +25,17 @@ DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentatio
 
 `riskft fit` makes the risk maps and fine-tunes; `riskft riskmap` makes the maps alone. `riskft data phantom` writes a
 cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`)."""
+
+
+class BriefParser(LightningArgumentParser):
+    """Says what is wrong without printing the usage of two hundred options first."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Ends the process with status 2 after the message."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        sys.stderr.write(f"riskft: {message}\n(all options: riskft fit --help)\n")
+        raise SystemExit(2)
 
 
 class SaveRun(SaveConfigCallback):
@@ -81,9 +92,11 @@ class RiskCLI(LightningCLI):
         config = self.config_init[self.subcommand]
         if config.trainer.logger is None:
             kwargs["logger"] = self._loggers(config)
-        if self.subcommand == "fit" and config.trainer.enable_checkpointing is not False:
-            checkpoints = BestCheckpoint(str(self.folder / "checkpoints"))
-            kwargs["callbacks"] = [*(config.trainer.callbacks or []), checkpoints]
+        if self.subcommand != "fit":
+            kwargs["enable_checkpointing"] = False
+        elif config.trainer.enable_checkpointing is not False:
+            checkpoints = run_checkpoints(str(self.folder / "checkpoints"))
+            kwargs["callbacks"] = [*(config.trainer.callbacks or []), *checkpoints]
         return super().instantiate_trainer(**kwargs)
 
     def _loggers(self, config: Any) -> list[Logger]:
@@ -104,7 +117,7 @@ class RiskCLI(LightningCLI):
                     settings={"console": "off", "silent": options.offline},
                 )
             )
-        if self.subcommand == "fit":
+        if self.subcommand == "fit" and _is_first_rank():
             _keep_old_metrics(self.folder)
         loggers.append(
             CSVLogger(str(self.folder), name="", version="" if self.subcommand == "fit" else self.subcommand)
@@ -117,7 +130,10 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-@rank_zero_only
+def _is_first_rank() -> bool:
+    return getattr(rank_zero_only, "rank", 0) in (None, 0)  # Lightning sets it from the launcher's environment
+
+
 def _keep_old_metrics(folder: Path) -> None:
     """Moves an earlier start's metrics.csv aside, which Lightning's logger would delete."""
     metrics = folder / "metrics.csv"
@@ -159,6 +175,7 @@ def run(arguments: Sequence[str], cli_class: type[RiskCLI] = RiskCLI) -> RiskCLI
             RiskModule,
             RiskDataModule,
             trainer_class=RiskTrainer,
+            parser_class=BriefParser,
             # the data module shards its loaders; Lightning would shard them a second time
             trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
             save_config_callback=SaveRun,
@@ -179,12 +196,14 @@ def _set_up_logging() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
     # on other ranks than the first only warnings
-    logger.setLevel(logging.INFO if rank_zero_only.rank in (None, 0) else logging.WARNING)
+    logger.setLevel(logging.INFO if _is_first_rank() else logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*logged.* sync_dist.*",
         ".*recommended to use `self.log.*sync_dist=True.*",
         ".*number of training batches.*smaller than the logging interval.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",
+        "Experiment logs directory .* exists and is not empty.*",  # an earlier metrics.csv has been moved aside
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -1,9 +1,9 @@
 """One folder a run, with a fixed place for everything."""
 
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
 
 from riskft.errors import InputError
 
@@ -66,7 +66,7 @@ def refuse_finished(folder: Path, overwrite: bool, resuming: bool) -> None:
 
 def run_id(folder: Path) -> str:
     """Returns a W&B id that a resumed run shares with the run that it goes on with: made of the folder's path."""
-    return quote("-".join(folder.resolve().parts[-3:]), safe="").replace("%", "-")[-64:]
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(folder.resolve().parts[-3:]))[-64:]
 
 
 def git_commit(folder: Path | None = None) -> str:

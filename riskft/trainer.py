@@ -137,11 +137,17 @@ class RiskExport(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Exports."""
         data = getattr(trainer, "datamodule", None)
-        store = next(item.store for item in trainer.callbacks if isinstance(item, RiskMapCallback))  # type: ignore[attr-defined]
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        store = next(callback.store for callback in callbacks if isinstance(callback, RiskMapCallback))
         if store is None or not isinstance(data, RiskDataModule):
             raise InputError("riskmap needs a riskft.RiskDataModule and a source with a checkpoint.")
         rows = export_share(
-            self.folder, store, data.prepared("train"), data.class_names, trainer.global_rank, trainer.world_size
+            self.folder,
+            store,
+            data.prepared("train"),
+            data.class_names,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
         )
         gathered = [row for part in gather_objects(rows) for row in part]
         if trainer.is_global_zero:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torchio as tio
 from torchio.transforms.augmentation.composition import Compose, OneOf
 from torchio.transforms.spatial_transform import SpatialTransform
-from torchio.transforms.transform import Transform
 
 RISK = "risk"
 
@@ -34,6 +33,5 @@ def leave_risk_alone(transform: tio.Transform) -> None:
     elif isinstance(transform, OneOf):
         for part in transform.transforms_dict:
             leave_risk_alone(part)
-    elif isinstance(transform, Transform) and not isinstance(transform, SpatialTransform):
-        if transform.include is None and RISK not in (transform.exclude or ()):
-            transform.exclude = [*(transform.exclude or []), RISK]
+    elif not isinstance(transform, SpatialTransform) and transform.include is None:
+        transform.exclude = [*(transform.exclude or []), RISK]

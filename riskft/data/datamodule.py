@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 import torchio as tio
-from jsonargparse import lazy_instance
+from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
 
 from riskft.data.augment import training_transform
 from riskft.data.cache import Prepared, PreparedCache
@@ -81,8 +80,8 @@ class RiskDataModule(LightningDataModule):
         ]
         if len(patch_size) != 3 or min(patch_size) < 1:
             problems.append(f"data.patch_size is {patch_size}, expected three positive numbers of voxels")
-        if not modalities:
-            problems.append("data.modalities is empty, expected at least one modality")
+        if not modalities or len(set(modalities)) < len(modalities):
+            problems.append(f"data.modalities is {modalities}, expected at least one modality, each once")
         if problems:
             raise InputError("The data configuration is not usable:", problems)
         self.reader = reader
@@ -214,7 +213,7 @@ class RiskDataModule(LightningDataModule):
         """Returns the loader of the volumes to predict, one a batch."""
         return self._volumes("predict")
 
-    def _volumes(self, split: str) -> "DataLoader[Any]":
+    def _volumes(self, split: str) -> Any:
         subjects = [case.to_subject() for case in self.prepared(split)]
         rank, world_size = self._ranks()
         # without padding: a case that is repeated to fill a rank's share would count twice

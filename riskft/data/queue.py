@@ -55,7 +55,7 @@ class ShardedQueue(tio.Queue):  # type: ignore[misc]
         """
         self.subject_sampler.set_epoch(epoch)
         torch.manual_seed((self._seed + 1_000_003 * epoch + 7919 * self._rank) % 2**63)
-        self.patches_list = []
+        self.patches_list: list[tio.Subject] = []
         self._subjects_iterable = None
         self._incomplete_subject = None
         self._num_sampled_subjects = 0

@@ -44,7 +44,9 @@ def soft_dice_loss(logits: Tensor, target: Tensor, ignore_index: int, smooth: fl
 
 
 class RiskWeightedLoss(nn.Module):
-    """Cross-entropy weighted by the risk map, plus an optional Dice term::
+    """Cross-entropy weighted by the risk map, plus an optional Dice term.
+
+    ::
 
         L = mean_b [ 1/N_b * sum_i w_i CE_i ] + dice_weight * Dice
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jsonargparse import lazy_instance
+from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from lightning.pytorch import LightningModule
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor, nn
@@ -151,7 +151,7 @@ class RiskModule(LightningModule):
         if self.adaptation is not None and self.trainer.is_global_zero:
             self.adaptation.write(Path(self.trainer.default_root_dir) / "adaptation.csv")
         if self.channels_last:
-            self.network.to(memory_format=torch.channels_last_3d)
+            self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         if self._compile:
             self.network.compile()
 

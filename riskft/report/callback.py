@@ -1,6 +1,5 @@
 """Panels during training: PNG files in the run folder and images with masks in W&B."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ from riskft.report.heatmaps import Classes, Panel, case_figure, riskiest_slices,
 from riskft.report.loggers import wandb_run
 from riskft.report.statistics import save_figure
 from riskft.risk.callback import RiskMapCallback
+from riskft.risk.leep import class_prior
+from riskft.risk.phase import RiskSummary
 from riskft.risk.store import RiskStore
 
-log = logging.getLogger(__name__)
+Maps = tuple[RiskStore, RiskSummary]
 
 
 class RiskPanelCallback(Callback):
@@ -42,10 +43,10 @@ class RiskPanelCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws training cases."""
-        store, data = _store(trainer), _data(trainer)
-        if store is not None and data is not None and trainer.is_global_zero:
+        maps, data = _maps(trainer), _data(trainer)
+        if maps is not None and data is not None and trainer.is_global_zero:
             for case in data.prepared("train")[: self.cases]:
-                self._show(trainer, store, data, case, None, "risk/train")
+                self._show(trainer, maps, data, case, None, "risk/train")
 
     def on_validation_batch_end(
         self,
@@ -65,15 +66,15 @@ class RiskPanelCallback(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws validation cases, from all ranks."""
-        store, data = _store(trainer), _data(trainer)
-        if store is None or data is None or not self._due(trainer):
+        maps, data = _maps(trainer), _data(trainer)
+        if maps is None or data is None or not self._due(trainer):
             return
         gathered = {name: item for part in gather_objects(self._predictions) for name, item in part.items()}
         self._predictions = {}
         if trainer.is_global_zero:
             for case in data.prepared("val"):
                 if case.subject in gathered:
-                    self._show(trainer, store, data, case, gathered[case.subject], "risk/val")
+                    self._show(trainer, maps, data, case, gathered[case.subject], "risk/val")
 
     def _due(self, trainer: Trainer) -> bool:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -87,30 +88,35 @@ class RiskPanelCallback(Callback):
     def _show(
         self,
         trainer: Trainer,
-        store: RiskStore,
+        maps: Maps,
         data: RiskDataModule,
         case: Prepared,
         prediction: Classes | None,
         key: str,
     ) -> None:
-        panel = read_panel(store, case, prediction)
+        panel = read_panel(maps, case, prediction)
         kind = key.rpartition("/")[2]
-        path = Path(trainer.default_root_dir) / "heatmaps" / f"{kind}_{store.safe_name(case.subject)}.png"
+        path = Path(trainer.default_root_dir) / "heatmaps" / f"{kind}_{RiskStore.safe_name(case.subject)}.png"
         save_figure(case_figure(panel, data.class_names), path)
         if (run := wandb_run(trainer)) is not None:
             run.log(wandb_images(panel, data.class_names, key, path))
 
 
-def read_panel(store: RiskStore, case: Prepared, prediction: Classes | None) -> Panel:
+def read_panel(maps: Maps, case: Prepared, prediction: Classes | None) -> Panel:
     """Reads what is shown of a case from the cache and the risk store."""
+    store, summary = maps
     subject = case.to_subject()
+    truth = subject["label"].data[0].numpy().astype(np.uint8)
+    hardness = store.read_hardness(case.subject)[0].numpy()
+    prior = np.append(class_prior(summary.joint).clamp_min(1e-12).log().numpy(), [0.0])
     weight, _ = read_volume(store.weight_path(case.subject))
     source, _ = read_volume(store.prediction_path(case.subject))
     return Panel(
         subject=case.subject,
         image=subject["image"].data[0].numpy(),
-        truth=subject["label"].data[0].numpy().astype(np.uint8),
-        hardness=store.read_hardness(case.subject)[0].numpy(),
+        truth=truth,
+        hardness=hardness,
+        relative=(hardness + prior[np.where(truth == IGNORE_INDEX, -1, truth)]).astype(np.float32),
         weight=np.asarray(weight, dtype=np.float32),
         prediction=prediction,
         source=np.asarray(source, dtype=np.uint8),
@@ -131,7 +137,7 @@ def wandb_images(panel: Panel, class_names: list[str], key: str, figure: Path) -
     }
     image = upright(panel.image, 2, index).astype(np.float64)
     low, high = np.percentile(panel.image, [1, 99.5])
-    heat = upright(panel.hardness, 2, index).astype(np.float64) / max(float(np.percentile(panel.hardness, 99.9)), 1e-3)
+    heat = upright(panel.hardness, 2, index) / max(float(np.percentile(panel.hardness, 99.9)), 1e-3)
     pictures = {
         "image": np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255,
         "hardness": colormaps["inferno"](np.clip(heat, 0, 1))[..., :3] * 255,
@@ -143,10 +149,10 @@ def wandb_images(panel: Panel, class_names: list[str], key: str, figure: Path) -
     return entries
 
 
-def _store(trainer: Trainer) -> RiskStore | None:
+def _maps(trainer: Trainer) -> Maps | None:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, RiskMapCallback):
-            return callback.store
+        if isinstance(callback, RiskMapCallback) and callback.store is not None and callback.summary is not None:
+            return callback.store, callback.summary
     return None
 
 

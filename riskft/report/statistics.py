@@ -97,8 +97,11 @@ def weight_figure(summary: RiskSummary, classes: Sequence[str]) -> Figure:
     figure = new_figure(9, 3.2)
     left, right = figure.subplots(1, 2)
     edges, counts = np.array(summary.weight_edges[:81]), np.array(summary.weight_counts[:80])
-    left.stairs(np.maximum(counts, 0.5), edges, fill=True)
+    left.stairs(np.maximum(counts, 0.5), edges, fill=True, baseline=0.5)
     left.set_yscale("log")
+    used = np.flatnonzero(counts)
+    if used.size:
+        left.set_xlim(edges[used[0]] - 0.1, edges[used[-1] + 1] + 0.1)
     left.set_xlabel("weight")
     left.set_ylabel("training voxels")
     beyond = sum(summary.weight_counts[80:])

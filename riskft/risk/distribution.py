@@ -49,7 +49,7 @@ class ClassDistribution:
         values, classes = values.detach().cpu().double(), classes.detach().cpu().long()
         flat = torch.bincount(classes * BINS + self.bin_of(values), minlength=self.counts.numel())
         self.counts += flat.view_as(self.counts)
-        for index in classes.unique().tolist():
+        for index in torch.bincount(classes).nonzero().flatten().tolist():
             chosen = values[classes == index]
             self.low[index] = torch.minimum(self.low[index], chosen.min())
             self.high[index] = torch.maximum(self.high[index], chosen.max())
@@ -68,11 +68,21 @@ class ClassDistribution:
         result.high = self.high.max().expand_as(self.high)
         return result
 
-    def rank_of_bin(self) -> Tensor:
-        """Returns the mid-rank in [0, 1] of each bin, (num_classes, BINS) float64; ties share it."""
-        after = self.counts.cumsum(1).double()
-        total = after[:, -1:].clamp_min(1)
-        return (after - self.counts / 2) / total
+    def rank_of_bin(self, resolution: float = 0.0) -> Tensor:
+        """Returns the mid-rank in [0, 1] of each bin, (num_classes, BINS) float64; ties share it.
+
+        Args:
+            resolution: Bins whose values round to the same multiple of it are ties; 0 for none but a bin's own.
+        """
+        counts = self.counts.double()
+        after = counts.cumsum(1)
+        before = after - counts
+        if resolution > 0:
+            steps = (self.bin_centres() / resolution).round()
+            first = torch.searchsorted(steps, steps)
+            last = torch.searchsorted(steps, steps, right=True) - 1
+            before, after = before[:, first], after[:, last]
+        return (before + after) / 2 / after[:, -1:].clamp_min(1)
 
     def quantile(self, q: float) -> Tensor:
         """Returns the value below which a fraction ``q`` of each class lies, (num_classes,) float64, within a bin."""

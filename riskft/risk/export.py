@@ -43,9 +43,9 @@ def export_case(folder: Path, store: RiskStore, case: Prepared, class_names: Seq
     """
     hardness, affine = store.read_hardness(case.subject)
     weight = torch.from_numpy(np.asarray(read_volume(store.weight_path(case.subject))[0], dtype=np.float32))
-    volumes = to_native(torch.stack([weight, hardness]), affine, case)
+    volumes = to_native(torch.stack([weight, hardness]), affine, case.case)
     for path, volume in zip(_targets(folder, case.subject), volumes, strict=True):
-        write_native(path, volume.numpy(), case)
+        write_native(path, volume.numpy(), case.case)
     label = case.to_subject()["label"].data[0]
     rows: list[Row] = []
     for index, name in enumerate(class_names):
@@ -60,7 +60,7 @@ def export_case(folder: Path, store: RiskStore, case: Prepared, class_names: Seq
 
 
 def export_share(
-    folder: Path, store: RiskStore, cases: Sequence[Prepared], class_names: Sequence[str], rank: int, world_size: int
+    folder: Path, store: RiskStore, cases: Sequence[Prepared], class_names: Sequence[str], *, rank: int, world_size: int
 ) -> list[Row]:
     """Exports this process's share of the cases; returns their rows."""
     mine = cases[rank::world_size]

@@ -74,9 +74,14 @@ def conditional_from_joint(joint: Tensor) -> Tensor:
     return torch.where(mass > 0, joint / mass.clamp_min(torch.finfo(joint.dtype).tiny), prior)
 
 
+def class_prior(joint: Tensor) -> Tensor:
+    """Returns P(y), (Y,), from a joint (Y, Z) of any scale; -log of it is the hardness that a blind source gives."""
+    return joint.sum(dim=1) / joint.sum()
+
+
 def label_entropy(joint: Tensor) -> float:
     """Returns H(Y) in nats: what LEEP costs with a source that is blind to the target."""
-    prior = joint.sum(dim=1) / joint.sum()
+    prior = class_prior(joint)
     return float(-torch.xlogy(prior, prior).sum())
 
 

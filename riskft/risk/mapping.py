@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jsonargparse import lazy_instance
+from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from torch import Tensor
 
 from riskft.risk.distribution import ClassDistribution
-from riskft.risk.leep import label_entropy
+from riskft.risk.leep import class_prior, label_entropy
 from riskft.risk.weighting import Normalise, Power, Rank, Weight, mean_weight
 
 
@@ -62,7 +62,7 @@ class RiskMapping:
         """
         if self.reference == "none":
             return hardness.double()
-        prior = joint.sum(1) / joint.sum()
+        prior = class_prior(joint)
         return hardness.double() + prior.clamp_min(torch.finfo(prior.dtype).tiny).log()[classes]
 
     def weights(self, values: Tensor, classes: Tensor, dataset: ClassDistribution, knowledge: float) -> Tensor:

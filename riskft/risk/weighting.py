@@ -36,6 +36,7 @@ class Quantile(Normalise):
         self.q = q
 
     def __call__(self, values: Tensor, classes: Tensor, distribution: ClassDistribution) -> Tensor:
+        """Normalises values as the base class says."""
         top = distribution.high if self.q == 1 else distribution.quantile(self.q)
         span = (top - distribution.low)[classes]
         # a class of one value has no hard part: n = 0
@@ -50,10 +51,23 @@ class MinMax(Quantile):
 
 
 class Rank(Normalise):
-    """n = fraction of voxels with a smaller value (ties share their mid-rank): the empirical distribution function."""
+    """n = fraction of voxels with a smaller value: the empirical distribution function.
+
+    Values that differ by less than the resolution are ties and share their mid-rank, because a network's outputs far
+    from any border differ by noise (often in the checkerboard of its upsampling), which ranks would blow up.
+
+    Args:
+        resolution: In the values' unit, nats; 0 tells apart whatever differs.
+    """
+
+    def __init__(self, resolution: float = 0.01) -> None:
+        if resolution < 0:
+            raise ValueError(f"Expected argument `resolution` to be at least 0, but got {resolution}")
+        self.resolution = resolution
 
     def __call__(self, values: Tensor, classes: Tensor, distribution: ClassDistribution) -> Tensor:
-        ranks: Tensor = distribution.rank_of_bin()[classes, distribution.bin_of(values)]
+        """Normalises values as the base class says."""
+        ranks: Tensor = distribution.rank_of_bin(self.resolution)[classes, distribution.bin_of(values)]
         return ranks
 
 
@@ -74,6 +88,7 @@ class Exponential(Weight):
         self.base = base
 
     def __call__(self, n: Tensor) -> Tensor:
+        """Returns the weight."""
         return torch.pow(torch.as_tensor(self.base, dtype=n.dtype), n)
 
 
@@ -86,6 +101,7 @@ class Linear(Weight):
         self.alpha = alpha
 
     def __call__(self, n: Tensor) -> Tensor:
+        """Returns the weight."""
         return 1 + self.alpha * n
 
 
@@ -99,6 +115,7 @@ class Power(Weight):
         self.floor, self.gain, self.exponent = floor, gain, exponent
 
     def __call__(self, n: Tensor) -> Tensor:
+        """Returns the weight."""
         return self.floor + self.gain * n.pow(self.exponent)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from riskft.errors import InputError
 from riskft.files import write_text
-from riskft.source.checkpoint import Checkpoint
+from riskft.source.checkpoint import Checkpoint, aligned
 
 STATUSES = ("loaded", "adapted", "new", "unused")
 
@@ -50,13 +50,14 @@ def load_source(network: nn.Module, checkpoint: Checkpoint) -> list[str]:
         InputError: Naming missing keys (and the nearest ones in the file) and differing shapes.
     """
     own = network.state_dict()
+    state = aligned(checkpoint.state, own.keys())
     problems = []
     for key, value in own.items():
-        if key not in checkpoint.state:
-            near = difflib.get_close_matches(key, list(checkpoint.state), n=1)
+        if key not in state:
+            near = difflib.get_close_matches(key, list(state), n=1)
             problems.append(f"'{key}' is missing" + (f"; the nearest in the file is '{near[0]}'" if near else ""))
-        elif checkpoint.state[key].shape != value.shape:
-            found = tuple(checkpoint.state[key].shape)
+        elif state[key].shape != value.shape:
+            found = tuple(state[key].shape)
             problems.append(f"'{key}' has shape {found} in the file, the network expects {tuple(value.shape)}")
     if problems:
         shown = problems[:5] + ([f"and {len(problems) - 5} more"] if len(problems) > 5 else [])
@@ -65,8 +66,8 @@ def load_source(network: nn.Module, checkpoint: Checkpoint) -> list[str]:
             f"{len(own)} entries. Give the network the options that it was trained with.",
             shown,
         )
-    network.load_state_dict({key: checkpoint.state[key] for key in own})
-    return sorted(set(checkpoint.state) - set(own))
+    network.load_state_dict({key: state[key] for key in own})
+    return sorted(set(state) - set(own))
 
 
 def transfer_backbone(

@@ -1,7 +1,7 @@
 """Reading a checkpoint without running anything that it contains."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ class Checkpoint:
 
     Attributes:
         path: The file.
-        state: Parameters and buffers by name, without wrappers' prefixes.
+        state: Parameters and buffers by name, as in the file.
         class_names: Class names, background first, if riskft wrote the file; else None.
         in_channels: Number of input channels, if riskft wrote the file; else None.
     """
@@ -53,11 +53,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     state = _find_state(content)
     if state is None:
         raise InputError(f"{path}: no state dict found; looked at the top level and under {', '.join(_CONTAINERS)}.")
-    options = content.get("hyper_parameters", {}) if isinstance(content, Mapping) else {}
+    options = content.get("riskft", {}) if isinstance(content, Mapping) else {}
     names = options.get("class_names")
     return Checkpoint(
         path=path,
-        state=_without_prefix(state),
+        state=state,
         class_names=tuple(names) if names else None,
         in_channels=options.get("in_channels"),
     )
@@ -73,13 +73,22 @@ def _find_state(content: Any) -> dict[str, Tensor] | None:
     return tensors or None
 
 
-def _without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Strips wrappers' prefixes, as long as most entries share one; entries without it are not the network's."""
+def aligned(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    """Strips wrappers' prefixes from the keys of a state, as many as make most of the wanted keys appear.
+
+    Entries that do not carry a prefix which the others share are not the network's, and stay as they are.
+
+    Args:
+        state: Tensors by name.
+        wanted: The network's own keys.
+    """
+    best = candidate = dict(state)
     while True:
-        for prefix in _PREFIXES:
-            shared = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-            if len(shared) * 2 > len(state):
-                state = shared
-                break
-        else:
-            return state
+        shared = [
+            prefix for prefix in _PREFIXES if 2 * sum(key.startswith(prefix) for key in candidate) > len(candidate)
+        ]
+        if not shared:
+            return best
+        candidate = {key.removeprefix(shared[0]): value for key, value in candidate.items()}
+        if len(set(candidate) & set(wanted)) > len(set(best) & set(wanted)):
+            best = candidate
