@@ -42,9 +42,10 @@ class SaveRun(SaveConfigCallback):
     """Keeps the config in the run folder, and tells the loggers what was run on what."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Saves at the start of ``fit`` only, so that a test does not change the record of the training."""
-        if stage == "fit":
-            super().setup(trainer, pl_module, stage)
+        """Saves what every command accepts, that is, without the command's own argument."""
+        self.config = self.config.clone()
+        self.config.pop("ckpt_path", None)
+        super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Logs config, git commit and the fingerprints of the data."""
@@ -79,21 +80,19 @@ class RiskCLI(LightningCLI):
         """Settles the run folder, and refuses to overwrite a finished run before anything is read."""
         config = self.config[self.subcommand]
         options = RunOptions(**config.run.as_dict())
-        if config.trainer.default_root_dir is None:
-            folder = Path(config.out) if self.subcommand == "riskmap" else options.path(config.seed_everything)
-            config.trainer.default_root_dir = str(folder)
-        folder = Path(config.trainer.default_root_dir)
+        self.folder = Path(config.out) if self.subcommand == "riskmap" else options.path(config.seed_everything)
         if self.subcommand == "fit":
-            refuse_finished(folder, options.overwrite, resuming=config.ckpt_path is not None)
-        self.folder = folder
+            refuse_finished(self.folder, options.overwrite, resuming=config.ckpt_path is not None)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds the run folder's loggers (where the config names none) and checkpoints."""
+        """Adds the run folder with its loggers (where the config names none) and checkpoints."""
         config = self.config_init[self.subcommand]
+        kwargs["default_root_dir"] = str(self.folder)
         if config.trainer.logger is None:
             kwargs["logger"] = self._loggers(config)
         if self.subcommand != "fit":
             kwargs["enable_checkpointing"] = False
+            self.save_config_callback = None  # the run folder keeps the record of the training
         elif config.trainer.enable_checkpointing is not False:
             checkpoints = run_checkpoints(str(self.folder / "checkpoints"))
             kwargs["callbacks"] = [*(config.trainer.callbacks or []), *checkpoints]
@@ -163,6 +162,8 @@ def main(args: Sequence[str] | None = None) -> None:
     except InputError as error:
         print(f"riskft: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
+    finally:
+        _finish_wandb()
 
 
 def run(arguments: Sequence[str], cli_class: type[RiskCLI] = RiskCLI) -> RiskCLI:
@@ -187,6 +188,12 @@ def run(arguments: Sequence[str], cli_class: type[RiskCLI] = RiskCLI) -> RiskCLI
         )
     finally:
         sys.argv = saved
+
+
+def _finish_wandb() -> None:
+    """Ends the W&B run, so that a second command in the same process does not go on with it."""
+    if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
+        wandb.finish()
 
 
 def _set_up_logging() -> None:

@@ -108,7 +108,8 @@ class PreparedCache:
         common = {
             "version": CACHE_VERSION,
             "preprocessing": asdict(self.options),
-            "labels": asdict(self.labels),
+            # the classes in their order, which is their index: sorted keys would hide it
+            "labels": {**asdict(self.labels), "classes": list(self.labels.classes.items())},
         }
         with ThreadPoolExecutor() as pool:
             digests = list(pool.map(lambda case: [self._digests.of(path) for path in case.files], cases))

@@ -18,7 +18,7 @@ class ShardedQueue(tio.Queue):  # type: ignore[misc]
         subjects: The training subjects with their transform.
         sampler: Patch sampler.
         samples_per_volume: Patches from each subject per epoch.
-        max_length: Patches held in memory.
+        max_length: Patches held in memory; taken down to whole subjects, but to at least one.
         num_workers: Processes that load and augment volumes; 0 loads in the training process.
         rank: This process.
         world_size: Number of processes.
@@ -39,7 +39,8 @@ class ShardedQueue(tio.Queue):  # type: ignore[misc]
         self._seed, self._rank = seed, rank
         super().__init__(
             subjects,
-            max_length=max_length,
+            # TorchIO would fill up with a part of a subject's patches, and at the end of an epoch with another epoch's
+            max_length=max(1, max_length // samples_per_volume) * samples_per_volume,
             samples_per_volume=samples_per_volume,
             sampler=sampler,
             subject_sampler=DistributedSampler(subjects, num_replicas=world_size, rank=rank, shuffle=True, seed=seed),
@@ -92,4 +93,6 @@ def patch_loader(queue: ShardedQueue, batch_size: int, pin_memory: bool = False)
         num_workers=0,  # the queue has its own workers
         drop_last=True,
         pin_memory=pin_memory,
+        # its own, or making an iterator would draw from the epoch's random numbers, in some epochs and not in others
+        generator=torch.Generator(),
     )

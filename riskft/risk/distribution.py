@@ -36,7 +36,7 @@ class ClassDistribution:
     def bin_of(values: Tensor) -> Tensor:
         """Returns the bin, int64, of each value."""
         position = (torch.asinh(values.double() / _UNIT) + _LIMIT) * (BINS / (2 * _LIMIT))
-        return position.long().clamp_(0, BINS - 1)
+        return position.clamp_(0, BINS - 1).long()
 
     @staticmethod
     def bin_centres() -> Tensor:

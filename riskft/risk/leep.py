@@ -114,7 +114,9 @@ def hardness(source_probs: Tensor, target: Tensor, conditional: Tensor, ignore_i
     ignored = torch.zeros_like(target, dtype=torch.bool) if ignore_index is None else target == ignore_index
     index = target.masked_fill(ignored, 0).long()
     if index.numel() and (int(index.min()) < 0 or int(index.max()) >= conditional.shape[0]):
-        raise ValueError(f"Expected `target` in [0, {conditional.shape[0]}), but got values beyond it")
+        raise ValueError(
+            f"Expected `target` in [0, {conditional.shape[0]}), but got values {int(index.min())} to {int(index.max())}"
+        )
     rows = conditional.to(source_probs.device, torch.float64)
     likelihood = torch.zeros(target.shape, dtype=torch.float64, device=source_probs.device)
     for z in range(source_probs.shape[1]):  # a loop keeps memory at one volume; (N, Z) gathers would not

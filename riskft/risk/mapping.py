@@ -1,7 +1,7 @@
 """The whole way from a hardness volume to a weight volume, with its options in one place."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jsonargparse import lazy_instance  # type: ignore[attr-defined]
@@ -10,6 +10,8 @@ from torch import Tensor
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.leep import class_prior, label_entropy
 from riskft.risk.weighting import Normalise, Power, Rank, Weight, mean_weight
+
+Part = TypeVar("Part", Normalise, Weight)
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,12 @@ class RiskMapping:
 
     def describe(self) -> dict[str, object]:
         """Returns the options as plain values, for the fingerprint."""
+        normalise, weight = _made(self.normalise), _made(self.weight)
         return {
-            "normalise": [type(self.normalise).__name__, _public(self.normalise)],
+            "normalise": [type(normalise).__name__, _public(normalise)],
             "scope": self.scope,
             "reference": self.reference,
-            "weight": [type(self.weight).__name__, _public(self.weight)],
+            "weight": [type(weight).__name__, _public(weight)],
             "balance": self.balance,
             "temper": self.temper,
         }
@@ -77,14 +80,14 @@ class RiskMapping:
         Returns:
             (N,) float32 weights > 0.
         """
-        own = dataset
+        own, normalise, function = dataset, _made(self.normalise), _made(self.weight)
         if self.scope == "volume":
             own = ClassDistribution(dataset.num_classes)
             own.update(values, classes)
         scale = own if self.scope == "class" else own.pooled()
-        weight = self.weight(self.normalise(values, classes, scale))
+        weight = function(normalise(values, classes, scale))
         if self.balance:
-            weight = weight / mean_weight(self.normalise, self.weight, scale, own)[classes]
+            weight = weight / mean_weight(normalise, function, scale, own)[classes]
         if self.temper:
             weight = 1 + knowledge * (weight - 1)
         return weight.float()
@@ -99,6 +102,14 @@ def source_knowledge(joint: Tensor, leep: float) -> float:
     """
     entropy = label_entropy(joint)
     return 0.0 if entropy <= 0 else min(1.0, max(0.0, 1 + leep / entropy))
+
+
+def _made(item: Part) -> Part:
+    """Returns the object itself for one of jsonargparse's lazy defaults, which has no attributes before it is called."""
+    if not hasattr(item, "lazy_get_init_args"):
+        return item
+    made: Part = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
+    return made
 
 
 def _public(item: object) -> dict[str, object]:

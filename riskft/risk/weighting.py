@@ -53,7 +53,7 @@ class MinMax(Quantile):
 class Rank(Normalise):
     """n = fraction of voxels with a smaller value: the empirical distribution function.
 
-    Values that differ by less than the resolution are ties and share their mid-rank, because a network's outputs far
+    Values that round to the same multiple of the resolution are ties and share their mid-rank, because a network's outputs far
     from any border differ by noise (often in the checkerboard of its upsampling), which ranks would blow up.
 
     Args:

@@ -1,5 +1,6 @@
 """Reading a checkpoint without running anything that it contains."""
 
+import hashlib
 import pickle
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -71,6 +72,16 @@ def _find_state(content: Any) -> dict[str, Tensor] | None:
             return inner
     tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
     return tensors or None
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """Returns a fingerprint of the tensors alone, whatever else the file holds and however it was written."""
+    digest = hashlib.blake2b(digest_size=16)
+    for key in sorted(state):
+        value = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def aligned(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:

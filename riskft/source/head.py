@@ -23,18 +23,21 @@ def leep_head(target: nn.Module, source: nn.Module, names: Sequence[str], joint:
         names: The head's modules, as ``with_classes`` returned them.
         joint: (Y, Z), P(y, z) of any scale. A target class without mass gets the mean over P(z).
     """
+    joint = joint.double()
     prior = joint.sum(0, keepdim=True) / joint.sum()
     mass = joint.sum(1, keepdim=True)
     rows = torch.where(mass > 0, joint / mass.clamp_min(torch.finfo(joint.dtype).tiny), prior)
     back = torch.linalg.pinv(rows)
     for name in names:
         new, old = target.get_submodule(name), source.get_submodule(name)
-        for key, value in new.named_parameters(recurse=False):
-            mixed = old.get_parameter(key).double()
+        before = dict(old.named_parameters(recurse=False)) | dict(old.named_buffers(recurse=False))
+        # running statistics of a normalisation of class channels are mixed like its weights
+        for key, value in [*new.named_parameters(recurse=False), *new.named_buffers(recurse=False)]:
+            mixed = before[key].double()
             if isinstance(new, _ConvNd) and key == "weight":
-                inner = new.in_channels == rows.shape[0] and old.get_parameter(key).shape != value.shape
+                inner = name != names[0] and (old.in_channels, new.in_channels) == rows.shape[::-1]
                 mixed = _mix_kernel(mixed, rows, back if inner else None, isinstance(new, _ConvTransposeNd))
-            elif mixed.shape[0] == rows.shape[1]:
+            elif mixed.ndim and mixed.shape[0] == rows.shape[1]:
                 mixed = rows.to(mixed.device) @ mixed
             value.copy_(mixed.reshape(value.shape))
 

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from riskft.errors import InputError
-from riskft.files import file_digest
 from riskft.source.adapt import load_source
-from riskft.source.checkpoint import read_checkpoint
+from riskft.source.checkpoint import read_checkpoint, state_digest
 from riskft.source.surgery import with_classes, with_input_channels
 
 
@@ -38,7 +37,7 @@ class LoadedSource:
         class_names: Source class names if riskft trained it, else None.
         adapted: Names of first convolutions that were adapted to the target's number of channels.
         unused: Keys of the checkpoint without use.
-        digest: Fingerprint of the checkpoint's content.
+        digest: Fingerprint of the source's weights.
     """
 
     network: nn.Module
@@ -69,14 +68,15 @@ def load(source: Source, in_channels: int, size: Sequence[int]) -> LoadedSource:
     if checkpoint.class_names is not None:
         network, _ = with_classes(network, len(checkpoint.class_names), size)
     unused = load_source(network, checkpoint)
+    digest = state_digest(network.state_dict())
     network, adapted = with_input_channels(network, in_channels, size)
-    for parameter in network.parameters():
-        if not torch.isfinite(parameter).all():
+    for value in network.state_dict().values():  # running statistics too
+        if not torch.isfinite(value).all():
             raise InputError(f"{path}: holds NaN or infinite weights. Use an earlier checkpoint.")
     return LoadedSource(
         network=network.eval().requires_grad_(False),
         class_names=checkpoint.class_names,
         adapted=tuple(adapted),
         unused=tuple(unused),
-        digest=file_digest(path),
+        digest=digest,
     )

@@ -55,10 +55,14 @@ def trace(network: nn.Module, size: Sequence[int]) -> Trace:
 
     The copy is in training mode, in which networks with deep supervision show all of their outputs; two samples
     satisfy batch normalisation.
+
+    Raises:
+        InputError: If the network does not run on such an input.
     """
     network = copy.deepcopy(network).train()
+    shape = (2, input_channels(network), *size)
     parameter = next(network.parameters())
-    example = torch.zeros(2, input_channels(network), *size, device=parameter.device, dtype=parameter.dtype)
+    example = torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
     found = Trace()
     for name, module in network.named_modules():
         if isinstance(module, _ConvNd):
@@ -71,7 +75,10 @@ def trace(network: nn.Module, size: Sequence[int]) -> Trace:
                 found.executed.append(name)
 
             module.register_forward_hook(record)
-    found.channels = [output.shape[1] for output in outputs_of(network(example))]
+    try:
+        found.channels = [output.shape[1] for output in outputs_of(network(example))]
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise InputError(f"{type(network).__name__} does not run on an input of shape {shape}: {error}") from error
     return found
 
 
@@ -121,17 +128,22 @@ def with_classes(network: nn.Module, classes: int, size: Sequence[int]) -> tuple
     found = trace(network, size)
     old = found.channels[0]
     tail = [name for name in found.executed if _out_channels(network.get_submodule(name)) == old]
-    if tail and old == classes:
-        return copy.deepcopy(network), [tail[-1]]
+    # with the right number already, another one shows what belongs to the head
+    wanted = classes + 1 if old == classes else classes
     for depth in range(1, len(tail) + 1):
         entry, *rest = tail[-depth:]
-        candidate = copy.deepcopy(network)
-        names = _resize_tail(candidate, entry, rest, old, classes)
-        try:
-            if set(trace(candidate, size).channels) == {classes}:
-                return candidate, names
-        except (RuntimeError, ValueError):
-            continue  # a skip connection joins old and new class channels: the head starts earlier
+        # as many features as old classes: whether a later convolution takes the one or the other has to be tried
+        unclear = any(_in_channels(network.get_submodule(name)) == old for name in rest)
+        for chained in (True, False) if unclear else (True,):
+            candidate = copy.deepcopy(network)
+            names = _resize_tail(candidate, entry, rest, old, wanted, chained)
+            try:
+                if set(trace(candidate, size).channels) == {wanted}:
+                    return (copy.deepcopy(network) if old == classes else candidate), names
+            except InputError:
+                continue  # a skip connection joins old and new class channels: the head starts earlier
+    if tail and old == classes:
+        return copy.deepcopy(network), [tail[-1]]
     raise InputError(
         f"{type(network).__name__} has {old} output channels, but no convolution at its end can be replaced to give "
         f"{classes}. Build it with {classes} output channels."
@@ -142,13 +154,21 @@ def _out_channels(module: nn.Module) -> int:
     return int(module.out_channels) if isinstance(module, _ConvNd) else -1
 
 
-def _resize_tail(network: nn.Module, entry: str, rest: Sequence[str], old: int, classes: int) -> list[str]:
-    """Resizes the class channels from ``entry`` on, in place; returns the names of what was resized."""
+def _in_channels(module: nn.Module) -> int:
+    return int(module.in_channels) if isinstance(module, _ConvNd) else -1
+
+
+def _resize_tail(
+    network: nn.Module, entry: str, rest: Sequence[str], old: int, classes: int, chained: bool
+) -> list[str]:
+    """Resizes the class channels from ``entry`` on, in place; returns the names of what was resized.
+
+    With ``chained``, convolutions after ``entry`` that take as many channels as there were classes take classes.
+    """
     names = [entry, *rest]
     _replace(network, entry, out_channels=classes)
     for name in rest:
-        module = network.get_submodule(name)
-        inner = isinstance(module, _ConvNd) and module.in_channels == old
+        inner = chained and _in_channels(network.get_submodule(name)) == old
         _replace(network, name, out_channels=classes, **({"in_channels": classes} if inner else {}))
     if rest:
         parents = {name.rpartition(".")[0] for name in names}

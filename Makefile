@@ -1,0 +1,37 @@
+# `make demo` and `make test` are all that a newcomer needs; both make .venv first.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test test-fast lint format clean
+
+help:  ## Show what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)  ## The whole main job on a phantom cohort, about 5 minutes on 2 CPU cores
+	$(BIN)/python experiments/demo/run.py
+
+test: $(STAMP)  ## The whole test suite
+	$(BIN)/python -m pytest -n auto
+
+test-fast: $(STAMP)  ## The tests that take no command line and no second process
+	$(BIN)/python -m pytest -n auto -m 'not slow'
+
+lint: $(STAMP)  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## Let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the environment and caches, but no results
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -1,0 +1,107 @@
+"""The whole main job on the embedded cohort, step by step through the command line, as a user would type it.
+
+Write a cohort, train a source network on T1w, then for T2w and three labelled cases: risk maps and risk-weighted
+fine-tuning, plain fine-tuning of equal budget, and training from scratch; test all on unseen cases and compare.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from riskft.files import write_json
+from riskft.report.compare import compare_paired, read_cases
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = Path("configs")
+DEMO = Path("runs/demo")
+METHODS = ("vanilla", "riskft", "scratch")
+console = Console()
+
+
+def riskft(*arguments: str) -> None:
+    """Runs a command and shows it."""
+    console.print(f"\n[bold]$ riskft {shlex.join(arguments)}[/bold]", soft_wrap=True, highlight=False)
+    # the bare name of a module is not on every PATH, but this interpreter has it
+    subprocess.run([sys.executable, "-m", "riskft.cli", *arguments], check=True)
+
+
+def configs(method: str, *more: str) -> list[str]:
+    """Returns the options that give a run's config files."""
+    files = [CONFIGS / "demo/base.yaml", CONFIGS / f"method/{method}.yaml", *(CONFIGS / name for name in more)]
+    return [part for file in files for part in ("--config", str(file))]
+
+
+def run_folder(method: str) -> Path:
+    """Returns a run's folder."""
+    return DEMO / method / "seed=0"
+
+
+def train_source() -> None:
+    """Trains the source network, unless the same one is there."""
+    files = [CONFIGS / "demo/base.yaml", CONFIGS / "demo/source.yaml", CONFIGS / "method/scratch.yaml"]
+    recipe = {str(file): file.read_text() for file in files}
+    done = run_folder("source") / "finished.json"
+    if done.is_file() and json.loads(done.read_text()) == recipe:
+        console.print(f"\nThe source network in {done.parent} is reused.")
+        return
+    done.unlink(missing_ok=True)
+    riskft("fit", *configs("scratch", "demo/source.yaml"), "--run.overwrite", "true")
+    write_json(done, recipe)
+
+
+def table(metric: str, unit: str, scale: float) -> Table:
+    """Returns the comparison of all runs with plain fine-tuning."""
+    result = Table(title=f"{metric} on the test cases, {unit}; difference to vanilla, paired by case")
+    for column in ("method", "class", "n", "mean", "difference", "95 % interval", "Wilcoxon p"):
+        result.add_column(column, justify="left" if column in ("method", "class") else "right")
+    baseline = read_cases(run_folder("vanilla") / "cases.csv", metric)
+    for method in METHODS:
+        for row in compare_paired(baseline, read_cases(run_folder(method) / "cases.csv", metric)):
+            difference = ["-"] * 3
+            if method != "vanilla":
+                interval = f"{scale * row.low:+.1f} to {scale * row.high:+.1f}"
+                difference = [f"{scale * row.difference:+.1f}", interval, f"{row.p_value:.2f}"]
+            result.add_row(method, row.class_name, str(row.count), f"{scale * row.other:.1f}", *difference)
+    return result
+
+
+def main() -> None:
+    """Runs everything."""
+    os.chdir(ROOT)
+    start = time.monotonic()
+    riskft("data", "phantom", str(DEMO / "cohort"), "--subjects", "24")
+    train_source()
+    for method in METHODS:
+        riskft("fit", *configs(method), "--run.overwrite", "true")
+        riskft("test", "--config", str(run_folder(method) / "config.yaml"))
+    console.print()
+    console.print(table("dice", "Dice points", 100))
+    console.print(table("hd95_mm", "mm", 1))
+    heatmaps = sorted(run_folder("riskft").glob("heatmaps/*.png"))
+    console.print("\nRisk heatmaps:", *heatmaps, sep="\n  ", soft_wrap=True)
+    console.print("P(y|z) and weights:", *sorted(run_folder("riskft").glob("risk/*.png")), sep="\n  ", soft_wrap=True)
+    console.print("W&B runs (offline):", *sorted(DEMO.glob("*/seed=0/wandb/offline-run-*"))[-7:], sep="\n  ", soft_wrap=True)
+    python = Path(sys.executable)
+    beside = python.parent.relative_to(ROOT) if python.is_relative_to(ROOT) else python.parent
+    console.print(
+        f"\nDone in {time.monotonic() - start:.0f} s. Seven cases and one seed show how it works, not whether it helps.\n"
+        "Next:\n"
+        f"  {beside}/wandb beta leet {run_folder('riskft')}/wandb/latest-run   look at the curves in the terminal\n"
+        f"  {beside}/wandb sync {run_folder('riskft')}/wandb/latest-run        put them on the web (needs a login)\n"
+        f"  {beside}/riskft riskmap --config {run_folder('riskft')}/config.yaml --out riskmaps   maps as NIfTI\n"
+        f"  {beside}/riskft predict --config {run_folder('riskft')}/config.yaml                  segmentations\n"
+        f"  {beside}/riskft fit --help                                       all options",
+        soft_wrap=True,
+        highlight=False,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""The real command line, end to end, on tiny volumes: fit, test, predict, riskmap, resume."""
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from riskft.cli import main
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TINY = Path(__file__).parent / "tiny.yaml"
+
+pytestmark = pytest.mark.slow
+
+
+def options(root, manifest, method, *more):
+    return [
+        *("--config", str(TINY), "--config", str(CONFIGS / "method" / f"{method}.yaml")),
+        *("--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(root / "cache")),
+        *("--run.root", str(root / "runs")),
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory, tiny_manifest):
+    """A source trained on t1, and a risk-weighted and a plain fine-tuning on t2."""
+    root = tmp_path_factory.mktemp("study")
+    main(["fit", *options(root, tiny_manifest, "scratch", "--run.method", "source", "--data.modalities", "[t1]")])
+    source = root / "runs/tiny/source/seed=0/checkpoints/best.ckpt"
+    for method in ("riskft", "vanilla"):
+        main(["fit", *options(root, tiny_manifest, method, "--model.source.checkpoint", str(source))])
+    return root
+
+
+def run_folder(study, method):
+    return study / "runs/tiny" / method / "seed=0"
+
+
+@pytest.mark.parametrize("method", ["riskft", "vanilla"])
+def test_fit_leaves_a_complete_run_folder(study, method):
+    folder = run_folder(study, method)
+    for name in ("config.yaml", "metrics.csv", "adaptation.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert (folder / name).is_file(), name
+    assert {path.name for path in (folder / "risk").iterdir()} == {
+        "classes.csv", "conditional.png", "manifest.json", "summary.json", "weights.png"
+    }  # fmt: skip
+    names = {path.name for path in (folder / "heatmaps").iterdir()}
+    assert names == {"train_case00.png", "train_case01.png", "val_case03.png"}
+    offline = list((folder / "wandb").glob("offline-run-*"))
+    assert len(offline) == 1
+    assert list((offline[0] / "files/media/images/risk").rglob("*.png"))
+    checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["riskft"] == {"class_names": ["background", "shell", "core"], "in_channels": 1}
+    assert checkpoint["global_step"] == 2 * 3
+
+
+def test_training_saw_the_map_only_where_it_is_attached(study):
+    def losses(method):
+        with (run_folder(study, method) / "metrics.csv").open() as stream:
+            return [row["train/loss"] for row in csv.DictReader(stream) if row.get("train/loss")]
+
+    assert json.loads((run_folder(study, "riskft") / "risk/summary.json").read_text())["knowledge"] > 0
+    weights = [
+        torch.load(run_folder(study, method) / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for method in ("riskft", "vanilla")
+    ]
+    assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_methods_share_the_maps(study):
+    summaries = [
+        json.loads((run_folder(study, method) / "risk/summary.json").read_text()) for method in ("riskft", "vanilla")
+    ]
+    assert summaries[0]["maps"] == summaries[1]["maps"]
+    assert summaries[0]["joint"] == summaries[1]["joint"]
+
+
+def test_test_scores_each_case_once_in_its_own_geometry(study, tiny_manifest):
+    folder = run_folder(study, "riskft")
+    main(["test", "--config", str(folder / "config.yaml")])
+    with (folder / "cases.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["subject"], row["class_name"]) for row in rows] == [
+        (subject, name) for subject in ("case04", "case05") for name in ("shell", "core")
+    ]
+    label = np.asarray(nib.load(tiny_manifest.parent / "case04_label.nii.gz").dataobj)
+    assert int(rows[0]["voxels_true"]) == int((label == 1).sum())
+    assert all(0 <= float(row["dice"]) <= 1 for row in rows)
+
+
+def test_predict_writes_the_scan_s_geometry_and_refuses_to_overwrite(study, tiny_manifest, tmp_path, capsys):
+    config = str(run_folder(study, "riskft") / "config.yaml")
+    main(["predict", "--config", config, "--out", str(tmp_path)])
+    for subject in ("case04", "case05"):
+        scan, segmentation = nib.load(tiny_manifest.parent / f"{subject}_t2.nii.gz"), nib.load(tmp_path / f"{subject}.nii.gz")
+        assert segmentation.shape == scan.shape
+        np.testing.assert_array_equal(segmentation.affine, scan.affine)
+        assert segmentation.get_data_dtype() == np.uint8
+        assert set(np.unique(segmentation.dataobj)) <= {0, 1, 2}
+    with pytest.raises(SystemExit) as stopped:
+        main(["predict", "--config", config, "--out", str(tmp_path)])
+    assert stopped.value.code == 1
+    assert "--overwrite true" in capsys.readouterr().err
+    main(["predict", "--config", config, "--out", str(tmp_path), "--overwrite", "true"])
+
+
+def test_riskmap_alone(study, tiny_manifest, tmp_path):
+    main(["riskmap", "--config", str(run_folder(study, "riskft") / "config.yaml"), "--out", str(tmp_path / "maps")])
+    for subject in ("case00", "case01", "case02"):
+        scan = nib.load(tiny_manifest.parent / f"{subject}_t2.nii.gz")
+        for kind in ("risk", "hardness"):
+            volume = nib.load(tmp_path / "maps" / f"{subject}_{kind}.nii.gz")
+            assert volume.shape == scan.shape
+            np.testing.assert_array_equal(volume.affine, scan.affine)
+            assert np.asarray(volume.dataobj).max() > 0
+    with (tmp_path / "maps/risk_summary.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["class"] for row in rows] == ["background", "shell", "core"] * 3
+
+
+def test_a_finished_run_is_not_overwritten_but_resumed(study, tiny_manifest, capsys):
+    folder = run_folder(study, "riskft")
+    before = (folder / "checkpoints/last.ckpt").read_bytes()
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--config", str(folder / "config.yaml")])
+    assert stopped.value.code == 1
+    assert "--ckpt_path last" in capsys.readouterr().err
+    assert (folder / "checkpoints/last.ckpt").read_bytes() == before
+    main(["fit", "--config", str(folder / "config.yaml"), "--ckpt_path", "last", "--trainer.max_epochs", "3"])
+    checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 3 * 3
+    assert (folder / "metrics.1.csv").is_file()
+
+
+def test_data_check_passes_and_fails(study, tiny_manifest, tmp_path, capsys):
+    main(["data", "check", *options(tmp_path, tiny_manifest, "riskft")])
+    assert "6 cases" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stopped:
+        main(["data", "check", *options(tmp_path, tiny_manifest, "riskft"), "--data.labels.classes", "{shell: [1]}"])
+    assert stopped.value.code == 1
+    assert "no class" in capsys.readouterr().out
