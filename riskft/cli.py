@@ -80,7 +80,8 @@ class RiskCLI(LightningCLI):
         """Settles the run folder, and refuses to overwrite a finished run before anything is read."""
         config = self.config[self.subcommand]
         options = RunOptions(**config.run.as_dict())
-        self.folder = Path(config.out) if self.subcommand == "riskmap" else options.path(config.seed_everything)
+        folder = config.out if self.subcommand == "riskmap" else config.trainer.default_root_dir
+        self.folder = Path(folder) if folder else options.path(config.seed_everything)
         if self.subcommand == "fit":
             refuse_finished(self.folder, options.overwrite, resuming=config.ckpt_path is not None)
 

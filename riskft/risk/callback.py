@@ -28,7 +28,7 @@ class RiskMapCallback(Callback):
     the panels; they do not enter P(y|z).
 
     Args:
-        mapping: How hardness becomes weight.
+        mapping: How hardness becomes weight; null for ``RiskMapping``'s defaults.
         attach: Train with the maps. With false they are made (for the head and the panels) but not used: the control
             of plain fine-tuning.
         use_mask: Let voxels outside the head mask count nowhere in P(y|z), LEEP and the maps.
@@ -37,13 +37,13 @@ class RiskMapCallback(Callback):
 
     def __init__(
         self,
-        mapping: RiskMapping = RiskMapping(),  # noqa: B008
+        mapping: RiskMapping | None = None,
         attach: bool = True,
         use_mask: bool = False,
         store: str | None = None,
     ) -> None:
         super().__init__()
-        self.mapping = mapping
+        self.mapping = RiskMapping() if mapping is None else mapping
         self.attach = attach
         self.use_mask = use_mask
         self.store_root = store

@@ -46,6 +46,7 @@ def test_fit_leaves_a_complete_run_folder(study, method):
     folder = run_folder(study, method)
     for name in ("config.yaml", "metrics.csv", "adaptation.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
         assert (folder / name).is_file(), name
+    assert "Unable to serialize" not in (folder / "config.yaml").read_text()
     assert {path.name for path in (folder / "risk").iterdir()} == {
         "classes.csv", "conditional.png", "manifest.json", "summary.json", "weights.png"
     }  # fmt: skip
