@@ -170,8 +170,8 @@ def main(args: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str], cli_class: type[RiskCLI] = RiskCLI) -> RiskCLI:
     """Parses the arguments of a Lightning command and runs it."""
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    # LightningCLI warns when arguments come both from Python and from the process
-    saved, sys.argv = sys.argv, [sys.argv[0]]
+    # through sys.argv, from which Lightning makes the command of the other processes of a DDP run
+    saved, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
         return cli_class(
             RiskModule,
@@ -185,7 +185,6 @@ def run(arguments: Sequence[str], cli_class: type[RiskCLI] = RiskCLI) -> RiskCLI
             seed_everything_default=0,
             parser_kwargs={"parser_mode": "omegaconf+", "description": DESCRIPTION},
             auto_configure_optimizers=False,
-            args=list(arguments),
         )
     finally:
         sys.argv = saved

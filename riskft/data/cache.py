@@ -111,8 +111,19 @@ class PreparedCache:
             # the classes in their order, which is their index: sorted keys would hide it
             "labels": {**asdict(self.labels), "classes": list(self.labels.classes.items())},
         }
+        problems: list[str] = []
+
+        def read(case: Case) -> list[str]:
+            try:
+                return [self._digests.of(path) for path in case.files]
+            except InputError as error:
+                problems.append(str(error))
+                return []
+
         with ThreadPoolExecutor() as pool:
-            digests = list(pool.map(lambda case: [self._digests.of(path) for path in case.files], cases))
+            digests = list(pool.map(read, cases))
+        if problems:
+            raise InputError(f"{len(problems)} of {len(cases)} cases have files that cannot be read:", sorted(problems))
         return [
             fingerprint({**common, "modalities": list(case.images), "labelled": case.label is not None, "files": files})
             for case, files in zip(cases, digests, strict=True)

@@ -19,6 +19,7 @@ from riskft.data.readers.base import Reader
 from riskft.data.records import Case
 from riskft.data.sampling import BalancedSampling, PatchSampling
 from riskft.data.splits import FractionSplit, Split, few_shot
+from riskft.distributed import gather_objects
 from riskft.errors import InputError
 from riskft.files import fingerprint
 
@@ -135,7 +136,8 @@ class RiskDataModule(LightningDataModule):
             cache = self._cache()
             self._prepared = {split: cache.prepare(cases) for split, cases in self.cases().items()}
         # fixed now, after seed_everything, so that an epoch's random numbers do not depend on what came before it
-        self._seed = torch.initial_seed() % 2**31
+        # (rank 0's for all, for shares made with different seeds would overlap)
+        self._seed = gather_objects(torch.initial_seed())[0] % 2**31
         needed = {"fit": "train", "validate": "val", "test": "test"}.get(stage)
         if needed and not self._prepared.get(needed):
             raise InputError(f"There is no case in the split '{needed}', which `{stage}` needs. See data.split.")
@@ -217,7 +219,11 @@ class RiskDataModule(LightningDataModule):
         subjects = [case.to_subject() for case in self.prepared(split)]
         rank, world_size = self._ranks()
         # without padding: a case that is repeated to fill a rank's share would count twice
-        share = range(rank, len(subjects), world_size)
+        share = list(range(rank, len(subjects), world_size))
+        if not share and subjects:
+            # Lightning skips the whole loop, its collectives too, on a rank without a batch, and the others would wait
+            # for ever: such a rank repeats a case, which the module counts once
+            share = [0]
         return tio.SubjectsLoader(tio.SubjectsDataset(subjects) if subjects else [], batch_size=1, sampler=share)
 
     def _ranks(self) -> tuple[int, int]:

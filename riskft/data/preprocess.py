@@ -18,8 +18,7 @@ class Preprocessing:
     """Options of the deterministic part of the preprocessing.
 
     In this order: canonical (RAS+) orientation, resampling (linear; labels nearest), cropping to the head, z-score
-    per channel inside the head mask. The head mask of a channel is where it is above its smallest value, which for
-    skull-stripped images is the brain.
+    per channel inside the head mask, see ``head_mask``.
 
     Args:
         spacing: Voxel size in mm (x, y, z after canonical orientation), or None to keep each case's own.
@@ -49,7 +48,7 @@ class Volumes:
     Attributes:
         image: (C, X, Y, Z) float32.
         label: (1, X, Y, Z) uint8 class indices (255: ignored), or None.
-        mask: (1, X, Y, Z) bool, the head: where any channel is above its smallest value.
+        mask: (1, X, Y, Z) bool, where any channel is head.
         affine: Voxel-to-mm, (4, 4).
     """
 
@@ -68,14 +67,17 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
         options: What to do.
 
     Raises:
-        InputError: If a file cannot be read, grids disagree, or a label value is in no class.
+        InputError: If a file cannot be read or holds NaN, grids disagree, or a label value is in no class.
     """
     arrays, affines = zip(*(read_volume(path) for path in case.images.values()), strict=True)
     affine = affines[0]
     if len({array.shape for array in arrays}) > 1:
         raise InputError(f"{case.subject}: modalities have shapes {[array.shape for array in arrays]}, expected one.")
     image = torch.from_numpy(np.stack(arrays).astype(np.float32))
-    inside = image > image.amin(dim=(1, 2, 3), keepdim=True)
+    broken = [name for name, channel in zip(case.images, image, strict=True) if not channel.isfinite().all()]
+    if broken:  # would make the whole head empty, and the image zero, without a word
+        raise InputError(f"{case.subject}: {', '.join(broken)} has NaN or infinite voxels. Repair or drop the case.")
+    inside = torch.stack([head_mask(channel) for channel in image])
     subject = tio.Subject(
         image=tio.ScalarImage(tensor=image, affine=affine),
         inside=tio.LabelMap(tensor=inside.to(torch.uint8), affine=affine),
@@ -91,7 +93,7 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
         subject.add_image(tio.LabelMap(tensor=torch.from_numpy(mapped)[None], affine=affine), "label")
     subject = tio.ToCanonical()(subject)
     if options.spacing is not None:
-        subject = tio.Resample(options.spacing)(subject)
+        subject = _resampled(subject, options.spacing)
     if options.crop:
         subject = tio.Crop(_margins(subject["inside"].data.bool().any(0), options.margin))(subject)
     image, inside = subject["image"].data.float(), subject["inside"].data.bool()
@@ -103,6 +105,17 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
     )
 
 
+def head_mask(channel: Tensor) -> Tensor:
+    """Returns where a channel (X, Y, Z) is head: bool of the same shape.
+
+    A value that at least one voxel in twenty has is the background of a skull-stripped image, whatever it is (resampled
+    images ring below 0 inside the head). Other images have no such value, and are head as a whole.
+    """
+    background = channel.flatten().mode().values
+    outside = channel == background
+    return ~outside if outside.float().mean() >= 0.05 else torch.ones_like(outside)
+
+
 def zscore(image: Tensor, inside: Tensor) -> Tensor:
     """Standardises each channel of (C, *spatial) by its voxels inside (C, *spatial) bool; the others become 0."""
     result = torch.zeros_like(image)
@@ -112,6 +125,21 @@ def zscore(image: Tensor, inside: Tensor) -> Tensor:
             spread = values.std().clamp_min(1e-8)
             result[channel][mask] = ((values - values.mean()) / spread).float()
     return result
+
+
+def _resampled(subject: tio.Subject, spacing: tuple[float, float, float]) -> tio.Subject:
+    """Resamples; an axis that has its spacing already, to one part in a thousand, keeps its voxels.
+
+    TorchIO rounds the number of voxels down, so that a rounding error in a rotated affine would cost a slice and shift
+    the grid by half a voxel.
+    """
+    same = [abs(own - wanted) <= 1e-3 * wanted for own, wanted in zip(subject.spacing, spacing, strict=True)]
+    if all(same):
+        return subject
+    target = (
+        own * (1 - 1e-6) if keep else wanted for own, wanted, keep in zip(subject.spacing, spacing, same, strict=True)
+    )
+    return tio.Resample(tuple(target))(subject)
 
 
 def _margins(inside: Tensor, margin: int) -> tuple[int, ...]:

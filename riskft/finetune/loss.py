@@ -83,6 +83,10 @@ class RiskWeightedLoss(nn.Module):
             raise ValueError("Expected `dice_weight` and `ce_weight` to be at least 0 and not both 0")
         if not 0 < min_foreground <= 1:
             raise ValueError(f"Expected argument `min_foreground` to be in (0, 1], but got {min_foreground}")
+        if deep_supervision_decay < 0:
+            raise ValueError(
+                f"Expected argument `deep_supervision_decay` to be at least 0, but got {deep_supervision_decay}"
+            )
         self.normaliser = normaliser
         self.dice_weight = dice_weight
         self.ce_weight = ce_weight
@@ -110,10 +114,15 @@ class RiskWeightedLoss(nn.Module):
             Scalar float32, finite for finite logits.
 
         Raises:
-            ValueError: If shapes disagree.
+            ValueError: If shapes disagree, or there is no output.
         """
         if isinstance(logits, Tensor):
             return self._single(logits, target, weight, foreground_fraction)
+        if len(logits) == 0:
+            raise ValueError("Expected `logits` to hold at least one output, but got an empty sequence")
+        # the finest output has the target's size; checked here, as `_resized` makes any size fit
+        target = _without_channel(target, logits[0], "target")
+        weight = None if weight is None else _without_channel(weight, logits[0], "weight")
         factors = [self.deep_supervision_decay**level for level in range(len(logits))]
         losses = [
             factor * self._single(level, *_resized(level, target, weight), foreground_fraction)
@@ -158,11 +167,12 @@ def _without_channel(volume: Tensor, logits: Tensor, name: str) -> Tensor:
 
 
 def _resized(logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Returns target and weight, both without a channel axis, at the size of the logits, with one."""
     size = logits.shape[2:]
-    target = target if target.ndim == logits.ndim else target.unsqueeze(1)
+    target = target.unsqueeze(1)
+    weight = None if weight is None else weight.unsqueeze(1)
     if target.shape[2:] == size:
         return target, weight
     if weight is not None:
-        weight = weight if weight.ndim == logits.ndim else weight.unsqueeze(1)
         weight = nnf.interpolate(weight.float(), size=size, mode="area")
     return nnf.interpolate(target.float(), size=size, mode="nearest-exact"), weight

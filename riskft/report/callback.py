@@ -116,7 +116,7 @@ def read_panel(maps: Maps, case: Prepared, prediction: Classes | None) -> Panel:
         image=subject["image"].data[0].numpy(),
         truth=truth,
         hardness=hardness,
-        relative=(hardness + prior[np.where(truth == IGNORE_INDEX, -1, truth)]).astype(np.float32),
+        relative=(hardness + prior[np.where(truth == IGNORE_INDEX, len(prior) - 1, truth)]).astype(np.float32),
         weight=np.asarray(weight, dtype=np.float32),
         prediction=prediction,
         source=np.asarray(source, dtype=np.uint8),

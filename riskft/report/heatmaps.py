@@ -80,6 +80,7 @@ def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
         first, second = (other for other in range(3) if other != axis)
         aspect = panel.spacing[second] / panel.spacing[first]
         image, truth = upright(panel.image, axis, index), upright(panel.truth, axis, index)
+        foreground = (truth > 0) & (truth != IGNORE_INDEX)
         for axes in grid[axis]:
             axes.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
             axes.set_xticks([])
@@ -90,8 +91,8 @@ def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
         for axes, (_, volume, colours, bottom, top) in zip(grid[axis, -len(heats) :], heats, strict=True):
             plane = upright(volume, axis, index)
             heat = axes.imshow(plane, cmap=colours, vmin=bottom, vmax=top, aspect=aspect, interpolation="nearest")
-            if (truth > 0).any():
-                axes.contour((truth > 0).astype(float), levels=[0.5], colors="lime", linewidths=0.6)
+            if foreground.any():
+                axes.contour(foreground.astype(float), levels=[0.5], colors="lime", linewidths=0.6)
             if axis == 2:
                 figure.colorbar(heat, ax=axes, location="bottom", shrink=0.9, pad=0.03)
     for axes, title in zip(

@@ -72,15 +72,15 @@ class ClassDistribution:
         """Returns the mid-rank in [0, 1] of each bin, (num_classes, BINS) float64; ties share it.
 
         Args:
-            resolution: Bins whose values round to the same multiple of it are ties; 0 for none but a bin's own.
+            resolution: Values that differ by no more than this are ties of one another; 0 for a bin's own only.
         """
         counts = self.counts.double()
         after = counts.cumsum(1)
         before = after - counts
         if resolution > 0:
-            steps = (self.bin_centres() / resolution).round()
-            first = torch.searchsorted(steps, steps)
-            last = torch.searchsorted(steps, steps, right=True) - 1
+            centres = self.bin_centres()
+            first = torch.searchsorted(centres, centres - resolution)
+            last = torch.searchsorted(centres, centres + resolution, right=True) - 1
             before, after = before[:, first], after[:, last]
         return (before + after) / 2 / after[:, -1:].clamp_min(1)
 

@@ -47,9 +47,12 @@ def export_case(folder: Path, store: RiskStore, case: Prepared, class_names: Seq
     for path, volume in zip(_targets(folder, case.subject), volumes, strict=True):
         write_native(path, volume.numpy(), case.case)
     label = case.to_subject()["label"].data[0]
+    if store.inputs.get("mask"):  # voxels outside the head count nowhere
+        mask, _ = read_volume(case.folder / "mask.nii")
+        label = label.masked_fill(torch.from_numpy(np.asarray(mask) == 0), IGNORE_INDEX)
     rows: list[Row] = []
     for index, name in enumerate(class_names):
-        inside = (label == index) & (label != IGNORE_INDEX)
+        inside = label == index
         values = hardness[inside].double().numpy()
         if values.size:
             spread = (float(values.mean()), float(np.percentile(values, 95)), float(values.max()))

@@ -105,7 +105,7 @@ def source_knowledge(joint: Tensor, leep: float) -> float:
 
 
 def _made(item: Part) -> Part:
-    """Returns the object itself for one of jsonargparse's lazy defaults, which has no attributes before it is called."""
+    """Returns the object that one of jsonargparse's lazy defaults stands for, which itself has no attributes yet."""
     if not hasattr(item, "lazy_get_init_args"):
         return item
     made: Part = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())

@@ -53,8 +53,9 @@ class MinMax(Quantile):
 class Rank(Normalise):
     """n = fraction of voxels with a smaller value: the empirical distribution function.
 
-    Values that round to the same multiple of the resolution are ties and share their mid-rank, because a network's outputs far
-    from any border differ by noise (often in the checkerboard of its upsampling), which ranks would blow up.
+    Values closer to each other than the resolution count as ties (half of them below, half above), because a
+    network's outputs far from any border differ by noise (often in the checkerboard of its upsampling), which ranks
+    would blow up.
 
     Args:
         resolution: In the values' unit, nats; 0 tells apart whatever differs.

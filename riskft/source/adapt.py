@@ -4,11 +4,11 @@ import csv
 import difflib
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from riskft.errors import InputError
 from riskft.files import write_text
@@ -51,23 +51,25 @@ def load_source(network: nn.Module, checkpoint: Checkpoint) -> list[str]:
     """
     own = network.state_dict()
     state = aligned(checkpoint.state, own.keys())
-    problems = []
-    for key, value in own.items():
-        if key not in state:
-            near = difflib.get_close_matches(key, list(state), n=1)
-            problems.append(f"'{key}' is missing" + (f"; the nearest in the file is '{near[0]}'" if near else ""))
-        elif state[key].shape != value.shape:
-            found = tuple(state[key].shape)
-            problems.append(f"'{key}' has shape {found} in the file, the network expects {tuple(value.shape)}")
-    if problems:
-        shown = problems[:5] + ([f"and {len(problems) - 5} more"] if len(problems) > 5 else [])
+    wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
+    if wrong:
+        shown = [_describe(key, own[key], state) for key in wrong[:5]]
+        shown += [f"and {len(wrong) - 5} more"] if len(wrong) > 5 else []
         raise InputError(
-            f"{checkpoint.path}: does not fit model.source.network ({type(network).__name__}): {len(problems)} of "
+            f"{checkpoint.path}: does not fit model.source.network ({type(network).__name__}): {len(wrong)} of "
             f"{len(own)} entries. Give the network the options that it was trained with.",
             shown,
         )
     network.load_state_dict({key: state[key] for key in own})
     return sorted(set(state) - set(own))
+
+
+def _describe(key: str, expected: Tensor, state: Mapping[str, Tensor]) -> str:
+    if key in state:
+        found = tuple(state[key].shape)
+        return f"'{key}' has shape {found} in the file, the network expects {tuple(expected.shape)}"
+    near = difflib.get_close_matches(key, list(state), n=1)
+    return f"'{key}' is missing" + (f"; the nearest in the file is '{near[0]}'" if near else "")
 
 
 def transfer_backbone(

@@ -48,7 +48,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path}: holds Python objects besides tensors, and loading them could run code. Save its state dict "
             "alone: torch.save(network.state_dict(), file)."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # on a broken file the unpickler also raises IndexError, struct.error and others
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as a checkpoint ({first}). Is the file complete?") from error
     state = _find_state(content)

@@ -132,16 +132,13 @@ def with_classes(network: nn.Module, classes: int, size: Sequence[int]) -> tuple
     wanted = classes + 1 if old == classes else classes
     for depth in range(1, len(tail) + 1):
         entry, *rest = tail[-depth:]
-        # as many features as old classes: whether a later convolution takes the one or the other has to be tried
-        unclear = any(_in_channels(network.get_submodule(name)) == old for name in rest)
-        for chained in (True, False) if unclear else (True,):
-            candidate = copy.deepcopy(network)
-            names = _resize_tail(candidate, entry, rest, old, wanted, chained)
-            try:
-                if set(trace(candidate, size).channels) == {wanted}:
-                    return (copy.deepcopy(network) if old == classes else candidate), names
-            except InputError:
-                continue  # a skip connection joins old and new class channels: the head starts earlier
+        candidate = copy.deepcopy(network)
+        names = _resize_tail(candidate, entry, rest, old, wanted)
+        try:
+            if set(trace(candidate, size).channels) == {wanted}:
+                return (copy.deepcopy(network) if old == classes else candidate), names
+        except InputError:
+            continue  # a skip connection joins old and new class channels: the head starts earlier
     if tail and old == classes:
         return copy.deepcopy(network), [tail[-1]]
     raise InputError(
@@ -154,21 +151,13 @@ def _out_channels(module: nn.Module) -> int:
     return int(module.out_channels) if isinstance(module, _ConvNd) else -1
 
 
-def _in_channels(module: nn.Module) -> int:
-    return int(module.in_channels) if isinstance(module, _ConvNd) else -1
-
-
-def _resize_tail(
-    network: nn.Module, entry: str, rest: Sequence[str], old: int, classes: int, chained: bool
-) -> list[str]:
-    """Resizes the class channels from ``entry`` on, in place; returns the names of what was resized.
-
-    With ``chained``, convolutions after ``entry`` that take as many channels as there were classes take classes.
-    """
+def _resize_tail(network: nn.Module, entry: str, rest: Sequence[str], old: int, classes: int) -> list[str]:
+    """Resizes the class channels from ``entry`` on, in place; returns the names of what was resized."""
     names = [entry, *rest]
     _replace(network, entry, out_channels=classes)
     for name in rest:
-        inner = chained and _in_channels(network.get_submodule(name)) == old
+        module = network.get_submodule(name)
+        inner = isinstance(module, _ConvNd) and module.in_channels == old
         _replace(network, name, out_channels=classes, **({"in_channels": classes} if inner else {}))
     if rest:
         parents = {name.rpartition(".")[0] for name in names}

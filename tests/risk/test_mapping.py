@@ -32,7 +32,9 @@ def data_set(seed: int = 0, volumes: int = 3) -> list[tuple[Tensor, Tensor]]:
     return result
 
 
-def distribution(mapping: RiskMapping, volumes: list[tuple[Tensor, Tensor]], joint: Tensor = JOINT) -> ClassDistribution:
+def distribution(
+    mapping: RiskMapping, volumes: list[tuple[Tensor, Tensor]], joint: Tensor = JOINT
+) -> ClassDistribution:
     result = ClassDistribution(5)  # class 4 is empty
     for hardness, classes in volumes:
         result.update(mapping.values(hardness, classes, joint), classes)

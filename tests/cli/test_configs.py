@@ -1,0 +1,106 @@
+"""Every shipped config parses, in the combinations that it is made for; wrong input fails with its config path."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from riskft.cli import RiskCLI, main, run
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+DATA = ["brats15_2mm", "fets2021", "iseg2019", "manifest", "open_ms"]
+METHODS = ["paper", "riskft", "scratch", "vanilla"]
+
+
+class ParseOnly(RiskCLI):
+    def before_instantiate_classes(self):
+        pass
+
+    def instantiate_classes(self):
+        pass
+
+    def _run_subcommand(self, subcommand):
+        pass
+
+
+def parse(*files, more=()):
+    options = [part for file in files for part in ("--config", str(CONFIGS / f"{file}.yaml"))]
+    return run(["fit", *options, *more], ParseOnly).config.fit
+
+
+@pytest.mark.parametrize(("data", "method"), itertools.product(DATA, METHODS))
+def test_data_and_method_configs_parse_together(data, method):
+    config = parse("model/unet", f"data/{data}", f"method/{method}", "trainer/cpu")
+    assert config.run.method == method
+    assert config.run.study == data
+    assert config.data.reader.class_path.endswith("Reader")
+    assert config.trainer.use_distributed_sampler is False
+
+
+@pytest.mark.parametrize("trainer", ["cpu", "gpu"])
+@pytest.mark.parametrize("extra", ["trainer/ema", "trainer/freeze", "model/sgd_poly", "data/augment"])
+def test_extra_configs_parse_on_top(trainer, extra):
+    config = parse("model/unet", "data/fets2021", "method/riskft", f"trainer/{trainer}", extra)
+    names = [callback.class_path.rpartition(".")[2] for callback in config.trainer.callbacks]
+    added = {"trainer/ema": ["EMAWeightAveraging"], "trainer/freeze": ["BackboneFreeze"]}.get(extra, [])
+    assert names == ["RiskMapCallback", "RiskPanelCallback", *added]
+
+
+@pytest.mark.parametrize("method", [*METHODS, "source"])
+def test_demo_configs_parse(method):
+    files = ["demo/source", "method/scratch"] if method == "source" else [f"method/{method}"]
+    config = parse("demo/base", *files)
+    assert config.run.study == "demo"
+
+
+def test_every_shipped_config_is_covered():
+    covered = {
+        *(f"data/{name}" for name in [*DATA, "augment"]),
+        *(f"method/{name}" for name in METHODS),
+        *(f"trainer/{name}" for name in ("cpu", "gpu", "ema", "freeze")),
+        *("model/unet", "model/sgd_poly", "demo/base", "demo/source"),
+    }
+    assert {str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml")} == covered
+
+
+def test_the_inferer_s_window_follows_the_patch_size_after_overrides():
+    config = parse("model/unet", "data/fets2021", more=["--data.patch_size", "[32,48,64]"])
+    assert list(config.model.inferer.init_args.roi_size) == [32, 48, 64]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "named"),
+    [
+        ("--data.patch_sise", "[1,1,1]", "patch_sise"),
+        ("--data.batch_size", "two", "data.batch_size"),
+        ("--model.head_init", "lepp", "model.head_init"),
+        ("--model.optimizer.init_args.learning", "1", "learning"),
+    ],
+)
+def test_unknown_keys_and_wrong_types_fail_with_the_config_path(option, value, named, capsys):
+    files = ["model/unet", "data/fets2021", "method/riskft"]
+    arguments = [part for file in files for part in ("--config", str(CONFIGS / f"{file}.yaml"))]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *arguments, option, value])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert named in error
+    assert len(error.splitlines()) < 15
+
+
+def test_bad_values_fail_at_the_border(capsys):
+    files = ["model/unet", "data/fets2021", "method/riskft"]
+    arguments = [part for file in files for part in ("--config", str(CONFIGS / f"{file}.yaml"))]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *arguments, "--data.preprocessing.spacing", "[0,1,1]"])
+    assert stopped.value.code in (1, 2)
+    assert "spacing" in capsys.readouterr().err
+
+
+def test_a_missing_data_folder_is_named(capsys, tmp_path):
+    files = ["model/unet", "data/fets2021", "method/riskft"]
+    arguments = [part for file in files for part in ("--config", str(CONFIGS / f"{file}.yaml"))]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *arguments, "--run.root", str(tmp_path), "--data.reader.init_args.root", str(tmp_path / "nowhere")])
+    assert stopped.value.code == 1
+    assert "nowhere" in capsys.readouterr().err

@@ -1,0 +1,252 @@
+"""The deterministic preprocessing, on rotated, anisotropic LAS volumes."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from nibabel.affines import apply_affine
+
+from riskft.data.labels import LabelMap
+from riskft.data.preprocess import Preprocessing, head_mask, preprocess, zscore
+from riskft.data.records import Case
+from riskft.errors import InputError
+
+SHAPE = (14, 10, 8)
+SPACING = (1.2, 1.5, 2.0)
+LABELS = LabelMap({"blob": [1], "tip": [2]}, ignore=[9])
+PLAIN = Preprocessing(crop=False, zscore=False)
+
+
+def las(degrees: float = 12.0) -> np.ndarray:
+    """LAS (x points left), rotated about z."""
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-SPACING[0], SPACING[1], SPACING[2]])
+    affine[:3, 3] = (11, -7, 23)
+    return affine
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray) -> Path:
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return path
+
+
+def arrays(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """An image that is 0 outside a box of 10 x 6 x 4 voxels, and a label inside of it."""
+    image = np.zeros(SHAPE, np.float32)
+    image[2:12, 2:8, 3:7] = np.random.default_rng(seed).uniform(50, 150, (10, 6, 4))
+    label = np.zeros(SHAPE, np.uint8)
+    label[4:8, 3:6, 4:6] = 1
+    label[8, 3:6, 4:6] = 2
+    label[9, 3, 4] = 9
+    return image, label
+
+
+def make(folder: Path, *, label: np.ndarray | None = None, affine: np.ndarray | None = None, **images) -> Case:
+    affine = las() if affine is None else affine
+    first, own_label = arrays()
+    images = images or {"t1": first}
+    paths = {name: save(folder / f"{name}.nii.gz", image, affine) for name, image in images.items()}
+    return Case("p01", paths, save(folder / "label.nii.gz", own_label if label is None else label, affine))
+
+
+def test_canonical_orientation_keeps_every_voxel_where_it_was(tmp_path):
+    second = arrays(seed=1)[0]
+    image, label = arrays()
+    volumes = preprocess(make(tmp_path, t1=image, t2=second), LABELS, PLAIN)
+    assert nib.aff2axcodes(volumes.affine) == ("R", "A", "S")
+    assert volumes.image.shape == (2, *SHAPE)
+    # x is turned round and nothing else
+    np.testing.assert_array_equal(volumes.image[0].numpy(), image[::-1])
+    np.testing.assert_array_equal(volumes.image[1].numpy(), second[::-1])
+    np.testing.assert_array_equal(volumes.mask[0].numpy(), (image > 0)[::-1])
+    expected = np.where(label == 9, 255, label)[::-1]
+    np.testing.assert_array_equal(volumes.label[0].numpy(), expected)
+    assert volumes.label.dtype == torch.uint8
+    for voxel in ((3, 2, 4), (11, 7, 6)):
+        mirrored = (SHAPE[0] - 1 - voxel[0], *voxel[1:])
+        np.testing.assert_allclose(apply_affine(volumes.affine, mirrored), apply_affine(las(), voxel), atol=1e-4)
+
+
+@pytest.mark.parametrize("axes", [(1, 0, 2), (2, 1, 0), (1, 2, 0)])
+def test_permuted_axes(tmp_path, axes):
+    image, label = arrays()
+    affine = las()
+    affine[:3, :3] = affine[:3, axes]
+    case = make(tmp_path, t1=image.transpose(axes), label=label.transpose(axes), affine=affine)
+    volumes = preprocess(case, LABELS, PLAIN)
+    np.testing.assert_array_equal(volumes.image[0].numpy(), image[::-1])
+    np.testing.assert_array_equal(volumes.label[0].numpy() == 1, (label == 1)[::-1])
+
+
+def test_crop_leaves_the_head_and_its_margin_in_place(tmp_path):
+    image, label = arrays()
+    volumes = preprocess(make(tmp_path), LABELS, Preprocessing(crop=True, margin=1, zscore=False))
+    # the box 2..11, 2..7, 3..6 and one voxel around it
+    inside = (slice(1, 13), slice(1, 9), slice(2, 8))
+    assert volumes.image.shape == (1, 12, 8, 6)
+    np.testing.assert_array_equal(volumes.image[0].numpy(), image[inside][::-1])
+    np.testing.assert_array_equal(volumes.label[0].numpy() == 2, (label == 2)[inside][::-1])
+    # the first voxel is the one at x = 12, y = 1, z = 2 of the file
+    np.testing.assert_allclose(volumes.affine[:3, 3], apply_affine(las(), (12, 1, 2)), atol=1e-4)
+
+
+@pytest.mark.parametrize(("margin", "shape"), [(0, (10, 6, 4)), (2, (14, 10, 7)), (50, SHAPE)])
+def test_margins_end_at_the_border(tmp_path, margin, shape):
+    volumes = preprocess(make(tmp_path), LABELS, Preprocessing(margin=margin))
+    assert volumes.image.shape[1:] == shape
+    assert volumes.label.shape == volumes.mask.shape == (1, *shape)
+
+
+def test_the_crop_keeps_what_any_channel_has(tmp_path):
+    first, second = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
+    first[3:5, 4:6, 2:4] = 1
+    second[8:10, 6:8, 5:7] = 1
+    volumes = preprocess(make(tmp_path, t1=first, t2=second), LABELS, Preprocessing(margin=0))
+    assert volumes.image.shape == (2, 7, 4, 5)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.4, 1.5, 1.0)])
+def test_resampling(tmp_path, spacing):
+    """A ramp in world coordinates stays that ramp: values are where they were, in mm."""
+    voxels = np.stack(np.meshgrid(*(np.arange(size) for size in SHAPE), indexing="ij"), -1)
+    world = apply_affine(las(), voxels)
+    ramp = (1000 + world @ np.array([1.0, 2.0, -3.0])).astype(np.float32)
+    label = (ramp > np.median(ramp)).astype(np.uint8)
+    options = Preprocessing(spacing=spacing, crop=False, zscore=False)
+    volumes = preprocess(make(tmp_path, t1=ramp, label=label), LABELS, options)
+    np.testing.assert_allclose(np.linalg.norm(volumes.affine[:3, :3], axis=0), spacing, atol=1e-4)
+    size = np.array(SHAPE) * SPACING / spacing
+    assert all(abs(found - wanted) < 1.001 for found, wanted in zip(volumes.image.shape[1:], size, strict=True))
+    inner = np.stack(np.meshgrid(*(np.arange(2, n - 2) for n in volumes.image.shape[1:]), indexing="ij"), -1)
+    here = 1000 + apply_affine(volumes.affine, inner) @ np.array([1.0, 2.0, -3.0])
+    found = volumes.image[0].numpy()[2:-2, 2:-2, 2:-2]
+    np.testing.assert_allclose(found, here, atol=0.05)
+    # labels: whole classes, in step with the image but for half a voxel (at most 0.6 + 1.5 + 3 along the ramp)
+    classes = volumes.label[0].numpy()[2:-2, 2:-2, 2:-2]
+    assert set(np.unique(volumes.label)) == {0, 1}
+    away = np.abs(found - np.median(ramp)) > 5.1
+    np.testing.assert_array_equal(classes[away], (found > np.median(ramp))[away])
+
+
+@pytest.mark.parametrize("degrees", [0, 3, 12, 30])
+def test_resampling_to_the_own_spacing_changes_nothing(tmp_path, degrees):
+    image, _ = arrays()
+    case = make(tmp_path, affine=las(degrees))
+    volumes = preprocess(case, LABELS, Preprocessing(spacing=SPACING, crop=False, zscore=False))
+    np.testing.assert_array_equal(volumes.image[0].numpy(), image[::-1])
+    # and along an axis that has its spacing already no slice is lost
+    halved = preprocess(case, LABELS, Preprocessing(spacing=(1.2, 1.5, 4.0), crop=False, zscore=False))
+    assert halved.image.shape == (1, 14, 10, 4)
+    np.testing.assert_allclose(volumes.affine[:3, 3], apply_affine(las(degrees), (13, 0, 0)), atol=1e-4)
+
+
+def test_zscore_inside_the_head(tmp_path):
+    volumes = preprocess(make(tmp_path), LABELS, Preprocessing())
+    inside = volumes.image[volumes.mask]
+    assert inside.mean().item() == pytest.approx(0, abs=1e-5)
+    assert inside.std().item() == pytest.approx(1, abs=1e-5)
+    assert volumes.mask.sum() == 10 * 6 * 4
+    assert (volumes.image[~volumes.mask] == 0).all()
+
+
+def test_zscore_by_hand():
+    image = torch.tensor([[1.0, 3.0, 100.0], [5.0, 5.0, 7.0]]).reshape(2, 3, 1, 1)
+    inside = torch.tensor([[True, True, False], [True, True, False]]).reshape(2, 3, 1, 1)
+    # mean 2, deviation sqrt(2); a channel that is constant inside becomes 0
+    assert zscore(image, inside).flatten().tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5, 0, 0, 0, 0])
+
+
+def test_each_channel_has_its_own_head(tmp_path):
+    first, second = arrays()[0], arrays(seed=1)[0] * 7 - 20
+    second[:, :, 5:] = second.min()
+    volumes = preprocess(make(tmp_path, t1=first, t2=second), LABELS, Preprocessing(crop=False))
+    for channel, raw in enumerate((first, second)):
+        head = torch.from_numpy((raw > raw.min())[::-1].copy())
+        assert volumes.image[channel][head].mean().item() == pytest.approx(0, abs=1e-5)
+        assert (volumes.image[channel][~head] == 0).all()
+    np.testing.assert_array_equal(volumes.mask[0].numpy(), ((first > 0) | (second > second.min()))[::-1])
+
+
+def test_a_constant_image_becomes_zero_and_is_not_cropped(tmp_path):
+    volumes = preprocess(make(tmp_path, t1=np.full(SHAPE, 7, np.int16)), LABELS, Preprocessing())
+    assert volumes.image.shape == (1, *SHAPE)
+    assert (volumes.image == 0).all()
+    assert not volumes.mask.any()
+
+
+@pytest.mark.parametrize("background", [0.0, -1024.0, 7.0])
+def test_head_mask_is_all_but_the_background_s_one_value(background):
+    channel = torch.randn(10, 10, 10, generator=torch.Generator().manual_seed(0))  # below and above 0
+    channel[:4] = background
+    expected = torch.ones(10, 10, 10, dtype=torch.bool)
+    expected[:4] = False
+    assert torch.equal(head_mask(channel), expected)
+
+
+@pytest.mark.parametrize(("voxels", "outside"), [(50, 50), (49, 0)])
+def test_head_mask_without_a_background(voxels, outside):
+    channel = torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    channel[:voxels] = 0  # one in twenty, or fewer
+    assert (~head_mask(channel.reshape(10, 10, 10))).sum() == outside
+
+
+def test_without_label(tmp_path):
+    case = make(tmp_path)
+    volumes = preprocess(Case("p01", case.images), LABELS, Preprocessing(spacing=(2, 2, 2)))
+    assert volumes.label is None
+    assert volumes.image.isfinite().all()
+
+
+def damage_shape(case: Case) -> None:
+    save(case.images["t2"], np.ones((14, 10, 7), np.float32), las())
+
+
+def damage_label_shape(case: Case) -> None:
+    save(case.files[-1], np.zeros((14, 9, 8), np.uint8), las())
+
+
+def damage_label_value(case: Case) -> None:
+    save(case.files[-1], np.full(SHAPE, 3, np.uint8), las())
+
+
+def damage_axes(case: Case) -> None:
+    save(case.images["t2"], np.ones((*SHAPE, 2), np.float32), las())
+
+
+def damage_file(case: Case) -> None:
+    case.images["t2"].write_bytes(case.images["t2"].read_bytes()[:-40])
+
+
+def damage_nan(case: Case) -> None:
+    image = arrays()[0]
+    image[0, 0, 0] = np.nan
+    save(case.images["t2"], image, las())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_shape, r"p01: modalities have shapes \[\(14, 10, 8\), \(14, 10, 7\)\], expected one"),
+        (damage_label_shape, r"label\.nii\.gz: found shape \(14, 9, 8\), expected \(14, 10, 8\) as the image has"),
+        (damage_label_value, r"label\.nii\.gz: Label values \[3\.0\] are in no class"),
+        (damage_axes, r"t2\.nii\.gz: found shape \(14, 10, 8, 2\), expected a 3-D volume"),
+        (damage_file, r"t2\.nii\.gz: cannot be read"),
+        (lambda case: case.images["t2"].unlink(), r"t2\.nii\.gz: cannot be read"),
+        (damage_nan, r"p01: t2 has NaN or infinite voxels"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, damage, message):
+    case = make(tmp_path, t1=arrays()[0], t2=arrays(seed=1)[0])
+    damage(case)
+    with pytest.raises(InputError, match=message):
+        preprocess(case, LABELS, Preprocessing())
+
+
+@pytest.mark.parametrize(("option", "value"), [("spacing", (1.0, 0.0, 1.0)), ("spacing", (1, 1, -2)), ("margin", -1)])
+def test_bad_options(option, value):
+    with pytest.raises(InputError, match=rf"data\.preprocessing\.{option} is "):
+        Preprocessing(**{option: value})

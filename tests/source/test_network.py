@@ -1,0 +1,96 @@
+"""The frozen source network."""
+
+import copy
+
+import pytest
+import torch
+from monai.networks import nets
+
+from riskft.errors import InputError
+from riskft.source.network import Source, load
+from riskft.source.surgery import outputs_of, trace
+
+SIZE = (8, 8, 8)
+
+
+def unet(classes=3, channels=1, **options):
+    return nets.UNet(3, channels, classes, channels=(4, 8), strides=(2,), **options)
+
+
+def saved(path, content):
+    torch.save(content, path)
+    return str(path)
+
+
+def test_frozen_in_evaluation_mode_and_the_architecture_left_alone(tmp_path):
+    trained, architecture = unet(), unet()
+    before = copy.deepcopy(architecture.state_dict())
+    source = Source(architecture, saved(tmp_path / "net.pt", {**trained.state_dict(), "aux": torch.ones(1)}))
+    loaded = load(source, 1, SIZE)
+    assert not any(module.training for module in loaded.network.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
+    assert (loaded.class_names, loaded.adapted, loaded.unused) == (None, (), ("aux",))
+    assert all(torch.equal(value, before[key]) for key, value in architecture.state_dict().items())
+    assert all(parameter.requires_grad for parameter in architecture.parameters())
+    image = torch.randn(1, 1, *SIZE)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.network(image), trained.eval()(image))
+
+
+@pytest.mark.parametrize("options", [{}, {"num_res_units": 2}])
+def test_classes_and_channels_come_from_a_riskft_checkpoint(tmp_path, options):
+    trained = unet(classes=4, channels=2, **options)
+    content = {
+        "state_dict": {f"network.{key}": value for key, value in trained.state_dict().items()},
+        "riskft": {"class_names": ["background", "a", "b", "c"], "in_channels": 2},
+    }
+    source = Source(unet(classes=3, channels=1, **options), saved(tmp_path / "best.ckpt", content))
+    loaded = load(source, 3, SIZE)
+    assert trace(loaded.network, SIZE).channels == [4]
+    assert loaded.class_names == ("background", "a", "b", "c")
+    assert set(loaded.adapted) == ({"model.0.residual", "model.0.conv.unit0.conv"} if options else {"model.0.conv"})
+    image = torch.randn(1, 1, *SIZE)
+    with torch.no_grad():
+        expected = trained.eval()(image.expand(1, 2, *SIZE))
+        torch.testing.assert_close(loaded.network(image.expand(1, 3, *SIZE)), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_foreign_checkpoint_needs_the_right_options(tmp_path):
+    source = Source(unet(classes=3), saved(tmp_path / "net.pt", unet(classes=4).state_dict()))
+    with pytest.raises(InputError, match=r"does not fit model\.source\.network") as caught:
+        load(source, 1, SIZE)
+    assert "(4,) in the file, the network expects (3,)" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["model.0.conv.weight", "model.2.conv.bias", "model.0.adn.N.running_var"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path, key, value):
+    state = unet(norm="batch").state_dict()
+    state[key].flatten()[0] = value
+    with pytest.raises(InputError, match=r"net\.pt: holds NaN or infinite weights"):
+        load(Source(unet(norm="batch"), saved(tmp_path / "net.pt", state)), 1, SIZE)
+
+
+def test_no_checkpoint():
+    with pytest.raises(InputError, match=r"model\.source\.checkpoint is not set"):
+        load(Source(unet()), 1, SIZE)
+
+
+def test_the_digest_is_that_of_the_weights(tmp_path):
+    state = unet().state_dict()
+    wrapped = {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3}
+    changed = {**state, "model.2.conv.bias": state["model.2.conv.bias"] + 1}
+    contents = enumerate((state, wrapped, changed))
+    digests = [load(Source(unet(), saved(tmp_path / f"{n}.pt", content)), 2, SIZE).digest for n, content in contents]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_network_with_deep_supervision(tmp_path):
+    def build():
+        return nets.DynUNet(3, 1, 2, [3] * 3, [1, 2, 2], [2, 2], [4, 8, 8], deep_supervision=True, deep_supr_num=1)
+
+    trained = build()
+    loaded = load(Source(build(), saved(tmp_path / "net.pt", trained.state_dict())), 1, (16, 16, 16))
+    image = torch.randn(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(outputs_of(loaded.network(image))[0], outputs_of(trained.eval()(image))[0])
