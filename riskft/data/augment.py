@@ -22,7 +22,31 @@ def training_transform(augment: Sequence[tio.Transform], patch_size: Sequence[in
     """
     for transform in augment:
         leave_risk_alone(transform)
-    return tio.Compose([tio.CropOrPad(tuple(patch_size), only_pad=True), *augment])
+    return tio.Compose([PadToPatch(patch_size), *augment])
+
+
+class PadToPatch(SpatialTransform):  # type: ignore[misc]
+    """Pads a volume that is smaller than a patch: with 0, and the risk map with the neutral weight 1.
+
+    Args:
+        patch_size: Voxels along x, y, z that the volume must at least have.
+    """
+
+    def __init__(self, patch_size: Sequence[int]) -> None:
+        super().__init__()
+        self.patch_size = tuple(patch_size)
+        self.args_names = ["patch_size"]
+
+    def apply_transform(self, subject: tio.Subject) -> tio.Subject:
+        """Pads every image of the subject alike, as much on both sides as possible."""
+        missing = [max(0, size - own) for size, own in zip(self.patch_size, subject.spatial_shape, strict=True)]
+        if any(missing):
+            bounds = [part for total in missing for part in (total // 2, total - total // 2)]
+            for name, image in subject.get_images_dict(intensity_only=False).items():
+                padded = tio.Pad(bounds, padding_mode=1 if name == RISK else 0)(image)
+                image.set_data(padded.data)
+                image.affine = padded.affine
+        return subject
 
 
 def leave_risk_alone(transform: tio.Transform) -> None:

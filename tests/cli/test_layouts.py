@@ -1,0 +1,69 @@
+"""The shipped data configs on cohorts in the real layouts: FeTS (NIfTI, LPS) and iSeg (Analyze)."""
+
+import csv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.networks.nets import UNet
+
+from riskft.cli import main
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TINY = Path(__file__).parent / "tiny.yaml"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom")
+    main(["data", "phantom", str(root / "cohort"), "--subjects", "6", "--spacing", "4"])
+    torch.manual_seed(0)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in UNet(3, 1, 2, (4, 8), (2,)).state_dict().items()}}, root / "source.pt")
+    return root
+
+
+FETS_SPLIT = ["--data.split", '{class_path: riskft.FractionSplit, init_args: {val: 0.2, test: 0.2}}']
+ISEG_SPLIT = [
+    "--data.split",
+    '{class_path: riskft.ListSplit, init_args: {train: ["subject-[1-3]"], val: ["subject-4"], test: ["subject-5"]}}',
+]
+
+
+@pytest.mark.parametrize(
+    ("data", "layout", "modalities", "classes", "split", "reference"),
+    [
+        ("fets2021", "fets", "[t2]", "{whole_tumour: [1, 2, 4]}", FETS_SPLIT, "{0}/{0}_t2.nii.gz"),
+        ("fets2021", "fets", "[flair, t1ce]", "{oedema: [2], core: [1, 4]}", FETS_SPLIT, "{0}/{0}_flair.nii.gz"),
+        ("iseg2019", "iseg", "[t2]", None, ISEG_SPLIT, "{0}-T2.img"),
+    ],
+)
+def test_both_phases_test_and_maps(cohort, tmp_path, data, layout, modalities, classes, split, reference):
+    options = [
+        *("--config", str(TINY), "--config", str(CONFIGS / f"data/{data}.yaml")),
+        *("--config", str(CONFIGS / "method/riskft.yaml"), "--trainer.max_epochs", "1"),
+        *("--data.reader.init_args.root", str(cohort / "cohort" / layout), "--data.modalities", modalities, *split),
+        *(["--data.labels.classes", classes] if classes else []),
+        *("--data.patch_size", "[16,16,16]", "--data.num_workers", "0", "--data.patches_per_volume", "2"),
+        *("--data.preprocessing.spacing", "[4,4,5]", "--data.cache_dir", str(tmp_path / "cache")),
+        *("--run.root", str(tmp_path / "runs"), "--model.source.checkpoint", str(cohort / "source.pt")),
+    ]
+    main(["data", "check", *options])
+    main(["fit", *options])
+    folder = tmp_path / "runs" / data / "riskft/seed=0"
+    main(["test", "--config", str(folder / "config.yaml")])
+    with (folder / "cases.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert rows
+    assert all(int(row["voxels_true"]) > 0 for row in rows)
+    main(["riskmap", *options, "--out", str(tmp_path / "maps")])
+    maps = sorted((tmp_path / "maps").glob("*_risk.nii.gz"))
+    assert maps
+    for path in maps:
+        scan = nib.load(cohort / "cohort" / layout / reference.format(path.name.removesuffix("_risk.nii.gz")))
+        risk = nib.load(path)
+        assert risk.shape == scan.shape[:3]
+        np.testing.assert_allclose(risk.affine, scan.affine, atol=1e-6)
