@@ -210,6 +210,7 @@ def _set_up_logging() -> None:
         ".*recommended to use `self.log.*sync_dist=True.*",
         ".*number of training batches.*smaller than the logging interval.*",
         ".*callbacks used to create the checkpoint need to be provided.*",
+        ".*always_return_as_numpy.*",  # of MONAI's own call
         "Experiment logs directory .* exists and is not empty.*",  # an earlier metrics.csv has been moved aside
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):

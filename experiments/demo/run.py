@@ -87,11 +87,14 @@ def main() -> None:
     heatmaps = sorted(run_folder("riskft").glob("heatmaps/*.png"))
     console.print("\nRisk heatmaps:", *heatmaps, sep="\n  ", soft_wrap=True)
     console.print("P(y|z) and weights:", *sorted(run_folder("riskft").glob("risk/*.png")), sep="\n  ", soft_wrap=True)
-    console.print("W&B runs (offline):", *sorted(DEMO.glob("*/seed=0/wandb/offline-run-*"))[-7:], sep="\n  ", soft_wrap=True)
+    console.print(
+        "W&B runs (offline):", *sorted(DEMO.glob("*/seed=0/wandb/offline-run-*"))[-7:], sep="\n  ", soft_wrap=True
+    )
     python = Path(sys.executable)
     beside = python.parent.relative_to(ROOT) if python.is_relative_to(ROOT) else python.parent
     console.print(
-        f"\nDone in {time.monotonic() - start:.0f} s. Seven cases and one seed show how it works, not whether it helps.\n"
+        f"\nDone in {time.monotonic() - start:.0f} s. Seven cases and one seed show how it works, "
+        "not whether it helps.\n"
         "Next:\n"
         f"  {beside}/wandb beta leet {run_folder('riskft')}/wandb/latest-run   look at the curves in the terminal\n"
         f"  {beside}/wandb sync {run_folder('riskft')}/wandb/latest-run        put them on the web (needs a login)\n"

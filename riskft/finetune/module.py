@@ -248,9 +248,7 @@ class RiskModule(LightningModule):
     def _finish(self, stage: str) -> list[CaseScore]:
         # by case and class, because a rank without a share of its own repeats another's case
         gathered = {(score.subject, score.class_name): score for part in gather_objects(self._scores) for score in part}
-        scores = sorted(
-            gathered.values(), key=lambda score: (score.subject, self.class_names.index(score.class_name))
-        )
+        scores = sorted(gathered.values(), key=lambda score: (score.subject, self.class_names.index(score.class_name)))
         self._scores = []
         # every rank has all scores and so the same means: nothing is left to reduce
         for metric, suffix in (("dice", "dice"), ("hd95_mm", "hd95_mm")):

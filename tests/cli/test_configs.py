@@ -101,6 +101,8 @@ def test_a_missing_data_folder_is_named(capsys, tmp_path):
     files = ["model/unet", "data/fets2021", "method/riskft"]
     arguments = [part for file in files for part in ("--config", str(CONFIGS / f"{file}.yaml"))]
     with pytest.raises(SystemExit) as stopped:
-        main(["fit", *arguments, "--run.root", str(tmp_path), "--data.reader.init_args.root", str(tmp_path / "nowhere")])
+        main(
+            ["fit", *arguments, "--run.root", str(tmp_path), "--data.reader.init_args.root", str(tmp_path / "nowhere")]
+        )
     assert stopped.value.code == 1
     assert "nowhere" in capsys.readouterr().err

@@ -22,11 +22,14 @@ def cohort(tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom")
     main(["data", "phantom", str(root / "cohort"), "--subjects", "6", "--spacing", "4"])
     torch.manual_seed(0)
-    torch.save({"state_dict": {f"module.{key}": value for key, value in UNet(3, 1, 2, (4, 8), (2,)).state_dict().items()}}, root / "source.pt")
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in UNet(3, 1, 2, (4, 8), (2,)).state_dict().items()}},
+        root / "source.pt",
+    )
     return root
 
 
-FETS_SPLIT = ["--data.split", '{class_path: riskft.FractionSplit, init_args: {val: 0.2, test: 0.2}}']
+FETS_SPLIT = ["--data.split", "{class_path: riskft.FractionSplit, init_args: {val: 0.2, test: 0.2}}"]
 ISEG_SPLIT = [
     "--data.split",
     '{class_path: riskft.ListSplit, init_args: {train: ["subject-[1-3]"], val: ["subject-4"], test: ["subject-5"]}}',

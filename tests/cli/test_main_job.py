@@ -98,7 +98,10 @@ def test_predict_writes_the_scan_s_geometry_and_refuses_to_overwrite(study, tiny
     config = str(run_folder(study, "riskft") / "config.yaml")
     main(["predict", "--config", config, "--out", str(tmp_path)])
     for subject in ("case04", "case05"):
-        scan, segmentation = nib.load(tiny_manifest.parent / f"{subject}_t2.nii.gz"), nib.load(tmp_path / f"{subject}.nii.gz")
+        scan, segmentation = (
+            nib.load(tiny_manifest.parent / f"{subject}_t2.nii.gz"),
+            nib.load(tmp_path / f"{subject}.nii.gz"),
+        )
         assert segmentation.shape == scan.shape
         np.testing.assert_array_equal(segmentation.affine, scan.affine)
         assert segmentation.get_data_dtype() == np.uint8

@@ -1,4 +1,4 @@
-"""Two processes give what one gives: maps bit for bit, cases once each, one W&B run. Started in both documented ways."""
+"""Two processes give what one gives: maps bit for bit, cases once each, one W&B run; plain start and `fabric run`."""
 
 import csv
 import json
