@@ -120,7 +120,11 @@ def test_padding_up_to_the_patch(subject):
     # 14 -> 20 and 10 -> 16 voxels: three on each side; nothing is cut
     inner = (slice(None), slice(3, 17), slice(None), slice(3, 13))
     torch.testing.assert_close(result["risk"].data[inner], subject["risk"].data)
-    torch.testing.assert_close(result["risk"].data, result["image"].data)
+    torch.testing.assert_close(result["image"].data[inner], subject["image"].data)
+    for name, neutral in (("image", 0), ("label", 0), ("risk", 1)):
+        border = result[name].data.clone()
+        border[inner] = neutral
+        assert (border == neutral).all(), name
     assert training_transform([], (4, 4, 4))(subject)["image"].spatial_shape == SHAPE
 
 
