@@ -16,9 +16,17 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.errors import InputError
+from riskft.files import keep_old, write_text
 from riskft.finetune.checkpoints import run_checkpoints
 from riskft.finetune.module import RiskModule
-from riskft.run_folder import RunOptions, WandbOptions, git_commit, refuse_finished, run_id
+from riskft.run_folder import (
+    RunOptions,
+    WandbOptions,
+    clear_for_new_start,
+    git_commit,
+    refuse_finished,
+    run_id,
+)
 from riskft.trainer import RiskTrainer
 
 DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentation networks.
@@ -42,14 +50,17 @@ class SaveRun(SaveConfigCallback):
     """Keeps the config in the run folder, and tells the loggers what was run on what."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Saves what every command accepts, that is, without the command's own argument."""
+        """Keeps what every command accepts and may be given again: without checkpoint, without leave to overwrite."""
         self.config = self.config.clone()
         self.config.pop("ckpt_path", None)
+        self.config.run.overwrite = False
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Logs config, git commit and the fingerprints of the data."""
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        """Writes the config, and logs it with the git commit and the fingerprints of the data."""
+        text = self.parser.dump(self.config, skip_none=False)
+        write_text(Path(trainer.default_root_dir) / "config.yaml", text)
+        config = yaml.safe_load(text)
         record: dict[str, Any] = {"config": config, "git_commit": git_commit()}
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, RiskDataModule):
@@ -88,6 +99,9 @@ class RiskCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the run folder with its loggers (where the config names none) and checkpoints."""
         config = self.config_init[self.subcommand]
+        self.starts_anew = self.subcommand == "fit" and config.ckpt_path is None
+        if self.starts_anew and config.run.overwrite and _is_first_rank():
+            clear_for_new_start(self.folder)
         kwargs["default_root_dir"] = str(self.folder)
         if config.trainer.logger is None:
             kwargs["logger"] = self._loggers(config)
@@ -96,8 +110,14 @@ class RiskCLI(LightningCLI):
             self.save_config_callback = None  # the run folder keeps the record of the training
         elif config.trainer.enable_checkpointing is not False:
             checkpoints = run_checkpoints(str(self.folder / "checkpoints"))
-            kwargs["callbacks"] = [*(config.trainer.callbacks or []), *checkpoints]
+            given = config.trainer.callbacks or []
+            kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *checkpoints]
         return super().instantiate_trainer(**kwargs)
+
+    def _wandb_id(self) -> str | None:
+        if not _is_first_rank():
+            return None  # other ranks log nothing
+        return run_id(self.folder, self.starts_anew) + ("" if self.subcommand == "fit" else f"-{self.subcommand}")
 
     def _loggers(self, config: Any) -> list[Logger]:
         options: WandbOptions = config.wandb
@@ -113,12 +133,12 @@ class RiskCLI(LightningCLI):
                     group=config.run.study,
                     job_type=config.run.method,
                     name=f"{config.run.method} seed={config.seed_everything} {self.subcommand}",
-                    id=run_id(self.folder) + ("" if self.subcommand == "fit" else f"-{self.subcommand}"),
+                    id=self._wandb_id(),
                     settings={"console": "off", "silent": options.offline},
                 )
             )
         if self.subcommand == "fit" and _is_first_rank():
-            _keep_old_metrics(self.folder)
+            keep_old(self.folder / "metrics.csv")  # which Lightning's logger would delete
         loggers.append(
             CSVLogger(str(self.folder), name="", version="" if self.subcommand == "fit" else self.subcommand)
         )
@@ -132,14 +152,6 @@ def _made(folder: Path) -> Path:
 
 def _is_first_rank() -> bool:
     return getattr(rank_zero_only, "rank", 0) in (None, 0)  # Lightning sets it from the launcher's environment
-
-
-def _keep_old_metrics(folder: Path) -> None:
-    """Moves an earlier start's metrics.csv aside, which Lightning's logger would delete."""
-    metrics = folder / "metrics.csv"
-    if metrics.is_file():
-        number = 1 + len(list(folder.glob("metrics.*.csv")))
-        metrics.rename(folder / f"metrics.{number}.csv")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -181,7 +193,7 @@ def run(arguments: Sequence[str], cli_class: type[RiskCLI] = RiskCLI) -> RiskCLI
             # the data module shards its loaders; Lightning would shard them a second time
             trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
             save_config_callback=SaveRun,
-            save_config_kwargs={"overwrite": True},
+            save_config_kwargs={"save_to_log_dir": False},  # but to the run folder, whatever the loggers
             seed_everything_default=0,
             parser_kwargs={"parser_mode": "omegaconf+", "description": DESCRIPTION},
             auto_configure_optimizers=False,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,19 @@ def write_json(target: Path, value: Any) -> None:
     write_text(target, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
+def keep_old(target: Path, unless: str | None = None) -> None:
+    """Moves an existing file aside, ``name.csv`` to ``name.1.csv`` and so on.
+
+    Args:
+        target: The file that will be written anew.
+        unless: Content that need not be kept.
+    """
+    if not target.is_file() or (unless is not None and target.read_text(encoding="utf-8") == unless):
+        return
+    number = 1 + len(list(target.parent.glob(f"{target.stem}.*{target.suffix}")))
+    target.rename(target.with_name(f"{target.stem}.{number}{target.suffix}"))
+
+
 def file_digest(path: Path) -> str:
     """Returns the BLAKE2b digest (32 hex digits) of a file's content."""
     digest = hashlib.blake2b(digest_size=16)
@@ -47,6 +61,11 @@ def file_digest(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def without_addresses(text: str) -> str:
+    """Returns a representation without memory addresses, which differ from start to start."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
 def fingerprint(parts: Mapping[str, Any]) -> str:

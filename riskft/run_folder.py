@@ -1,11 +1,14 @@
 """One folder a run, with a fixed place for everything."""
 
 import re
+import shutil
 import subprocess
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from riskft.errors import InputError
+from riskft.files import write_text
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,26 @@ def refuse_finished(folder: Path, overwrite: bool, resuming: bool) -> None:
         )
 
 
-def run_id(folder: Path) -> str:
-    """Returns a W&B id that a resumed run shares with the run that it goes on with: made of the folder's path."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(folder.resolve().parts[-3:]))[-64:]
+def run_id(folder: Path, renew: bool) -> str:
+    """Returns the W&B id kept in the run folder, which a resumed run shares with the run that it goes on with.
+
+    Args:
+        folder: The run folder.
+        renew: Make a new one (a run starts anew).
+    """
+    path = folder / "wandb_id"
+    if renew or not path.is_file():
+        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(folder.parts[-3:]))[-40:].strip("-")
+        write_text(path, f"{readable}-{uuid.uuid4().hex[:8]}")
+    return path.read_text(encoding="utf-8").strip()
+
+
+def clear_for_new_start(folder: Path) -> None:
+    """Removes what a run that starts anew would leave beside its own: checkpoints, panels and scores."""
+    for name in ("checkpoints", "heatmaps"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for path in [*folder.glob("cases*.csv"), *folder.glob("metrics*.csv")]:
+        path.unlink()
 
 
 def git_commit(folder: Path | None = None) -> str:

@@ -103,7 +103,8 @@ class RiskTrainer(Trainer):
         callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
         if not any(isinstance(callback, RiskMapCallback) for callback in callbacks):
             callbacks.append(RiskMapCallback())
-        callbacks.append(RiskExport(Path(out), overwrite))
+        # first, so that it refuses to overwrite before phase 1
+        callbacks.insert(0, RiskExport(Path(out), overwrite))
         # phase 1 is what happens before the first step; here no step follows
         self.fit_loop.max_epochs = 0
         self.num_sanity_val_steps = 0
@@ -112,13 +113,15 @@ class RiskTrainer(Trainer):
 
     def _checkpoint(self, path: str | None) -> str:
         """Returns the checkpoint to use; untrained weights are never tested silently."""
-        if path is not None:
-            return path
         folder = Path(self.default_root_dir) / "checkpoints"
-        for name in ("best.ckpt", "last.ckpt"):
-            if (folder / name).is_file():
-                return str(folder / name)
-        raise InputError(f"{folder}: holds neither best.ckpt nor last.ckpt. Run fit first, or give --ckpt_path.")
+        # Lightning looks for "best" and "last" only in the process that trained, and goes on without if it finds none
+        names = {"best": ("best.ckpt",), "last": ("last.ckpt",), None: ("best.ckpt", "last.ckpt")}.get(path)
+        candidates = [Path(str(path))] if names is None else [folder / name for name in names]
+        for candidate in candidates:
+            if candidate.is_file():
+                return str(candidate)
+        tried = " nor ".join(str(candidate) for candidate in candidates)
+        raise InputError(f"There is no checkpoint {tried}. Run fit first, or give another --ckpt_path.")
 
 
 class RiskExport(Callback):
@@ -154,7 +157,7 @@ class RiskExport(Callback):
             write_text(self.folder / "risk_summary.csv", summary_csv(gathered))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses to overwrite, before anything is computed where callbacks are in the order of ``riskmap``."""
+        """Refuses to overwrite, before phase 1."""
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, RiskDataModule):
             refuse_existing(self.folder, [case.subject for case in data.prepared("train")], self.overwrite)

@@ -90,14 +90,15 @@ def main() -> None:
     console.print(
         "W&B runs (offline):", *sorted(DEMO.glob("*/seed=0/wandb/offline-run-*"))[-7:], sep="\n  ", soft_wrap=True
     )
+    run = max(path for path in run_folder("riskft").glob("wandb/offline-run-*") if not path.name.endswith("-test"))
     python = Path(sys.executable)
     beside = python.parent.relative_to(ROOT) if python.is_relative_to(ROOT) else python.parent
     console.print(
         f"\nDone in {time.monotonic() - start:.0f} s. Seven cases and one seed show how it works, "
         "not whether it helps.\n"
         "Next:\n"
-        f"  {beside}/wandb beta leet {run_folder('riskft')}/wandb/latest-run   look at the curves in the terminal\n"
-        f"  {beside}/wandb sync {run_folder('riskft')}/wandb/latest-run        put them on the web (needs a login)\n"
+        f"  {beside}/wandb beta leet {run}   look at the curves in the terminal\n"
+        f"  {beside}/wandb sync {run}        put them on the web (needs a login)\n"
         f"  {beside}/riskft riskmap --config {run_folder('riskft')}/config.yaml --out riskmaps   maps as NIfTI\n"
         f"  {beside}/riskft predict --config {run_folder('riskft')}/config.yaml                  segmentations\n"
         f"  {beside}/riskft fit --help                                       all options",

@@ -36,6 +36,7 @@ class RiskDataModule(LightningDataModule):
         split: Which cases are for training, validation and test.
         train_limit: Few-shot: train on this many of the training cases (a smaller number takes a subset of a larger
             one's); null for all.
+        train_limit_seed: Which of the training cases a limit takes; studies over seeds should vary it too.
         cache_dir: Where preprocessed cases are kept. Runs and methods share it.
         preprocessing: The deterministic part, done once.
         augment: TorchIO transforms of the training volumes, before patches are taken.
@@ -58,6 +59,7 @@ class RiskDataModule(LightningDataModule):
         labels: LabelMap,
         split: Split = lazy_instance(FractionSplit),  # noqa: B008
         train_limit: int | None = None,
+        train_limit_seed: int = 0,
         cache_dir: str = "cache",
         preprocessing: Preprocessing = Preprocessing(),  # noqa: B008
         augment: list[tio.Transform] | None = None,
@@ -90,6 +92,7 @@ class RiskDataModule(LightningDataModule):
         self.labels = labels.with_known(reader.known_labels)
         self.split = split
         self.train_limit = train_limit
+        self.train_limit_seed = train_limit_seed
         self.cache_dir = Path(cache_dir)
         self.preprocessing = preprocessing
         self.augment = list(augment or [])
@@ -102,6 +105,7 @@ class RiskDataModule(LightningDataModule):
         self.check_files = check_files
         self._prepared: dict[str, list[Prepared]] = {}
         self._weights: dict[str, Path] = {}
+        self._problem: str | None = None
         self._seed = 0
 
     @property
@@ -116,25 +120,49 @@ class RiskDataModule(LightningDataModule):
 
     def cases(self) -> dict[str, list[Case]]:
         """Lists the cases of each split, from names alone."""
-        found = self.split.assign(self.reader.cases(self.modalities))
-        return {**found, "train": few_shot(found.get("train", []), self.train_limit)}
+        everything = self.reader.cases(self.modalities)
+        if all(case.label is None for case in everything):
+            # new scans: nothing to split, everything to predict
+            return {"train": [], "val": [], "test": [], "predict": everything}
+        found = self.split.assign(everything)
+        return {**found, "train": few_shot(found.get("train", []), self.train_limit, self.train_limit_seed)}
+
+    def _needed_cases(self) -> dict[str, list[Case]]:
+        """Returns the cases of the splits that the trainer's command reads: for ``fit``, or without one, all."""
+        cases = self.cases()
+        command = self.trainer.state.fn.value if self.trainer is not None and self.trainer.state.fn else "fit"
+        needed = {"validate": ["val"], "test": ["test"], "predict": ["predict" if cases["predict"] else "test"]}
+        return {split: cases[split] for split in needed.get(command, cases)}
 
     def prepare_data(self) -> None:
-        """Checks headers and preprocesses what is not in the cache (one process a node)."""
-        cases = self.cases()
-        if self.check_files:
-            check(cases, self.labels, voxels=False).raise_if_faulty()
-        self._cache().prepare([case for split in cases.values() for case in split], workers=self.num_workers)
+        """Checks headers and preprocesses what is not in the cache (one process a node).
+
+        Bad input is kept for ``setup``, where every process raises it: raised here, its message would be lost among
+        those of the processes that wait for this one.
+        """
+        try:
+            cases = self._needed_cases()
+            if self.check_files:
+                check(cases, self.labels, voxels=False).raise_if_faulty()
+            self._cache().prepare([case for split in cases.values() for case in split], workers=self.num_workers)
+        except InputError as error:
+            if self.trainer is None:
+                raise
+            self._problem = str(error)
 
     def setup(self, stage: str) -> None:
         """Finds the prepared cases (all ranks).
 
         Raises:
-            InputError: If a split that the stage needs is empty.
+            InputError: If a case is faulty, or a split that the stage needs is empty.
         """
-        if not self._prepared:
-            cache = self._cache()
-            self._prepared = {split: cache.prepare(cases) for split, cases in self.cases().items()}
+        for problem in gather_objects(self._problem):
+            if problem is not None:
+                raise InputError(problem)
+        cache = self._cache()
+        for split, cases in self._needed_cases().items():
+            if split not in self._prepared:
+                self._prepared[split] = cache.prepare(cases)
         # fixed now, after seed_everything, so that an epoch's random numbers do not depend on what came before it
         # (rank 0's for all, for shares made with different seeds would overlap)
         self._seed = gather_objects(torch.initial_seed())[0] % 2**31
@@ -181,8 +209,8 @@ class RiskDataModule(LightningDataModule):
         """Returns the loader of patch batches: image, label, foreground_fraction and, after phase 1, risk."""
         if self.sampling.needs_risk and not self._weights:
             raise InputError(
-                "data.sampling follows the risk map, but no phase 1 has made one: add riskft.RiskMapCallback to "
-                "trainer.callbacks, or choose another sampling."
+                "data.sampling follows the risk map, but none is attached: add riskft.RiskMapCallback with "
+                "attach: true to trainer.callbacks, or choose another sampling."
             )
         subjects = [case.to_subject(self._weights.get(case.subject)) for case in self.prepared("train")]
         rank, world_size = self._ranks()

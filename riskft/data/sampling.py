@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import torchio as tio
 
+from riskft.errors import InputError
+
 
 class PatchSampling(ABC):
     """Builds a TorchIO patch sampler for a patch size and a number of classes."""
@@ -31,7 +33,7 @@ class BalancedSampling(PatchSampling):
 
     def __init__(self, foreground: float = 0.67) -> None:
         if not 0 <= foreground <= 1:
-            raise ValueError(f"Expected argument `foreground` to be in [0, 1], but got {foreground}")
+            raise InputError(f"Expected argument `foreground` to be in [0, 1], but got {foreground}")
         self.foreground = foreground
 
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:

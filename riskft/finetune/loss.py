@@ -8,6 +8,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from riskft.data.labels import IGNORE_INDEX
+from riskft.errors import InputError
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
@@ -78,13 +79,13 @@ class RiskWeightedLoss(nn.Module):
     ) -> None:
         super().__init__()
         if normaliser not in ("foreground", "voxels"):
-            raise ValueError(f"Expected argument `normaliser` to be 'foreground' or 'voxels', but got {normaliser!r}")
+            raise InputError(f"Expected argument `normaliser` to be 'foreground' or 'voxels', but got {normaliser!r}")
         if dice_weight < 0 or ce_weight < 0 or dice_weight + ce_weight == 0:
-            raise ValueError("Expected `dice_weight` and `ce_weight` to be at least 0 and not both 0")
+            raise InputError("Expected `dice_weight` and `ce_weight` to be at least 0 and not both 0")
         if not 0 < min_foreground <= 1:
-            raise ValueError(f"Expected argument `min_foreground` to be in (0, 1], but got {min_foreground}")
+            raise InputError(f"Expected argument `min_foreground` to be in (0, 1], but got {min_foreground}")
         if deep_supervision_decay < 0:
-            raise ValueError(
+            raise InputError(
                 f"Expected argument `deep_supervision_decay` to be at least 0, but got {deep_supervision_decay}"
             )
         self.normaliser = normaliser

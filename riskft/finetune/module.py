@@ -19,9 +19,10 @@ from riskft.data.native import native_grid, native_segmentation
 from riskft.data.volumes import read_volume
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
-from riskft.files import write_text
+from riskft.files import keep_old, without_addresses, write_text
 from riskft.finetune.loss import RiskWeightedLoss
 from riskft.finetune.metrics import CaseScore, as_volume, class_means, overall, score_case
+from riskft.finetune.schedule import schedule_length, schedule_over
 from riskft.report.cases import cases_csv, log_cases
 from riskft.source.adapt import AdaptationReport, transfer_backbone
 from riskft.source.head import copy_head, leep_head
@@ -42,7 +43,8 @@ class RiskModule(LightningModule):
         class_names: Target classes, background first. Linked from ``data``.
         in_channels: Target channels. Linked from ``data``.
         loss: The loss.
-        inferer: How whole volumes are segmented; its window should be the training patch.
+        inferer: How whole volumes are segmented; its window should be the training patch. null for MONAI's
+            ``SlidingWindowInferer`` with a window of 64 voxels, half overlapping, gaussian.
         optimizer: Made from the parameter groups ``backbone`` and ``head``.
         schedule: Learning rate schedule made from (optimizer, total steps), for example
             ``torch.optim.lr_scheduler.PolynomialLR`` with ``power: 0.9``; stepped after every step.
@@ -61,9 +63,7 @@ class RiskModule(LightningModule):
         class_names: list[str],
         in_channels: int,
         loss: RiskWeightedLoss = lazy_instance(RiskWeightedLoss),  # noqa: B008
-        inferer: Inferer = lazy_instance(  # noqa: B008
-            SlidingWindowInferer, roi_size=[64, 64, 64], sw_batch_size=4, overlap=0.5, mode="gaussian"
-        ),
+        inferer: Inferer | None = None,
         optimizer: Callable[[list[Any]], Optimizer] = lambda groups: torch.optim.AdamW(groups, lr=1e-3),
         schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
         head_init: Literal["auto", "leep", "copy", "random"] = "auto",
@@ -79,6 +79,8 @@ class RiskModule(LightningModule):
         self.class_names = list(class_names)
         self.in_channels = in_channels
         self.loss = loss
+        if inferer is None:
+            inferer = SlidingWindowInferer([64, 64, 64], sw_batch_size=4, overlap=0.5, mode="gaussian")
         self.inferer = inferer
         self.head_init = head_init
         self.head_lr_factor = head_lr_factor
@@ -105,11 +107,13 @@ class RiskModule(LightningModule):
 
     def source_description(self) -> str:
         """Returns the source's architecture as text, for the fingerprint."""
-        return repr(self._source.network)
+        return without_addresses(repr(self._source.network))
 
     def inferer_description(self) -> dict[str, str]:
         """Returns the inferer's options as text, for the fingerprint."""
-        options = {key: str(value) for key, value in vars(self.inferer).items() if not key.startswith("_")}
+        options = {
+            key: without_addresses(str(value)) for key, value in vars(self.inferer).items() if not key.startswith("_")
+        }
         return {"class": type(self.inferer).__name__, **options}
 
     def start_from(self, source: LoadedSource, joint: Tensor | None) -> None:
@@ -175,8 +179,21 @@ class RiskModule(LightningModule):
         optimizer.param_groups[1]["lr"] *= self.head_lr_factor
         if self._schedule is None:
             return optimizer
-        scheduler = self._schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        scheduler = schedule_over(self._schedule, optimizer, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Warns if a resumed schedule has another length than the run."""
+        total = self.trainer.estimated_stepping_batches
+        for config in self.trainer.lr_scheduler_configs:
+            length = schedule_length(config.scheduler)
+            if length is not None and length != total:
+                log.warning(
+                    "The resumed schedule ends after %s steps, the run after %s: the learning rate stays as the "
+                    "checkpoint has it.",
+                    length,
+                    total,
+                )
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits (B, Y, *spatial) of patches (B, C, *spatial)."""
@@ -205,8 +222,8 @@ class RiskModule(LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         """Scores a volume on the prepared grid; returns its prediction for the panels."""
-        prediction = self.infer(batch["image"]["data"]).argmax(1)[0]
         truth = as_volume(batch["label"]["data"])
+        prediction = self.infer(batch["image"]["data"]).argmax(1)[0].to(truth.device)
         spacing = np.linalg.norm(np.asarray(batch["image"]["affine"][0], dtype=np.float64)[:3, :3], axis=0)
         subject = batch["name"][0]
         self._scores += score_case(
@@ -242,7 +259,9 @@ class RiskModule(LightningModule):
         """Logs the means over all ranks' cases and writes ``cases.csv``."""
         scores = self._finish("test")
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            write_text(Path(self.trainer.default_root_dir) / "cases.csv", cases_csv(scores))
+            path = Path(self.trainer.default_root_dir) / "cases.csv"
+            keep_old(path, unless=cases_csv(scores))
+            write_text(path, cases_csv(scores))
             log_cases(self.trainer, scores, "test/cases")
 
     def _finish(self, stage: str) -> list[CaseScore]:
@@ -253,8 +272,9 @@ class RiskModule(LightningModule):
         # every rank has all scores and so the same means: nothing is left to reduce
         for metric, suffix in (("dice", "dice"), ("hd95_mm", "hd95_mm")):
             means = class_means(scores, metric)
-            if not any(mean.count for mean in means.values()):
+            if metric != "dice" and not any(mean.count for mean in means.values()):
                 continue
+            # NaN where no case has a value: a checkpoint that monitors it takes that for the worst
             self.log(f"{stage}/{suffix}", overall(means), prog_bar=metric == "dice", rank_zero_only=False)
             for name, mean in means.items():
                 if mean.count:

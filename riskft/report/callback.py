@@ -32,7 +32,8 @@ class RiskPanelCallback(Callback):
 
     Args:
         cases: How many cases of each kind.
-        every_n_epochs: How often validation panels are drawn besides after the last epoch; 0 for then only.
+        every_n_epochs: Draw validation panels after every so many epochs as well (if it validates then); 0 for the
+            end only.
     """
 
     def __init__(self, cases: int = 2, every_n_epochs: int = 0) -> None:
@@ -59,15 +60,25 @@ class RiskPanelCallback(Callback):
     ) -> None:
         """Keeps the predictions of the chosen cases."""
         data = _data(trainer)
-        if data is not None and self._due(trainer) and isinstance(outputs, dict):
+        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if data is not None and fitting and isinstance(outputs, dict):
             chosen = {case.subject for case in data.prepared("val")[: self.cases]}
             if outputs["subject"] in chosen:
                 self._predictions[outputs["subject"]] = outputs["prediction"].cpu().numpy().astype(np.uint8)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws validation cases, from all ranks."""
+        """Draws validation cases if it is their turn."""
+        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._show_validation(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws validation cases as they were last predicted, whatever ended the training."""
+        self._show_validation(trainer)
+
+    def _show_validation(self, trainer: Trainer) -> None:
+        """Draws the kept predictions of all ranks; all ranks must call it."""
         maps, data = _maps(trainer), _data(trainer)
-        if maps is None or data is None or not self._due(trainer):
+        if maps is None or data is None or trainer.sanity_checking:
             return
         gathered = {name: item for part in gather_objects(self._predictions) for name, item in part.items()}
         self._predictions = {}
@@ -75,15 +86,6 @@ class RiskPanelCallback(Callback):
             for case in data.prepared("val"):
                 if case.subject in gathered:
                     self._show(trainer, maps, data, case, gathered[case.subject], "risk/val")
-
-    def _due(self, trainer: Trainer) -> bool:
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return False
-        steps = trainer.max_steps
-        # at a validation the epoch in progress is still counted as current
-        last = trainer.max_epochs is not None and 0 < trainer.max_epochs <= trainer.current_epoch + 1
-        last = last or 0 < steps <= trainer.global_step
-        return last or bool(self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0)
 
     def _show(
         self,

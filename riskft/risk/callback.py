@@ -100,10 +100,14 @@ class RiskMapCallback(Callback):
         }
         store = RiskStore(root, inputs, self.mapping.describe())
         previous = Path(trainer.default_root_dir) / "risk" / "manifest.json"
-        if trainer.is_global_zero and (changes := store.changes(previous)):
-            log.warning(
-                "Phase 1: the latest risk maps do not fit and new ones are made; changed: %s", ", ".join(changes)
-            )
+        if trainer.is_global_zero:
+            changes = store.changes(previous)
+            if changes and previous.is_file():
+                log.warning("Phase 1: this run's risk maps are stale and made anew; changed: %s", ", ".join(changes))
+            elif changes:
+                log.info("Phase 1: new risk maps; other than for the latest in the store: %s", ", ".join(changes))
+            elif store.other_options():
+                log.info("Phase 1: other options of the map; the source network need not run again")
         return store
 
 

@@ -7,6 +7,7 @@ import torch
 from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from torch import Tensor
 
+from riskft.files import without_addresses
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.leep import class_prior, label_entropy
 from riskft.risk.weighting import Normalise, Power, Rank, Weight, mean_weight
@@ -113,8 +114,4 @@ def _made(item: Part) -> Part:
 
 
 def _public(item: object) -> dict[str, object]:
-    return {name: value for name, value in vars(item).items() if not name.startswith("_") and _plain(value)}
-
-
-def _plain(value: object) -> bool:
-    return isinstance(value, (int, float, str, bool))
+    return {name: without_addresses(str(value)) for name, value in vars(item).items() if not name.startswith("_")}

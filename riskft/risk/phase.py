@@ -153,6 +153,8 @@ class RiskPhase:
     def _forward(self, cases: Sequence[Prepared]) -> None:
         missing = [case for case in self._mine(cases) if not self.store.has_forward(case.subject)]
         for case in track(missing, len(missing), "Phase 1: source network"):
+            if self.store.has_forward(case.subject):
+                continue  # another run that shares the store has been faster
             image = case.to_subject()["image"].data.to(self.device)
             probabilities = self.infer(image[None].float()).float()
             if not torch.isfinite(probabilities).all():
@@ -160,8 +162,9 @@ class RiskPhase:
                     f"{case.subject}: the source network gives NaN or infinite values for {case.folder / 'image.nii'}"
                 )
             metric = LeepConditional(probabilities.shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
-            metric = metric.to(self.device)
-            metric.update(probabilities, self._target(case)[None])
+            # an inferer may keep its result elsewhere than the network, to spare a GPU's memory
+            metric = metric.to(probabilities.device)
+            metric.update(probabilities, self._target(case)[None].to(probabilities.device))
             self.store.write_forward(case.subject, probabilities[0], metric.joint)
         self.gather(None)
 
@@ -186,7 +189,12 @@ class RiskPhase:
         conditional = conditional_from_joint(joint)
         missing = [case for case in self._mine(cases) if not self.store.has_hardness(case.subject)]
         for case in track(missing, len(missing), "Phase 1: hardness"):
-            probabilities = self.store.read_probabilities(case.subject).to(self.device)[None]
+            try:
+                probabilities = self.store.read_probabilities(case.subject).to(self.device)[None]
+            except FileNotFoundError:
+                if self.store.has_hardness(case.subject):
+                    continue  # another run that shares the store has been faster
+                raise
             values = hardness(probabilities, self._target(case)[None], conditional, IGNORE_INDEX)[0]
             expected = expected_prediction(probabilities, conditional)[0].argmax(0)
             self.store.write_hardness(case.subject, values, expected, case.to_subject()["label"].affine)

@@ -44,7 +44,8 @@ class RiskStore:
     @staticmethod
     def safe_name(subject: str) -> str:
         """Returns the subject as a file name."""
-        return quote(subject, safe=" ()+,=@")
+        name = quote(subject, safe=" ()+,=@")
+        return name.replace(".", "%2E") if set(name) == {"."} else name
 
     def changes(self, previous: Path | None = None) -> list[str]:
         """Says which inputs differ from an earlier phase 1; empty if this one exists already or none came before.
@@ -63,6 +64,11 @@ class RiskStore:
             return []
         before = json.loads(manifests[-1].read_text())
         return sorted(key for key in {*before, *self.inputs} if before.get(key) != _plain(self.inputs.get(key)))
+
+    def other_options(self) -> bool:
+        """Whether the inputs are known but maps with these options are not made yet, and ones with others are."""
+        manifests = list(self.folder.glob("*/manifest.json"))
+        return bool(manifests) and not (self.weights_folder / "manifest.json").is_file()
 
     def write_manifests(self) -> None:
         """Records the inputs and options next to what is made from them."""
@@ -100,6 +106,7 @@ class RiskStore:
         with atomic_path(folder / "probabilities.npy") as temporary:
             np.save(temporary, probabilities.cpu().float().numpy())
         write_json(folder / "joint.json", joint.tolist())
+        self._drop_spent(subject)
 
     def read_joint(self, subject: str) -> Tensor:
         """Returns a subject's unnormalised joint, (Y, Z) float64.
@@ -120,7 +127,12 @@ class RiskStore:
         """Writes a subject's hardness and expected class, (X, Y, Z) each, and drops its probabilities."""
         write_nifti(self.prediction_path(subject), prediction.cpu().numpy().astype(np.uint8), affine)
         write_nifti(self.hardness_path(subject), hardness.cpu().float().numpy(), affine)
-        (self._subject(subject) / "probabilities.npy").unlink(missing_ok=True)
+        self._drop_spent(subject)
+
+    def _drop_spent(self, subject: str) -> None:
+        """Removes probabilities that are not needed any more, by this run or by another that shares the store."""
+        if self.has_hardness(subject):
+            (self._subject(subject) / "probabilities.npy").unlink(missing_ok=True)
 
     def read_hardness(self, subject: str) -> tuple[Tensor, Affine]:
         """Returns a subject's hardness, (X, Y, Z) float32 in nats, and its affine."""

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from riskft.errors import InputError
 from riskft.risk.distribution import BINS, ClassDistribution
 
 
@@ -32,7 +33,7 @@ class Quantile(Normalise):
 
     def __init__(self, q: float = 0.999) -> None:
         if not 0 < q <= 1:
-            raise ValueError(f"Expected argument `q` to be in (0, 1], but got {q}")
+            raise InputError(f"Expected argument `q` to be in (0, 1], but got {q}")
         self.q = q
 
     def __call__(self, values: Tensor, classes: Tensor, distribution: ClassDistribution) -> Tensor:
@@ -63,7 +64,7 @@ class Rank(Normalise):
 
     def __init__(self, resolution: float = 0.01) -> None:
         if resolution < 0:
-            raise ValueError(f"Expected argument `resolution` to be at least 0, but got {resolution}")
+            raise InputError(f"Expected argument `resolution` to be at least 0, but got {resolution}")
         self.resolution = resolution
 
     def __call__(self, values: Tensor, classes: Tensor, distribution: ClassDistribution) -> Tensor:
@@ -85,7 +86,7 @@ class Exponential(Weight):
 
     def __init__(self, base: float = 10.0) -> None:
         if base < 1:
-            raise ValueError(f"Expected argument `base` to be at least 1, but got {base}")
+            raise InputError(f"Expected argument `base` to be at least 1, but got {base}")
         self.base = base
 
     def __call__(self, n: Tensor) -> Tensor:
@@ -98,7 +99,7 @@ class Linear(Weight):
 
     def __init__(self, alpha: float = 1.0) -> None:
         if alpha < 0:
-            raise ValueError(f"Expected argument `alpha` to be at least 0, but got {alpha}")
+            raise InputError(f"Expected argument `alpha` to be at least 0, but got {alpha}")
         self.alpha = alpha
 
     def __call__(self, n: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ class Power(Weight):
     def __init__(self, floor: float = 0.5, gain: float = 3.0, exponent: float = 3.0) -> None:
         for name, value in (("floor", floor), ("gain", gain), ("exponent", exponent)):
             if value < 0 or (name != "gain" and value == 0):
-                raise ValueError(f"Expected argument `{name}` to be positive, but got {value}")
+                raise InputError(f"Expected argument `{name}` to be positive, but got {value}")
         self.floor, self.gain, self.exponent = floor, gain, exponent
 
     def __call__(self, n: Tensor) -> Tensor:

@@ -59,7 +59,17 @@ def trace(network: nn.Module, size: Sequence[int]) -> Trace:
     Raises:
         InputError: If the network does not run on such an input.
     """
-    network = copy.deepcopy(network).train()
+    try:
+        # without numbers, which costs neither time nor memory, whatever the window
+        return _run(copy.deepcopy(network).to("meta"), size)
+    except InputError as error:
+        if "meta" not in str(error):
+            raise
+        return _run(copy.deepcopy(network), size)  # it looks at values, and must run for real
+
+
+def _run(network: nn.Module, size: Sequence[int]) -> Trace:
+    network.train()
     shape = (2, input_channels(network), *size)
     parameter = next(network.parameters())
     example = torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
@@ -68,7 +78,7 @@ def trace(network: nn.Module, size: Sequence[int]) -> Trace:
         if isinstance(module, _ConvNd):
 
             def record(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor, name: str = name) -> None:
-                if inputs[0].data_ptr() == example.data_ptr() and name not in found.first:
+                if inputs[0] is example and name not in found.first:
                     found.first.append(name)
                 if name in found.executed:
                     found.executed.remove(name)
@@ -95,6 +105,11 @@ def with_input_channels(network: nn.Module, channels: int, size: Sequence[int]) 
     if input_channels(network) == channels:
         return network, []
     names = trace(network, size).first
+    if not names:
+        raise InputError(
+            f"No convolution of {type(network).__name__} takes the input itself, so it cannot be given {channels} "
+            "channels. Build it with as many."
+        )
     network = copy.deepcopy(network)
     for name in names:
         convolution = network.get_submodule(name)

@@ -1,0 +1,44 @@
+"""Learning rate schedules that know how long the run is."""
+
+import math
+from collections.abc import Callable
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from riskft.errors import InputError
+
+_LENGTHS = ("total_iters", "T_max", "total_steps")
+
+
+def schedule_over(schedule: Callable[[Optimizer, int], LRScheduler], optimizer: Optimizer, steps: float) -> LRScheduler:
+    """Makes a schedule that ends with the run.
+
+    Args:
+        schedule: Called with the optimizer and the number of steps, which must be what its second argument means.
+        optimizer: The optimizer.
+        steps: Steps of the whole run.
+
+    Raises:
+        InputError: If the run has no known length, or the schedule's second argument is something else.
+    """
+    if not math.isfinite(steps):
+        raise InputError("model.schedule needs a run of known length: set trainer.max_epochs or trainer.max_steps.")
+    problem = ""
+    try:
+        made = schedule(optimizer, int(steps))
+    except (TypeError, ValueError) as error:
+        problem = f" ({error})"
+    else:
+        if schedule_length(made) == int(steps):
+            return made
+    raise InputError(
+        "model.schedule must take the number of steps as its second argument, as torch.optim.lr_scheduler.PolynomialLR "
+        f"and CosineAnnealingLR do{problem}."
+    )
+
+
+def schedule_length(schedule: object) -> int | None:
+    """Returns the number of steps that a schedule was made for, or None if it has none."""
+    lengths = [getattr(schedule, name) for name in _LENGTHS if hasattr(schedule, name)]
+    return int(lengths[0]) if lengths else None
