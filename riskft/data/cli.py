@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, set_parsing_settings
 from rich.console import Console
 
 from riskft.data.check import check
@@ -40,31 +40,25 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _check(arguments: Sequence[str]) -> None:
-    from riskft.cli import RiskCLI, run
-
-    class ConfigOnly(RiskCLI):
-        """Parses a ``fit`` config without building anything."""
-
-        def before_instantiate_classes(self) -> None:
-            pass
-
-        def instantiate_classes(self) -> None:
-            pass
-
-        def _run_subcommand(self, subcommand: str) -> None:
-            pass
-
-    data = build_data(run(["fit", *arguments], ConfigOnly).config.fit.data)
-    report = check(data.cases(), data.labels)
+    report_data = build_data(arguments)
+    report = check(report_data.cases(), report_data.labels)
     report.render(Console())
     if report.faults:
         raise SystemExit(1)
 
 
-def build_data(config: Namespace) -> RiskDataModule:
-    """Builds the data module alone from the ``data`` part of a config."""
-    parser = ArgumentParser()
+def build_data(arguments: Sequence[str]) -> RiskDataModule:
+    """Builds the data module alone from the options of ``fit``; those of its other parts are taken and left.
+
+    Args:
+        arguments: ``--config`` files and options as for ``fit``; a data config by itself is enough.
+    """
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    parser = ArgumentParser(prog="riskft data check", parser_mode="omegaconf+")
+    parser.add_argument("--config", action="config")
     parser.add_class_arguments(RiskDataModule, "data", fail_untyped=False)
-    parsed: Any = parser.parse_object({"data": config.as_dict()})
-    data: RiskDataModule = parser.instantiate_classes(parsed).data
+    for other in ("model", "trainer", "run", "wandb"):
+        parser.add_argument(f"--{other}", type=dict[str, Any], default={})
+    parser.add_argument("--seed_everything", type=Any, default=0)
+    data: RiskDataModule = parser.instantiate_classes(parser.parse_args(list(arguments))).data
     return data

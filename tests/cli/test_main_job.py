@@ -94,6 +94,55 @@ def test_test_scores_each_case_once_in_its_own_geometry(study, tiny_manifest):
     assert all(0 <= float(row["dice"]) <= 1 for row in rows)
 
 
+def test_checkpoints_are_found_by_name_and_never_silently_missing(study, tmp_path, capsys):
+    """Lightning goes on with untrained weights where it finds no "last"; that would be scored without a word."""
+    folder = run_folder(study, "vanilla")
+    config = str(folder / "config.yaml")
+
+    def scores(*options):
+        main(["test", "--config", config, *options])
+        return (folder / "cases.csv").read_text()
+
+    by_name = scores("--ckpt_path", "last")
+    assert by_name == scores("--ckpt_path", str(folder / "checkpoints/last.ckpt"))
+    assert not (folder / "cases.1.csv").exists()
+    with pytest.raises(SystemExit) as stopped:
+        main(["test", "--config", config, "--run.root", str(tmp_path), "--ckpt_path", "last"])
+    assert stopped.value.code == 1
+    assert "no checkpoint" in capsys.readouterr().err
+
+
+def test_overwriting_clears_what_was_there_and_is_not_passed_on(study, tiny_manifest):
+    source = run_folder(study, "source") / "checkpoints/best.ckpt"
+    fit = ["fit", *options(study, tiny_manifest, "riskft", "--model.source.checkpoint", str(source))]
+    fit += ["--run.method", "again", "--run.overwrite", "true", "--trainer.check_val_every_n_epoch", "2"]
+    main(fit)
+    folder = run_folder(study, "again")
+    first = (folder / "wandb_id").read_text()
+    # five epochs, validated after the second and fourth: panels all the same; then nothing is validated at all
+    main([*fit, "--trainer.max_epochs", "5"])
+    assert (folder / "heatmaps/val_case03.png").is_file()
+    assert (folder / "wandb_id").read_text() != first
+    main([*fit, "--trainer.max_epochs", "1"])
+    assert not (folder / "checkpoints/best.ckpt").exists()
+    assert (folder / "checkpoints/last.ckpt").is_file()
+    assert not (folder / "heatmaps/val_case03.png").exists()
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(folder / "config.yaml")])
+
+
+def test_validation_without_any_value_does_not_end_the_training(study, tiny_manifest):
+    """Neither label nor prediction has the class: there is no Dice, and the checkpoint callback must bear it."""
+    arguments = options(study, tiny_manifest, "scratch", "--run.method", "empty", "--trainer.max_epochs", "1")
+    # a class whose only value no scan has; the network starts with a head that never predicts it
+    main(["fit", *arguments, "--data.labels.classes", "{nothing: [3]}", "--data.labels.background", "[0, 1, 2]",
+          "--data.sampling", "riskft.UniformSampling", "--model.optimizer.init_args.lr", "0.5",
+          "--data.check_files", "false"])  # fmt: skip
+    with (run_folder(study, "empty") / "metrics.csv").open() as stream:
+        assert "val/dice" in next(csv.reader(stream))
+    assert (run_folder(study, "empty") / "checkpoints/last.ckpt").is_file()
+
+
 def test_predict_writes_the_scan_s_geometry_and_refuses_to_overwrite(study, tiny_manifest, tmp_path, capsys):
     config = str(run_folder(study, "riskft") / "config.yaml")
     main(["predict", "--config", config, "--out", str(tmp_path)])

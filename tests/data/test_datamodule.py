@@ -9,9 +9,11 @@ import pytest
 import torch
 import torchio as tio
 
+from riskft.data.cache import PreparedCache
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.labels import LabelMap
 from riskft.data.preprocess import Preprocessing
+from riskft.data.readers import ManifestReader
 from riskft.data.readers.base import Reader
 from riskft.data.records import Case
 from riskft.data.sampling import RiskSampling
@@ -241,7 +243,7 @@ def test_attach_risk_names_who_has_no_map(make):
 
 def test_risk_sampling_needs_maps(make):
     data = make(sampling=RiskSampling())
-    with pytest.raises(InputError, match=r"add riskft\.RiskMapCallback to trainer\.callbacks, or choose another"):
+    with pytest.raises(InputError, match=r"add riskft\.RiskMapCallback with attach: true to trainer\.callbacks"):
         data.train_dataloader()
     data.attach_risk({case.subject: case.folder / "label.nii" for case in data.prepared("train")})
     loader = data.train_dataloader()
@@ -267,9 +269,27 @@ def test_the_fingerprint_follows_the_content(make, reader):
 
 def test_a_second_setup_prepares_nothing(make, monkeypatch):
     data = make()
-    monkeypatch.setattr(
-        RiskDataModule, "_cache", lambda self: pytest.fail("prepared again") if self._prepared else None
-    )
+    monkeypatch.setattr(PreparedCache, "prepare", lambda *_: pytest.fail("prepared again"))
     before = data.prepared("train")
     data.setup("test")
     assert data.prepared("train") is before
+
+
+def test_new_scans_without_labels_are_all_to_predict(tiny_manifest, tmp_path):
+    folder = tiny_manifest.parent
+    rows = [line.split(",") for line in tiny_manifest.read_text().splitlines()[1:3]]
+    manifest = tmp_path / "new.csv"
+    manifest.write_text("subject,t2\n" + "".join(f"{row[0]},{folder / row[3]}\n" for row in rows))
+    data = RiskDataModule(
+        reader=ManifestReader(str(manifest)),
+        modalities=["t2"],
+        labels=LabelMap({"core": [2]}),
+        train_limit=4,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    assert {split: len(cases) for split, cases in data.cases().items()} == {
+        "train": 0, "val": 0, "test": 0, "predict": 2
+    }  # fmt: skip
+    data.prepare_data()
+    data.setup("predict")
+    assert [batch["name"] for batch in data.predict_dataloader()] == [["case00"], ["case01"]]

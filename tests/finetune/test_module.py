@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from monai.inferers import SlidingWindowInferer
 from monai.networks import nets
+from monai.networks.nets import UNet
 from torch.optim.lr_scheduler import PolynomialLR
 from torch.utils.data import DataLoader
 
@@ -18,6 +19,7 @@ from riskft.finetune.freeze import BackboneFreeze
 from riskft.finetune.loss import RiskWeightedLoss
 from riskft.finetune.metrics import class_means, overall, score_case
 from riskft.finetune.module import RiskModule, window_size
+from riskft.finetune.schedule import schedule_length, schedule_over
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.network import LoadedSource, Source, load
 
@@ -468,3 +470,28 @@ def test_averaged_weights(tmp_path):
     # and what a later fine-tuning starts from
     read = read_checkpoint(tmp_path / "1.ckpt").state
     assert all(torch.equal(read[key], value) for key, value in content["state_dict"].items())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "steps", "message"),
+    [
+        (torch.optim.lr_scheduler.ExponentialLR, 6, "second argument"),
+        (torch.optim.lr_scheduler.LinearLR, 6, "second argument"),
+        (torch.optim.lr_scheduler.PolynomialLR, float("inf"), "max_epochs"),
+    ],
+)
+def test_a_schedule_that_does_not_take_the_steps_is_refused(schedule, steps, message):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    with pytest.raises(InputError, match=message):
+        schedule_over(schedule, optimizer, steps)
+
+
+def test_a_cosine_schedule_takes_the_steps():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = schedule_over(torch.optim.lr_scheduler.CosineAnnealingLR, optimizer, 6)
+    assert schedule_length(schedule) == 6
+
+
+def test_it_is_built_from_python_with_defaults():
+    module = RiskModule(Source(UNet(3, 1, 2, (4, 8), (2,))), ["background", "core"], 1)
+    assert list(window_size(module.inferer)) == [64, 64, 64]

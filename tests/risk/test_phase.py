@@ -437,3 +437,24 @@ def test_rank_that_sees_an_old_summary_does_not_leave_the_others(tmp_path: Path,
     )
     assert [result.to_json() for result in results] == [one.to_json()] * 2
     assert network.calls == 0
+
+
+def test_another_run_with_the_same_store_may_be_faster(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+    """It finishes everything between this run's forward passes and its reading of their probabilities."""
+    network = TinySource()
+    store = store_of(tmp_path, risk_prepared, [], None, "digest-a")
+    fast = phase_of(store, network.infer)
+    slow = phase_of(store, network.infer)
+    forward = slow._forward
+
+    def overtaken(cases: list[Prepared]) -> None:
+        forward(cases)
+        fast.run(risk_prepared)
+
+    slow._forward = overtaken  # type: ignore[method-assign,assignment]
+    assert slow.run(risk_prepared).leep == fast.run(risk_prepared).leep
+    assert not list(store.folder.rglob("probabilities.npy"))
+    # and the other way round: written again after the other's hardness, they are not kept for ever
+    case = risk_prepared[0]
+    store.write_forward(case.subject, torch.zeros(2, 1, 1, 1), store.read_joint(case.subject))
+    assert not list(store.folder.rglob("probabilities.npy"))
