@@ -1,1 +1,1 @@
-"""riskft."""
+"""Phase 1: LEEP, transfer hardness, and the risk maps made of it."""
