@@ -12,9 +12,9 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning_utilities.core.rank_zero import rank_zero_only
 
 from riskft.data.datamodule import RiskDataModule
+from riskft.distributed import is_first_rank
 from riskft.errors import InputError
 from riskft.files import keep_old, write_text
 from riskft.finetune.checkpoints import run_checkpoints
@@ -100,7 +100,7 @@ class RiskCLI(LightningCLI):
         """Adds the run folder with its loggers (where the config names none) and checkpoints."""
         config = self.config_init[self.subcommand]
         self.starts_anew = self.subcommand == "fit" and config.ckpt_path is None
-        if self.starts_anew and config.run.overwrite and _is_first_rank():
+        if self.starts_anew and config.run.overwrite and is_first_rank():
             clear_for_new_start(self.folder)
         kwargs["default_root_dir"] = str(self.folder)
         if config.trainer.logger is None:
@@ -115,7 +115,7 @@ class RiskCLI(LightningCLI):
         return super().instantiate_trainer(**kwargs)
 
     def _wandb_id(self) -> str | None:
-        if not _is_first_rank():
+        if not is_first_rank():
             return None  # other ranks log nothing
         return run_id(self.folder, self.starts_anew) + ("" if self.subcommand == "fit" else f"-{self.subcommand}")
 
@@ -137,7 +137,7 @@ class RiskCLI(LightningCLI):
                     settings={"console": "off", "silent": options.offline},
                 )
             )
-        if self.subcommand == "fit" and _is_first_rank():
+        if self.subcommand == "fit" and is_first_rank():
             keep_old(self.folder / "metrics.csv")  # which Lightning's logger would delete
         loggers.append(
             CSVLogger(str(self.folder), name="", version="" if self.subcommand == "fit" else self.subcommand)
@@ -148,10 +148,6 @@ class RiskCLI(LightningCLI):
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _is_first_rank() -> bool:
-    return getattr(rank_zero_only, "rank", 0) in (None, 0)  # Lightning sets it from the launcher's environment
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -215,7 +211,7 @@ def _set_up_logging() -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
     # on other ranks than the first only warnings
-    logger.setLevel(logging.INFO if _is_first_rank() else logging.WARNING)
+    logger.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*logged.* sync_dist.*",

@@ -3,6 +3,12 @@
 from typing import Any
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+
+def is_first_rank() -> bool:
+    """Whether this process is the first, before process groups exist too: Lightning asks the launcher's environment."""
+    return getattr(rank_zero_only, "rank", 0) in (None, 0)
 
 
 def gather_objects(item: Any) -> list[Any]:

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from rich.progress import track as rich_track
 
+from riskft.distributed import is_first_rank
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -24,7 +26,7 @@ def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
         yield from items
         return
     start = time.monotonic()
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and is_first_rank():
         from rich.console import Console
 
         yield from rich_track(items, total=total, description=description, console=Console(stderr=True))

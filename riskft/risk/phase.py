@@ -12,6 +12,7 @@ from torch import Tensor
 from riskft.data.cache import Prepared
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.volumes import read_volume
+from riskft.errors import InputError
 from riskft.progress import track
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.leep import LeepConditional, conditional_from_joint, expected_prediction, hardness, label_entropy
@@ -152,21 +153,26 @@ class RiskPhase:
     @torch.no_grad()
     def _forward(self, cases: Sequence[Prepared]) -> None:
         missing = [case for case in self._mine(cases) if not self.store.has_forward(case.subject)]
+        broken: list[str] = []
         for case in track(missing, len(missing), "Phase 1: source network"):
             if self.store.has_forward(case.subject):
                 continue  # another run that shares the store has been faster
             image = case.to_subject()["image"].data.to(self.device)
             probabilities = self.infer(image[None].float()).float()
             if not torch.isfinite(probabilities).all():
-                raise FloatingPointError(
-                    f"{case.subject}: the source network gives NaN or infinite values for {case.folder / 'image.nii'}"
-                )
+                broken.append(f"{case.subject}: {case.folder / 'image.nii'}")
+                continue
             metric = LeepConditional(probabilities.shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
             # an inferer may keep its result elsewhere than the network, to spare a GPU's memory
             metric = metric.to(probabilities.device)
             metric.update(probabilities, self._target(case)[None].to(probabilities.device))
             self.store.write_forward(case.subject, probabilities[0], metric.joint)
-        self.gather(None)
+        # all ranks raise together, or those without a broken case would wait for ever
+        if found := sorted(line for part in self.gather(broken) for line in part):
+            raise InputError(
+                "The source network gives NaN or infinite values for these volumes; look at them and its weights:",
+                found,
+            )
 
     def _target(self, case: Prepared) -> Tensor:
         """Returns the classes (X, Y, Z) int64, ignored where the voxel does not count."""

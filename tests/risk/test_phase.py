@@ -17,6 +17,7 @@ from torch import Tensor
 
 from riskft.data.cache import Prepared
 from riskft.data.volumes import read_volume
+from riskft.errors import InputError
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.phase import RiskPhase, RiskSummary
 from riskft.risk.store import RiskStore
@@ -360,7 +361,7 @@ def test_source_that_gives_nan_is_named_with_its_case(
             probs[0, 1, 2, 3, 1] = bad
         return probs
 
-    with pytest.raises(FloatingPointError, match=f"{train[1].subject}: the source network gives NaN or infinite"):
+    with pytest.raises(InputError, match=rf"NaN or infinite values[\s\S]*{train[1].subject}: "):
         phase_of(store_of(tmp_path, train), infer).run(train)
     assert not store_of(tmp_path, train).has_forward(train[1].subject)
 
