@@ -23,7 +23,7 @@ from riskft.files import keep_old, without_addresses, write_text
 from riskft.finetune.loss import RiskWeightedLoss
 from riskft.finetune.metrics import CaseScore, as_volume, class_means, overall, score_case
 from riskft.finetune.schedule import schedule_length, schedule_over
-from riskft.report.cases import cases_csv, log_cases
+from riskft.report.cases import cases_csv, log_cases, log_table
 from riskft.source.adapt import AdaptationReport, transfer_backbone
 from riskft.source.head import copy_head, leep_head
 from riskft.source.network import LoadedSource, Source, load
@@ -154,6 +154,7 @@ class RiskModule(LightningModule):
             self.start_from(self.load_source(), None)
         if self.adaptation is not None and self.trainer.is_global_zero:
             self.adaptation.write(Path(self.trainer.default_root_dir) / "adaptation.csv")
+            log_table(self.trainer, "adaptation", ("parameter", "shape", "status"), self.adaptation.rows)
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         if self._compile:

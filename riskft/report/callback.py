@@ -31,14 +31,16 @@ class RiskPanelCallback(Callback):
     drawn.
 
     Args:
-        cases: How many cases of each kind.
+        cases: How many cases of each kind, the first ones.
+        subjects: Show these subjects instead, wherever they are in training or validation.
         every_n_epochs: Draw validation panels after every so many epochs as well (if it validates then); 0 for the
             end only.
     """
 
-    def __init__(self, cases: int = 2, every_n_epochs: int = 0) -> None:
+    def __init__(self, cases: int = 2, subjects: list[str] | None = None, every_n_epochs: int = 0) -> None:
         super().__init__()
         self.cases = cases
+        self.subjects = subjects
         self.every_n_epochs = every_n_epochs
         self._predictions: dict[str, Classes] = {}
 
@@ -46,7 +48,7 @@ class RiskPanelCallback(Callback):
         """Draws training cases."""
         maps, data = _maps(trainer), _data(trainer)
         if maps is not None and data is not None and trainer.is_global_zero:
-            for case in data.prepared("train")[: self.cases]:
+            for case in self._chosen(data, "train"):
                 self._show(trainer, maps, data, case, None, "risk/train")
 
     def on_validation_batch_end(
@@ -62,7 +64,7 @@ class RiskPanelCallback(Callback):
         data = _data(trainer)
         fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
         if data is not None and fitting and isinstance(outputs, dict):
-            chosen = {case.subject for case in data.prepared("val")[: self.cases]}
+            chosen = {case.subject for case in self._chosen(data, "val")}
             if outputs["subject"] in chosen:
                 self._predictions[outputs["subject"]] = outputs["prediction"].cpu().numpy().astype(np.uint8)
 
@@ -74,6 +76,12 @@ class RiskPanelCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws validation cases as they were last predicted, whatever ended the training."""
         self._show_validation(trainer)
+
+    def _chosen(self, data: RiskDataModule, split: str) -> list[Prepared]:
+        cases = data.prepared(split)
+        if self.subjects is None:
+            return cases[: self.cases]
+        return [case for case in cases if case.subject in self.subjects]
 
     def _show_validation(self, trainer: Trainer) -> None:
         """Draws the kept predictions of all ranks; all ranks must call it."""

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import astuple, fields
+from typing import Any
 
 from lightning.pytorch import Trainer
 
@@ -24,7 +25,12 @@ def cases_csv(scores: Sequence[CaseScore]) -> str:
 
 def log_cases(trainer: Trainer, scores: Sequence[CaseScore], key: str) -> None:
     """Logs the scores as a ``wandb.Table`` where the trainer has a W&B logger."""
+    log_table(trainer, key, COLUMNS, [astuple(score) for score in scores])
+
+
+def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Logs rows as a ``wandb.Table`` where the trainer has a W&B logger."""
     if (run := wandb_run(trainer)) is not None:
         import wandb
 
-        run.log({key: wandb.Table(columns=list(COLUMNS), data=[list(astuple(score)) for score in scores])})
+        run.log({key: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from riskft.data.labels import LabelMap
 from riskft.data.preprocess import Preprocessing
 from riskft.data.records import Case
 from riskft.data.volumes import write_nifti
-from riskft.report.callback import read_panel, wandb_images
+from riskft.report.callback import RiskPanelCallback, read_panel, wandb_images
 from riskft.report.heatmaps import Panel, case_figure, riskiest_slices, upright
 from riskft.report.statistics import save_figure
 from riskft.risk.phase import RiskSummary
@@ -292,3 +293,20 @@ def test_panel_is_read_from_cache_and_store(tmp_path: Path) -> None:
     np.testing.assert_allclose(got.relative[0, 0], expected.hardness[0, 0])
     assert got.relative.dtype == np.float32
     assert isinstance(case_figure(got, NAMES), Figure)
+
+
+@pytest.mark.parametrize(
+    ("options", "train", "val"),
+    [
+        ({}, ["a", "b"], ["d"]),
+        ({"cases": 1}, ["a"], ["d"]),
+        ({"subjects": ["c", "d"]}, ["c"], ["d"]),
+        ({"subjects": []}, [], []),
+    ],
+)
+def test_cases_for_panels_can_be_chosen(options: dict[str, Any], train: list[str], val: list[str]) -> None:
+    splits = {"train": ["a", "b", "c"], "val": ["d"]}
+    data = SimpleNamespace(prepared=lambda split: [SimpleNamespace(subject=name) for name in splits[split]])
+    callback = RiskPanelCallback(**options)
+    for split, expected in (("train", train), ("val", val)):
+        assert [case.subject for case in callback._chosen(data, split)] == expected  # type: ignore[arg-type]
