@@ -1,7 +1,7 @@
 """What a reader knows of one subject: names and files, nothing loaded yet."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 SPLITS = ("train", "val", "test", "predict")
@@ -13,17 +13,19 @@ class Case:
 
     Attributes:
         subject: Identifier, unique in the data set; names all of the subject's outputs.
-        images: One 3-D file per modality, in the order in which channels are stacked.
+        images: One file per modality, in the order in which channels are stacked: 3-D, or 4-D with ``channels``.
         label: File of integer labels on the same grid, or None where there is none.
         split: One of ``SPLITS`` if the layout states it, else None.
+        channels: Index along the fourth axis of the file, for modalities that lie in a 4-D one.
     """
 
     subject: str
     images: Mapping[str, Path]
     label: Path | None = None
     split: str | None = None
+    channels: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files of the case, images first."""
-        return (*self.images.values(), *([self.label] if self.label is not None else []))
+        """All files of the case, each once, images first."""
+        return (*dict.fromkeys(self.images.values()), *([self.label] if self.label is not None else []))

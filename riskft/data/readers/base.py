@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from riskft.data.labels import LabelMap
 from riskft.data.records import Case
 
 
@@ -25,3 +26,11 @@ class Reader(ABC):
         Raises:
             InputError: If the root does not exist, holds no case, or a modality is not known to the layout.
         """
+
+    def label_map(self) -> LabelMap | None:
+        """Returns the classes that the data set's own description names, or None if it has none.
+
+        Raises:
+            InputError: If the description cannot be used.
+        """
+        return None
