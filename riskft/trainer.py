@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -10,6 +10,7 @@ from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
 from riskft.files import write_text
+from riskft.finetune.module import RiskModule
 from riskft.predictions import SegmentationWriter
 from riskft.risk.callback import RiskMapCallback
 from riskft.risk.export import export_share, refuse_existing, summary_csv
@@ -63,6 +64,9 @@ class RiskTrainer(Trainer):
         ckpt_path: str | None = None,
         out: str | None = None,
         overwrite: bool = False,
+        images: str | None = None,
+        probabilities: bool = False,
+        dtype: Literal["input", "uint8"] = "input",
     ) -> None:
         """Writes segmentations of the predict cases (or the test cases) in the scans' own geometry.
 
@@ -70,11 +74,26 @@ class RiskTrainer(Trainer):
             model: The module.
             datamodule: The data.
             ckpt_path: Checkpoint; by default the run folder's best.
-            out: Folder for ``<subject>.nii.gz``; by default ``predictions`` in the run folder.
+            out: Folder for the segmentations, which keep the names of the scans; by default ``predictions`` in the run
+                folder.
             overwrite: Replace segmentations that exist.
+            images: A folder of scans without labels to segment in place of the data set's cases: one file a subject,
+                or with several modalities ``<subject>_0000.nii.gz`` (in the order of ``data.modalities``) or
+                ``<subject>_<modality>.nii.gz``.
+            probabilities: Write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32, as well.
+            dtype: Stored type of the segmentations: that of the scan (``input``) or ``uint8``.
         """
+        if images is not None:
+            if datamodule is None:
+                raise InputError("--images needs a riskft.RiskDataModule.")
+            datamodule.read_folder(images)
+        if isinstance(model, RiskModule):
+            model.keep_probabilities = probabilities
         folder = Path(out) if out else Path(self.default_root_dir) / "predictions"
-        self.callbacks.append(SegmentationWriter(folder, overwrite))  # type: ignore[attr-defined]
+        writer = SegmentationWriter(folder, overwrite, probabilities=probabilities, dtype=dtype)
+        if datamodule is not None:
+            writer.check(datamodule.predict_cases())  # before hours of preprocessing
+        self.callbacks.append(writer)  # type: ignore[attr-defined]
         super().predict(
             model,
             datamodule=datamodule,

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 import torchio as tio
 
+from riskft.data.formats import parts
 from riskft.data.labels import IGNORE_INDEX, LabelMap
 from riskft.data.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
@@ -105,11 +106,13 @@ class PreparedCache:
         return [self._load(case, key) for case, key in zip(cases, keys, strict=True)]
 
     def _keys(self, cases: Sequence[Case]) -> list[str]:
+        labels = asdict(self.labels)
+        del labels["regions"]  # which concern the scores alone
         common = {
             "version": CACHE_VERSION,
-            "preprocessing": asdict(self.options),
+            "preprocessing": self.options.describe(),
             # the classes in their order, which is their index: sorted keys would hide it
-            "labels": {**asdict(self.labels), "classes": list(self.labels.classes.items())},
+            "labels": {**labels, "classes": list(self.labels.classes.items())},
         }
         problems: list[str] = []
 
@@ -125,7 +128,7 @@ class PreparedCache:
         if problems:
             raise InputError(f"{len(problems)} of {len(cases)} cases have files that cannot be read:", sorted(problems))
         return [
-            fingerprint({**common, "modalities": list(case.images), "labelled": case.label is not None, "files": files})
+            fingerprint({**common, **_content(case), "files": files})
             for case, files in zip(cases, digests, strict=True)
         ]
 
@@ -160,6 +163,15 @@ class PreparedCache:
         return Prepared(case=case, key=key, folder=self._meta(key).parent, foreground_fraction=fraction)
 
 
+def _content(case: Case) -> dict[str, object]:
+    """Returns what the fingerprint says of a case besides its files."""
+    content: dict[str, object] = {"modalities": list(case.images), "labelled": case.label is not None}
+    if case.channels:  # without, the fingerprint stays what it was before there were channels
+        files = {path: number for number, path in enumerate(case.files)}
+        content["channels"] = [[files[path], case.channels.get(name)] for name, path in case.images.items()]
+    return content
+
+
 class _Digests:
     """Digests of files' content, remembered by path, size and time, so that a start reads only what is new."""
 
@@ -171,8 +183,8 @@ class _Digests:
             self._known = json.loads(path.read_text())
 
     def of(self, path: Path) -> str:
-        """Returns the digest of a file; an Analyze pair counts as both of its files."""
-        return "+".join(self._single(part) for part in _parts(path))
+        """Returns the digest of an image; one of several files, such as an Analyze pair, counts as all of them."""
+        return "+".join(self._single(part) for part in [part for part in parts(path) if part.is_file()] or [path])
 
     def _single(self, path: Path) -> str:
         try:
@@ -190,10 +202,3 @@ class _Digests:
         if self._new:
             write_json(self.path, self._known)
             self._new = False
-
-
-def _parts(path: Path) -> list[Path]:
-    """Returns the file, and for an Analyze or NIfTI pair the other one too."""
-    other = {".hdr": ".img", ".img": ".hdr"}.get(path.suffix.lower())
-    candidates = [path, *([path.with_suffix(other), path.with_suffix(other.upper())] if other else [])]
-    return [candidate for candidate in candidates if candidate.is_file()] or [path]

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from riskft.data.check_grid import TOLERANCE_MM, Report, compare_grids
+from riskft.data.check_grid import TOLERANCE_MM, Report, Volume, compare_grids
 from riskft.data.check_report import CheckReport, Fault, FaultKind, Row
-from riskft.data.check_volume import open_volume, read_voxels, voxel_digest
+from riskft.data.check_volume import channel_words, open_volume, read_voxels, voxel_digest
 from riskft.data.labels import LabelMap
 from riskft.data.records import SPLITS, Case
 
@@ -27,13 +27,13 @@ _LABELLED = ("train", "val", "test")
 def check(cases: Mapping[str, Sequence[Case]], labels: LabelMap, *, voxels: bool = True) -> CheckReport:
     """Opens the files of all cases and reports every fault; a faulty file never hides another one.
 
-    Found in any case: missing and unreadable files, files that are not 3-D (further axes of length 1 are fine), zero
-    or non-finite spacing, singular affines, shapes and affines that differ within a case by more than
-    ``TOLERANCE_MM`` (Analyze files have no affine to speak of, which is fine), a subject given twice, an image given
-    to subjects of different splits, and train, val and test cases without a label. Found only with ``voxels``: files
-    cut off behind the header, NaN and infinite voxels, constant images, label values that are not whole or in no
-    class, training cases without any voxel of any class, and copies of an image in different splits, whatever the
-    copies' names, data types and compression.
+    Found in any case: missing and unreadable files, files that are not 3-D (further axes of length 1 are fine) or do
+    not have the channel that is to be read, zero or non-finite spacing, singular affines, shapes and affines that
+    differ within a case by more than ``TOLERANCE_MM`` (Analyze files have no affine to speak of, which is fine), a
+    subject given twice, an image given to subjects of different splits, and train, val and test cases without a label.
+    Found only with ``voxels``: files cut off behind the header, NaN and infinite voxels, constant images, label values
+    that are not whole or in no class, training cases without any voxel of any class, and copies of an image in
+    different splits, whatever the copies' names, formats, data types and compression.
 
     Args:
         cases: The cases of each split, as ``Split.assign`` returns them.
@@ -67,19 +67,15 @@ def _inspect(job: tuple[str, Case], labels: LabelMap, voxels: bool) -> _Result:
     split, case = job
     result = _Result(Row(case.subject, split))
     volumes = []
-    intensity = {}
-    for name, path in case.images.items():
-        if volume := open_volume(path, result.report):
+    intensity: dict[str, tuple[float, float]] = {}
+    for path, names in _names_by_file(case).items():
+        channels = [case.channels.get(name) for name in names]
+        if volume := open_volume(path, result.report, channels):
             volumes.append(volume)
-            if not voxels:
+            if voxels:
+                intensity |= _inspect_voxels(volume, dict(zip(names, channels, strict=True)), result)
+            else:
                 result.images[str(path.resolve())] = path
-            elif (values := read_voxels(volume, result.report)) is not None and values.size:
-                low, high = intensity[name] = (float(values.min()), float(values.max()))
-                if low == high:
-                    message = f"all voxels are {low:g}, expected an image. Export it again or drop the case"
-                    result.report(FaultKind.CONSTANT, path, message)
-                else:
-                    result.images[voxel_digest(values)] = path
     counts: dict[str, int] = {}
     if case.label is None:
         if split in _LABELLED:
@@ -87,8 +83,8 @@ def _inspect(job: tuple[str, Case], labels: LabelMap, voxels: bool) -> _Result:
             result.faults.append(Fault(FaultKind.NO_LABEL, case.subject, None, message))
     elif volume := open_volume(case.label, result.report):
         volumes.append(volume)
-        if voxels and (values := read_voxels(volume, result.report)) is not None:
-            counts = _count_classes(values, labels, case.label, result.report)
+        if voxels and (read := read_voxels(volume, result.report)) is not None:
+            counts = _count_classes(read[0], labels, case.label, result.report)
             if split == "train" and not sum(counts[name] for name in labels.classes):
                 message = f"no voxel is of {', '.join(labels.classes)}. Correct the label or the map, or drop the case"
                 result.report(FaultKind.EMPTY_FOREGROUND, case.label, message)
@@ -98,6 +94,32 @@ def _inspect(job: tuple[str, Case], labels: LabelMap, voxels: bool) -> _Result:
         result.row = replace(result.row, shape=first.shape, spacing=first.spacing, orientation=first.orientation)
     result.row = replace(result.row, intensity=intensity, voxels=counts)
     return result
+
+
+def _names_by_file(case: Case) -> dict[Path, list[str]]:
+    files: dict[Path, list[str]] = {}
+    for name, path in case.images.items():
+        files.setdefault(path, []).append(name)
+    return files
+
+
+def _inspect_voxels(
+    volume: Volume, channels: Mapping[str, int | None], result: _Result
+) -> dict[str, tuple[float, float]]:
+    """Reads a file once for all modalities that lie in it; returns each one's lowest and highest finite value."""
+    intensity = {}
+    read = read_voxels(volume, result.report, tuple(channels.values()))
+    for (name, channel), values in zip(channels.items(), read or (), strict=False):
+        if not values.size:
+            continue
+        low, high = intensity[name] = (float(values.min()), float(values.max()))
+        if low == high:
+            where = channel_words(channel)
+            message = f"all voxels{where} are {low:g}, expected an image. Export it again or drop the case"
+            result.report(FaultKind.CONSTANT, volume.path, message)
+        else:
+            result.images[voxel_digest(values)] = volume.path
+    return intensity
 
 
 def _count_classes(values: npt.NDArray[Any], labels: LabelMap, path: Path, report: Report) -> dict[str, int]:

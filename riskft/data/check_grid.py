@@ -28,7 +28,7 @@ class Volume:
         spacing: Voxel edge lengths in mm.
         affine: Voxel indices to mm, shape 4 x 4; None if the file has none that means anything (Analyze, or singular).
         orientation: Where the axes point, for example LPS for left, posterior, superior; "?" without an affine.
-        source: The file's nibabel image.
+        source: The open image, see ``riskft.data.formats.open_image``.
     """
 
     path: Path
@@ -41,17 +41,18 @@ class Volume:
 
 def has_place(path: Path, spacing: Sequence[float], affine: npt.NDArray[np.float64], report: Report) -> bool:
     """Tells whether an affine (4 x 4) can be worked with, and reports an unusable one and unusable spacing."""
-    if not np.isfinite(spacing).all() or 0 in spacing:
+    sound = bool(np.isfinite(spacing).all()) and 0 not in spacing
+    if not sound:
         message = f"the header's spacing is {times(spacing)} mm, expected numbers above 0. Correct the header"
         report(FaultKind.GEOMETRY, path, message)
+    message = ""
     if not np.isfinite(affine).all():
-        report(FaultKind.GEOMETRY, path, "the affine has NaN or infinite values, expected numbers. Correct the header")
-        return False
-    if abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        message = "the affine has NaN or infinite values, expected numbers. Correct the header"
+    elif abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         message = "the affine is singular, it maps the volume to a plane; expected three axes. Correct the header"
+    if message and sound:  # else it may well be the spacing's fault
         report(FaultKind.GEOMETRY, path, message)
-        return False
-    return True
+    return not message
 
 
 def compare_grids(volumes: Sequence[Volume], report: Report) -> None:

@@ -16,6 +16,7 @@ from riskft.data.labels import LabelMap
 from riskft.data.preprocess import Preprocessing
 from riskft.data.queue import ShardedQueue, patch_loader
 from riskft.data.readers.base import Reader
+from riskft.data.readers.folder import FolderReader
 from riskft.data.records import Case
 from riskft.data.sampling import BalancedSampling, PatchSampling
 from riskft.data.splits import FractionSplit, Split, few_shot
@@ -32,7 +33,8 @@ class RiskDataModule(LightningDataModule):
     Args:
         reader: Finds the cases in a folder layout.
         modalities: The input channels, in order, by the reader's names.
-        labels: Classes of the task and the label values they are made of.
+        labels: Classes of the task and the label values they are made of; null for those that the data set's own
+            description names (``dataset.json``, ``dseg.tsv``).
         split: Which cases are for training, validation and test.
         train_limit: Few-shot: train on this many of the training cases (a smaller number takes a subset of a larger
             one's); null for all.
@@ -56,7 +58,7 @@ class RiskDataModule(LightningDataModule):
         self,
         reader: Reader,
         modalities: list[str],
-        labels: LabelMap,
+        labels: LabelMap | None = None,
         split: Split = lazy_instance(FractionSplit),  # noqa: B008
         train_limit: int | None = None,
         train_limit_seed: int = 0,
@@ -89,7 +91,12 @@ class RiskDataModule(LightningDataModule):
             raise InputError("The data configuration is not usable:", problems)
         self.reader = reader
         self.modalities = list(modalities)
-        self.labels = labels.with_known(reader.known_labels)
+        if labels is None and (labels := reader.label_map()) is None:
+            raise InputError(
+                f"data.labels is not set, and {type(reader).__name__} finds no description of the labels. Name the "
+                "classes, for example data.labels.classes: {whole_tumour: [1, 2, 4]}."
+            )
+        self.labels = labels.with_known(_known_values(reader))
         self.split = split
         self.train_limit = train_limit
         self.train_limit_seed = train_limit_seed
@@ -114,6 +121,11 @@ class RiskDataModule(LightningDataModule):
         return list(self.labels.names)
 
     @property
+    def regions(self) -> dict[str, list[int]]:
+        """Class indices of each region to score, or nothing if the classes are scored by themselves."""
+        return {name: list(indices) for name, indices in self.labels.scored.items()} if self.labels.regions else {}
+
+    @property
     def num_channels(self) -> int:
         """Number of input channels."""
         return len(self.modalities)
@@ -126,6 +138,15 @@ class RiskDataModule(LightningDataModule):
             return {"train": [], "val": [], "test": [], "predict": everything}
         found = self.split.assign(everything)
         return {**found, "train": few_shot(found.get("train", []), self.train_limit, self.train_limit_seed)}
+
+    def read_folder(self, root: str | Path) -> None:
+        """Takes the scans of a folder, without labels, for the data set's own; see ``FolderReader``."""
+        self.reader = FolderReader(root)
+
+    def predict_cases(self) -> list[Case]:
+        """Lists the cases that ``predict`` segments: those for prediction, or the test cases if there are none."""
+        cases = self.cases()
+        return cases["predict"] or cases["test"]
 
     def _needed_cases(self) -> dict[str, list[Case]]:
         """Returns the cases of the splits that the trainer's command reads: for ``fit``, or without one, all."""
@@ -259,3 +280,13 @@ class RiskDataModule(LightningDataModule):
 
     def _cache(self) -> PreparedCache:
         return PreparedCache(self.cache_dir, self.labels, self.preprocessing)
+
+
+def _known_values(reader: Reader) -> set[int]:
+    """Returns the label values that the layout or the data set's own description names."""
+    try:
+        described = reader.label_map()
+    except InputError:  # the data set need not be there where a trained network predicts elsewhere
+        described = None
+    values = [*described.classes.values(), described.background] if described is not None else []
+    return {*reader.known_labels, *(value for group in values for value in group)}

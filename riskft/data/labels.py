@@ -22,14 +22,19 @@ class LabelMap:
         background: Raw values that become background. Values that a layout is known to use and that no class names
             (say 2 in BraTS for ``core: [1, 4]``) are background as well.
         ignore: Raw values that count nowhere (class index 255).
+        regions: Regions that may overlap, each a union of whole classes given by raw values, for example
+            ``{whole_tumour: [1, 2, 4], core: [1, 4], enhancing: [4]}``. The network still predicts the classes, which
+            exclude each other; regions are what is scored (Dice, HD95, the choice of the best checkpoint).
 
     Raises:
-        InputError: If there is no class, a class is empty or called ``background``, or a raw value is used twice.
+        InputError: If there is no class, a class is empty or called ``background``, a raw value is used twice, or a
+            region is no union of classes.
     """
 
     classes: dict[str, list[int]]
     background: list[int] = field(default_factory=lambda: [0])
     ignore: list[int] = field(default_factory=list)
+    regions: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         problems = []
@@ -46,6 +51,18 @@ class LabelMap:
                 if value in owner:
                     problems.append(f"label value {value} is in both '{owner[value]}' and '{name}': give it to one")
                 owner[value] = name
+        for region, wanted in self.regions.items():
+            if not wanted:
+                problems.append(f"labels.regions.{region} has no values")
+            for name, values in groups.items():
+                if (part := set(values) & set(wanted)) and (name not in self.classes or part != set(values)):
+                    expected = "whole classes" if name in self.classes else "foreground classes alone"
+                    problems.append(
+                        f"labels.regions.{region} takes {sorted(part)} of '{name}' {values}: regions are made of "
+                        f"{expected}"
+                    )
+            if strange := sorted(set(wanted) - set(owner)):
+                problems.append(f"labels.regions.{region} has the values {strange}, which no class has")
         if problems:
             raise InputError("The label map is not usable:", problems)
 
@@ -53,6 +70,18 @@ class LabelMap:
     def names(self) -> tuple[str, ...]:
         """Class names by index, background first."""
         return ("background", *self.classes)
+
+    @property
+    def scored(self) -> dict[str, tuple[int, ...]]:
+        """What is scored, by name: the class indices of each region, or of each foreground class without regions."""
+        if not self.regions:
+            return {name: (index,) for index, name in enumerate(self.classes, start=1)}
+        return {
+            region: tuple(
+                index for index, values in enumerate(self.classes.values(), start=1) if set(values) <= set(wanted)
+            )
+            for region, wanted in self.regions.items()
+        }
 
     def with_known(self, known: Iterable[int]) -> "LabelMap":
         """Returns a copy in which the layout's other known values are background."""

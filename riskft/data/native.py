@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import torch
 import torchio as tio
 from torch import Tensor
 
+from riskft.data.formats import open_image, spatial_shape
 from riskft.data.records import Case
-from riskft.data.volumes import Affine, write_nifti
+from riskft.data.volumes import Affine, write_volume
 
 
 def reference_image(case: Case) -> Path:
@@ -20,8 +20,15 @@ def reference_image(case: Case) -> Path:
 
 def native_grid(case: Case) -> tuple[tuple[int, ...], Affine]:
     """Returns the shape (X, Y, Z) and affine (4, 4) of the case's own images."""
-    image = nib.load(reference_image(case))
-    return tuple(image.shape[:3]), np.asarray(image.affine, dtype=np.float64)
+    name, path = next(iter(case.images.items()))
+    image = open_image(path)
+    return spatial_shape(image, case.channels.get(name)), np.asarray(image.affine, dtype=np.float64)
+
+
+def native_dtype(case: Case) -> np.dtype[np.generic]:
+    """Returns the data type that the case's first modality is stored in, in this machine's byte order."""
+    stored: np.dtype[np.generic] = open_image(reference_image(case)).get_data_dtype().newbyteorder("=")
+    return stored
 
 
 def to_native(volume: Tensor, affine: Affine, case: Case) -> Tensor:
@@ -51,6 +58,12 @@ def native_segmentation(probabilities: Tensor, affine: Affine, case: Case) -> np
 
 
 def write_native(path: Path, array: npt.NDArray[np.generic], case: Case) -> None:
-    """Writes an array on the scan's own grid as NIfTI, with the affine, codes and units of the scan."""
+    """Writes an array on the scan's own grid, with the affine (and NIfTI's codes and units) of the scan.
+
+    Args:
+        path: Target, atomically; its ending chooses the format, see ``riskft.data.formats.ENDINGS``.
+        array: (X, Y, Z) or (X, Y, Z, C), on the grid that ``native_grid`` returns.
+        case: The case.
+    """
     _, affine = native_grid(case)
-    write_nifti(path, array, affine, like=reference_image(case))
+    write_volume(path, array, affine, like=reference_image(case))

@@ -1,36 +1,43 @@
 """Deterministic preprocessing of one case: pure functions from files to tensors."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torchio as tio
 from torch import Tensor
 
+from riskft.data.intensity import Intensity, ZScore
 from riskft.data.labels import LabelMap
 from riskft.data.records import Case
 from riskft.data.volumes import Affine, read_volume
 from riskft.errors import InputError
+
+_AXES = ("RL", "AP", "SI")
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """Options of the deterministic part of the preprocessing.
 
-    In this order: canonical (RAS+) orientation, resampling (linear; labels nearest), cropping to the head, z-score
-    per channel inside the head mask, see ``head_mask``.
+    In this order: orientation, resampling (linear; labels nearest), cropping to the head, intensities. The head mask,
+    see ``head_mask``, is made of the grey values as they are in the file.
 
     Args:
-        spacing: Voxel size in mm (x, y, z after canonical orientation), or None to keep each case's own.
+        spacing: Voxel size in mm along the axes of the orientation, or None to keep each case's own.
         crop: Crop to the bounding box of the head mask.
         margin: Voxels left around the head.
-        zscore: Subtract the mean and divide by the standard deviation of the head's voxels; the rest becomes 0.
+        orientation: Where the axes shall point, for example RAS (x to the right, y to anterior, z to superior), or
+            None to keep each file's own. A source network that was trained on other axes needs those: ``LIA``, say.
+        intensity: What is done to the grey values; None leaves them alone.
     """
 
     spacing: tuple[float, float, float] | None = None
     crop: bool = True
     margin: int = 2
-    zscore: bool = True
+    orientation: str | None = "RAS"
+    intensity: Intensity | None = ZScore()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
         if self.spacing is not None and min(self.spacing) <= 0:
@@ -39,6 +46,16 @@ class Preprocessing:
             )
         if self.margin < 0:
             raise InputError(f"data.preprocessing.margin is {self.margin}, expected 0 voxels or more.")
+        letters = [[letter for letter in self.orientation or "" if letter in pair] for pair in _AXES]
+        if self.orientation is not None and (len(self.orientation) != 3 or any(len(found) != 1 for found in letters)):
+            raise InputError(
+                f"data.preprocessing.orientation is '{self.orientation}', expected three capitals, one of each of "
+                f"{', '.join(_AXES)} in any order, such as RAS; or null for the file's own axes."
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the options as plain values, for the fingerprint."""
+        return {**asdict(self), "intensity": self.intensity.describe() if self.intensity else None}
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,8 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
     Raises:
         InputError: If a file cannot be read or holds NaN, grids disagree, or a label value is in no class.
     """
-    arrays, affines = zip(*(read_volume(path) for path in case.images.values()), strict=True)
+    read = (read_volume(path, case.channels.get(name)) for name, path in case.images.items())
+    arrays, affines = zip(*read, strict=True)
     affine = affines[0]
     if len({array.shape for array in arrays}) > 1:
         raise InputError(f"{case.subject}: modalities have shapes {[array.shape for array in arrays]}, expected one.")
@@ -91,14 +109,15 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
         except InputError as error:
             raise InputError(f"{case.label}: {error}") from error
         subject.add_image(tio.LabelMap(tensor=torch.from_numpy(mapped)[None], affine=affine), "label")
-    subject = tio.ToCanonical()(subject)
+    if options.orientation is not None:
+        subject = tio.ToOrientation(options.orientation)(subject)
     if options.spacing is not None:
         subject = _resampled(subject, options.spacing)
     if options.crop:
         subject = tio.Crop(_margins(subject["inside"].data.bool().any(0), options.margin))(subject)
     image, inside = subject["image"].data.float(), subject["inside"].data.bool()
     return Volumes(
-        image=zscore(image, inside) if options.zscore else image,
+        image=options.intensity(image, inside) if options.intensity is not None else image,
         label=subject["label"].data.to(torch.uint8) if "label" in subject else None,
         mask=inside.any(0, keepdim=True),
         affine=np.asarray(subject["image"].affine, dtype=np.float64),
@@ -114,17 +133,6 @@ def head_mask(channel: Tensor) -> Tensor:
     background = channel.flatten().mode().values
     outside = channel == background
     return ~outside if outside.float().mean() >= 0.05 else torch.ones_like(outside)
-
-
-def zscore(image: Tensor, inside: Tensor) -> Tensor:
-    """Standardises each channel of (C, *spatial) by its voxels inside (C, *spatial) bool; the others become 0."""
-    result = torch.zeros_like(image)
-    for channel, mask in enumerate(inside):
-        values = image[channel][mask].double()
-        if values.numel() > 1:
-            spread = values.std().clamp_min(1e-8)
-            result[channel][mask] = ((values - values.mean()) / spread).float()
-    return result
 
 
 def _resampled(subject: tio.Subject, spacing: tuple[float, float, float]) -> tio.Subject:

@@ -90,7 +90,8 @@ class FractionSplit(Split):
     Subjects are ordered by a hash of the seed and their name: neither the order of the listing nor the platform
     matters. The test cases are the first of that order, the validation cases come next, and training gets the rest.
     So the same seed gives the same test set whatever ``val`` is and whatever few-shot limit is put on training
-    (``few_shot`` takes from the training cases alone). Cases without a label are for prediction.
+    (``few_shot`` takes from the training cases alone). Cases without a label are for prediction. Labelled cases that the
+    layout itself sets apart for test stay there, and the fractions are of the others.
 
     Sizes are rounded to the nearest whole number of cases, and are at least 1 where the fraction is above 0.
 
@@ -112,7 +113,9 @@ class FractionSplit(Split):
 
     def assign(self, cases: Sequence[Case]) -> dict[str, list[Case]]:
         """Sorts the cases by the seeded order; see ``Split.assign``."""
-        order = _seeded_order([case.subject for case in cases if case.label is not None], f"split:{self.seed}")
+        apart = {case.subject for case in cases if case.split == "test" and case.label is not None}
+        labelled = [case.subject for case in cases if case.label is not None and case.subject not in apart]
+        order = _seeded_order(labelled, f"split:{self.seed}")
         test, val = (_size(fraction, len(order)) for fraction in (self.test, self.val))
         train = len(order) - test - val
         if train < 0 or (train < 1 and self.val + self.test < 1 - 1e-9):
@@ -121,6 +124,7 @@ class FractionSplit(Split):
                 "case in each split: add cases, or set a fraction to 0."
             )
         owner = {subject: "test" if rank < test else "val" for rank, subject in enumerate(order[: test + val])}
+        owner |= dict.fromkeys(apart, "test")
         splits = ["predict" if case.label is None else owner.get(case.subject, "train") for case in cases]
         return {name: [case for case, own in zip(cases, splits, strict=True) if own == name] for name in SPLITS}
 

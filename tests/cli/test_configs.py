@@ -8,7 +8,7 @@ import pytest
 from riskft.cli import RiskCLI, main, run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-DATA = ["brats15_2mm", "fets2021", "iseg2019", "manifest", "open_ms"]
+DATA = ["bids", "brats15_2mm", "fets2021", "iseg2019", "manifest", "msd", "nnunet", "open_ms"]
 METHODS = ["paper", "riskft", "scratch", "vanilla"]
 
 

@@ -153,7 +153,7 @@ def test_predict_writes_the_scan_s_geometry_and_refuses_to_overwrite(study, tiny
         )
         assert segmentation.shape == scan.shape
         np.testing.assert_array_equal(segmentation.affine, scan.affine)
-        assert segmentation.get_data_dtype() == np.uint8
+        assert segmentation.get_data_dtype() == scan.get_data_dtype() == np.float32
         assert set(np.unique(segmentation.dataobj)) <= {0, 1, 2}
     with pytest.raises(SystemExit) as stopped:
         main(["predict", "--config", config, "--out", str(tmp_path)])

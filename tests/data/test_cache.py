@@ -125,7 +125,7 @@ def test_a_moved_data_set_is_found_again(tmp_path, cases, monkeypatch):
         (LABELS, Preprocessing(margin=1)),
         (LABELS, Preprocessing(margin=0, spacing=(1, 2, 2))),
         (LABELS, Preprocessing(margin=0, crop=False)),
-        (LABELS, Preprocessing(margin=0, zscore=False)),
+        (LABELS, Preprocessing(margin=0, intensity=None)),
     ],
 )
 def test_another_label_map_or_preprocessing_is_another_case(tmp_path, cases, labels, options):

@@ -9,11 +9,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from rich.console import Console
 
 from riskft.data.check import TOLERANCE_MM, CheckReport, FaultKind, check
+from riskft.data.cli import main
+from riskft.data.formats import open_image, parts
 from riskft.data.labels import LabelMap
 from riskft.data.records import Case
+from riskft.data.volumes import read_volume
 from riskft.errors import InputError
 
 SHAPE = (5, 7, 4)
@@ -161,7 +165,7 @@ def test_a_message_names_file_and_finding(data: DataSet, name: str) -> None:
     ("name", "words"),
     [
         ("missing", "its folder holds seg.nii.gz, t1.nii.gz"),
-        ("four_axes", "shape 5x7x4x3, expected 3 axes"),
+        ("four_axes", "found shape (5, 7, 4, 3), expected a 3-D volume"),
         ("shape", "4x7x4, expected 5x7x4 as in t1.nii.gz"),
         ("affine", "mm from where t1.nii.gz has it, expected at most 0.05 mm"),
         ("zero_spacing", "1x0x3 mm"),
@@ -312,3 +316,195 @@ def test_no_cases_no_faults() -> None:
     assert not report.rows
     report.render(Console(file=io.StringIO()))
     report.raise_if_faulty()
+
+
+# -- MetaImage and NRRD, and files with channels ----------------------------------------------------------------------
+
+
+def save_itk(path: Path, data: np.ndarray, affine: np.ndarray = ROTATED) -> Path:
+    """Writes uncompressed, in LPS; a fourth axis becomes vector pixels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    volume = sitk.GetImageFromArray(data.transpose(2, 1, 0, *range(3, data.ndim)), isVector=data.ndim == 4)
+    lps = np.diag([-1, -1, 1, 1]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    volume.SetSpacing(spacing.tolist())
+    volume.SetDirection((lps[:3, :3] / spacing).flatten().tolist())
+    volume.SetOrigin(lps[:3, 3].tolist())
+    sitk.WriteImage(volume, str(path))
+    return path
+
+
+def add_itk(data: DataSet, subject: str, end: str, split: str = "train", **images: np.ndarray) -> Case:
+    case = data.add(subject, split)
+    files = {name: path.with_name(f"{name}{end}") for name, path in case.images.items()}
+    arrays = {name: np.asarray(nib.load(path).dataobj) for name, path in case.images.items()}
+    for name, path in files.items():
+        save_itk(path, images.get(name, arrays[name]))
+    label_path = save_itk(case.files[-1].with_name(f"seg{end}"), label())
+    data.splits[split][-1] = Case(subject, files, label_path)
+    return data.splits[split][-1]
+
+
+ITK_BREAK: dict[str, tuple[FaultKind, bool, Callable[[Path, np.ndarray], object]]] = {
+    "cut_off": (FaultKind.UNREADABLE, True, lambda path, array: cut_off(path)),
+    "no_header": (FaultKind.UNREADABLE, False, lambda path, array: path.write_bytes(path.read_bytes()[:60])),
+    "text": (FaultKind.UNREADABLE, False, lambda path, array: path.write_text("<html>login</html>" * 99)),
+    "empty": (FaultKind.UNREADABLE, False, lambda path, array: path.write_bytes(b"")),
+    "missing": (FaultKind.MISSING, False, lambda path, array: path.unlink()),
+    "nan": (FaultKind.NON_FINITE, True, lambda path, array: save_itk(path, np.where(array > 100, np.nan, array))),
+    "constant": (FaultKind.CONSTANT, True, lambda path, array: save_itk(path, 0 * array)),
+    "vector": (FaultKind.NOT_3D, False, lambda path, array: save_itk(path, np.stack([array, array], -1))),
+    "affine": (FaultKind.AFFINE, False, lambda path, array: save_itk(path, array, ROTATED + 0.02 * np.eye(4))),
+    "shape": (FaultKind.SHAPE, False, lambda path, array: save_itk(path, array[1:])),
+}
+
+
+@pytest.mark.parametrize("end", [".mha", ".nrrd"])
+def test_faults_of_itk_files(data: DataSet, end: str) -> None:
+    for name, (_, _, apply) in ITK_BREAK.items():
+        apply(add_itk(data, name, end).images["flair"], image(7))
+    add_itk(data, "sound", end)
+    for voxels in (True, False):
+        report = data.check(voxels)
+        found = {(fault.subject, fault.kind, fault.path) for fault in report.faults}
+        assert found == {
+            (name, kind, data.root / name / f"flair{end}")
+            for name, (kind, needs_voxels, _) in ITK_BREAK.items()
+            if voxels or not needs_voxels
+        }
+        assert len(report.faults) == len(found)
+        assert not any("\n" in fault.message or "SimpleITK" in fault.message for fault in report.faults)
+
+
+@pytest.mark.parametrize("end", [".mha", ".nrrd"])
+def test_numbers_of_itk_files(data: DataSet, end: str) -> None:
+    add_itk(data, "a", end)
+    nifti = data.add("b")
+    data.splits["train"][-1] = Case("b", {**nifti.images, "flair": data.root / "b" / f"flair{end}"}, nifti.label)
+    save_itk(data.root / "b" / f"flair{end}", image(9))
+    report = data.check()
+    assert not report.faults  # the formats place the same voxel alike
+    row, other = report.rows
+    assert (row.shape, row.orientation) == (other.shape, other.orientation) == (SHAPE, "RAS")
+    assert row.spacing == pytest.approx((np.hypot(1.2, 0.6), np.hypot(0.5, 1.0), 3.0))
+    assert row.intensity["t1"] == pytest.approx((image(0).min(), image(0).max()))
+    assert row.voxels == {"background": 140 - 12, "core": 8, "oedema": 4}
+
+
+@pytest.mark.parametrize("end", [".mha", ".nrrd"])
+def test_zero_spacing_of_an_itk_file_is_one_fault(data: DataSet, end: str) -> None:
+    path = save_itk(add_itk(data, "a", end).images["t1"], image(0), np.diag([1.25, 1.5, 2.0, 1.0]))
+    text = path.read_bytes()
+    # NRRD has LPS vectors, MetaImage LPS directions and the spacing by itself
+    broken = text.replace(b"ElementSpacing = 1.25 1.5 2", b"ElementSpacing = 1.25 0 2").replace(b",-1.5,", b",0,")
+    assert broken != text
+    path.write_bytes(broken)
+    for voxels in (True, False):
+        (fault,) = data.check(voxels).faults
+        assert (fault.kind, fault.path) == (FaultKind.GEOMETRY, path)
+        assert "1.25x0x2 mm" in fault.message
+
+
+@pytest.mark.parametrize("end", [".mhd", ".nhdr"])
+def test_a_header_without_its_data_file(data: DataSet, end: str) -> None:
+    case = add_itk(data, "a", end)
+    assert not data.check().faults
+    case.images["t1"].with_suffix(".raw").unlink()
+    (fault,) = data.check(voxels=False).faults
+    assert (fault.kind, fault.path) == (FaultKind.MISSING, case.images["t1"].with_suffix(".raw"))
+    assert f"t1{end} is there" in fault.message
+
+
+def test_leakage_between_formats(data: DataSet) -> None:
+    data.add("a")
+    add_itk(data, "b", ".nrrd", "test", t1=image(0))
+    (fault,) = data.check().faults
+    assert (fault.kind, fault.subject) == (FaultKind.LEAKAGE, "b")
+    assert "a's in train" in fault.message
+
+
+def add_stacked(data: DataSet, subject: str, channels: dict[str, int], split: str = "train", end: str = ".nii") -> Path:
+    case = data.add(subject, split)
+    seed = 50 + 10 * sum(len(cases) for cases in data.splits.values())
+    arrays = np.stack([image(seed + channel) for channel in range(3)], -1)
+    path = (save if end == ".nii" else save_itk)(data.root / subject / f"all{end}", arrays)
+    data.splits[split][-1] = Case(subject, dict.fromkeys(channels, path), case.label, channels=channels)
+    return path
+
+
+@pytest.mark.parametrize("end", [".nii", ".mha", ".nrrd"])
+def test_modalities_in_one_file(data: DataSet, end: str) -> None:
+    path = add_stacked(data, "a", {"t1": 2, "flair": 0}, end=end)
+    report = data.check()
+    assert not report.faults
+    volume = read_volume(path, 2)[0]
+    assert report.rows[0].shape == SHAPE
+    assert report.rows[0].intensity["t1"] == pytest.approx((volume.min(), volume.max()))
+    assert list(report.rows[0].intensity) == ["t1", "flair"]
+
+
+def test_faults_of_files_with_channels(data: DataSet) -> None:
+    def poked(subject: str, index: tuple[slice | int, ...], value: float) -> None:
+        path = add_stacked(data, subject, {"t1": 1, "flair": 2})
+        array = np.array(nib.load(path).dataobj)
+        array[index] = value
+        save(path, array)
+
+    poked("nan", (2, 3, 1, 1), np.nan)
+    poked("other_nan", (2, 3, 1, 0), np.nan)  # in no channel that is read
+    poked("constant", (slice(None), slice(None), slice(None), 2), 5)
+    add_stacked(data, "index", {"t1": 0, "flair": 3})
+    save(add_stacked(data, "flat", {"t1": 0, "flair": 1}), image(1))
+    add_stacked(data, "missing", {"t1": 0, "flair": 1}).unlink()
+    cut_off(add_stacked(data, "cut", {"t1": 0, "flair": 1}))
+    report = data.check()
+    assert [(fault.subject, fault.kind) for fault in report.faults] == [
+        ("nan", FaultKind.NON_FINITE),
+        ("constant", FaultKind.CONSTANT),
+        ("index", FaultKind.NOT_3D),
+        ("flat", FaultKind.NOT_3D),
+        ("missing", FaultKind.MISSING),
+        ("cut", FaultKind.UNREADABLE),
+    ]
+    messages = [fault.message for fault in report.faults]
+    assert "1 of 140 voxels of channel 1 are NaN" in messages[0]
+    assert "all voxels of channel 2 are 5" in messages[1]
+    assert "3 channels, expected one with the index 3" in messages[2]
+    assert "1 channel, expected one with the index 1" in messages[3]
+    assert [fault.subject for fault in data.check(voxels=False).faults] == ["index", "flat", "missing"]
+
+
+def test_a_file_with_channels_is_read_once(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = add_stacked(data, "a", {"t1": 2, "flair": 0, "t2": 1})
+    opened: list[Path] = []
+    monkeypatch.setattr("riskft.data.check_volume.open_image", lambda file: opened.append(file) or open_image(file))
+    data.check()
+    assert opened.count(path) == 1
+
+
+def test_a_channel_that_is_another_split_s_image(data: DataSet) -> None:
+    data.add("a")
+    path = add_stacked(data, "b", {"t1": 2, "flair": 0}, "test")
+    save(path, np.stack([image(70), image(71), image(0)], -1))
+    (fault,) = data.check().faults
+    assert (fault.kind, fault.subject, fault.path) == (FaultKind.LEAKAGE, "b", path)
+
+
+@pytest.mark.parametrize("end", [".mha", ".nrrd", ".nhdr"])
+def test_a_manifest_of_itk_files(data: DataSet, end: str, capsys: pytest.CaptureFixture[str]) -> None:
+    cases = [add_itk(data, name, end) for name in ("a", "b", "c")]
+    table = data.root / "cases.csv"
+    rows = [f"{case.subject},train,{case.images['t1']},{case.images['flair']},{case.label}" for case in cases]
+    table.write_text("\n".join(["subject,split,t1,flair,label", *rows]))
+    arguments = ["check", "--data.reader", "riskft.ManifestReader", "--data.reader.csv", str(table)]
+    arguments += ["--data.modalities", "[t1, flair]", "--data.labels.classes", "{core: [1, 4], oedema: [2]}"]
+    arguments += ["--data.split", "riskft.ReaderSplit"]
+    main(arguments)
+    assert "3 cases (3 train); 0 faults" in capsys.readouterr().out
+    cut_off(parts(cases[1].images["t1"])[-1])
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 1
+    printed = capsys.readouterr().out
+    assert "1 fault: 1x unreadable file" in printed
+    assert f"b: unreadable file: {cases[1].images['t1']}: the voxels cannot be read" in printed

@@ -154,7 +154,7 @@ def test_few_shot_limits_nest(make, seed):
     for limit in (1, 2, 3, None):
         data = make(split=FractionSplit(seed=seed), train_limit=limit)
         names[limit] = {case.subject for case in data.prepared("train")}
-        assert len(names[limit]) == (limit or 12 - 2 - 2)
+        assert len(names[limit]) == (limit or 7 - 1 - 1)  # the reader sets five apart for test
         rest = {split: [case.subject for case in data.prepared(split)] for split in ("val", "test")}
         assert names.setdefault("rest", rest) == rest
     assert names[1] < names[2] < names[3] < names[None]
@@ -293,3 +293,16 @@ def test_new_scans_without_labels_are_all_to_predict(tiny_manifest, tmp_path):
     data.prepare_data()
     data.setup("predict")
     assert [batch["name"] for batch in data.predict_dataloader()] == [["case00"], ["case01"]]
+
+
+def test_values_that_the_data_set_s_description_names_are_background_where_no_class_takes_them(reader, tmp_path):
+    class Described(ManifestReader):
+        def label_map(self):
+            return LabelMap({"anterior": [1], "posterior": [2]}, ignore=[7])
+
+    data = RiskDataModule(Described(tmp_path / "x.csv"), ["t1"], LabelMap({"hind": [2]}))
+    assert data.labels.background == [0, 1]
+    assert data.labels.unknown([0, 1, 2, 7]) == [7]  # what shall count nowhere is the user's to say
+    assert RiskDataModule(Described(tmp_path / "x.csv"), ["t1"]).class_names == ["background", "anterior", "posterior"]
+    with pytest.raises(InputError, match=r"data\.labels is not set, and ManifestReader finds no description"):
+        RiskDataModule(ManifestReader(tmp_path / "x.csv"), ["t1"])

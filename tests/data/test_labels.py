@@ -17,6 +17,11 @@ from riskft.errors import InputError
         ({"classes": {"a": [1, 1]}}, ["label value 1 is in both 'a' and 'a'"]),
         ({"classes": {"a": [0]}}, ["label value 0 is in both 'a' and 'background'"]),
         ({"classes": {"a": [1]}, "ignore": [1]}, ["label value 1 is in both 'a' and 'ignore'"]),
+        ({"classes": {"a": [1]}, "regions": {"r": []}}, ["labels.regions.r has no values"]),
+        ({"classes": {"a": [1, 2]}, "regions": {"r": [1]}}, ["labels.regions.r takes [1] of 'a' [1, 2]"]),
+        ({"classes": {"a": [1]}, "regions": {"r": [0, 1]}}, ["labels.regions.r takes [0] of 'background' [0]"]),
+        ({"classes": {"a": [1]}, "ignore": [9], "regions": {"r": [1, 9]}}, ["labels.regions.r takes [9] of 'ignore'"]),
+        ({"classes": {"a": [1]}, "regions": {"r": [1, 7]}}, ["labels.regions.r has the values [7]"]),
         ({"classes": {"a": []}, "ignore": [0]}, ["labels.classes.a has no values", "label value 0 is in both"]),
     ],
 )
@@ -63,3 +68,10 @@ def test_negative_values_and_a_foreground_zero():
 def test_to_classes_refuses_what_the_map_does_not_place(value):
     with pytest.raises(InputError, match=r"Label values \[.*\] are in no class\. Add them to labels\.classes"):
         LabelMap({"a": [1]}).to_classes(np.array([0, 1, value]))
+
+
+def test_regions_are_unions_of_classes_and_what_is_scored():
+    classes = {"necrosis": [1], "oedema": [2], "enhancing": [4]}
+    assert LabelMap(classes).scored == {"necrosis": (1,), "oedema": (2,), "enhancing": (3,)}
+    regions = {"whole": [1, 2, 4], "core": [4, 1], "enhancing": [4]}
+    assert LabelMap(classes, regions=regions).scored == {"whole": (1, 2, 3), "core": (1, 3), "enhancing": (3,)}

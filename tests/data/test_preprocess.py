@@ -8,15 +8,17 @@ import pytest
 import torch
 from nibabel.affines import apply_affine
 
+from riskft.data.intensity import MinMaxRange, Percentile
 from riskft.data.labels import LabelMap
-from riskft.data.preprocess import Preprocessing, head_mask, preprocess, zscore
+from riskft.data.native import native_segmentation
+from riskft.data.preprocess import Preprocessing, head_mask, preprocess
 from riskft.data.records import Case
 from riskft.errors import InputError
 
 SHAPE = (14, 10, 8)
 SPACING = (1.2, 1.5, 2.0)
 LABELS = LabelMap({"blob": [1], "tip": [2]}, ignore=[9])
-PLAIN = Preprocessing(crop=False, zscore=False)
+PLAIN = Preprocessing(crop=False, intensity=None)
 
 
 def las(degrees: float = 12.0) -> np.ndarray:
@@ -82,9 +84,57 @@ def test_permuted_axes(tmp_path, axes):
     np.testing.assert_array_equal(volumes.label[0].numpy() == 1, (label == 1)[::-1])
 
 
+@pytest.mark.parametrize("orientation", ["LIA", "PSR", "RAS"])
+def test_another_orientation_keeps_every_voxel_where_it_was(tmp_path, orientation):
+    image, label = arrays()
+    options = Preprocessing(crop=False, intensity=None, orientation=orientation)
+    volumes = preprocess(make(tmp_path), LABELS, options)
+    assert "".join(nib.aff2axcodes(volumes.affine)) == orientation
+    # voxel by voxel, through mm
+    found = np.stack(np.meshgrid(*(np.arange(size) for size in volumes.image.shape[1:]), indexing="ij"), -1)
+    inverse = np.linalg.inv(las())
+    source = np.rint(apply_affine(inverse, apply_affine(volumes.affine, found))).astype(int)
+    np.testing.assert_array_equal(volumes.image[0].numpy(), image[tuple(np.moveaxis(source, -1, 0))])
+    np.testing.assert_array_equal(volumes.label[0].numpy() == 2, (label == 2)[tuple(np.moveaxis(source, -1, 0))])
+
+
+def test_no_orientation_keeps_the_file_s_axes(tmp_path):
+    volumes = preprocess(make(tmp_path), LABELS, Preprocessing(crop=False, intensity=None, orientation=None))
+    np.testing.assert_array_equal(volumes.image[0].numpy(), arrays()[0])
+    np.testing.assert_allclose(volumes.affine, las(), atol=1e-6)
+
+
+def test_spacing_and_crop_follow_the_orientation(tmp_path):
+    # the file's 1.2, 1.5 and 2 mm lie along L, A and S: LIA is (1.2, 2, 1.5), of which the second is halved
+    options = Preprocessing(spacing=(1.2, 1.0, 1.5), margin=0, intensity=None, orientation="LIA")
+    volumes = preprocess(make(tmp_path), LABELS, options)
+    np.testing.assert_allclose(np.linalg.norm(volumes.affine[:3, :3], axis=0), (1.2, 1.0, 1.5), atol=1e-4)
+    assert volumes.image.shape == (1, 10, 8, 6)
+
+
+@pytest.mark.parametrize("orientation", ["LIA", "PSR", None])
+@pytest.mark.parametrize("crop", [False, True])
+def test_a_segmentation_finds_back_to_the_scan_from_any_orientation(tmp_path, orientation, crop):
+    case = make(tmp_path)
+    volumes = preprocess(case, LABELS, Preprocessing(crop=crop, margin=1, orientation=orientation))
+    classes = volumes.label[0].long()
+    probabilities = torch.stack([(classes == index).float() for index in range(3)])
+    label = arrays()[1]
+    expected = np.where(label == 9, 0, label)  # an ignored voxel has no class
+    np.testing.assert_array_equal(native_segmentation(probabilities, volumes.affine, case), expected)
+
+
+def test_intensities_are_of_the_cropped_volume(tmp_path):
+    image = arrays()[0]
+    head = image[2:12, 2:8, 3:7]
+    volumes = preprocess(make(tmp_path), LABELS, Preprocessing(margin=0, intensity=MinMaxRange()))
+    expected = (head - head.min()) / (head.max() - head.min())
+    np.testing.assert_allclose(volumes.image[0].numpy(), expected[::-1], atol=1e-6)
+
+
 def test_crop_leaves_the_head_and_its_margin_in_place(tmp_path):
     image, label = arrays()
-    volumes = preprocess(make(tmp_path), LABELS, Preprocessing(crop=True, margin=1, zscore=False))
+    volumes = preprocess(make(tmp_path), LABELS, Preprocessing(crop=True, margin=1, intensity=None))
     # the box 2..11, 2..7, 3..6 and one voxel around it
     inside = (slice(1, 13), slice(1, 9), slice(2, 8))
     assert volumes.image.shape == (1, 12, 8, 6)
@@ -116,7 +166,7 @@ def test_resampling(tmp_path, spacing):
     world = apply_affine(las(), voxels)
     ramp = (1000 + world @ np.array([1.0, 2.0, -3.0])).astype(np.float32)
     label = (ramp > np.median(ramp)).astype(np.uint8)
-    options = Preprocessing(spacing=spacing, crop=False, zscore=False)
+    options = Preprocessing(spacing=spacing, crop=False, intensity=None)
     volumes = preprocess(make(tmp_path, t1=ramp, label=label), LABELS, options)
     np.testing.assert_allclose(np.linalg.norm(volumes.affine[:3, :3], axis=0), spacing, atol=1e-4)
     size = np.array(SHAPE) * SPACING / spacing
@@ -136,10 +186,10 @@ def test_resampling(tmp_path, spacing):
 def test_resampling_to_the_own_spacing_changes_nothing(tmp_path, degrees):
     image, _ = arrays()
     case = make(tmp_path, affine=las(degrees))
-    volumes = preprocess(case, LABELS, Preprocessing(spacing=SPACING, crop=False, zscore=False))
+    volumes = preprocess(case, LABELS, Preprocessing(spacing=SPACING, crop=False, intensity=None))
     np.testing.assert_array_equal(volumes.image[0].numpy(), image[::-1])
     # and along an axis that has its spacing already no slice is lost
-    halved = preprocess(case, LABELS, Preprocessing(spacing=(1.2, 1.5, 4.0), crop=False, zscore=False))
+    halved = preprocess(case, LABELS, Preprocessing(spacing=(1.2, 1.5, 4.0), crop=False, intensity=None))
     assert halved.image.shape == (1, 14, 10, 4)
     np.testing.assert_allclose(volumes.affine[:3, 3], apply_affine(las(degrees), (13, 0, 0)), atol=1e-4)
 
@@ -151,13 +201,6 @@ def test_zscore_inside_the_head(tmp_path):
     assert inside.std().item() == pytest.approx(1, abs=1e-5)
     assert volumes.mask.sum() == 10 * 6 * 4
     assert (volumes.image[~volumes.mask] == 0).all()
-
-
-def test_zscore_by_hand():
-    image = torch.tensor([[1.0, 3.0, 100.0], [5.0, 5.0, 7.0]]).reshape(2, 3, 1, 1)
-    inside = torch.tensor([[True, True, False], [True, True, False]]).reshape(2, 3, 1, 1)
-    # mean 2, deviation sqrt(2); a channel that is constant inside becomes 0
-    assert zscore(image, inside).flatten().tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5, 0, 0, 0, 0])
 
 
 def test_each_channel_has_its_own_head(tmp_path):
@@ -246,7 +289,25 @@ def test_a_bad_file_is_named(tmp_path, damage, message):
         preprocess(case, LABELS, Preprocessing())
 
 
-@pytest.mark.parametrize(("option", "value"), [("spacing", (1.0, 0.0, 1.0)), ("spacing", (1, 1, -2)), ("margin", -1)])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("spacing", (1.0, 0.0, 1.0)),
+        ("spacing", (1, 1, -2)),
+        ("margin", -1),
+        *(("orientation", text) for text in ("RA", "RAL", "ras", "RASS", "XYZ", "")),
+    ],
+)
 def test_bad_options(option, value):
     with pytest.raises(InputError, match=rf"data\.preprocessing\.{option} is "):
         Preprocessing(**{option: value})
+
+
+def test_the_description_tells_intensities_apart():
+    descriptions = [
+        Preprocessing(intensity=intensity).describe()
+        for intensity in (None, Percentile(), Percentile(1, 98), MinMaxRange())
+    ]
+    assert all(descriptions.count(each) == 1 for each in descriptions)
+    assert Preprocessing(intensity=Percentile()).describe() == descriptions[1]
+    assert Preprocessing(orientation=None).describe() != Preprocessing().describe()

@@ -129,3 +129,12 @@ def test_few_shot_is_nested_and_ignores_order() -> None:
 def test_few_shot_out_of_range(limit: int) -> None:
     with pytest.raises(InputError, match=f"3 training cases: got {limit}"):
         few_shot(make(3), limit)
+
+
+def test_fractions_leave_the_layout_s_own_test_cases_alone() -> None:
+    apart = [Case(f"t{k}", {}, Path("seg.nii"), "test") for k in range(3)]
+    splits = FractionSplit(val=0.2, test=0.2, seed=0).assign([*make(10), *apart])
+    alone = FractionSplit(val=0.2, test=0.2, seed=0).assign(make(10))
+    assert names(splits["test"]) == [*names(alone["test"]), "t0", "t1", "t2"]
+    assert (splits["train"], splits["val"]) == (alone["train"], alone["val"])
+    assert names(FractionSplit(val=0.2, test=0, seed=0).assign([*make(10), *apart])["test"]) == ["t0", "t1", "t2"]

@@ -1,0 +1,42 @@
+"""The classes that a BIDS segmentation's look-up table names."""
+
+import csv
+from pathlib import Path
+
+from riskft.data.labels import LabelMap
+from riskft.data.readers.naming import class_name
+from riskft.errors import InputError
+
+
+def read_lookup(path: Path) -> LabelMap:
+    """Reads a table such as ``dseg.tsv``: tabs, a header with ``index`` and ``name``, a line for each label.
+
+    The index 0 is background, whatever its name. White space and slashes in names become ``_``.
+
+    Raises:
+        InputError: If columns are missing, or lines cannot be understood, with all of them.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            table = csv.DictReader(stream, delimiter="\t")
+            header = [name.strip() for name in table.fieldnames or []]
+            table.fieldnames = header
+            lines = [(table.line_num, row) for row in table]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is no table in UTF-8 ({error}): save it with tabs between the columns.") from error
+    if missing := [name for name in ("index", "name") if name not in header]:
+        raise InputError(f"{path} has no column {missing} among {header}: BIDS asks for index and name, and for tabs.")
+    problems = []
+    classes: dict[str, list[int]] = {}
+    for number, row in lines:
+        index, name = (str(row[key] or "").strip() for key in ("index", "name"))
+        key = class_name(name)
+        if not index.isdecimal() or not name:
+            problems.append(f"line {number}: index '{index}' and name '{name}', expected a whole number and a name")
+        elif int(index) and (key in classes or [int(index)] in classes.values()):
+            problems.append(f"line {number}: '{name}' or {index} is there already; each has one line")
+        elif int(index):
+            classes[key] = [int(index)]
+    if problems:
+        raise InputError(f"{path} is not usable:", problems)
+    return LabelMap(classes)

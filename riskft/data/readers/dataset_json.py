@@ -1,0 +1,168 @@
+"""The ``dataset.json`` of the Medical Segmentation Decathlon and of nnU-Net: channels and labels."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from riskft.data.labels import LabelMap
+from riskft.data.readers.naming import class_name
+from riskft.errors import InputError
+
+_CHANNELS = ("channel_names", "modality")
+_IGNORE = "ignore"
+
+
+@dataclass(frozen=True)
+class DatasetJson:
+    """What a data set says of itself.
+
+    Both spellings of nnU-Net are understood: ``channel_names`` with ``labels`` from names to values, and, as in the
+    Decathlon and in nnU-Net 1, ``modality`` with ``labels`` from values to names.
+
+    Attributes:
+        path: The file.
+        content: What it holds.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @property
+    def channels(self) -> list[str]:
+        """Names of the channels, in order.
+
+        Raises:
+            InputError: If the file has none, or does not number them 0, 1, 2, ...
+        """
+        key = next((name for name in _CHANNELS if name in self.content), None)
+        if key is None:
+            raise InputError(
+                f"{self.path} has no 'channel_names' (or 'modality') among {list(self.content)}: add them, for example "
+                '{"0": "T1", "1": "FLAIR"}.'
+            )
+        found = self.content[key]
+        numbered = dict(enumerate(found)) if isinstance(found, list) else found
+        if isinstance(numbered, dict) and numbered:
+            by_number = {str(number): name for number, name in numbered.items()}
+            names = [by_number.get(str(number)) for number in range(len(by_number))]
+            if all(isinstance(name, str) for name in names):
+                return [str(name) for name in names]
+        raise InputError(
+            f"{self.path}: '{key}' is {json.dumps(found)}, expected the channels by number from 0, for example "
+            '{"0": "T1", "1": "FLAIR"}.'
+        )
+
+    def indices(self, modalities: Sequence[str]) -> dict[str, int]:
+        """Finds channels by their names, in upper or lower case, or by their numbers.
+
+        Args:
+            modalities: Names as in ``channels``, or numbers such as "0".
+
+        Returns:
+            The index of each, in the order of ``modalities``.
+
+        Raises:
+            InputError: If the data set lacks one, or one fits several channels, or several fit one.
+        """
+        channels = self.channels
+        problems = []
+        found: dict[str, int] = {}
+        for name in modalities:
+            fitting = [index for index, channel in enumerate(channels) if channel.casefold() == name.casefold()]
+            if not fitting and name.isdecimal() and int(name) < len(channels):
+                fitting = [int(name)]
+            if not fitting:
+                problems.append(f"there is no '{name}': it has {channels}")
+            elif len(fitting) > 1:
+                problems.append(f"'{name}' is the name of the channels {fitting}: ask for them by number")
+            elif fitting[0] in found.values():
+                problems.append(f"'{name}' is a channel that another of {list(modalities)} stands for already")
+            else:
+                found[name] = fitting[0]
+        if problems:
+            raise InputError(f"{self.path} does not have the modalities that are asked for:", problems)
+        return found
+
+    def label_map(self) -> LabelMap:
+        """Returns the classes that the file names.
+
+        The label called "ignore" counts nowhere. Where a label is a list of values, all are regions as nnU-Net means
+        them: each value is then a class of its own, ``label_1`` and so on, and ``LabelMap.regions`` has the names.
+        White space and slashes in names become ``_``.
+
+        Raises:
+            InputError: If there are no labels, or they cannot be understood.
+        """
+        values = self._labels()
+        background = values.pop("background", [0])
+        ignore = values.pop(_IGNORE, [])
+        if not any(isinstance(value, list) for value in self.content["labels"].values()):
+            return LabelMap(values, background, ignore)
+        single = sorted({value for region in values.values() for value in region})
+        return LabelMap({f"label_{value}": [value] for value in single}, background, ignore, regions=values)
+
+    def _labels(self) -> dict[str, list[int]]:
+        """Returns the values by name, the one of 0 called "background"."""
+        stated = self.content.get("labels")
+        if not isinstance(stated, dict) or not stated:
+            raise InputError(
+                f'{self.path} has no usable \'labels\': add them, for example {{"background": 0, "x": 1}}.'
+            )
+        # the Decathlon and nnU-Net 1 go from values to names
+        old = all(str(key).isdecimal() and isinstance(name, str) for key, name in stated.items())
+        pairs = [(name, int(key)) for key, name in stated.items()] if old else list(stated.items())
+        problems = []
+        found: dict[str, list[int]] = {}
+        for name, value in pairs:
+            values = value if isinstance(value, list) else [value]
+            if not values or not all(type(each) is int for each in values):
+                problems.append(f"'{name}' is {json.dumps(value)}, expected a whole number or a list of them")
+                continue
+            # whatever the old files call it ("Background", "clear_label"), 0 is the background
+            key = "background" if values == [0] else class_name(name)
+            if key in found:
+                problems.append(f"'{name}' is there twice, if letters are read as in a class name ('{key}')")
+            found[key] = values
+        if problems:
+            raise InputError(f"{self.path}: the labels are not usable:", problems)
+        return found
+
+
+def read_dataset_json(root: Path) -> DatasetJson:
+    """Reads a data set's ``dataset.json``.
+
+    Args:
+        root: The folder that holds it.
+
+    Raises:
+        InputError: If the folder or the file is not there, or the file is no JSON object.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is no folder: set the reader's root to the folder that holds dataset.json.")
+    path = root / "dataset.json"
+    if not path.is_file():
+        held = sorted(entry.name for entry in root.iterdir())[:5]
+        raise InputError(
+            f"{path} is not there (found first: {held}): set the reader's root to the folder that holds dataset.json."
+        )
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__}, expected an object with 'labels' and so on.")
+    return DatasetJson(path, content)
+
+
+def read_json(path: Path) -> Any:
+    """Returns what a JSON file holds.
+
+    Raises:
+        InputError: If it is not there or no JSON in UTF-8.
+    """
+    try:
+        # some editors write a byte order mark, which utf-8-sig takes away
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): correct the path or its permissions.") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON in UTF-8 ({error}): correct it.") from error
