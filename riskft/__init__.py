@@ -4,9 +4,20 @@ The public API. Everything can be named by ``class_path: riskft.<name>`` in a co
 """
 
 from riskft.data.datamodule import RiskDataModule
+from riskft.data.intensity import Clip, Intensity, MinMaxRange, Percentile, PerChannel, ZScore
 from riskft.data.labels import IGNORE_INDEX, LabelMap
 from riskft.data.preprocess import Preprocessing
-from riskft.data.readers import Brats2023Reader, FetsReader, IsegReader, ManifestReader, Reader
+from riskft.data.readers import (
+    BidsReader,
+    Brats2023Reader,
+    FetsReader,
+    FolderReader,
+    IsegReader,
+    ManifestReader,
+    MsdReader,
+    NnunetReader,
+    Reader,
+)
 from riskft.data.records import Case
 from riskft.data.sampling import BalancedSampling, PatchSampling, RiskSampling, UniformSampling
 from riskft.data.splits import FractionSplit, ListSplit, ReaderSplit, Split
@@ -19,7 +30,10 @@ from riskft.risk.callback import RiskMapCallback
 from riskft.risk.leep import LeepConditional, expected_prediction, hardness
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.weighting import Exponential, Linear, MinMax, Normalise, Power, Quantile, Rank, Weight
+from riskft.source.meshnet import MeshNet
 from riskft.source.network import Source
+from riskft.source.nnunet import nnunet_network
+from riskft.source.output import Sigmoid, Softmax, SourceOutput
 from riskft.trainer import RiskTrainer
 
 __version__ = "0.1.0"
@@ -28,21 +42,31 @@ __all__ = [
     "IGNORE_INDEX",
     "BackboneFreeze",
     "BalancedSampling",
+    "BidsReader",
     "Brats2023Reader",
     "Case",
+    "Clip",
     "Exponential",
     "FetsReader",
+    "FolderReader",
     "FractionSplit",
     "InputError",
+    "Intensity",
     "IsegReader",
     "LabelMap",
     "LeepConditional",
     "Linear",
     "ListSplit",
     "ManifestReader",
+    "MeshNet",
     "MinMax",
+    "MinMaxRange",
+    "MsdReader",
+    "NnunetReader",
     "Normalise",
     "PatchSampling",
+    "PerChannel",
+    "Percentile",
     "Power",
     "Preprocessing",
     "Quantile",
@@ -57,10 +81,15 @@ __all__ = [
     "RiskSampling",
     "RiskTrainer",
     "RiskWeightedLoss",
+    "Sigmoid",
+    "Softmax",
     "Source",
+    "SourceOutput",
     "Split",
     "UniformSampling",
     "Weight",
+    "ZScore",
     "expected_prediction",
     "hardness",
+    "nnunet_network",
 ]

@@ -1,9 +1,11 @@
-"""The command line: ``riskft {fit,validate,test,predict,riskmap,data}``."""
+"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert}``."""
 
+import json
 import logging
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,12 +29,14 @@ from riskft.run_folder import (
     refuse_finished,
     run_id,
 )
+from riskft.source.packages import find_package
 from riskft.trainer import RiskTrainer
 
 DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentation networks.
 
 `riskft fit` makes the risk maps and fine-tunes; `riskft riskmap` makes the maps alone. `riskft data phantom` writes a
-cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`)."""
+cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`).
+`riskft convert` takes the weights out of a checkpoint that holds more than weights."""
 
 
 class BriefParser(LightningArgumentParser):
@@ -54,6 +58,10 @@ class SaveRun(SaveConfigCallback):
         self.config = self.config.clone()
         self.config.pop("ckpt_path", None)
         self.config.run.overwrite = False
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, RiskDataModule) and self.config.data.labels is None:
+            # found in the data set's description, which need not be there when new scans are predicted
+            self.config.data.labels = asdict(data.labels)
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -80,6 +88,15 @@ class RiskCLI(LightningCLI):
         parser.add_class_arguments(WandbOptions, "wandb")
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments("data.num_channels", "model.in_channels", apply_on="instantiate")
+        parser.link_arguments("data.regions", "model.regions", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the arguments, with what the source model says of itself as defaults before the user's configs."""
+        super().parse_arguments(parser, args)
+        checkpoint = self.config[self.config.subcommand].model.source.checkpoint
+        if checkpoint and (package := find_package(Path(checkpoint))) is not None and package.config:
+            command, *rest = sys.argv[1:] if args is None else args
+            self.config = parser.parse_args([command, "--config", json.dumps(package.config), *rest])
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -166,6 +183,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from riskft.data.cli import main as data_main
 
             data_main(arguments[1:])
+        elif arguments[:1] == ["convert"]:
+            from riskft.source.cli import main as convert_main
+
+            convert_main(arguments[1:])
         else:
             run(arguments)
     except InputError as error:

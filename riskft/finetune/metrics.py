@@ -5,7 +5,7 @@ largest distance that it could be. The number of cases behind each mean is alway
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +18,11 @@ from riskft.data.labels import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class CaseScore:
-    """One class of one case.
+    """One class, or region of classes, of one case.
 
     Attributes:
         subject: The case.
-        class_name: The class.
+        class_name: The class or region.
         dice: In [0, 1], or NaN.
         hd95_mm: 95th percentile of the symmetric surface distance in mm, or NaN (also where it was not asked for).
         voxels_true: Voxels of the class in the label.
@@ -44,6 +44,7 @@ def score_case(
     class_names: Sequence[str],
     spacing: Sequence[float],
     surface: bool = True,
+    regions: Mapping[str, Sequence[int]] | None = None,
 ) -> list[CaseScore]:
     """Scores one case.
 
@@ -54,6 +55,7 @@ def score_case(
         class_names: Names by index, background first (it is not scored).
         spacing: Voxel size in mm.
         surface: Compute HD95 as well (slower).
+        regions: What to score in place of each class by itself: unions of class indices by name.
 
     Raises:
         ValueError: If shapes differ.
@@ -63,8 +65,10 @@ def score_case(
     prediction = prediction.masked_fill(truth == IGNORE_INDEX, 0)
     diagonal = math.sqrt(sum((size * step) ** 2 for size, step in zip(truth.shape, spacing, strict=True)))
     scores = []
-    for index, name in enumerate(class_names[1:], start=1):
-        predicted, true = prediction == index, truth == index
+    scored = regions or {name: (index,) for index, name in enumerate(class_names[1:], start=1)}
+    for name, indices in scored.items():
+        members = torch.tensor(indices, device=truth.device)
+        predicted, true = torch.isin(prediction, members.to(prediction.device)), torch.isin(truth, members)
         n_predicted, n_true = int(predicted.sum()), int(true.sum())
         if n_predicted == 0 and n_true == 0:
             dice = distance = math.nan

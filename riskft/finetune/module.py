@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from riskft.data.datamodule import RiskDataModule
-from riskft.data.native import native_grid, native_segmentation
+from riskft.data.native import native_grid, to_native
 from riskft.data.volumes import read_volume
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
@@ -23,10 +23,10 @@ from riskft.files import keep_old, without_addresses, write_text
 from riskft.finetune.loss import RiskWeightedLoss
 from riskft.finetune.metrics import CaseScore, as_volume, class_means, overall, score_case
 from riskft.finetune.schedule import schedule_length, schedule_over
+from riskft.finetune.start import HeadInit, start_network
 from riskft.report.cases import cases_csv, log_cases, log_table
-from riskft.source.adapt import AdaptationReport, transfer_backbone
-from riskft.source.head import copy_head, leep_head
-from riskft.source.network import LoadedSource, Source, load
+from riskft.source.adapt import AdaptationReport
+from riskft.source.network import LoadedSource, Source, architecture, load
 from riskft.source.surgery import outputs_of, with_classes, with_input_channels
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ class RiskModule(LightningModule):
         source: Architecture and checkpoint to start from; without a checkpoint the network is trained from scratch.
         class_names: Target classes, background first. Linked from ``data``.
         in_channels: Target channels. Linked from ``data``.
+        regions: What to score in place of each class by itself: unions of class indices by name. Linked from ``data``.
         loss: The loss.
         inferer: How whole volumes are segmented; its window should be the training patch. null for MONAI's
             ``SlidingWindowInferer`` with a window of 64 voxels, half overlapping, gaussian.
@@ -62,11 +63,12 @@ class RiskModule(LightningModule):
         source: Source,
         class_names: list[str],
         in_channels: int,
+        regions: dict[str, list[int]] | None = None,
         loss: RiskWeightedLoss = lazy_instance(RiskWeightedLoss),  # noqa: B008
         inferer: Inferer | None = None,
         optimizer: Callable[[list[Any]], Optimizer] = lambda groups: torch.optim.AdamW(groups, lr=1e-3),
         schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
-        head_init: Literal["auto", "leep", "copy", "random"] = "auto",
+        head_init: HeadInit = "auto",
         head_lr_factor: float = 1.0,
         channels_last: bool = False,
         compile: bool = False,
@@ -78,6 +80,7 @@ class RiskModule(LightningModule):
             raise InputError(f"model.head_lr_factor is {head_lr_factor}, expected a positive number.")
         self.class_names = list(class_names)
         self.in_channels = in_channels
+        self.regions = dict(regions or {})
         self.loss = loss
         if inferer is None:
             inferer = SlidingWindowInferer([64, 64, 64], sw_batch_size=4, overlap=0.5, mode="gaussian")
@@ -90,24 +93,29 @@ class RiskModule(LightningModule):
         self._optimizer, self._schedule = optimizer, schedule
         self._source = source  # not a submodule: it is neither trained nor saved
         self._size = window_size(inferer)
-        network, _ = with_input_channels(source.network, in_channels, self._size)
-        self.network, self.head = with_classes(network, len(self.class_names), self._size)
+        network, _ = with_input_channels(architecture(source), in_channels, self._size, source.first_convolution)
+        self.network, self.head = with_classes(network, len(self.class_names), self._size, source.head)
         self.adaptation: AdaptationReport | None = None
+        self.keep_probabilities = False
         self._scores: list[CaseScore] = []
 
     # -- start -------------------------------------------------------------------------------------------------------
 
-    def load_source(self) -> LoadedSource:
-        """Builds the frozen source network for phase 1.
+    def load_source(self, whole: bool = True) -> LoadedSource:
+        """Builds the frozen source network.
+
+        Args:
+            whole: Nothing may be missing in the checkpoint, which phase 1 needs.
 
         Raises:
             InputError: If there is no checkpoint, or it does not fit.
         """
-        return load(self._source, self.in_channels, self._size)
+        return load(self._source, self.in_channels, self._size, whole=whole)
 
     def source_description(self) -> str:
-        """Returns the source's architecture as text, for the fingerprint."""
-        return without_addresses(repr(self._source.network))
+        """Returns the source's architecture and how it is used as text, for the fingerprint."""
+        source = self._source
+        return without_addresses(f"{architecture(source)!r} {source.output!r} {source.first_convolution}")
 
     def inferer_description(self) -> dict[str, str]:
         """Returns the inferer's options as text, for the fingerprint."""
@@ -117,41 +125,18 @@ class RiskModule(LightningModule):
         return {"class": type(self.inferer).__name__, **options}
 
     def start_from(self, source: LoadedSource, joint: Tensor | None) -> None:
-        """Sets the target network's weights from the source.
+        """Sets the target network's weights from the source; see ``start_network``.
 
         Args:
             source: The source network.
             joint: P(y, z) from phase 1, (Y, Z) of any scale, or None where there was none.
-
-        Raises:
-            InputError: If the head shall start through P(z|y) and there is no joint, or it cannot be copied.
         """
-        how = self.head_init
-        if how == "auto":
-            how = "copy" if source.class_names == tuple(self.class_names) else "leep"
-        if how == "leep" and joint is None:
-            raise InputError(
-                "model.head_init is 'leep', which needs phase 1: add riskft.RiskMapCallback to trainer.callbacks (with "
-                "attach: false for plain fine-tuning), or set head_init to 'random'."
-            )
-        self.adaptation = transfer_backbone(
-            self.network,
-            source.network,
-            self.head,
-            adapted=source.adapted,
-            head_status="new" if how == "random" else "adapted" if how == "leep" else "loaded",
-            unused=source.unused,
-        )
-        if how == "leep" and joint is not None:
-            leep_head(self.network, source.network, self.head, joint)
-        elif how == "copy":
-            copy_head(self.network, source.network, self.head)
-        log.info("Target network: %s parameters; head: %s", self.adaptation.summary(), how)
+        self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init)
 
     def setup(self, stage: str) -> None:
         """Starts from the source where no phase 1 has done so, and prepares the network for speed."""
         if stage == "fit" and self._source.checkpoint is not None and self.adaptation is None:
-            self.start_from(self.load_source(), None)
+            self.start_from(self.load_source(whole=False), None)
         if self.adaptation is not None and self.trainer.is_global_zero:
             self.adaptation.write(Path(self.trainer.default_root_dir) / "adaptation.csv")
             log_table(self.trainer, "adaptation", ("parameter", "shape", "status"), self.adaptation.rows)
@@ -228,7 +213,13 @@ class RiskModule(LightningModule):
         spacing = np.linalg.norm(np.asarray(batch["image"]["affine"][0], dtype=np.float64)[:3, :3], axis=0)
         subject = batch["name"][0]
         self._scores += score_case(
-            subject, prediction, truth, self.class_names, spacing.tolist(), surface=self.validation_surface
+            subject,
+            prediction,
+            truth,
+            self.class_names,
+            spacing.tolist(),
+            surface=self.validation_surface,
+            regions=self.regions,
         )
         return {"subject": subject, "prediction": prediction}
 
@@ -241,16 +232,22 @@ class RiskModule(LightningModule):
         truth = torch.from_numpy(self._data().labels.to_classes(read_volume(case.label)[0]))
         spacing = np.linalg.norm(native_grid(case)[1][:3, :3], axis=0)
         prediction = torch.from_numpy(output["segmentation"])
-        self._scores += score_case(case.subject, prediction, truth, self.class_names, spacing.tolist())
+        self._scores += score_case(
+            case.subject, prediction, truth, self.class_names, spacing.tolist(), regions=self.regions
+        )
         return output
 
     def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        """Segments a volume; returns classes (X, Y, Z) uint8 in the scan's own geometry."""
+        """Segments a volume in the scan's own geometry: classes (X, Y, Z) uint8, maybe probabilities (Y, X, Y, Z)."""
         subject = batch["name"][0]
         probabilities = self.infer(batch["image"]["data"]).float().softmax(1)[0]
         affine = np.asarray(batch["image"]["affine"][0], dtype=np.float64)
-        segmentation = native_segmentation(probabilities, affine, self._data().prepared_case(subject).case)
-        return {"subject": subject, "segmentation": segmentation}
+        native = to_native(probabilities, affine, self._data().prepared_case(subject).case)
+        output: dict[str, Any] = {"subject": subject, "segmentation": native.argmax(0).to(torch.uint8).numpy()}
+        if self.keep_probabilities:
+            native[0] += 1 - native.sum(0)  # what lies outside the prepared grid is background
+            output["probabilities"] = native.numpy()
+        return output
 
     def on_validation_epoch_end(self) -> None:
         """Logs the means over all ranks' cases."""
@@ -268,7 +265,8 @@ class RiskModule(LightningModule):
     def _finish(self, stage: str) -> list[CaseScore]:
         # by case and class, because a rank without a share of its own repeats another's case
         gathered = {(score.subject, score.class_name): score for part in gather_objects(self._scores) for score in part}
-        scores = sorted(gathered.values(), key=lambda score: (score.subject, self.class_names.index(score.class_name)))
+        names = list(self.regions) or self.class_names
+        scores = sorted(gathered.values(), key=lambda score: (score.subject, names.index(score.class_name)))
         self._scores = []
         # every rank has all scores and so the same means: nothing is left to reduce
         for metric, suffix in (("dice", "dice"), ("hd95_mm", "hd95_mm")):

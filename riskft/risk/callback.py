@@ -67,7 +67,7 @@ class RiskMapCallback(Callback):
         network = source.network.to(device)
         phase = RiskPhase(
             self.store,
-            infer=lambda image: pl_module.infer(image, network).float().softmax(1),
+            infer=lambda image: source.output.states(pl_module.infer(image, network).float()),
             mapping=self.mapping,
             num_classes=len(data.class_names),
             use_mask=self.use_mask,
@@ -82,8 +82,9 @@ class RiskMapCallback(Callback):
         if self.attach:
             data.attach_risk({case.subject: self.store.weight_path(case.subject) for case in data.prepared("train")})
         if trainer.is_global_zero:
-            names = source.class_names or tuple(f"source {z}" for z in range(self.summary.joint.shape[1]))
-            log_risk_summary(trainer, self.summary, data.class_names, names, self.store)
+            channels = source.class_names or tuple(f"source {k}" for k in range(source.channels))
+            states = source.output.state_names(channels)
+            log_risk_summary(trainer, self.summary, data.class_names, states, self.store)
 
     def _open_store(
         self, trainer: Trainer, data: RiskDataModule, module: RiskModule, source: LoadedSource

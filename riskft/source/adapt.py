@@ -1,18 +1,17 @@
 """Loading a checkpoint into a network, with an account of every parameter."""
 
 import csv
-import difflib
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
-from riskft.errors import InputError
 from riskft.files import write_text
 from riskft.source.checkpoint import Checkpoint, aligned
+from riskft.source.misfit import misfit
 
 STATUSES = ("loaded", "adapted", "new", "unused")
 
@@ -24,14 +23,17 @@ class AdaptationReport:
     Attributes:
         rows: (name, shape, status) with a status of ``loaded`` (as it was), ``adapted`` (to another number of input
             channels, or a head started from the source's), ``new`` (random), ``unused`` (in the checkpoint only).
+        fraction: Share of the network's parameters, by number of elements, that are loaded or adapted.
     """
 
     rows: tuple[tuple[str, str, str], ...]
+    fraction: float
 
     def summary(self) -> str:
-        """Returns one line: how many of each status."""
+        """Returns one line: how many entries of each status, and the share of the parameters that is not new."""
         counts = Counter(status for _, _, status in self.rows)
-        return ", ".join(f"{counts[status]} {status}" for status in STATUSES)
+        share = f"{100 * self.fraction:.1f} % of the parameters from the checkpoint"
+        return ", ".join(f"{counts[status]} {status}" for status in STATUSES) + f" ({share})"
 
     def write(self, path: Path) -> None:
         """Writes the table as CSV, atomically."""
@@ -41,35 +43,52 @@ class AdaptationReport:
         write_text(path, buffer.getvalue())
 
 
-def load_source(network: nn.Module, checkpoint: Checkpoint) -> list[str]:
-    """Loads every parameter of the source network, in place; returns the checkpoint's unused keys.
+@dataclass(frozen=True)
+class Loaded:
+    """What loading a checkpoint left over.
 
-    The risk map is only right if the source network is whole, its own head included, so nothing may be missing.
+    Attributes:
+        missing: The network's entries that the checkpoint has not, or in another shape; as they were.
+        unused: The checkpoint's keys without use.
+    """
+
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def load_source(
+    network: nn.Module, checkpoint: Checkpoint, size: Sequence[int], *, whole: bool = True, min_loaded: float = 0.5
+) -> Loaded:
+    """Loads the parameters of the source network, in place.
+
+    The risk map is only right if the source network is whole, its own head included; plain fine-tuning can do with
+    less.
+
+    Args:
+        network: The source network.
+        checkpoint: Its weights.
+        size: Voxels along x, y, z that the network can be run on.
+        whole: Nothing may be missing.
+        min_loaded: Else the share of the parameters' elements that the checkpoint must fill, name and shape equal.
 
     Raises:
-        InputError: Naming missing keys (and the nearest ones in the file) and differing shapes.
+        InputError: If too much is missing; in three lines, with what to do. The network is as it was then.
     """
     own = network.state_dict()
     state = aligned(checkpoint.state, own.keys())
-    wrong = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
-    if wrong:
-        shown = [_describe(key, own[key], state) for key in wrong[:5]]
-        shown += [f"and {len(wrong) - 5} more"] if len(wrong) > 5 else []
-        raise InputError(
-            f"{checkpoint.path}: does not fit model.source.network ({type(network).__name__}): {len(wrong)} of "
-            f"{len(own)} entries. Give the network the options that it was trained with.",
-            shown,
-        )
-    network.load_state_dict({key: state[key] for key in own})
-    return sorted(set(state) - set(own))
+    missing = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
+    loaded = 1 - _fraction(network, missing)
+    if missing and (whole or loaded < min_loaded):
+        raise misfit(network, checkpoint.path, state, missing, size, None if whole else (loaded, min_loaded))
+    network.load_state_dict({key: own[key] if key in set(missing) else state[key] for key in own})
+    return Loaded(tuple(missing), tuple(sorted(set(state) - set(own))))
 
 
-def _describe(key: str, expected: Tensor, state: Mapping[str, Tensor]) -> str:
-    if key in state:
-        found = tuple(state[key].shape)
-        return f"'{key}' has shape {found} in the file, the network expects {tuple(expected.shape)}"
-    near = difflib.get_close_matches(key, list(state), n=1)
-    return f"'{key}' is missing" + (f"; the nearest in the file is '{near[0]}'" if near else "")
+def _fraction(network: nn.Module, names: Sequence[str]) -> float:
+    """Returns the share of the parameters' elements that the named ones have."""
+    chosen = set(names)
+    sizes = [(name in chosen, parameter.numel()) for name, parameter in network.named_parameters()]
+    return sum(count for inside, count in sizes if inside) / max(sum(count for _, count in sizes), 1)
 
 
 def transfer_backbone(
@@ -79,6 +98,7 @@ def transfer_backbone(
     adapted: Sequence[str],
     head_status: str,
     unused: Sequence[str],
+    missing: Sequence[str] = (),
 ) -> AdaptationReport:
     """Copies all but the head from the source to the target network, in place.
 
@@ -87,13 +107,14 @@ def transfer_backbone(
         source: Network with the source's classes and, already, the target's input channels.
         head: Names of the head's modules; left as they are.
         adapted: Names of first convolutions that were adapted to the number of channels.
-        head_status: What the report says of the head: ``adapted`` or ``new``.
+        head_status: What the report says of the head: ``loaded``, ``adapted`` or ``new``.
         unused: Keys of the checkpoint that the source network has no use for.
+        missing: Keys of the source network that the checkpoint did not fill; reported ``new``.
     """
     # by identity, for a module may be registered under several names (DynUNet's deep-supervision heads are)
     heads = {id(target.get_submodule(name)) for name in head}
     firsts = {id(target.get_submodule(name)) for name in adapted}
-    state = target.state_dict()
+    state, absent = target.state_dict(), set(missing)
     rows: list[tuple[str, str, str]] = []
     for key, value in source.state_dict().items():
         owner = id(target.get_submodule(key.rpartition(".")[0]))
@@ -102,6 +123,7 @@ def transfer_backbone(
         else:
             state[key] = value
             status = "adapted" if owner in firsts and key.endswith("weight") else "loaded"
-        rows.append((key, str(tuple(state[key].shape)), status))
+        rows.append((key, str(tuple(state[key].shape)), "new" if key in absent else status))
     target.load_state_dict(state)
-    return AdaptationReport((*rows, *((key, "", "unused") for key in unused)))
+    fraction = 1 - _fraction(target, [key for key, _, status in rows if status == "new"])
+    return AdaptationReport((*rows, *((key, "", "unused") for key in unused)), fraction)

@@ -1,4 +1,4 @@
-"""Starting the target's head from the source's, through P(z|y)."""
+"""Starting the target's head from the source's, through the source's output on each target class."""
 
 from collections.abc import Sequence
 
@@ -9,24 +9,39 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from riskft.errors import InputError
 
 
-@torch.no_grad()
-def leep_head(target: nn.Module, source: nn.Module, names: Sequence[str], joint: Tensor) -> None:
-    """Sets the target's head to the P(z|y)-weighted mean of the source head's rows, in place.
+def head_rows(joint: Tensor, activity: Tensor) -> Tensor:
+    """Returns how much of each source channel's row a target class's row takes, (Y, K) float64.
 
-    A row is the weights and the bias of one class channel; row y becomes sum_z P(z|y) row_z. Where the head has a
-    convolution that takes class channels too, these are mapped back by the pseudo-inverse, so that a linear head
-    gives exactly the weighted mean of the source's logits.
+    Row y holds sum_z P(z|y) a(z, k): the mean activity of channel k over the voxels of class y. For a softmax head
+    (activity the identity) these are the weights P(z|y). For a sigmoid head, where they are 0 or 1, the logits
+    sum_k a_k l_k make the target's softmax the product of the sigmoids' Bernoulli probabilities over the sets of
+    labels that the target classes stand for.
 
     Args:
-        target: Network with |Y| classes.
-        source: The same network with |Z| classes.
-        names: The head's modules, as ``with_classes`` returned them.
         joint: (Y, Z), P(y, z) of any scale. A target class without mass gets the mean over P(z).
+        activity: (Z, K), see ``SourceOutput.activity``.
     """
     joint = joint.double()
     prior = joint.sum(0, keepdim=True) / joint.sum()
     mass = joint.sum(1, keepdim=True)
-    rows = torch.where(mass > 0, joint / mass.clamp_min(torch.finfo(joint.dtype).tiny), prior)
+    given_class = torch.where(mass > 0, joint / mass.clamp_min(torch.finfo(joint.dtype).tiny), prior)
+    return given_class @ activity.to(given_class)
+
+
+@torch.no_grad()
+def leep_head(target: nn.Module, source: nn.Module, names: Sequence[str], rows: Tensor) -> None:
+    """Sets the target's head to weighted sums of the source head's rows, in place.
+
+    A row is the weights and the bias of one channel; row y becomes sum_k rows[y, k] row_k. Where the head has a
+    convolution that takes class channels too, these are mapped back by the pseudo-inverse, so that a linear head
+    gives exactly the weighted sums of the source's logits.
+
+    Args:
+        target: Network with |Y| output channels.
+        source: The same network with K output channels.
+        names: The head's modules, as ``with_classes`` returned them.
+        rows: (Y, K), see ``head_rows``.
+    """
     back = torch.linalg.pinv(rows)
     for name in names:
         new, old = target.get_submodule(name), source.get_submodule(name)

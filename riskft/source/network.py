@@ -1,6 +1,7 @@
 """The source network: an architecture and, unless it is trained from scratch, its weights."""
 
 import copy
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from torch import nn
 from riskft.errors import InputError
 from riskft.source.adapt import load_source
 from riskft.source.checkpoint import read_checkpoint, state_digest
-from riskft.source.surgery import with_classes, with_input_channels
+from riskft.source.output import Softmax, SourceOutput
+from riskft.source.surgery import FirstConvolution, trace, with_classes, with_input_channels
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -20,12 +24,27 @@ class Source:
 
     Args:
         network: Any convolutional segmentation network by ``class_path``, with the options that it was trained with.
-            For checkpoints that riskft wrote, the numbers of classes and channels are taken from the file.
-        checkpoint: Its weights: a riskft or Lightning ``.ckpt``, or a state dict. null trains from scratch.
+            For checkpoints that riskft wrote, the numbers of classes and channels are taken from the file. null takes
+            the checkpoint's own description, where it has one.
+        checkpoint: Its weights: a riskft or Lightning ``.ckpt``, a state dict (``.pt``, ``.pth``, ``.safetensors``), or
+            a model that describes itself (nnU-Net v2 folder, MONAI bundle, MeshNet). null trains from scratch.
+        head: Names of the modules that make up the network's head. null finds them.
+        first_convolution: How its first convolution is adapted to another number of channels: each new channel starts
+            as the ``mean`` of the old ones, or the old ones are ``repeat``-ed in turn.
+        min_loaded: Share of the parameters that the checkpoint must fill in plain fine-tuning (phase 1 needs all).
+        output: What the output channels mean: ``riskft.Softmax`` or ``riskft.Sigmoid``. null for softmax.
     """
 
-    network: nn.Module
+    network: nn.Module | None = None
     checkpoint: str | None = None
+    head: list[str] | None = None
+    first_convolution: FirstConvolution = "mean"
+    min_loaded: float = 0.5
+    output: SourceOutput | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_loaded <= 1:
+            raise InputError(f"model.source.min_loaded is {self.min_loaded}, expected a share from 0 to 1.")
 
 
 @dataclass(frozen=True)
@@ -34,49 +53,86 @@ class LoadedSource:
 
     Attributes:
         network: In evaluation mode, without gradients.
-        class_names: Source class names if riskft trained it, else None.
+        output: What its output channels mean.
+        channels: Number of its output channels.
+        class_names: Names of the output channels if the checkpoint says them, else None.
         adapted: Names of first convolutions that were adapted to the target's number of channels.
+        missing: Keys of the network that the checkpoint did not fill.
         unused: Keys of the checkpoint without use.
         digest: Fingerprint of the source's weights.
     """
 
     network: nn.Module
+    output: SourceOutput
+    channels: int
     class_names: tuple[str, ...] | None
     adapted: tuple[str, ...]
+    missing: tuple[str, ...]
     unused: tuple[str, ...]
     digest: str
 
 
-def load(source: Source, in_channels: int, size: Sequence[int]) -> LoadedSource:
+def architecture(source: Source) -> nn.Module:
+    """Returns the source's network as configured.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if source.network is not None:
+        return source.network
+    if source.checkpoint is None:
+        raise InputError("model.source.network is not set. Give it by class_path, as in configs/model/unet.yaml.")
+    raise InputError(
+        f"{source.checkpoint}: does not say what network it belongs to, and model.source.network is not set.",
+        [
+            "Those that say it: nnU-Net v2 trained-model folders, MONAI bundle folders, MeshNet's .json beside its "
+            "weights. For all others give model.source.network by class_path, as in configs/model/unet.yaml."
+        ],
+    )
+
+
+def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool = True) -> LoadedSource:
     """Builds the frozen source network from its checkpoint.
 
     Args:
         source: Architecture and file; the architecture is copied, not changed.
         in_channels: The target's number of channels.
         size: Voxels along x, y, z that the network can be run on.
+        whole: Nothing may be missing, which phase 1 needs. Else ``source.min_loaded`` of the parameters are enough; the
+            others keep the values that they were initialised with, with a warning.
 
     Raises:
         InputError: If there is no checkpoint, or it does not fit.
     """
     if source.checkpoint is None:
         raise InputError("model.source.checkpoint is not set, and phase 1 needs a trained source network.")
-    path = Path(source.checkpoint)
-    checkpoint = read_checkpoint(path)
-    network = copy.deepcopy(source.network)
+    checkpoint = read_checkpoint(Path(source.checkpoint))
+    network = copy.deepcopy(architecture(source))
     if checkpoint.in_channels is not None:
-        network, _ = with_input_channels(network, checkpoint.in_channels, size)
+        network, _ = with_input_channels(network, checkpoint.in_channels, size, source.first_convolution)
     if checkpoint.class_names is not None:
-        network, _ = with_classes(network, len(checkpoint.class_names), size)
-    unused = load_source(network, checkpoint)
+        network, _ = with_classes(network, len(checkpoint.class_names), size, source.head)
+    loaded = load_source(network, checkpoint, size, whole=whole, min_loaded=source.min_loaded)
+    if loaded.missing:
+        log.warning(
+            "%s: %s of the network's %s entries are not in it and start anew: %s",
+            checkpoint.path,
+            len(loaded.missing),
+            len(network.state_dict()),
+            ", ".join(loaded.missing[:5]) + (", ..." if len(loaded.missing) > 5 else ""),
+        )
     digest = state_digest(network.state_dict())
-    network, adapted = with_input_channels(network, in_channels, size)
+    network, adapted = with_input_channels(network, in_channels, size, source.first_convolution)
     for value in network.state_dict().values():  # running statistics too
         if not torch.isfinite(value).all():
-            raise InputError(f"{path}: holds NaN or infinite weights. Use an earlier checkpoint.")
+            raise InputError(f"{checkpoint.path}: holds NaN or infinite weights. Use an earlier checkpoint.")
     return LoadedSource(
         network=network.eval().requires_grad_(False),
+        output=source.output or Softmax(),
+        channels=trace(network, size).channels[0],
         class_names=checkpoint.class_names,
         adapted=tuple(adapted),
-        unused=tuple(unused),
+        missing=loaded.missing,
+        unused=loaded.unused,
         digest=digest,
     )

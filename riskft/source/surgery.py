@@ -1,15 +1,20 @@
 """Giving any segmentation network another number of input channels or output classes."""
 
 import copy
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from riskft.errors import InputError
+from riskft.source.resize import has_channels, resize_tail
+
+FirstConvolution = Literal["mean", "repeat"]
+"""How the kernel of a first convolution is made for another number of channels, see ``with_input_channels``."""
 
 
 @dataclass
@@ -20,11 +25,13 @@ class Trace:
         first: Names of the convolutions that take the network's input.
         executed: Names of convolutions in the order of execution, each once.
         channels: Channels of each output (several with deep supervision).
+        last: Names of the convolutions whose results are the outputs themselves, one for each output or none.
     """
 
     first: list[str] = field(default_factory=list)
     executed: list[str] = field(default_factory=list)
     channels: list[int] = field(default_factory=list)
+    last: list[str] = field(default_factory=list)
 
 
 def input_channels(network: nn.Module) -> int:
@@ -74,33 +81,44 @@ def _run(network: nn.Module, size: Sequence[int]) -> Trace:
     parameter = next(network.parameters())
     example = torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
     found = Trace()
+    results: dict[int, tuple[str, Tensor]] = {}
     for name, module in network.named_modules():
         if isinstance(module, _ConvNd):
 
-            def record(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor, name: str = name) -> None:
+            def record(_: nn.Module, inputs: tuple[Tensor, ...], result: Tensor, name: str = name) -> None:
                 if inputs[0] is example and name not in found.first:
                     found.first.append(name)
                 if name in found.executed:
                     found.executed.remove(name)
                 found.executed.append(name)
+                results[id(result)] = (name, result)  # kept, so that no other tensor gets its identity
 
             module.register_forward_hook(record)
     try:
-        found.channels = [output.shape[1] for output in outputs_of(network(example))]
+        outputs = outputs_of(network(example))
     except (RuntimeError, ValueError, IndexError) as error:
         raise InputError(f"{type(network).__name__} does not run on an input of shape {shape}: {error}") from error
+    found.channels = [output.shape[1] for output in outputs]
+    if all(id(output) in results for output in outputs):
+        found.last = [results[id(output)][0] for output in outputs]
     return found
 
 
-def with_input_channels(network: nn.Module, channels: int, size: Sequence[int]) -> tuple[nn.Module, list[str]]:
+def with_input_channels(
+    network: nn.Module, channels: int, size: Sequence[int], how: FirstConvolution = "mean"
+) -> tuple[nn.Module, list[str]]:
     """Returns a copy whose first convolutions take ``channels`` channels, and their names (none if they do already).
-
-    Each new channel's weights are the old channels' mean, scaled so that equal channels give the old response.
 
     Args:
         network: Left as it is.
         channels: Number of input channels wanted.
         size: Voxels along x, y, z that the network can be run on.
+        how: What a new channel's weights are: ``mean`` of the old channels', or ``repeat``: new channel c takes old
+            channel c mod C_old. Both are scaled by C_old / C_new, so that C_new equal channels give the response that
+            C_old equal ones gave (``repeat``: exactly only where C_old divides C_new).
+
+    Raises:
+        InputError: If no convolution takes the input itself, or one that does is grouped.
     """
     if input_channels(network) == channels:
         return network, []
@@ -117,14 +135,16 @@ def with_input_channels(network: nn.Module, channels: int, size: Sequence[int]) 
             raise InputError(f"The first convolution '{name}' is grouped and cannot take {channels} channels.")
         old = convolution.weight.detach()
         axis = 0 if isinstance(convolution, _ConvTransposeNd) else 1
-        scale = old.shape[axis] / channels
-        new = old.mean(axis, keepdim=True).repeat_interleave(channels, axis) * scale
-        convolution.weight = nn.Parameter(new)
+        source = old.mean(axis, keepdim=True) if how == "mean" else old
+        taken = torch.arange(channels, device=old.device) % source.shape[axis]
+        convolution.weight = nn.Parameter(source.index_select(axis, taken) * (old.shape[axis] / channels))
         convolution.in_channels = channels
     return network, names
 
 
-def with_classes(network: nn.Module, classes: int, size: Sequence[int]) -> tuple[nn.Module, list[str]]:
+def with_classes(
+    network: nn.Module, classes: int, size: Sequence[int], head: Sequence[str] | None = None
+) -> tuple[nn.Module, list[str]]:
     """Returns a copy with ``classes`` output channels, and the names of the modules that make up its head.
 
     The head is the shortest tail of convolutions with as many output channels as there are classes whose
@@ -136,86 +156,95 @@ def with_classes(network: nn.Module, classes: int, size: Sequence[int]) -> tuple
         network: Left as it is.
         classes: Number of classes wanted, background included.
         size: Voxels along x, y, z that the network can be run on.
+        head: Names of the modules that make up the head, where they shall not be found in this way.
 
     Raises:
-        InputError: If no such tail exists.
+        InputError: If no such tail exists, or the named modules are none.
     """
     found = trace(network, size)
     old = found.channels[0]
+    if head is not None:
+        return _with_named_head(network, classes, size, head, found)
     tail = [name for name in found.executed if _out_channels(network.get_submodule(name)) == old]
     # with the right number already, another one shows what belongs to the head
     wanted = classes + 1 if old == classes else classes
-    for depth in range(1, len(tail) + 1):
-        entry, *rest = tail[-depth:]
-        candidate = copy.deepcopy(network)
-        names = _resize_tail(candidate, entry, rest, old, wanted)
-        try:
-            if set(trace(candidate, size).channels) == {wanted}:
-                return (copy.deepcopy(network) if old == classes else candidate), names
-        except InputError:
-            continue  # a skip connection joins old and new class channels: the head starts earlier
+    tails = [tail[-depth:] for depth in range(1, len(tail) + 1)]
+    if len(found.last) > 1:  # between heads of several resolutions run others that may have as many channels by chance
+        tails.insert(0, [name for name in found.executed if name in found.last])
+    for convolutions in tails:
+        if (resized := _with_head(network, convolutions, None, old, wanted, size)) is not None:
+            candidate, names = resized
+            return (copy.deepcopy(network) if old == classes else candidate), names
     if tail and old == classes:
         return copy.deepcopy(network), [tail[-1]]
     raise InputError(
         f"{type(network).__name__} has {old} output channels, but no convolution at its end can be replaced to give "
-        f"{classes}. Build it with {classes} output channels."
+        f"{classes}. Build it with {classes} output channels, or name its head's modules in model.source.head."
     )
+
+
+def _with_named_head(
+    network: nn.Module, classes: int, size: Sequence[int], head: Sequence[str], found: Trace
+) -> tuple[nn.Module, list[str]]:
+    modules, old = dict(network.named_modules(remove_duplicate=False)), found.channels[0]
+    problems = [
+        f"'{name}' is none; the nearest are: {', '.join(difflib.get_close_matches(name, list(modules), cutoff=0.3))}"
+        for name in head
+        if name not in modules
+    ]
+    # by identity, for a module may be registered under several names
+    inside = {id(part) for name in head if name in modules for part in modules[name].modules()}
+    # in the order of execution, for the first takes the backbone's channels
+    convolutions = [name for name in found.executed if id(modules[name]) in inside]
+    problems += [
+        f"'{name}' has {_out_channels(modules[name])} output channels, the network {old}"
+        for name in convolutions
+        if _out_channels(modules[name]) != old
+    ]
+    if not problems and not convolutions:
+        problems = ["there is no convolution among them that runs"]
+    if problems:
+        raise InputError(
+            f"model.source.head is {list(head)}, expected the last modules of {type(network).__name__}:", problems
+        )
+    others = [name for name, module in network.named_modules() if id(module) in inside and has_channels(module, old)]
+    wanted = classes + 1 if old == classes else classes
+    resized = _with_head(network, convolutions, others, old, wanted, size)
+    if resized is None:
+        raise InputError(
+            f"model.source.head is {list(head)}, but {type(network).__name__} does not give {wanted} channels with "
+            "these modules replaced. Name all that work on the class channels."
+        )
+    return (copy.deepcopy(network) if old == classes else resized[0]), resized[1]
+
+
+def _with_head(
+    network: nn.Module,
+    convolutions: Sequence[str],
+    others: Sequence[str] | None,
+    old: int,
+    wanted: int,
+    size: Sequence[int],
+) -> tuple[nn.Module, list[str]] | None:
+    """Returns a copy with another number of class channels and what was resized, or None if that does not run."""
+    entry, *rest = convolutions
+    takers = [name for name in rest if _takes(network.get_submodule(name), old)]
+    # what has as many channels as there are classes works on these or, by chance, on as many of the backbone
+    attempts = [(takers, others), ([], [] if others is None else others)]
+    for inner, along in attempts if rest else attempts[:1]:
+        candidate = copy.deepcopy(network)
+        names = resize_tail(candidate, entry, rest, inner, along, old, wanted)
+        try:
+            if set(trace(candidate, size).channels) == {wanted}:
+                return candidate, names
+        except InputError:
+            continue  # a skip connection joins old and new class channels: the head starts earlier
+    return None
+
+
+def _takes(module: nn.Module, channels: int) -> bool:
+    return isinstance(module, _ConvNd) and module.in_channels == channels
 
 
 def _out_channels(module: nn.Module) -> int:
     return int(module.out_channels) if isinstance(module, _ConvNd) else -1
-
-
-def _resize_tail(network: nn.Module, entry: str, rest: Sequence[str], old: int, classes: int) -> list[str]:
-    """Resizes the class channels from ``entry`` on, in place; returns the names of what was resized."""
-    names = [entry, *rest]
-    _replace(network, entry, out_channels=classes)
-    for name in rest:
-        module = network.get_submodule(name)
-        inner = isinstance(module, _ConvNd) and module.in_channels == old
-        _replace(network, name, out_channels=classes, **({"in_channels": classes} if inner else {}))
-    if rest:
-        parents = {name.rpartition(".")[0] for name in names}
-        common = _common_prefix(parents)
-        for name, module in list(network.named_modules()):
-            inside = not common or name.startswith(f"{common}.")
-            if inside and isinstance(module, _NormBase) and module.num_features == old:
-                _replace(network, name, num_features=classes)
-                names.append(name)
-            elif inside and isinstance(module, nn.PReLU) and module.num_parameters == old > 1:
-                _replace(network, name, num_parameters=classes)
-                names.append(name)
-    return names
-
-
-def _common_prefix(names: set[str]) -> str:
-    parts = [name.split(".") for name in names]
-    shared = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        shared.append(level[0])
-    return ".".join(shared)
-
-
-def _replace(network: nn.Module, name: str, **changes: int) -> None:
-    """Puts a module of the same kind and options, but for the changes, in another's place."""
-    old = network.get_submodule(name)
-    if isinstance(old, _ConvNd):
-        options = {
-            key: getattr(old, key)
-            for key in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
-        }
-        options |= {"bias": old.bias is not None, "padding_mode": old.padding_mode}
-        if isinstance(old, _ConvTransposeNd):
-            options["output_padding"] = old.output_padding
-    elif isinstance(old, _NormBase):
-        options = {key: getattr(old, key) for key in ("eps", "momentum", "affine", "track_running_stats")}
-    else:
-        options = {}
-    parameter = next(network.parameters())
-    new = type(old)(**{**options, **changes}).to(parameter.device, parameter.dtype)
-    for parent in list(network.modules()):  # a module may be registered in several places (DynUNet's heads are)
-        for child, module in list(parent.named_children()):
-            if module is old:
-                setattr(parent, child, new)

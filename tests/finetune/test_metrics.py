@@ -165,3 +165,15 @@ def test_means_of_nothing():
 def test_as_volume():
     volume = torch.rand(1, 1, 1, 4, 1)
     assert as_volume(volume).shape == (1, 4, 1)
+
+
+def test_regions_are_scored_as_unions():
+    # a row of voxels: 0 background, 1 necrosis, 2 oedema, 3 enhancing
+    truth = torch.tensor([0, 1, 1, 2, 2, 3, 0, 255]).view(8, 1, 1)
+    prediction = torch.tensor([1, 1, 2, 2, 2, 1, 0, 3]).view(8, 1, 1)
+    regions = {"whole": (1, 2, 3), "core": (1, 3), "enhancing": (3,)}
+    scores = score_case("p", prediction, truth, ["background", "n", "o", "e"], [1, 1, 1], regions=regions)
+    assert [score.class_name for score in scores] == ["whole", "core", "enhancing"]
+    # whole: 5 of 6 predicted are right of 5 true; core: voxels 1 and 5 of 3 predicted and 3 true; enhancing: missed
+    assert [score.dice for score in scores] == pytest.approx([10 / 11, 4 / 6, 0.0])
+    assert [(score.voxels_true, score.voxels_predicted) for score in scores] == [(5, 6), (3, 3), (1, 0)]

@@ -6,7 +6,8 @@ from monai.networks import nets
 
 from riskft.errors import InputError
 from riskft.source.adapt import transfer_backbone
-from riskft.source.head import copy_head, leep_head
+from riskft.source.head import copy_head, head_rows, leep_head
+from riskft.source.output import Sigmoid
 from riskft.source.surgery import outputs_of, with_classes
 
 # P(y, z) of 2 target and 3 source classes; P(z|y) = [[.6, .3, .1], [0, .25, .75]]
@@ -19,7 +20,7 @@ def start(zoo, joint, source_classes=3):
     source = zoo.build(1, source_classes)
     target, names = with_classes(zoo.build(1, source_classes, seed=9), len(joint), zoo.size)
     transfer_backbone(target, source, names, (), "adapted", ())
-    leep_head(target, source, names, joint)
+    leep_head(target, source, names, head_rows(joint, torch.eye(joint.shape[1])))
     return source, target.eval()
 
 
@@ -71,7 +72,7 @@ def test_deep_supervision_heads_are_mixed_too():
     source = build(0)
     target, names = with_classes(build(9), 2, (16, 16, 16))
     transfer_backbone(target, source, names, (), "adapted", ())
-    leep_head(target, source, names, JOINT)
+    leep_head(target, source, names, head_rows(JOINT, torch.eye(JOINT.shape[1])))
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
         old, new = (outputs_of(network.train()(image)) for network in (source, target))
@@ -104,7 +105,7 @@ def test_as_many_features_as_classes(source_classes, target_classes):
     target, names = with_classes(build(9, source_classes), target_classes, (32, 32, 32))
     transfer_backbone(target, source, names, (), "adapted", ())
     joint = torch.rand(target_classes, source_classes, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    leep_head(target, source, names, joint)
+    leep_head(target, source, names, head_rows(joint, torch.eye(joint.shape[1])))
     image = torch.randn(1, 1, 32, 32, 32)
     given = (joint / joint.sum(1, keepdim=True)).float()
     expected = torch.einsum("yz,bzijk->byijk", given, logits(source, image))
@@ -126,3 +127,19 @@ def test_copy_head_needs_the_same_number_of_classes(zoo):
     target, names = with_classes(source, 2, zoo.size)
     with pytest.raises(InputError, match="different numbers of classes: use 'leep' or 'random'"):
         copy_head(target, source, names)
+
+
+def test_a_sigmoid_head_of_regions_becomes_a_softmax_of_their_rings(single):
+    """Regions whole > core as sigmoids; classes background, oedema (whole alone) and core (both)."""
+    source = single.build(1, 2)
+    target, names = with_classes(single.build(1, 2, seed=9), 3, single.size)
+    transfer_backbone(target, source, names, (), "adapted", ())
+    # the states are none, whole, core, whole+core; each class is one of them
+    joint = torch.tensor([[0.7, 0.0, 0.0, 0.0], [0.0, 0.2, 0.0, 0.0], [0.0, 0.0, 0.0, 0.1]])
+    rows = head_rows(joint, Sigmoid().activity(2))
+    assert rows.tolist() == [[0, 0], [1, 0], [1, 1]]
+    leep_head(target, source, names, rows)
+    image = single.image(1)
+    states = Sigmoid().states(logits(source, image))[:, [0, 1, 3]]
+    expected = states / states.sum(1, keepdim=True)  # the core without the whole is no class
+    torch.testing.assert_close(logits(target.eval(), image).softmax(1), expected, atol=1e-5, rtol=1e-4)

@@ -7,7 +7,8 @@ import torch
 from monai.networks import nets
 
 from riskft.errors import InputError
-from riskft.source.network import Source, load
+from riskft.source.network import Source, architecture, load
+from riskft.source.output import Sigmoid
 from riskft.source.surgery import outputs_of, trace
 
 SIZE = (8, 8, 8)
@@ -55,11 +56,44 @@ def test_classes_and_channels_come_from_a_riskft_checkpoint(tmp_path, options):
         torch.testing.assert_close(loaded.network(image.expand(1, 3, *SIZE)), expected, atol=1e-5, rtol=1e-4)
 
 
-def test_a_foreign_checkpoint_needs_the_right_options(tmp_path):
+def test_phase_1_needs_a_foreign_checkpoint_whole_and_plain_fine_tuning_does_not(tmp_path, caplog):
     source = Source(unet(classes=3), saved(tmp_path / "net.pt", unet(classes=4).state_dict()))
-    with pytest.raises(InputError, match=r"does not fit model\.source\.network") as caught:
+    with pytest.raises(InputError, match=r"net\.pt: fits model\.source\.network \(UNet\) but") as caught:
         load(source, 1, SIZE)
-    assert "(4,) in the file, the network expects (3,)" in str(caught.value)
+    assert "the file's head has 4 output channels, the network 3" in str(caught.value)
+    source.min_loaded = 0.4
+    loaded = load(source, 1, SIZE, whole=False)
+    assert loaded.missing == ("model.2.conv.weight", "model.2.conv.bias")
+    assert loaded.channels == 3
+    assert "2 of the network's" in caplog.text
+    assert "start anew: model.2.conv.weight, model.2.conv.bias" in caplog.text
+
+
+def test_options_of_the_adaptation_reach_the_surgery(tmp_path):
+    trained = unet(classes=4, channels=2)
+    content = {"state_dict": trained.state_dict(), "riskft": {"class_names": list("abcd"), "in_channels": 2}}
+    path = saved(tmp_path / "best.ckpt", content)
+    loaded = load(Source(unet(), path, head=["model.2.conv"], first_convolution="repeat", output=Sigmoid()), 4, SIZE)
+    old, new = trained.state_dict()["model.0.conv.weight"], loaded.network.state_dict()["model.0.conv.weight"]
+    torch.testing.assert_close(new, old.repeat(1, 2, 1, 1, 1) / 2)
+    assert loaded.output == Sigmoid()
+    with pytest.raises(InputError, match=r"model\.source\.head is \['nothing'\]"):
+        load(Source(unet(), path, head=["nothing"]), 4, SIZE)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_is_between_0_and_1(share):
+    with pytest.raises(InputError, match=f"model.source.min_loaded is {share}"):
+        Source(unet(), min_loaded=share)
+
+
+def test_without_a_network(tmp_path):
+    with pytest.raises(InputError, match=r"model\.source\.network is not set\. Give it by class_path"):
+        architecture(Source())
+    path = saved(tmp_path / "net.pt", unet().state_dict())
+    with pytest.raises(InputError, match=r"net\.pt: does not say what network it belongs to") as caught:
+        load(Source(checkpoint=path), 1, SIZE)
+    assert all(kind in str(caught.value) for kind in ("nnU-Net", "MONAI", "MeshNet"))
 
 
 @pytest.mark.parametrize("key", ["model.0.conv.weight", "model.2.conv.bias", "model.0.adn.N.running_var"])

@@ -97,6 +97,61 @@ def test_new_input_weights_are_the_scaled_mean():
     assert new[0].weight.flatten().tolist() == [1.0, 1.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("channels", "expected"),
+    # old (1, 3); new c is old c mod 2, times 2 / channels
+    [(1, [2.0]), (3, [2 / 3, 2.0, 2 / 3]), (4, [0.5, 1.5, 0.5, 1.5])],
+)
+def test_new_input_weights_repeat_the_old(channels, expected):
+    network = nn.Sequential(nn.Conv3d(2, 1, 1, bias=False))
+    network[0].weight.data = torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1, 1)
+    new, _ = with_input_channels(network, channels, (2, 2, 2), "repeat")
+    torch.testing.assert_close(new[0].weight.flatten(), torch.tensor(expected))
+    if channels == 4:  # divisible: four equal channels give what two gave, 5 * (1 + 3)
+        assert new(torch.full((1, 4, 2, 2, 2), 5.0)).unique().tolist() == [20.0]
+        pair = torch.stack([torch.full((2, 2, 2), 1.0), torch.full((2, 2, 2), 10.0)])
+        # and each old channel given twice gives the same, 1 * 1 + 10 * 3: the mean does not
+        assert new(pair.repeat(2, 1, 1, 1)[None]).unique().tolist() == [31.0]
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_the_named_head_is_the_one_that_is_found(zoo, classes):
+    network = zoo.build(1, 3)
+    found, names = with_classes(network, classes, zoo.size)
+    given, same = with_classes(network, classes, zoo.size, names)
+    assert set(same) == set(names)
+    assert same[0] == names[0]
+    assert {key: value.shape for key, value in given.state_dict().items()} == {
+        key: value.shape for key, value in found.state_dict().items()
+    }
+
+
+def test_a_head_named_by_the_module_around_it():
+    network = nets.UNet(3, 1, 3, channels=(4, 8), strides=(2,), num_res_units=2)
+    new, names = with_classes(network, 5, (8, 8, 8), ["model.2"])
+    assert names == ["model.2.0.conv", "model.2.1.conv.unit0.conv", "model.2.0.adn.N"][: len(names)]
+    assert trace(new, (8, 8, 8)).channels == [5]
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (["model.2.cnov"], r"'model\.2\.cnov' is none; the nearest are: .*model\.2\.conv"),
+        (["model.0.conv"], r"'model\.0\.conv' has 4 output channels, the network 3"),
+        (["model.0.adn"], "there is no convolution among them that runs"),
+    ],
+)
+def test_a_named_head_that_is_none(head, message):
+    with pytest.raises(InputError, match=message):
+        with_classes(nets.UNet(3, 1, 3, channels=(4, 8), strides=(2,)), 5, (8, 8, 8), head)
+
+
+def test_half_a_named_head_does_not_do():
+    network = nets.UNet(3, 1, 3, channels=(4, 8), strides=(2,), num_res_units=2)
+    with pytest.raises(InputError, match=r"does not give 5 channels .* Name all that work on the class channels"):
+        with_classes(network, 5, (8, 8, 8), ["model.2.1.conv.unit0.conv"])
+
+
 class Sums(nn.Module):
     """Its two outputs are sums of features: no convolution has as many channels."""
 

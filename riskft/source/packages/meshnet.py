@@ -1,10 +1,102 @@
-"""brainchop's MeshNet files."""
+"""brainchop's MeshNet files: a layer table ``<name>.json`` and the weights ``<name>.safetensors`` beside it."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+from riskft.errors import InputError
 from riskft.source.packages.base import Package
+
+_OPTIONS = ("bnorm", "elu", "gelu", "dropout_p", "bias")
+
+PATCH_SIZE = (192, 192, 192)
+"""A window that holds a brain and a margin of background.
+
+The networks see 93 voxels along each axis, and learned that beyond a head there is background; a window's border
+looks to them like the end of the head. On a skull-stripped T1w volume the Dice of model5_gw_ae's white matter with the
+bright one of three grey-value clusters was 0.32 with windows of 64 voxels, 0.66 with 96, 0.71 with 128, 0.75 with 160
+and 0.76 with 192 and 224.
+"""
 
 
 def find(path: Path) -> Package | None:
-    """Returns what the path holds, or None if it is something else."""
-    return None
+    """Returns what a layer table, its weights, or the folder of one such pair says, or None if it is something else.
+
+    The defaults of the preprocessing are what brainchop does to a scan: 1 mm, axes that point to left, inferior and
+    anterior (LIA), the 2nd to 98th percentile of the whole volume to 0..1, nothing cropped. Padding the ICBM152
+    template to brainchop's 256 voxels changed no tissue's Dice by more than 0.001. The axes matter: there, model18cls
+    finds the hippocampi where they are (26 mm from the midline, y -21, z -15) with LIA and not at all with RAS;
+    model21_104class names left and right rightly in 99.9 % of their voxels with LIA, and in 0.4 % with RIA.
+
+    Raises:
+        InputError: If a table lacks its weights, or a folder holds several pairs.
+    """
+    table = _table_of(path)
+    if table is None:
+        return None
+    content = _read_table(table)
+    if content is None:
+        return None
+    weights = table.with_suffix(".safetensors")
+    if not weights.is_file():
+        raise InputError(f"{table}: a MeshNet's layer table, expected its weights {weights.name} beside it: add them.")
+    layers = content["layers"]
+    options = {key: content[key] for key in _OPTIONS if key in content}
+    return Package(
+        weights=weights,
+        config={
+            "model": {
+                "source": {
+                    "network": {"class_path": "riskft.MeshNet", "init_args": {"layers": layers, **options}},
+                    "output": {"class_path": "riskft.Softmax"},
+                }
+            },
+            "data": {
+                "patch_size": list(PATCH_SIZE),
+                "preprocessing": {
+                    "spacing": [1.0, 1.0, 1.0],
+                    "orientation": "LIA",
+                    "crop": False,
+                    "intensity": {"class_path": "riskft.Percentile", "init_args": {"low": 2.0, "high": 98.0}},
+                },
+            },
+        },
+        class_names=_class_names(table, layers[-1].get("out_channels")),
+        in_channels=layers[0].get("in_channels"),
+    )
+
+
+def _table_of(path: Path) -> Path | None:
+    """Returns where the layer table is or should be."""
+    if path.is_dir():
+        pairs = [file.with_suffix(".json") for file in sorted(path.glob("*.safetensors"))]
+        tables = [table for table in pairs if _read_table(table) is not None]
+        if len(tables) > 1:
+            names = ", ".join(table.name for table in tables)
+            raise InputError(f"{path} holds several MeshNets ({names}): set model.source.checkpoint to one of these.")
+        return tables[0] if tables else None
+    return {".json": path, ".safetensors": path.with_suffix(".json")}.get(path.suffix)
+
+
+def _read_table(path: Path) -> dict[str, Any] | None:
+    """Returns the content of a layer table, or None if the file is missing or something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    layers = content.get("layers") if isinstance(content, dict) else None
+    if not isinstance(layers, list) or not layers:
+        return None
+    return content if all(isinstance(layer, dict) and "dilation" in layer for layer in layers) else None
+
+
+def _class_names(table: Path, classes: int | None) -> tuple[str, ...] | None:
+    """Returns the labels of the colour table beside it, if there are as many as classes."""
+    try:
+        content = json.loads(table.with_suffix(".colormap.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    labels = content.get("labels") if isinstance(content, dict) else None
+    if not isinstance(labels, list) or len(labels) != classes:
+        return None  # of model5_gw_ae, with 3 classes, it names 2
+    return tuple(str(label) for label in labels)

@@ -1,10 +1,154 @@
 """nnU-Net v2 trained-model folders."""
 
+import json
+import logging
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
+from riskft.errors import InputError
+from riskft.source.packages import nnunet_plans as plan
 from riskft.source.packages.base import Package
+
+log = logging.getLogger(__name__)
+
+_FILES = ("plans.json", "dataset.json")
+_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth", "checkpoint_latest.pth")
+_T = TypeVar("_T")
 
 
 def find(path: Path) -> Package | None:
-    """Returns what the path holds, or None if it is something else."""
+    """Returns what a folder that nnU-Net v2 has trained says of its model, or None if the path is something else.
+
+    Args:
+        path: The folder ``<trainer>__<plans>__<configuration>``, a ``fold_*`` folder in it, or a checkpoint in one of
+            these. Without a fold the lowest is taken (``fold_all`` if there is no other), without a checkpoint the
+            final one, else the best.
+
+    Raises:
+        InputError: If a part is missing, or riskft has no use for the model (2-D, a cascade's second stage).
+    """
+    located = _locate(path)
+    if located is None:
+        return None
+    folder, weights = located
+    if missing := [name for name in _FILES if not (folder / name).is_file()]:
+        raise InputError(
+            f"{folder}: {' and '.join(missing)} missing, which nnU-Net writes next to the folds. Copy them from there."
+        )
+    in_channels = _from(folder / "dataset.json", plan.input_channels)
+    names, regions = _from(folder / "dataset.json", plan.output_channels)
+    return _from(folder / "plans.json", lambda plans: _package(plans, weights, in_channels, names, regions))
+
+
+def _package(plans: plan.Json, weights: Path, in_channels: int, names: tuple[str, ...], regions: bool) -> Package:
+    chosen = plan.configuration(plans, _configuration_name(plans, weights))
+    axes = plan.kernel_axes(plans)
+    class_name, options = plan.architecture(chosen, axes)
+    network = {
+        "class_path": "riskft.nnunet_network",
+        "init_args": {
+            "network_class_name": class_name,
+            "arch_kwargs": options,
+            "in_channels": in_channels,
+            "num_classes": len(names),
+            "deep_supervision": True,
+        },
+    }
+    preprocessing = {
+        "spacing": plan.along_xyz(plan.entry(chosen, "spacing"), axes),
+        "orientation": plan.orientation(plans),
+        "crop": True,
+        "margin": 0,
+        "intensity": plan.intensity(plans, chosen),
+    }
+    output = {"class_path": "riskft.Sigmoid" if regions else "riskft.Softmax"}
+    return Package(
+        weights=weights,
+        config={
+            "model": {"source": {"network": network, "output": output}},
+            "data": {"patch_size": plan.along_xyz(chosen["patch_size"], axes), "preprocessing": preprocessing},
+        },
+        class_names=names,
+        in_channels=in_channels,
+        kernel_axes=axes,
+    )
+
+
+def _configuration_name(plans: plan.Json, weights: Path) -> str:
+    """Takes it from the folder's name; for a renamed one from nnU-Net's notes, or because there is no choice.
+
+    The checkpoint says it as well, but among objects that are not tensors.
+    """
+    known = plan.entry(plans, "configurations")
+    problems = {name: plan.usable(plan.configuration(plans, name)) for name in known}
+    fit = [name for name, problem in problems.items() if problem is None]
+    named = weights.parent.parent.name.rpartition("__")[2]
+    notes = weights.parent / "debug.json"
+    if named not in known and notes.is_file():
+        named = _read(notes).get("configuration_name")
+    choice = [named] if named in known else fit
+    if len(choice) != 1:
+        raise InputError(
+            f"It has the configurations {', '.join(known)}, and the folder's name does not say which one was trained. "
+            "Give the folder its name back: <trainer>__<plans>__<configuration>."
+        )
+    name = str(choice[0])
+    if problems[name] is not None:
+        raise InputError(f"The configuration '{name}' {problems[name]}. Use a model of another one.")
+    return name
+
+
+def _locate(path: Path) -> tuple[Path, Path] | None:
+    """Returns the model's folder and its checkpoint, or None if the path is something else."""
+    if path.is_file():
+        fold = path.parent
+        return (fold.parent, path) if path.suffix == ".pth" and _is_fold(fold) and _described(fold.parent) else None
+    folder = path.parent if _is_fold(path) else path
+    folds = [path] if _is_fold(path) else sorted(filter(_is_fold, path.glob("fold_*")), key=_fold_number)
+    weights = [file for fold in folds for name in _CHECKPOINTS if (file := fold / name).is_file()]
+    if weights:
+        log.info("%s: taking %s", path, weights[0].relative_to(folder))
+        return folder, weights[0]
+    if (folds and _described(folder)) or all((path / name).is_file() for name in _FILES):
+        raise InputError(
+            f"{path}: has no trained fold: expected {' or '.join(_CHECKPOINTS)} in a fold_* folder. Copy one there."
+        )
+    if models := sorted(one.parent.name for one in path.glob("*__*__*/plans.json")):
+        raise InputError(f"{path}: holds {len(models)} trained models of nnU-Net. Name one of them:", models)
     return None
+
+
+def _described(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _FILES)
+
+
+def _is_fold(path: Path) -> bool:
+    return path.is_dir() and re.fullmatch(r"fold_(\d+|all)", path.name) is not None
+
+
+def _fold_number(fold: Path) -> float:
+    number = fold.name.removeprefix("fold_")
+    return float("inf") if number == "all" else int(number)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}). Copy it again.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, expected an object. Copy it again.")
+    return content
+
+
+def _from(path: Path, make: Callable[[dict[str, Any]], _T]) -> _T:
+    """Returns what ``make`` finds in a JSON file, and says in its errors which file was at fault."""
+    content = _read(path)
+    try:
+        return make(content)
+    except InputError as error:
+        raise InputError(f"{path}: {error.title}", error.problems) from error
+    except (TypeError, ValueError, AttributeError, IndexError, KeyError) as error:
+        raise InputError(f"{path}: has another form than nnU-Net v2 writes ({error!r}). Copy it again.") from error

@@ -1,0 +1,65 @@
+"""Where fine-tuning starts: the target network's weights from the source's."""
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from riskft.errors import InputError
+from riskft.source.adapt import AdaptationReport, transfer_backbone
+from riskft.source.head import copy_head, head_rows, leep_head
+from riskft.source.network import LoadedSource
+from riskft.source.output import Softmax
+
+log = logging.getLogger(__name__)
+
+HeadInit = Literal["auto", "leep", "copy", "random"]
+
+
+def start_network(
+    network: nn.Module,
+    head: Sequence[str],
+    source: LoadedSource,
+    joint: Tensor | None,
+    class_names: Sequence[str],
+    how: HeadInit,
+) -> AdaptationReport:
+    """Sets a target network's weights from the source, in place.
+
+    Args:
+        network: With |Y| output channels.
+        head: Names of the modules that make up its head.
+        source: The source network.
+        joint: P(y, z) from phase 1, (Y, Z) of any scale, or None where there was none.
+        class_names: The target's, background first.
+        how: How the head starts, see ``RiskModule``.
+
+    Raises:
+        InputError: If the head shall start through P(z|y) and there is no joint, or it cannot be copied.
+    """
+    softmax = isinstance(source.output, Softmax)
+    if how == "auto":
+        how = "copy" if softmax and source.class_names == tuple(class_names) else "leep"
+    if how == "leep" and joint is None:
+        raise InputError(
+            "model.head_init is 'leep', which needs phase 1: add riskft.RiskMapCallback to trainer.callbacks (with "
+            "attach: false for plain fine-tuning), or set head_init to 'random'."
+        )
+    if how == "copy" and not softmax:
+        raise InputError("model.head_init is 'copy', but the source's head is a sigmoid one: use 'leep' or 'random'.")
+    report = transfer_backbone(
+        network,
+        source.network,
+        head,
+        adapted=source.adapted,
+        head_status={"random": "new", "leep": "adapted"}.get(how, "loaded"),
+        unused=source.unused,
+        missing=source.missing,
+    )
+    if how == "leep" and joint is not None:
+        leep_head(network, source.network, head, head_rows(joint, source.output.activity(source.channels)))
+    elif how == "copy":
+        copy_head(network, source.network, head)
+    log.info("Target network: %s; head: %s", report.summary(), how)
+    return report

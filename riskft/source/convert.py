@@ -1,0 +1,87 @@
+"""Taking the weights out of a file that only unpickling can load."""
+
+import json
+import zipfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from riskft.errors import InputError
+from riskft.files import atomic_path
+from riskft.source.checkpoint import find_state, no_state, own_description
+from riskft.source.unpickle import UntrustedError, first_line, is_program, load_content
+
+_ENDINGS = (".safetensors", ".pt", ".pth")
+
+
+def convert(old: Path, new: Path, *, trust_pickle: bool = False, overwrite: bool = False) -> int:
+    """Writes the state dict of a checkpoint alone, with riskft's own entry if it has one.
+
+    Args:
+        old: Any checkpoint file, or a TorchScript program.
+        new: File to write, .safetensors, .pt or .pth; whole or absent.
+        trust_pickle: Unpickle whatever the file holds, which runs code that the file names. Where tensors and plain
+            values are all that it holds, it is not needed and nothing is run.
+        overwrite: Replace an existing ``new``.
+
+    Returns:
+        The number of tensors.
+
+    Raises:
+        InputError: If the file cannot be read, holds no state dict, must be trusted and is not, or ``new`` exists.
+    """
+    _check_new(new, overwrite)
+    if not old.is_file():
+        raise InputError(f"{old}: is {'a folder' if old.is_dir() else 'absent'}, expected the file of weights.")
+    try:
+        content = load_content(old)
+    except UntrustedError:
+        if not trust_pickle:
+            raise
+        content = _unpickled(old)
+    state = find_state(content)
+    if state is None:
+        raise no_state(old)
+    # each by itself: neither a view that drags a larger storage along nor one that shares its own with another
+    alone = {key: value.detach().as_subclass(Tensor).cpu().contiguous().clone() for key, value in state.items()}
+    names, channels = own_description(content)
+    own = {"class_names": list(names), "in_channels": channels} if names is not None else {}
+    _write(new, alone, own)
+    return len(alone)
+
+
+def _check_new(new: Path, overwrite: bool) -> None:
+    if new.suffix not in _ENDINGS:
+        raise InputError(f"{new}: has the ending '{new.suffix}', expected one of {', '.join(_ENDINGS)}.")
+    if new.exists() and not overwrite:
+        raise InputError(f"{new}: exists. Choose another name, or add --overwrite true.")
+    if new.suffix == ".safetensors" and find_spec("safetensors") is None:  # said before anything is run
+        raise InputError(
+            f"{new}: writing it needs the package safetensors (pip install 'riskft[safetensors]'). Or give a name "
+            "that ends in .pt."
+        )
+
+
+def _unpickled(path: Path) -> Any:
+    """Returns what the file holds, running what it says: the only place where riskft does so."""
+    try:
+        if zipfile.is_zipfile(path) and is_program(path):
+            return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # whatever the file's code raises
+        raise InputError(
+            f"{path}: loading it failed ({first_line(error)}). Install the packages that it was saved with."
+        ) from error
+
+
+def _write(new: Path, state: dict[str, Tensor], own: dict[str, Any]) -> None:
+    with atomic_path(new) as temporary:
+        if new.suffix == ".safetensors":
+            from safetensors.torch import save_file
+
+            save_file(state, temporary, metadata={"format": "pt", **({"riskft": json.dumps(own)} if own else {})})
+        else:
+            torch.save({"state_dict": state, **({"riskft": own} if own else {})}, temporary)

@@ -1,0 +1,144 @@
+"""Loading a checkpoint's file without running anything that it contains."""
+
+import json
+import pickle
+import re
+import shlex
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from riskft.errors import InputError
+
+# what numpy's scalars, types and arrays are made of, by the names that numpy 1 and 2 pickle them under
+_NUMPY = (
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
+)
+_FOREIGN = re.compile(
+    r"(?:Unsupported global: GLOBAL|unsupported GLOBAL|unsupported class|unrecognized function) (?:<[^>']*')?([\w.]+)"
+)
+_UNSAFE = ("Trying to instantiate", "Trying to call reduce", "Can only build", "Can only create new object")
+
+
+class UntrustedError(InputError):
+    """A file that only unpickling of arbitrary objects, which may run code, could load."""
+
+    def __init__(self, path: Path, found: str) -> None:
+        new = path.with_suffix(".safetensors")
+        command = f"riskft convert {shlex.quote(str(path))} {shlex.quote(str(new))} --trust-pickle true"
+        super().__init__(
+            f"{path}: holds {found}, and loading that could run code of whoever wrote the file. Nothing was run.",
+            [f"If you trust it: {command} (which runs that code), then set model.source.checkpoint to the new file."],
+        )
+
+
+class _Ignored:
+    """Stands for what numpy has in a checkpoint (scores, a learning curve): takes all, does and keeps nothing."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+def load_content(path: Path) -> Any:
+    """Returns what a file of ``torch.save`` or a ``.safetensors`` file holds, on the CPU; numpy's values are left out.
+
+    A ``.safetensors`` file comes back as {"state_dict": tensors by name, "riskft": riskft's own entry, maybe empty}.
+
+    Raises:
+        UntrustedError: If it holds objects that only unpickling could restore.
+        InputError: If it cannot be read: missing, empty, cut off, or another kind of file.
+    """
+    refuse_other_files(path)
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path)
+    inert: list[Any] = [(_Ignored, name) for name in _NUMPY]
+    try:
+        with warnings.catch_warnings(), torch.serialization.safe_globals(inert):
+            warnings.simplefilter("ignore")  # of unusual pickle protocols, which work or fail below
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        text = str(error)
+        if (found := _FOREIGN.search(text)) or any(mark in text for mark in _UNSAFE):
+            name = f" ({found[1].rstrip('.')})" if found else ""
+            raise UntrustedError(path, f"Python objects besides tensors{name}") from error
+        raise _unreadable(path, "no pickle of torch.save") from error
+    except Exception as error:  # on a broken file the unpickler also raises IndexError, struct.error and others
+        raise _unreadable(path, first_line(error)) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Returns an error's kind and the first line of its message, shortened."""
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:160].rstrip(": ")
+
+
+def _unreadable(path: Path, reason: str) -> InputError:
+    return InputError(
+        f"{path}: cannot be read as a checkpoint ({reason}). Is the file complete? Copy or download it again."
+    )
+
+
+def refuse_other_files(path: Path) -> None:
+    """Looks at a file's first bytes and, if it is an archive, at its table of contents.
+
+    Raises:
+        InputError: If it cannot be opened, is empty, cut off, or clearly something else than a checkpoint.
+        UntrustedError: If it is a TorchScript program.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(512)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened ({error.strerror}).") from error
+    if not head:
+        raise InputError(f"{path}: is empty (0 bytes). Copy or download it again.")
+    if head.startswith(b"version https://git-lfs"):
+        raise InputError(f"{path}: is a Git LFS pointer and not the file itself. Run git lfs pull where it was cloned.")
+    if head.lstrip().startswith(b"<"):
+        raise InputError(f"{path}: is a web page and no checkpoint. Download the file itself (it may need a login).")
+    if head.startswith(b"PK"):
+        _refuse_other_archives(path)
+
+
+def _refuse_other_archives(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise _unreadable(path, f"its end is missing or damaged; it has {path.stat().st_size} bytes") from error
+    if is_program(path):
+        raise UntrustedError(path, "a TorchScript program")
+    if not any(name.endswith("/data.pkl") for name in names):
+        shown = ", ".join(names[:3]) or "nothing"
+        raise InputError(f"{path}: is a zip archive, but none of torch.save: it holds {shown}. Unpack it first.")
+
+
+def is_program(path: Path) -> bool:
+    """Returns whether a zip archive is a TorchScript program."""
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise InputError(
+            f"{path}: reading it needs the package safetensors. Install it: pip install 'riskft[safetensors]'"
+        ) from error
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            own = json.loads((file.metadata() or {}).get("riskft", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(path, first_line(error)) from error
+    return {"state_dict": state, "riskft": own if isinstance(own, Mapping) else {}}
