@@ -90,8 +90,8 @@ class FractionSplit(Split):
     Subjects are ordered by a hash of the seed and their name: neither the order of the listing nor the platform
     matters. The test cases are the first of that order, the validation cases come next, and training gets the rest.
     So the same seed gives the same test set whatever ``val`` is and whatever few-shot limit is put on training
-    (``few_shot`` takes from the training cases alone). Cases without a label are for prediction. Labelled cases that the
-    layout itself sets apart for test stay there, and the fractions are of the others.
+    (``few_shot`` takes from the training cases alone). Cases without a label are for prediction. Labelled cases that
+    the layout itself sets apart for test stay there, and the fractions are of the others.
 
     Sizes are rounded to the nearest whole number of cases, and are at least 1 where the fraction is above 0.
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ def find(path: Path) -> Package | None:
     Raises:
         InputError: If a part is missing, or riskft has no use for the model (2-D, a cascade's second stage).
     """
-    located = _locate(path)
+    located = _locate(Path(os.path.abspath(path)))  # names count, which "." and ".." hide
     if located is None:
         return None
     folder, weights = located
@@ -82,21 +83,20 @@ def _configuration_name(plans: plan.Json, weights: Path) -> str:
     The checkpoint says it as well, but among objects that are not tensors.
     """
     known = plan.entry(plans, "configurations")
-    problems = {name: plan.usable(plan.configuration(plans, name)) for name in known}
-    fit = [name for name, problem in problems.items() if problem is None]
-    named = weights.parent.parent.name.rpartition("__")[2]
+    name = weights.parent.parent.name.rpartition("__")[2]
     notes = weights.parent / "debug.json"
-    if named not in known and notes.is_file():
-        named = _read(notes).get("configuration_name")
-    choice = [named] if named in known else fit
-    if len(choice) != 1:
-        raise InputError(
-            f"It has the configurations {', '.join(known)}, and the folder's name does not say which one was trained. "
-            "Give the folder its name back: <trainer>__<plans>__<configuration>."
-        )
-    name = str(choice[0])
-    if problems[name] is not None:
-        raise InputError(f"The configuration '{name}' {problems[name]}. Use a model of another one.")
+    if name not in known and notes.is_file():
+        name = str(_read(notes).get("configuration_name"))
+    if name not in known:
+        fit = [other for other in known if plan.usable(plan.configuration(plans, other)) is None]
+        if len(fit) != 1:
+            raise InputError(
+                f"It has the configurations {', '.join(known)}, and the folder's name does not say which one was "
+                "trained. Give the folder its name back: <trainer>__<plans>__<configuration>."
+            )
+        name = fit[0]
+    if (problem := plan.usable(plan.configuration(plans, name))) is not None:
+        raise InputError(f"The configuration '{name}' {problem}. Use a model of another one.")
     return name
 
 
