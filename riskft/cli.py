@@ -189,11 +189,20 @@ def main(args: Sequence[str] | None = None) -> None:
             convert_main(arguments[1:])
         else:
             run(arguments)
-    except InputError as error:
-        print(f"riskft: {error}", file=sys.stderr)  # noqa: T201
+    except Exception as error:
+        if (reason := _input_error(error)) is None:
+            raise
+        print(f"riskft: {reason}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
     finally:
         _finish_wandb()
+
+
+def _input_error(error: BaseException | None) -> InputError | None:
+    """Returns the InputError behind an error: jsonargparse wraps those of what it builds for options with choices."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def run(arguments: Sequence[str], cli_class: type[RiskCLI] = RiskCLI) -> RiskCLI:

@@ -58,7 +58,8 @@ def start_network(
         missing=source.missing,
     )
     if how == "leep" and joint is not None:
-        leep_head(network, source.network, head, head_rows(joint, source.output.activity(source.channels)))
+        rows = head_rows(joint, source.output.activity(source.channels))
+        leep_head(network, source.network, head, rows, parallel=source.last if len(source.last) > 1 else ())
     elif how == "copy":
         copy_head(network, source.network, head)
     log.info("Target network: %s; head: %s", report.summary(), how)

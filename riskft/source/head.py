@@ -1,6 +1,6 @@
 """Starting the target's head from the source's, through the source's output on each target class."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,9 @@ def head_rows(joint: Tensor, activity: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def leep_head(target: nn.Module, source: nn.Module, names: Sequence[str], rows: Tensor) -> None:
+def leep_head(
+    target: nn.Module, source: nn.Module, names: Sequence[str], rows: Tensor, parallel: Collection[str] = ()
+) -> None:
     """Sets the target's head to weighted sums of the source head's rows, in place.
 
     A row is the weights and the bias of one channel; row y becomes sum_k rows[y, k] row_k. Where the head has a
@@ -41,6 +43,8 @@ def leep_head(target: nn.Module, source: nn.Module, names: Sequence[str], rows: 
         source: The same network with K output channels.
         names: The head's modules, as ``with_classes`` returned them.
         rows: (Y, K), see ``head_rows``.
+        parallel: Those of the head's convolutions that stand side by side (deep supervision): they take the backbone's
+            channels, however many these are.
     """
     back = torch.linalg.pinv(rows)
     for name in names:
@@ -50,7 +54,8 @@ def leep_head(target: nn.Module, source: nn.Module, names: Sequence[str], rows: 
         for key, value in [*new.named_parameters(recurse=False), *new.named_buffers(recurse=False)]:
             mixed = before[key].double()
             if isinstance(new, _ConvNd) and key == "weight":
-                inner = name != names[0] and (old.in_channels, new.in_channels) == rows.shape[::-1]
+                chained = name != names[0] and name not in parallel
+                inner = chained and (old.in_channels, new.in_channels) == rows.shape[::-1]
                 mixed = _mix_kernel(mixed, rows, back if inner else None, isinstance(new, _ConvTransposeNd))
             elif mixed.ndim and mixed.shape[0] == rows.shape[1]:
                 mixed = rows.to(mixed.device) @ mixed

@@ -55,6 +55,7 @@ class LoadedSource:
         network: In evaluation mode, without gradients.
         output: What its output channels mean.
         channels: Number of its output channels.
+        last: Names of the convolutions that give the outputs, see ``Trace``.
         class_names: Names of the output channels if the checkpoint says them, else None.
         adapted: Names of first convolutions that were adapted to the target's number of channels.
         missing: Keys of the network that the checkpoint did not fill.
@@ -65,6 +66,7 @@ class LoadedSource:
     network: nn.Module
     output: SourceOutput
     channels: int
+    last: tuple[str, ...]
     class_names: tuple[str, ...] | None
     adapted: tuple[str, ...]
     missing: tuple[str, ...]
@@ -126,10 +128,12 @@ def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool =
     for value in network.state_dict().values():  # running statistics too
         if not torch.isfinite(value).all():
             raise InputError(f"{checkpoint.path}: holds NaN or infinite weights. Use an earlier checkpoint.")
+    found = trace(network, size)
     return LoadedSource(
         network=network.eval().requires_grad_(False),
         output=source.output or Softmax(),
-        channels=trace(network, size).channels[0],
+        channels=found.channels[0],
+        last=tuple(found.last),
         class_names=checkpoint.class_names,
         adapted=tuple(adapted),
         missing=loaded.missing,

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from monai.networks import nets
+from torch import nn
 
 from riskft.errors import InputError
 from riskft.source.adapt import transfer_backbone
@@ -143,3 +144,25 @@ def test_a_sigmoid_head_of_regions_becomes_a_softmax_of_their_rings(single):
     states = Sigmoid().states(logits(source, image))[:, [0, 1, 3]]
     expected = states / states.sum(1, keepdim=True)  # the core without the whole is no class
     torch.testing.assert_close(logits(target.eval(), image).softmax(1), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_parallel_heads_are_not_taken_for_a_chain():
+    """Deep supervision with as many features as classes: each head mixes its own rows, and no input channels."""
+
+    class Parallel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv3d(1, 3, 3, padding=1)
+            self.heads = nn.ModuleList(nn.Conv3d(3, 3, 1) for _ in range(2))
+
+        def forward(self, image):
+            features = self.stem(image)
+            return [head(features) for head in self.heads]
+
+    source, target = Parallel(), Parallel()
+    target.stem.load_state_dict(source.stem.state_dict())
+    rows = torch.tensor([[0.6, 0.3, 0.1], [0.0, 0.25, 0.75], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    leep_head(target, source, ["heads.0", "heads.1"], rows, parallel=["heads.0", "heads.1"])
+    image = torch.randn(1, 1, 4, 5, 3)
+    for found, before in zip(target(image), source(image), strict=True):
+        torch.testing.assert_close(found, torch.einsum("yz,bzijk->byijk", rows.float(), before))

@@ -1,0 +1,178 @@
+"""nnU-Net in an environment of its own, for its dependencies do not fit riskft's."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from riskft.files import write_text
+
+VERSION = "nnunetv2>=2.6,<3"
+PACKAGES = (VERSION, "torch>=2.6,<2.14")
+CHANNELS = ("t1", "t2")
+
+TRAINER = '''
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+
+class TinyTrainer(nnUNetTrainer):
+    """One short epoch, and no predictions after it."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cpu")):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = 1
+        self.num_iterations_per_epoch = 6
+        self.num_val_iterations_per_epoch = 1
+
+    def perform_actual_validation(self, save_probabilities=False):
+        """Nothing of it is needed."""
+'''
+
+# stands in for timm: nnU-Net imports all its trainers to find one by name, some of which (none of ours) take parts of
+# timm, and timm needs a torchvision built for the very torch that is installed
+STAND_IN = """
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return type(name, (), {})
+"""
+
+# what nnU-Net's own predictor makes of a case: the preprocessed volume, a patch of it, and the patch's logits
+PREDICT = """
+import sys
+import numpy as np
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+folder, out, *images = sys.argv[1:]
+predictor = nnUNetPredictor(use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"))
+predictor.initialize_from_trained_model_folder(folder, use_folds=(0,), checkpoint_name="checkpoint_final.pth")
+plans, configuration = predictor.plans_manager, predictor.configuration_manager
+preprocessor = configuration.preprocessor_class(verbose=False)
+volume = preprocessor.run_case(images, None, plans, configuration, predictor.dataset_json)[0]
+predictor.network.load_state_dict(predictor.list_of_parameters[0])
+predictor.network.eval()
+patch = np.random.default_rng(0).normal(size=(volume.shape[0], *configuration.patch_size)).astype(np.float32)
+seen = tuple(slice(0, min(size, own)) for size, own in zip(configuration.patch_size, volume.shape[1:]))
+patch[(slice(None), *seen)] = volume[(slice(None), *seen)]
+with torch.no_grad():
+    logits = predictor.network(torch.from_numpy(patch)[None])[0].numpy()
+np.savez(out, volume=np.asarray(volume), patch=patch, logits=logits)
+"""
+
+
+def nnunet_python() -> Path:
+    """Returns the Python of an environment with nnU-Net; makes one, once for all test runs on the machine.
+
+    ``RISKFT_NNUNET_PYTHON`` names an existing one. Skips the test where pip cannot install it.
+    """
+    if given := os.environ.get("RISKFT_NNUNET_PYTHON"):
+        return Path(given)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    folder = Path(tempfile.gettempdir()) / f"riskft-nnunet-py{version}"
+    python, whole = folder / "bin/python", folder / "complete"
+    with Path(f"{folder}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side
+        if not whole.is_file() or whole.read_text() != " ".join(PACKAGES):
+            venv.EnvBuilder(clear=True, with_pip=True).create(folder)
+            # the CPU build of torch, if pip is told where it lies, keeps the environment small; any build does
+            done = subprocess.run(
+                [str(python), "-m", "pip", "install", "-q", *PACKAGES], capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                pytest.skip(f"pip cannot install {VERSION}: {done.stderr.strip().splitlines()[-1:]}")
+            whole.write_text(" ".join(PACKAGES))
+    return python
+
+
+def write_raw(folder: Path, channels, labels, affine, shape=(14, 30, 26), subjects=8, inverted=False) -> Path:
+    """Writes a data set of blobs with a bright core in nnU-Net's raw layout: labels 1 (shell) and 2 (core)."""
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    for number in range(subjects):
+        rng = np.random.default_rng(number + 100 * inverted)
+        grid = np.stack(np.meshgrid(*(np.arange(size) for size in shape), indexing="ij"))
+        centre = np.array(shape)[:, None, None, None] / 2 + rng.uniform(-1, 1, size=(3, 1, 1, 1))
+        distance = np.sqrt((((grid - centre) / np.array([4, 8, 7]).reshape(3, 1, 1, 1)) ** 2).sum(0))
+        distance += gaussian_filter(rng.normal(size=shape), 2)
+        label = ((distance < 1).astype(np.uint8) + (distance < 0.5)).astype(np.uint8)
+        brain = distance < 1.6
+        t1 = brain * (100 + 60.0 * (label >= 1) + 60 * (label == 2) + rng.normal(0, 8, shape)).clip(1)
+        t1 = brain * (300 - t1).clip(1) if inverted else t1
+        for channel, image in zip(range(len(channels)), (t1, brain * (400 - t1).clip(1)), strict=False):
+            path = folder / "imagesTr" / f"case{number}_{channel:04d}.nii.gz"
+            nib.save(nib.Nifti1Image(image.astype(np.float32), affine), path)
+        nib.save(nib.Nifti1Image(label, affine), folder / "labelsTr" / f"case{number}.nii.gz")
+    description = {
+        "channel_names": {str(index): name for index, name in enumerate(channels)},
+        "labels": labels,
+        "numTraining": subjects,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+    return folder
+
+
+class Nnunet:
+    """nnU-Net's own commands on folders below one root."""
+
+    def __init__(self, python: Path, root: Path) -> None:
+        self.python, self.root = python, root
+        for path, text in (
+            ("trainers/tiny_trainer.py", TRAINER),
+            ("path/timm/__init__.py", ""),
+            ("path/timm/layers.py", STAND_IN),
+            ("path/timm/models/__init__.py", ""),
+            ("path/timm/models/eva.py", STAND_IN),
+        ):
+            write_text(root / path, text)
+        self.environment = {
+            **os.environ,
+            "nnUNet_raw": str(root / "raw"),
+            "nnUNet_preprocessed": str(root / "preprocessed"),
+            "nnUNet_results": str(root / "results"),
+            "nnUNet_extTrainer": str(root / "trainers"),
+            "nnUNet_n_proc_DA": "1",  # the planner takes no 0
+            "nnUNet_def_n_proc": "1",
+            "nnUNet_compile": "f",
+            "CUDA_VISIBLE_DEVICES": "",
+            "PYTHONPATH": str(root / "path"),
+        }
+
+    def run(self, *command: str, **environment: str) -> None:
+        """Runs a command of nnU-Net's, or a script by ``-c``."""
+        program = [str(self.python)] if command[0] == "-c" else [str(self.python.parent / command[0])]
+        arguments = command if command[0] == "-c" else command[1:]
+        done = subprocess.run(
+            [*program, *arguments],
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+    def train(self, dataset: str) -> Path:
+        """Plans and trains one fold of a raw data set; returns the model's folder."""
+        number = str(int(dataset[7:10]))
+        self.run("nnUNetv2_plan_and_preprocess", "-d", number, "-c", "3d_fullres", "-np", "1", "-npfp", "1")
+        train = ("nnUNetv2_train", number, "3d_fullres", "0", "-tr", "TinyTrainer", "-device", "cpu")
+        self.run(*train, nnUNet_n_proc_DA="0")  # augmentation in the training process itself
+        return self.root / "results" / dataset / "TinyTrainer__nnUNetPlans__3d_fullres"
+
+    def predict(self, model: Path, images: list[Path]) -> dict[str, np.ndarray]:
+        """Returns ``volume`` (C, *spatial), ``patch`` and ``logits``, all in nnU-Net's own axis order."""
+        out = self.root / "predicted.npz"
+        self.run("-c", PREDICT, str(model), str(out), *map(str, images))
+        return dict(np.load(out))
