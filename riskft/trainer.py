@@ -74,8 +74,8 @@ class RiskTrainer(Trainer):
             model: The module.
             datamodule: The data.
             ckpt_path: Checkpoint; by default the run folder's best.
-            out: Folder for the segmentations, which keep the names of the scans; by default ``predictions`` in the run
-                folder.
+            out: Folder for the segmentations, named as their subjects (a folder's scans: as their files), in the
+                scans' formats; by default ``predictions`` in the run folder.
             overwrite: Replace segmentations that exist.
             images: A folder of scans without labels to segment in place of the data set's cases: one file a subject,
                 or with several modalities ``<subject>_0000.nii.gz`` (in the order of ``data.modalities``) or
