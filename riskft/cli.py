@@ -1,6 +1,5 @@
 """The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert}``."""
 
-import json
 import logging
 import sys
 import warnings
@@ -29,7 +28,7 @@ from riskft.run_folder import (
     refuse_finished,
     run_id,
 )
-from riskft.source.packages import find_package
+from riskft.source.packages.defaults import with_package_defaults
 from riskft.trainer import RiskTrainer
 
 DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentation networks.
@@ -91,12 +90,8 @@ class RiskCLI(LightningCLI):
         parser.link_arguments("data.regions", "model.regions", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments, with what the source model says of itself as defaults before the user's configs."""
-        super().parse_arguments(parser, args)
-        checkpoint = self.config[self.config.subcommand].model.source.checkpoint
-        if checkpoint and (package := find_package(Path(checkpoint))) is not None and package.config:
-            command, *rest = sys.argv[1:] if args is None else args
-            self.config = parser.parse_args([command, "--config", json.dumps(package.config), *rest])
+        """Parses the arguments, after what the source model says of itself."""
+        self.config = parser.parse_args(with_package_defaults(sys.argv[1:] if args is None else args))
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:

@@ -117,12 +117,18 @@ class RiskModule(LightningModule):
         source = self._source
         return without_addresses(f"{architecture(source)!r} {source.output!r} {source.first_convolution}")
 
+    @property
+    def source_inferer(self) -> Inferer:
+        """How phase 1 runs the source network over whole volumes."""
+        return self._source.inferer or self.inferer
+
     def inferer_description(self) -> dict[str, str]:
-        """Returns the inferer's options as text, for the fingerprint."""
+        """Returns the options of the source's inferer as text, for the fingerprint."""
+        inferer = self.source_inferer
         options = {
-            key: without_addresses(str(value)) for key, value in vars(self.inferer).items() if not key.startswith("_")
+            key: without_addresses(str(value)) for key, value in vars(inferer).items() if not key.startswith("_")
         }
-        return {"class": type(self.inferer).__name__, **options}
+        return {"class": type(inferer).__name__, **options}
 
     def start_from(self, source: LoadedSource, joint: Tensor | None) -> None:
         """Sets the target network's weights from the source; see ``start_network``.
@@ -200,10 +206,14 @@ class RiskModule(LightningModule):
 
     # -- whole volumes -----------------------------------------------------------------------------------------------
 
-    def infer(self, image: Tensor, network: nn.Module | None = None) -> Tensor:
-        """Returns logits (1, Y, X, Y, Z) of a whole volume (1, C, X, Y, Z), by the target network or another."""
-        chosen = self.network if network is None else network
-        logits: Tensor = self.inferer(self._ordered(image), lambda patch: outputs_of(chosen(patch))[0])
+    def infer(self, image: Tensor) -> Tensor:
+        """Returns the target network's logits (1, Y, X, Y, Z) of a whole volume (1, C, X, Y, Z)."""
+        logits: Tensor = self.inferer(self._ordered(image), lambda patch: outputs_of(self.network(patch))[0])
+        return logits
+
+    def infer_source(self, image: Tensor, network: nn.Module) -> Tensor:
+        """Returns the source network's logits (1, Z, X, Y, Z) of a whole volume (1, C, X, Y, Z)."""
+        logits: Tensor = self.source_inferer(self._ordered(image), lambda patch: outputs_of(network(patch))[0])
         return logits
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
+import numpy.typing as npt
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib import colormaps
 
@@ -121,16 +123,24 @@ def read_panel(maps: Maps, case: Prepared, prediction: Classes | None) -> Panel:
     prior = np.append(class_prior(summary.joint).clamp_min(1e-12).log().numpy(), [0.0])
     weight, _ = read_volume(store.weight_path(case.subject))
     source, _ = read_volume(store.prediction_path(case.subject))
+    relative = hardness + prior[np.where(truth == IGNORE_INDEX, len(prior) - 1, truth)]
+    axes = nib.io_orientation(subject["image"].affine)
+
+    def shown(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        turned: npt.NDArray[Any] = nib.apply_orientation(array, axes)  # to RAS, whatever the network takes
+        return turned
+
+    spacing = subject["image"].spacing
     return Panel(
         subject=case.subject,
-        image=subject["image"].data[0].numpy(),
-        truth=truth,
-        hardness=hardness,
-        relative=(hardness + prior[np.where(truth == IGNORE_INDEX, len(prior) - 1, truth)]).astype(np.float32),
-        weight=np.asarray(weight, dtype=np.float32),
-        prediction=prediction,
-        source=np.asarray(source, dtype=np.uint8),
-        spacing=subject["image"].spacing,
+        image=shown(subject["image"].data[0].numpy()),
+        truth=shown(truth),
+        hardness=shown(hardness),
+        relative=shown(relative.astype(np.float32)),
+        weight=shown(np.asarray(weight, dtype=np.float32)),
+        prediction=None if prediction is None else shown(prediction),
+        source=shown(np.asarray(source, dtype=np.uint8)),
+        spacing=tuple(spacing[int(np.flatnonzero(axes[:, 0] == axis)[0])] for axis in range(3)),
     )
 
 

@@ -67,7 +67,7 @@ class RiskMapCallback(Callback):
         network = source.network.to(device)
         phase = RiskPhase(
             self.store,
-            infer=lambda image: source.output.states(pl_module.infer(image, network).float()),
+            infer=lambda image: source.output.states(pl_module.infer_source(image, network).float()),
             mapping=self.mapping,
             num_classes=len(data.class_names),
             use_mask=self.use_mask,

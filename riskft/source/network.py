@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from monai.inferers import Inferer
 from torch import nn
 
 from riskft.errors import InputError
@@ -33,6 +34,8 @@ class Source:
             as the ``mean`` of the old ones, or the old ones are ``repeat``-ed in turn.
         min_loaded: Share of the parameters that the checkpoint must fill in plain fine-tuning (phase 1 needs all).
         output: What the output channels mean: ``riskft.Softmax`` or ``riskft.Sigmoid``. null for softmax.
+        inferer: How phase 1 runs the source over whole volumes; null for ``model.inferer``. A network that needs to see
+            more than a training patch wants a window of its own.
     """
 
     network: nn.Module | None = None
@@ -41,6 +44,7 @@ class Source:
     first_convolution: FirstConvolution = "mean"
     min_loaded: float = 0.5
     output: SourceOutput | None = None
+    inferer: Inferer | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_loaded <= 1:

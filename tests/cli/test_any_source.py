@@ -132,6 +132,7 @@ def test_a_model_that_describes_itself_gives_defaults_that_the_user_s_config_ove
     # from the model's own files
     assert saved["model"]["source"]["network"]["class_path"] == "riskft.MeshNet"
     assert len(saved["model"]["source"]["network"]["init_args"]["layers"]) == 3
+    assert saved["model"]["source"]["inferer"]["init_args"]["roi_size"] == [192, 192, 192]
     assert saved["data"]["preprocessing"]["orientation"] == "LIA"
     assert saved["data"]["preprocessing"]["intensity"]["class_path"] == "riskft.Percentile"
     # from the user

@@ -8,7 +8,7 @@ import pytest
 from riskft.cli import RiskCLI, main, run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-DATA = ["bids", "brats15_2mm", "fets2021", "iseg2019", "manifest", "msd", "nnunet", "open_ms"]
+DATA = ["bids", "brats15_2mm", "fets2021", "hippocampus", "iseg2019", "manifest", "msd", "nnunet", "open_ms"]
 METHODS = ["paper", "riskft", "scratch", "vanilla"]
 
 
@@ -53,12 +53,18 @@ def test_demo_configs_parse(method):
     assert config.run.study == "demo"
 
 
+def test_without_a_network_the_source_s_own_description_is_awaited():
+    config = parse("model/from_checkpoint", "data/hippocampus", "method/riskft", "trainer/cpu")
+    assert config.model.source.network is None
+    assert config.model.inferer.init_args.roi_size == config.data.patch_size
+
+
 def test_every_shipped_config_is_covered():
     covered = {
         *(f"data/{name}" for name in [*DATA, "augment"]),
         *(f"method/{name}" for name in METHODS),
         *(f"trainer/{name}" for name in ("cpu", "gpu", "ema", "freeze")),
-        *("model/unet", "model/sgd_poly", "demo/base", "demo/source"),
+        *("model/unet", "model/from_checkpoint", "model/sgd_poly", "demo/base", "demo/source"),
     }
     assert {str(path.relative_to(CONFIGS).with_suffix("")) for path in CONFIGS.rglob("*.yaml")} == covered
 

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_erosion
 
 from riskft.cli import main
 
@@ -62,3 +65,31 @@ def test_flair_to_t1ce_runs_through_both_phases(manifests, tmp_path):
     assert len(list((folder / "heatmaps").glob("*.png"))) == 3
     assert len((folder / "cases.csv").read_text().splitlines()) == 1 + 2
     assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 5 - 1
+
+
+def test_a_published_tissue_network_maps_the_hippocampus(manifests, tmp_path):
+    """MeshNet by its own files alone: where it takes the hippocampus for white matter, the map is high."""
+    source = Path(DATA) / "pretrained_meshnet/model5_gw_ae.json"
+    configs = ["model/from_checkpoint", "data/hippocampus", "method/riskft", "trainer/cpu"]
+    main(
+        ["riskmap", *(part for name in configs for part in ("--config", str(CONFIGS / f"{name}.yaml"))),
+         "--data.reader.init_args.csv", str(manifests / "msd_hippocampus.csv"), "--data.cache_dir", str(tmp_path),
+         "--data.train_limit", "3", "--model.source.checkpoint", str(source), "--wandb.enabled", "false",
+         "--model.source.inferer.init_args.roi_size", "[96, 96, 96]",
+         "--model.source.inferer.init_args.padding_mode", "replicate", "--out", str(tmp_path / "maps")]
+    )  # fmt: skip
+    summary = json.loads(next((tmp_path / "risk").rglob("summary.json")).read_text())
+    assert 0.03 < summary["knowledge"] < 0.3
+    joint = np.array(summary["joint"])  # rows background, anterior, posterior; columns background, white, grey
+    share = joint[1:].sum(0) / joint.sum(0)
+    assert share[1] < 0.3 * share[0]  # white matter is hardly ever hippocampus
+    files = sorted((tmp_path / "maps").glob("*_hardness.nii.gz"))
+    assert len(files) == 3
+    rims, insides = [], []
+    for file in files:
+        hardness = nib.load(file).get_fdata()
+        foreground = hardness > 1  # background is nowhere so hard
+        inside = binary_erosion(foreground)
+        rims.append(hardness[foreground & ~inside].mean())
+        insides.append(hardness[inside].mean())
+    assert np.mean(rims) > np.mean(insides)

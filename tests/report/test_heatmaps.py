@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -255,10 +256,12 @@ def test_wandb_image_keeps_its_grey_values(figure: Path) -> None:
     assert (pixels[4:] == 0).all()
 
 
+RAS = nib.orientations.axcodes2ornt(("R", "A", "S"))
+
 # -- read from disk ---------------------------------------------------------------------------------------------------
 
 
-def case_on_disk(folder: Path) -> Prepared:
+def case_on_disk(folder: Path, orientation: str = "RAS") -> Prepared:
     geometry = np.diag([1.0, 1.5, 3.0, 1.0])
     truth = panel().truth.copy()
     truth[0, 0] = 9
@@ -266,19 +269,31 @@ def case_on_disk(folder: Path) -> Prepared:
     write_nifti(folder / "seg.nii", truth, geometry)
     case = Case("s/1", {"t1": folder / "t1.nii"}, folder / "seg.nii")
     labels = LabelMap({"rim": [1], "core": [2]}, ignore=[9])
-    return PreparedCache(folder / "cache", labels, Preprocessing(crop=False)).prepare([case])[0]
+    return PreparedCache(folder / "cache", labels, Preprocessing(crop=False, orientation=orientation)).prepare([case])[
+        0
+    ]
 
 
-def test_panel_is_read_from_cache_and_store(tmp_path: Path) -> None:
-    case = case_on_disk(tmp_path)
+@pytest.mark.parametrize("orientation", ["RAS", "LIA", "PSR"])
+def test_panel_is_read_from_cache_and_store(tmp_path: Path, orientation: str) -> None:
+    case = case_on_disk(tmp_path, orientation)
     expected, store = panel(), RiskStore(tmp_path / "risk", {}, {})
     assert expected.source is not None
-    geometry = np.diag([1.0, 1.5, 3.0, 1.0])
-    store.write_hardness("s/1", torch.from_numpy(expected.hardness), torch.from_numpy(expected.source), geometry)
-    store.write_weights("s/1", torch.from_numpy(expected.weight), geometry)
+    assert expected.prediction is not None
+    geometry = case.to_subject()["image"].affine
+
+    def prepared(array: Any) -> Any:
+        """As it is on the grid that the network sees."""
+        there = nib.orientations.axcodes2ornt(tuple(orientation))
+        return np.ascontiguousarray(nib.apply_orientation(array, nib.orientations.ornt_transform(RAS, there)))
+
+    store.write_hardness(
+        "s/1", torch.from_numpy(prepared(expected.hardness)), torch.from_numpy(prepared(expected.source)), geometry
+    )
+    store.write_weights("s/1", torch.from_numpy(prepared(expected.weight)), geometry)
     joint = torch.tensor([[80.0], [15.0], [5.0]], dtype=torch.float64)
     summary = RiskSummary(joint, -0.5, 0.6, 0.2, [80, 15, 5], [0.1] * 3, [1.0] * 3, [0, 1], [100])
-    got = read_panel((store, summary), case, expected.prediction)
+    got = read_panel((store, summary), case, prepared(expected.prediction))
     assert got.subject == "s/1"
     assert got.spacing == pytest.approx((1.0, 1.5, 3.0))
     assert got.image.shape == got.truth.shape == SHAPE

@@ -9,8 +9,8 @@ from riskft.source.packages.base import Package
 
 _OPTIONS = ("bnorm", "elu", "gelu", "dropout_p", "bias")
 
-PATCH_SIZE = (192, 192, 192)
-"""A window that holds a brain and a margin of background.
+WINDOW = (192, 192, 192)
+"""Voxels that phase 1 shows the network at once: a window that holds a brain and a margin of background.
 
 The networks see 93 voxels along each axis, and learned that beyond a head there is background; a window's border
 looks to them like the end of the head. On a skull-stripped T1w volume the Dice of model5_gw_ae's white matter with the
@@ -49,10 +49,18 @@ def find(path: Path) -> Package | None:
                 "source": {
                     "network": {"class_path": "riskft.MeshNet", "init_args": {"layers": layers, **options}},
                     "output": {"class_path": "riskft.Softmax"},
+                    "inferer": {
+                        "class_path": "monai.inferers.SlidingWindowInferer",
+                        "init_args": {
+                            "roi_size": list(WINDOW),
+                            "sw_batch_size": 1,
+                            "overlap": 0.25,
+                            "mode": "gaussian",
+                        },
+                    },
                 }
             },
             "data": {
-                "patch_size": list(PATCH_SIZE),
                 "preprocessing": {
                     "spacing": [1.0, 1.0, 1.0],
                     "orientation": "LIA",

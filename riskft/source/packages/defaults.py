@@ -1,0 +1,83 @@
+"""Putting what a source model says of itself before the user's configs."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from riskft.source.packages import find_package
+
+_OPTION = "model.source.checkpoint"
+
+
+def with_package_defaults(arguments: Sequence[str]) -> list[str]:
+    """Inserts, as the first config of a command, what the source model implies where it describes itself.
+
+    The user's configs may override parts of what the model implies, so it must be known before these are parsed.
+
+    Args:
+        arguments: A command and its options.
+
+    Raises:
+        InputError: If the source is such a model, but broken.
+    """
+    checkpoint = given_checkpoint(arguments)
+    package = find_package(Path(checkpoint)) if checkpoint else None
+    if package is None or not package.config:
+        return list(arguments)
+    return [arguments[0], "--config", json.dumps(package.config), *arguments[1:]]
+
+
+def given_checkpoint(arguments: Sequence[str]) -> str | None:
+    """Returns ``model.source.checkpoint`` from a command's config files and options; the last one counts.
+
+    What cannot be read here is left to the command's own parser, which has a better message for it.
+    """
+    parts = []
+    for name, value in _options(arguments):
+        if name == "config" or _OPTION.startswith(f"{name}."):
+            content = _content(value)
+            parts.append(content if name == "config" else _nested(name, content))
+        elif name == _OPTION:
+            parts.append(_nested(name, None if value == "null" else value))
+    try:
+        found = OmegaConf.select(OmegaConf.merge(*parts), _OPTION) if parts else None
+    except OmegaConfBaseException:
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _options(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns the options with their values, in both ways of writing them."""
+    found = []
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--"):
+            continue
+        if equals:
+            found.append((name[2:], value))
+        elif index + 1 < len(arguments):
+            found.append((name[2:], arguments[index + 1]))
+    return found
+
+
+def _content(value: str) -> object:
+    """Returns a config that is given as a file or as text; nothing if it is neither."""
+    try:
+        is_file = Path(value).is_file()
+    except (OSError, ValueError):  # a text that can be no name
+        is_file = False
+    try:
+        content = yaml.safe_load(Path(value).read_text(encoding="utf-8") if is_file else value)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _nested(name: str, value: object) -> object:
+    for key in reversed(name.split(".")):
+        value = {key: value}
+    return value
