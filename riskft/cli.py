@@ -1,6 +1,7 @@
-"""The command line: ``riskft {fit,validate,test,predict,riskmap,data}``."""
+"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,sweep}``."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from riskft.errors import InputError
 from riskft.files import keep_old, write_text
 from riskft.finetune.checkpoints import run_checkpoints
 from riskft.finetune.module import RiskModule
+from riskft.requeue import Requeue, in_slurm_task
 from riskft.run_folder import (
     RunOptions,
     WandbOptions,
@@ -32,7 +34,8 @@ from riskft.trainer import RiskTrainer
 DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentation networks.
 
 `riskft fit` makes the risk maps and fine-tunes; `riskft riskmap` makes the maps alone. `riskft data phantom` writes a
-cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`)."""
+cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`). `riskft sweep`
+starts many runs from one file, here or on a SLURM cluster (see `riskft sweep --help`)."""
 
 
 class BriefParser(LightningArgumentParser):
@@ -112,7 +115,10 @@ class RiskCLI(LightningCLI):
             checkpoints = run_checkpoints(str(self.folder / "checkpoints"))
             given = config.trainer.callbacks or []
             kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *checkpoints]
-        return super().instantiate_trainer(**kwargs)
+        trainer: Trainer = super().instantiate_trainer(**kwargs)
+        if in_slurm_task(os.environ):
+            trainer.callbacks.append(Requeue())  # type: ignore[attr-defined]
+        return trainer
 
     def _wandb_id(self) -> str | None:
         if not is_first_rank():
@@ -166,6 +172,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from riskft.data.cli import main as data_main
 
             data_main(arguments[1:])
+        elif arguments[:1] == ["sweep"]:
+            from riskft.sweep.cli import main as sweep_main
+
+            sweep_main(arguments[1:])
         else:
             run(arguments)
     except InputError as error:
