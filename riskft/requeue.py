@@ -39,6 +39,8 @@ class Requeue(Callback):
         # not a daemon: a step that ends meanwhile waits for it, lest the next one starts and is killed half done
         self._timer: threading.Timer | None = None
         signal.signal(signal.SIGUSR1, self._on_signal)
+        # whoever starts the run may have held the signal back until now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Notes whether epochs are to come."""
@@ -52,6 +54,8 @@ class Requeue(Callback):
         """Goes back at once if asked to while the epoch before was running; that one's checkpoint is written."""
         if self._timer is not None:
             self._timer.cancel()
+            for logger in trainer.loggers:
+                logger.save()
             self._go_back()
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:

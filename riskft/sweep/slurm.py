@@ -19,6 +19,8 @@ from riskft.sweep.record import FAILURE, LOG
 from riskft.sweep.state import Queued
 
 JOBS = "jobs.json"
+#: Starts riskft with SIGUSR1 held back until the run can answer it: it would end a process that is still importing.
+START = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1}); from riskft.cli import main; main()"
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def array_script(options: SlurmOptions, lines: Sequence[str], runs: Sequence[Run
         lines: Options of sbatch; see ``directives``.
         runs: The array's runs, in order; each run's folder holds its record.
     """
-    command = shlex.join([sys.executable, "-m", "riskft", "sweep", "run"])
+    command = shlex.join([sys.executable, "-c", START, "sweep", "run"])
     devices = f"--devices {options.tasks_per_node} --nodes {options.nodes}"
     steps = {step: None for run in runs for step in run.steps}
     return "\n".join(

@@ -159,7 +159,7 @@ def test_a_run_that_fails_says_why_and_holds_back_what_needs_it(study, tmp_path)
     first = write_sweep(tmp_path / "first.yaml", "first", entries)
     second = write_sweep(tmp_path / "second.yaml", "second", {**entries, "run.method": {"value": "second"}})
     riskft("sweep", first, second, "--submit")
-    assert "Dependency" in riskft("sweep", "status", tmp_path / "runs/sweeps/second")
+    wait_for(lambda: "Dependency" in riskft("sweep", "status", tmp_path / "runs/sweeps/second"), tmp_path)
     wait_for(lambda: not in_queue(), tmp_path)
     table = riskft("sweep", "status", tmp_path / "runs/sweeps/first")
     assert "1 failed" in table

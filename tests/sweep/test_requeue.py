@@ -81,6 +81,14 @@ def test_a_job_whose_limit_is_too_short_for_an_epoch_does_not_go_round_for_ever(
     assert scontrol() == "requeue 12\n"
 
 
+def test_a_signal_that_came_before_the_run_could_answer_is_kept(scontrol):
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert scontrol() == ""
+    Requeue(patience=0.0)
+    assert wait_for(scontrol) == "requeue 12\n"
+
+
 def test_other_ranks_leave_it_to_the_first(scontrol, monkeypatch):
     monkeypatch.setattr("riskft.requeue.is_first_rank", lambda: False)
     callback = Requeue(patience=0.0)

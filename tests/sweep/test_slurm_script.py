@@ -59,7 +59,7 @@ def test_the_script_runs_the_steps_of_its_run(tmp_path):
     Path(runs[1].folder).mkdir()
     status, calls = started_commands(tmp_path, runs, 1)
     assert status == 0
-    assert [call.partition("riskft ")[2] for call in calls] == [
+    assert [call.partition("main() ")[2] for call in calls] == [
         f"sweep run {runs[1].folder} --step {step} --devices 4 --nodes 2" for step in ("fit", "test")
     ]
     assert all(call.startswith("--kill-on-bad-exit=1 ") for call in calls)
