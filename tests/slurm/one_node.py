@@ -1,6 +1,7 @@
 """A real SLURM of one node, started for the tests and stopped after them."""
 
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontr
 
 CONFIG = """
 ClusterName=riskft
+FirstJobId={first_job}
 SlurmctldHost={host}
 SlurmUser=root
 SlurmdUser=root
@@ -70,8 +72,12 @@ def one_node_slurm():
     # short: the path of a socket has at most 107 characters
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o755)
+    # Lightning makes a job's port of its number, and another SLURM of these tests may run beside this one
+    first_job = random.randrange(1, 9000)
     host = socket.gethostname().partition(".")[0]
-    (folder / "slurm.conf").write_text(CONFIG.format(host=host, folder=folder, ports=_free_ports(2)))
+    (folder / "slurm.conf").write_text(
+        CONFIG.format(host=host, folder=folder, ports=_free_ports(2), first_job=first_job)
+    )
     (folder / "munge.key").write_bytes(os.urandom(1024))
     (folder / "munge.key").chmod(0o400)
     for name in ("state", "spool"):
