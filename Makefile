@@ -19,10 +19,10 @@ demo: $(STAMP)  ## The whole main job on a phantom cohort, about 5 minutes on 2 
 	$(BIN)/python experiments/demo/run.py
 
 test: $(STAMP)  ## The whole test suite
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-fast: $(STAMP)  ## The tests that take no command line and no second process
-	$(BIN)/python -m pytest -n auto -m 'not slow'
+	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
-"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert}``."""
+"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep}``."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from riskft.errors import InputError
 from riskft.files import keep_old, write_text
 from riskft.finetune.checkpoints import run_checkpoints
 from riskft.finetune.module import RiskModule
+from riskft.requeue import Requeue, in_slurm_task
 from riskft.run_folder import (
     RunOptions,
     WandbOptions,
@@ -35,7 +37,8 @@ DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentatio
 
 `riskft fit` makes the risk maps and fine-tunes; `riskft riskmap` makes the maps alone. `riskft data phantom` writes a
 cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`).
-`riskft convert` takes the weights out of a checkpoint that holds more than weights."""
+`riskft convert` takes the weights out of a checkpoint that holds more than weights. `riskft sweep` starts many runs from
+one file, here or on a SLURM cluster (see `riskft sweep --help`)."""
 
 
 class BriefParser(LightningArgumentParser):
@@ -124,7 +127,10 @@ class RiskCLI(LightningCLI):
             checkpoints = run_checkpoints(str(self.folder / "checkpoints"))
             given = config.trainer.callbacks or []
             kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *checkpoints]
-        return super().instantiate_trainer(**kwargs)
+        trainer: Trainer = super().instantiate_trainer(**kwargs)
+        if in_slurm_task(os.environ):
+            trainer.callbacks.append(Requeue())  # type: ignore[attr-defined]
+        return trainer
 
     def _wandb_id(self) -> str | None:
         if not is_first_rank():
@@ -182,6 +188,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from riskft.source.cli import main as convert_main
 
             convert_main(arguments[1:])
+        elif arguments[:1] == ["sweep"]:
+            from riskft.sweep.cli import main as sweep_main
+
+            sweep_main(arguments[1:])
         else:
             run(arguments)
     except Exception as error:

@@ -1,0 +1,98 @@
+"""What a sweep keeps in a run's folder: the run, what is done of it, and a lock."""
+
+import fcntl
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from riskft.errors import InputError
+from riskft.files import write_json
+from riskft.sweep.plan import Run
+
+RECORD, FAILURE, LOG, LOCK = "sweep.json", "failed.txt", "log.txt", "run.lock"
+
+
+def write_record(run: Run, done: Sequence[str] = ()) -> None:
+    """Notes in the run's folder what is run there, and which of its commands are done.
+
+    A job that waits reads this, not the sweep's file, which may change in the meantime.
+    """
+    write_json(Path(run.folder) / RECORD, {**asdict(run), "done": list(done)})
+
+
+def read_run(folder: Path) -> Run:
+    """Returns the run that a folder is for.
+
+    Raises:
+        InputError: If no sweep made the folder.
+    """
+    if (content := _read(folder)) is None:
+        raise InputError(f"There is no {folder / RECORD}: no sweep has planned a run there.")
+    return Run(content["folder"], content["arguments"], content["values"], content["tested"])
+
+
+def steps_done(folder: Path) -> list[str]:
+    """Returns the commands that a run has finished."""
+    return list((_read(folder) or {"done": []})["done"])
+
+
+def refuse_others(runs: Sequence[Run]) -> None:
+    """Raises InputError if folders of a sweep hold runs with other options, naming all: nothing is overwritten."""
+    problems = []
+    for run in runs:
+        folder = Path(run.folder)
+        if not any((folder / name).is_file() for name in ("config.yaml", LOG)):
+            continue  # planned at most, never started
+        if (content := _read(folder)) is None:
+            problems.append(f"{folder} holds a run that no sweep started")
+        elif (before := content["arguments"]) != run.arguments:
+            gone, new = (
+                [part for part in a if part not in b] for a, b in ((before, run.arguments), (run.arguments, before))
+            )
+            was, now = (" ".join(parts) or "nothing" for parts in (gone, new))
+            problems.append(f"{folder} was run with {was} where the sweep has {now}")
+    if problems:
+        raise InputError("Set another run.study, or remove these folders:", problems)
+
+
+def _read(folder: Path) -> dict[str, Any] | None:
+    path = folder / RECORD
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a run folder for this process; the lock goes with the process, however it ends.
+
+    Raises:
+        InputError: If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as stream:
+        for attempt in range(10):
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if attempt == 9:
+                    raise InputError(f"Another process is at work in {folder}. Wait for it, or stop it.") from error
+            time.sleep(0.2)  # `status` holds it for an instant, and a process that was just killed a little longer
+        yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the run folder."""
+    path = folder / LOCK
+    if not path.is_file():
+        return False
+    # shared and for an instant, so that two that ask do not take each other for the run
+    with path.open() as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False

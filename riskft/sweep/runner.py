@@ -1,0 +1,53 @@
+"""One command of one run, in this process: what a job of a cluster and a process of a local sweep do."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from riskft.distributed import is_first_rank
+from riskft.errors import InputError
+from riskft.files import write_text
+from riskft.sweep.record import FAILURE, held, read_run, steps_done, write_record
+
+
+def run_step(folder: Path, step: str, more: Sequence[str] = ()) -> None:
+    """Runs ``fit`` or ``test`` of a run, going on where it was interrupted; does nothing if it is done already.
+
+    Args:
+        folder: The run's folder, in which the sweep has written what is to be run.
+        step: ``fit`` or ``test``.
+        more: Options of the machine, such as the number of devices.
+
+    Raises:
+        InputError: If no sweep has planned a run there, or another process is at work in it.
+        SystemExit: If the command fails; the reason is in the run folder's ``failed.txt``.
+    """
+    from riskft.cli import main
+
+    run = read_run(folder)
+    done = steps_done(folder)
+    if step in done:
+        return
+    arguments = ["--config", str(folder / "config.yaml")] if step == "test" else [*run.arguments, "--ckpt_path", "last"]
+    # one process a run keeps the record: they all end together
+    first = is_first_rank()
+    with held(folder) if first else contextlib.nullcontext():
+        if first:
+            (folder / FAILURE).unlink(missing_ok=True)
+            write_record(run, done)
+        try:
+            main([step, *arguments, *more])
+        except BaseException as error:
+            write_text(folder / FAILURE, f"{step}: {_reason(error)}\n")
+            raise
+        if first:
+            write_record(run, [*done, step])
+
+
+def _reason(error: BaseException) -> str:
+    """Returns one line; the command line's exit hides what was wrong in its context."""
+    cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
+    if isinstance(cause, SystemExit):
+        return f"{type(cause).__name__}: status {cause.code}"
+    lines = str(cause).strip().splitlines() or [""]
+    return lines[0] if isinstance(cause, InputError) else f"{type(cause).__name__}: {lines[0]}"

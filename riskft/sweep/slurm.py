@@ -1,0 +1,214 @@
+"""Job arrays of a SLURM cluster, which does the scheduling."""
+
+import getpass
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from riskft.errors import InputError
+from riskft.files import write_json, write_text
+from riskft.sweep.plan import Run
+from riskft.sweep.record import FAILURE, LOG
+from riskft.sweep.state import Queued
+
+JOBS = "jobs.json"
+#: Starts riskft with SIGUSR1 held back until the run can answer it: it would end a process that is still importing.
+START = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1}); from riskft.cli import main; main()"
+
+
+@dataclass(frozen=True)
+class SlurmOptions:
+    """What each run asks of the cluster.
+
+    Args:
+        nodes: Machines.
+        tasks_per_node: Processes on each machine: one a device.
+        gpus_per_node: GPUs on each machine; 0 asks for none.
+        cpus_per_task: CPU cores of each process.
+        memory: Memory of each machine, ``64G``; null leaves it to the cluster.
+        time: Time limit, ``12:00:00``. A run that needs more goes back to the queue and goes on.
+        partition: Partition.
+        account: Account.
+        constraint: Features of the nodes.
+        throttle: The most runs at a time; null for no limit.
+        extra: Further options of sbatch, ``--qos=low``.
+        setup: Shell lines before each run, such as ``module load cuda``.
+    """
+
+    nodes: int = 1
+    tasks_per_node: int = 1
+    gpus_per_node: int = 0
+    cpus_per_task: int = 1
+    memory: str | None = None
+    time: str | None = None
+    partition: str | None = None
+    account: str | None = None
+    constraint: str | None = None
+    throttle: int | None = None
+    extra: list[str] = field(default_factory=list)
+    setup: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Refuses numbers that no cluster can give.
+
+        Raises:
+            InputError: Naming all of them.
+        """
+        counts = {"nodes": self.nodes, "tasks_per_node": self.tasks_per_node, "cpus_per_task": self.cpus_per_task}
+        problems = [f"slurm.{name} is {value}, expected 1 or more" for name, value in counts.items() if value < 1]
+        if self.gpus_per_node not in (0, self.tasks_per_node):
+            problems.append(
+                f"slurm.gpus_per_node is {self.gpus_per_node} and slurm.tasks_per_node {self.tasks_per_node}: each "
+                "process trains on one GPU, so they must be equal"
+            )
+        if self.throttle is not None and self.throttle < 1:
+            problems.append(f"slurm.throttle is {self.throttle}, expected 1 or more")
+        if problems:
+            raise InputError("The options of the cluster are not usable:", problems)
+
+
+def directives(options: SlurmOptions, name: str, count: int, log: Path, after: Sequence[int] = ()) -> list[str]:
+    """Returns the options of sbatch for an array of ``count`` runs.
+
+    Args:
+        options: What each run asks for.
+        name: The job's name.
+        count: Number of runs.
+        log: Where what is said outside the runs goes; ``%A`` and ``%a`` are the array and the run.
+        after: Arrays that must have ended well before.
+    """
+    given = {
+        "gpus-per-node": options.gpus_per_node or None,
+        "mem": options.memory,
+        "time": options.time,
+        "partition": options.partition,
+        "account": options.account,
+        "constraint": options.constraint,
+        "dependency": ":".join(["afterok", *map(str, after)]) if after else None,
+        "kill-on-invalid-dep": "yes" if after else None,
+    }
+    return [
+        f"--job-name={name}",
+        f"--array=0-{count - 1}" + (f"%{options.throttle}" if options.throttle else ""),
+        f"--nodes={options.nodes}",
+        f"--ntasks-per-node={options.tasks_per_node}",
+        f"--cpus-per-task={options.cpus_per_task}",
+        "--signal=SIGUSR1@90",
+        "--requeue",
+        "--open-mode=append",
+        f"--output={log}",
+        *(f"--{key}={value}" for key, value in given.items() if value is not None),
+        *options.extra,
+    ]
+
+
+def array_script(options: SlurmOptions, lines: Sequence[str], runs: Sequence[Run]) -> str:
+    """Returns the batch script of an array.
+
+    Args:
+        options: What each run asks for.
+        lines: Options of sbatch; see ``directives``.
+        runs: The array's runs, in order; each run's folder holds its record.
+    """
+    command = shlex.join([sys.executable, "-c", START, "sweep", "run"])
+    devices = f"--devices {options.tasks_per_node} --nodes {options.nodes}"
+    steps = {step: None for run in runs for step in run.steps}
+    return "\n".join(
+        [
+            "#!/bin/bash",
+            *(f"#SBATCH {line}" for line in lines),
+            "set -uo pipefail",
+            f"cd {shlex.quote(str(Path.cwd()))}",
+            "folders=(",
+            *(f"  {shlex.quote(run.folder)}" for run in runs),
+            ")",
+            'folder="${folders[$SLURM_ARRAY_TASK_ID]}"',
+            f'exec >>"$folder/{LOG}" 2>&1',
+            *options.setup,
+            # since SLURM 22.05 srun no longer takes it from sbatch
+            f"export SRUN_CPUS_PER_TASK={options.cpus_per_task}",
+            f"for step in {' '.join(steps)}; do",
+            f'  srun --kill-on-bad-exit=1 {command} "$folder" --step "$step" {devices} || {{',
+            "    status=$?",
+            f'    [ -e "$folder/{FAILURE}" ] || echo "$step: srun ended with status $status" >"$folder/{FAILURE}"',
+            '    exit "$status"',
+            "  }",
+            "done",
+            "",
+        ]
+    )
+
+
+def submit(folder: Path, name: str, runs: Sequence[Run], options: SlurmOptions, after: Sequence[int] = ()) -> int:
+    """Writes and submits the array of the given runs; returns its job number.
+
+    Args:
+        folder: The sweep's folder, which keeps scripts and job numbers.
+        name: The job's name.
+        runs: What to run.
+        options: What each run asks for.
+        after: Arrays that must have ended well before.
+
+    Raises:
+        InputError: If there is no sbatch, or it refuses.
+    """
+    if shutil.which("sbatch") is None:
+        raise InputError("There is no sbatch on this machine: submit from a cluster's login node, or use --local.")
+    jobs = _jobs(folder)
+    script = folder / f"array-{len(jobs)}.sh"
+    log = (folder / "slurm-%A_%a.log").absolute()
+    write_text(script, array_script(options, directives(options, name, len(runs), log, after), runs))
+    # from within a job: the outer job's tasks and names are not this one's
+    environment = {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or key[:6] != "SLURM_"}
+    command = ["sbatch", "--parsable", str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise InputError(f"sbatch refused {script}: {done.stderr.strip()}")
+    job = int(done.stdout.strip().partition(";")[0])
+    write_json(folder / JOBS, [*jobs, {"job": job, "folders": [run.folder for run in runs]}])
+    return job
+
+
+def queue(folder: Path) -> dict[str, Queued]:
+    """Returns which of a sweep's runs the cluster holds, by run folder; none where there is no cluster.
+
+    Raises:
+        InputError: If the cluster does not answer.
+    """
+    jobs = {entry["job"]: entry["folders"] for entry in _jobs(folder)}
+    if not jobs or shutil.which("squeue") is None:
+        return {}
+    command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%F|%K|%T|%r"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"The cluster does not say what is in its queue: {done.stderr.strip()}")
+    return read_queue(done.stdout, jobs)
+
+
+def read_queue(text: str, jobs: dict[int, list[str]]) -> dict[str, Queued]:
+    """Returns the runs in squeue's answer, by run folder.
+
+    Args:
+        text: Lines of array number, index, state and reason, with ``|`` between.
+        jobs: Run folders of each array, in order.
+    """
+    found = {}
+    for line in text.splitlines():
+        array, index, state, reason = line.split("|", 3)
+        if array.isdigit() and index.isdigit() and int(array) in jobs:
+            waiting = state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED")
+            reason = reason if waiting and reason != "None" else ""
+            found[jobs[int(array)][int(index)]] = Queued(int(array), not waiting, reason)
+    return found
+
+
+def _jobs(folder: Path) -> list[dict[str, Any]]:
+    path = folder / JOBS
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []

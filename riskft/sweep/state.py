@@ -1,0 +1,83 @@
+"""How far each run is, read from its folder alone."""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from riskft.sweep.plan import Run
+from riskft.sweep.record import FAILURE, LOG, is_locked, steps_done
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run is.
+
+    Args:
+        name: ``finished``, ``running``, ``waiting`` (in the queue), ``failed`` or ``missing`` (never started).
+        reason: Why it failed or waits; empty otherwise.
+        metric: Its last score, for example ``val/dice 0.812 (epoch 19)``; empty if there is none yet.
+    """
+
+    name: str
+    reason: str = ""
+    metric: str = ""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A run's place in the queue of a cluster.
+
+    Args:
+        job: The number of its job array.
+        running: Whether it has started.
+        reason: Why it waits, in the cluster's word.
+    """
+
+    job: int
+    running: bool
+    reason: str = ""
+
+
+def state_of(run: Run, queue: Mapping[str, Queued] | None = None) -> State:
+    """Returns a run's state.
+
+    Args:
+        run: The run.
+        queue: The runs that a cluster holds, by folder.
+    """
+    folder = Path(run.folder)
+    metric = last_metric(folder)
+    if set(run.steps) <= set(steps_done(folder)):
+        return State("finished", metric=metric)
+    if queued := (queue or {}).get(run.folder):
+        return State("running" if queued.running else "waiting", queued.reason, metric)
+    if is_locked(folder):
+        return State("running", metric=metric)
+    if (folder / FAILURE).is_file():
+        return State("failed", (folder / FAILURE).read_text(encoding="utf-8").strip(), metric)
+    if (folder / LOG).is_file():
+        return State("failed", f"it ended without a word; the log's last line: {last_line(folder / LOG)}", metric)
+    return State("missing", metric=metric)
+
+
+def last_line(path: Path, size: int = 4096) -> str:
+    """Returns a log's last line that is not empty."""
+    if not path.is_file():
+        return "(no log)"
+    with path.open("rb") as stream:
+        stream.seek(0, 2)
+        stream.seek(max(0, stream.tell() - size))
+        lines = stream.read().decode("utf-8", errors="replace").split("\n")
+    return next((line.rpartition("\r")[2].strip() for line in reversed(lines) if line.strip()), "(empty log)")
+
+
+def last_metric(folder: Path, column: str = "val/dice") -> str:
+    """Returns the last value of a column in the run's curves, with its epoch; empty if there is none."""
+    # a resumed run puts earlier curves aside as metrics.1.csv and so on
+    for path in sorted(folder.glob("metrics*.csv"), key=lambda path: path.stat().st_mtime, reverse=True):
+        with path.open(newline="", encoding="utf-8") as stream:
+            rows = [row for row in csv.DictReader(stream) if row.get(column)]
+        if rows:
+            return f"{column} {float(rows[-1][column]):.3f} (epoch {rows[-1].get('epoch', '?')})"
+    return ""

@@ -1,0 +1,60 @@
+"""A sweep on this machine, through the command line: runs, skips what is finished, tells of what failed."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import yaml
+
+from riskft.cli import main
+from riskft.sweep.record import steps_done
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_local_sweep(tiny_manifest, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("COLUMNS", "300")
+    root = tmp_path / "runs"
+    parameters = {
+        "config.base": {"value": "tests/cli/tiny.yaml"},
+        "config.method": {"value": "configs/method/scratch.yaml"},
+        "data.reader.init_args.csv": {"value": str(tiny_manifest)},
+        "data.cache_dir": {"value": str(tmp_path / "cache")},
+        "run.root": {"value": str(root)},
+        "trainer.max_epochs": {"value": 1},
+        # the third needs more patches than there are
+        "data.batch_size": {"values": [1, 2, 64]},
+    }
+    sweep = tmp_path / "tiny.yaml"
+    sweep.write_text(yaml.safe_dump({"name": "tiny-sweep", "parameters": parameters}))
+    main(["sweep", str(sweep)])
+    printed = capsys.readouterr().out
+    assert "3 runs, 3 to do" in printed
+    assert printed.count("riskft fit --config=") == 3
+    assert not root.exists()
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["sweep", str(sweep), "--local", "-j", "2"])
+    assert stopped.value.code == 1
+    folders = [root / f"tiny/scratch,batch_size={size}/seed=0" for size in (1, 2, 64)]
+    assert [steps_done(folder) for folder in folders] == [["fit", "test"], ["fit", "test"], []]
+    with (folders[0] / "cases.csv").open() as stream:
+        assert [row["subject"] for row in csv.DictReader(stream)] == ["case04", "case04", "case05", "case05"]
+    capsys.readouterr()
+    main(["sweep", "status", str(root / "sweeps/tiny-sweep")])
+    table = capsys.readouterr().out
+    assert "3 runs: 2 finished, 1 failed" in table
+    assert "fit: An epoch has 6 patches a rank, fewer than data.batch_size (64)" in table
+    assert table.count("val/dice") == 2
+    main(["sweep", str(sweep), "--dry-run"])
+    assert "3 runs, 1 to do" in capsys.readouterr().out
+
+    # another sweep file under the same name does not overwrite what is there
+    parameters["trainer.max_epochs"]["value"] = 2
+    sweep.write_text(yaml.safe_dump({"name": "tiny-sweep", "parameters": parameters}))
+    with pytest.raises(SystemExit):
+        main(["sweep", str(sweep), "--local"])
+    assert "max_epochs=1 where the sweep has --trainer.max_epochs=2" in capsys.readouterr().err
