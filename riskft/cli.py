@@ -37,8 +37,8 @@ DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentatio
 
 `riskft fit` makes the risk maps and fine-tunes; `riskft riskmap` makes the maps alone. `riskft data phantom` writes a
 cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`).
-`riskft convert` takes the weights out of a checkpoint that holds more than weights. `riskft sweep` starts many runs from
-one file, here or on a SLURM cluster (see `riskft sweep --help`)."""
+`riskft convert` takes the weights out of a checkpoint that holds more than weights. `riskft sweep` starts many runs
+from one file, here or on a SLURM cluster (see `riskft sweep --help`)."""
 
 
 class BriefParser(LightningArgumentParser):

@@ -19,7 +19,8 @@ from one_node import one_node_slurm
 from riskft.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
-EPOCHS = 30
+EPOCHS = 20
+SEEDS = (0, 1)
 
 pytestmark = pytest.mark.slow
 
@@ -72,23 +73,29 @@ def slurm():
 
 @pytest.fixture(scope="module")
 def study(slurm, tmp_path_factory):
-    """Two runs that differ in name alone, two processes each; one is told to stop, and then requeued from outside."""
+    """Two studies that differ in name alone, two seeds each, two processes a run.
+
+    One run of the second study is told to stop, and then requeued from outside.
+    """
     root = tmp_path_factory.mktemp("sweep")
     manifest = write_tiny_cohort(root / "cohort", subjects=7)
     torch.manual_seed(0)
     torch.save(UNet(3, 1, 3, (4, 8), (2,)).state_dict(), root / "source.pt")
-    studies = {"run.study": {"values": ["calm", "disturbed"]}, "trainer.max_epochs": {"value": EPOCHS}}
-    sweep = write_sweep(root / "sweep.yaml", "preempted", parameters(root, manifest, **studies))
+    grid = {"run.study": {"values": ["calm", "disturbed"]}, "seed_everything": {"values": list(SEEDS)}}
+    entries = parameters(root, manifest, **grid, **{"trainer.max_epochs": {"value": EPOCHS}})
+    sweep = write_sweep(root / "sweep.yaml", "preempted", entries)
     riskft("sweep", sweep, "--submit", "--slurm.tasks_per_node", 2)
     folder = root / "runs/sweeps/preempted"
     job = json.loads((folder / "jobs.json").read_text())[0]["job"]
-    runs = {name: root / f"runs/{name}/riskft/seed=0" for name in studies["run.study"]["values"]}
-    wait_for((runs["disturbed"] / "checkpoints/last.ckpt").is_file, root)
-    subprocess.run(["scancel", "--signal=USR1", f"{job}_1"], check=True)
+    names = [(name, seed) for name in grid["run.study"]["values"] for seed in SEEDS]
+    runs = {(name, seed): root / f"runs/{name}/riskft/seed={seed}" for name, seed in names}
+    disturbed, task = runs["disturbed", 0], f"{job}_{names.index(('disturbed', 0))}"
+    wait_for((disturbed / "checkpoints/last.ckpt").is_file, root)
+    subprocess.run(["scancel", "--signal=USR1", task], check=True)
     # its second start puts the curves of the first aside
-    wait_for((runs["disturbed"] / "metrics.1.csv").is_file, root)
-    wait_for((runs["disturbed"] / "metrics.csv").is_file, root)
-    subprocess.run(["scontrol", "requeue", f"{job}_1"], check=True)
+    wait_for((disturbed / "metrics.1.csv").is_file, root)
+    wait_for((disturbed / "metrics.csv").is_file, root)
+    subprocess.run(["scontrol", "requeue", task], check=True)
     wait_for(lambda: not in_queue(), root)
     return root, manifest, sweep, runs
 
@@ -105,33 +112,36 @@ def test_all_runs_end_with_the_weights_of_the_undisturbed_one(study):
         weights[name] = checkpoint["state_dict"]
         with (folder / "cases.csv").open() as stream:
             assert [row["subject"] for row in csv.DictReader(stream)] == ["case05"] * 2 + ["case06"] * 2
-    for key, value in weights["calm"].items():
-        torch.testing.assert_close(weights["disturbed"][key], value, rtol=0, atol=1e-6)
+    for seed in SEEDS:
+        for key, value in weights["calm", seed].items():
+            torch.testing.assert_close(weights["disturbed", seed][key], value, rtol=0, atol=1e-6)
+    assert any((weights["calm", 0][key] != value).any() for key, value in weights["calm", 1].items())
     # it did stop and go on twice: its curves are in three parts
-    assert len(list(runs["disturbed"].glob("metrics*.csv"))) == 3
-    assert len(list(runs["calm"].glob("metrics*.csv"))) == 1
-    assert "back in the queue" in (runs["disturbed"] / "log.txt").read_text()
+    parts = {name: len(list(folder.glob("metrics*.csv"))) for name, folder in runs.items()}
+    assert parts == {name: 3 if name == ("disturbed", 0) else 1 for name in runs}
+    assert "back in the queue" in (runs["disturbed", 0] / "log.txt").read_text()
 
 
 def test_a_preempted_run_keeps_its_wandb_id(study):
     runs = study[3]
-    own = (runs["disturbed"] / "wandb_id").read_text().strip()
-    parts = sorted(path.name for path in (runs["disturbed"] / "wandb").glob("offline-run-*"))
+    own = (runs["disturbed", 0] / "wandb_id").read_text().strip()
+    parts = sorted(path.name for path in (runs["disturbed", 0] / "wandb").glob("offline-run-*"))
     ids = [re.sub(r"offline-run-\d+_\d+-", "", part) for part in parts]
     assert ids == [own, own, own, f"{own}-test"]
 
 
 def test_what_is_finished_does_not_run_again(study):
     root, _, sweep, runs = study
-    before = (runs["calm"] / "checkpoints/last.ckpt").stat().st_mtime_ns
-    assert "2 runs, 0 to do" in riskft("sweep", sweep, "--submit")
+    before = (runs["calm", 0] / "checkpoints/last.ckpt").stat().st_mtime_ns
+    assert "4 runs, 0 to do" in riskft("sweep", sweep, "--submit")
     assert len(json.loads((root / "runs/sweeps/preempted/jobs.json").read_text())) == 1
-    assert (runs["calm"] / "checkpoints/last.ckpt").stat().st_mtime_ns == before
+    assert (runs["calm", 0] / "checkpoints/last.ckpt").stat().st_mtime_ns == before
     table = riskft("sweep", "status", root / "runs/sweeps/preempted")
-    assert "2 runs: 2 finished" in table
+    assert "4 runs: 4 finished" in table
     assert f"(epoch {EPOCHS - 1})" in table
     commands = riskft("sweep", "offline", root / "runs/sweeps/preempted").splitlines()
-    assert len(commands) == 2 + 4
+    # a fit and a test each, and the disturbed one's two further starts
+    assert len(commands) == 4 * 2 + 2
 
 
 def test_two_tasks_of_srun_give_the_maps_of_one_process(study, tmp_path):
@@ -144,7 +154,7 @@ def test_two_tasks_of_srun_give_the_maps_of_one_process(study, tmp_path):
     main(["fit", *options, "--trainer.max_epochs=1"])
     one, two = (
         json.loads((folder / "risk/summary.json").read_text())
-        for folder in (tmp_path / "runs/tiny/riskft/seed=0", runs["calm"])
+        for folder in (tmp_path / "runs/tiny/riskft/seed=0", runs["calm", 0])
     )
     for key in ("joint", "leep", "class_hardness", "class_weight"):
         assert two[key] == one[key], key

@@ -15,7 +15,7 @@ from riskft.sweep.resolve import resolve
 from riskft.sweep.spec import Parameter, Sweep, read_sweep
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
-SWEEPS = sorted((CONFIGS / "sweep").glob("*.yaml"))
+SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))
 
 
 def parameter(name, *values, varies=True):
