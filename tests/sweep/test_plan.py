@@ -139,7 +139,7 @@ def test_what_the_command_line_refuses_is_said(monkeypatch):
 
 def test_the_agent_of_wandb_asks_for_the_same_runs(monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
-    path = CONFIGS / "sweep/fets2021.yaml"
+    path = CONFIGS / "sweeps/fets2021.yaml"
     sweep = read_sweep(path)
     command = create_sweep_command(yaml.safe_load(path.read_text())["command"])
     assert command[:3] == ["riskft", "sweep", "agent"]
