@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 
 import pytest
@@ -83,7 +84,8 @@ def test_a_job_whose_limit_is_too_short_for_an_epoch_does_not_go_round_for_ever(
 
 def test_a_signal_that_came_before_the_run_could_answer_is_kept(scontrol):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
-    os.kill(os.getpid(), signal.SIGUSR1)
+    # to this thread: in a job all hold the signal back, in a test process others, which exist already, do not
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
     assert scontrol() == ""
     Requeue(patience=0.0)
     assert wait_for(scontrol) == "requeue 12\n"
