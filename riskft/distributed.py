@@ -1,6 +1,7 @@
 """Collecting Python objects over processes, and saying which phase they were in where one is lost."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -87,8 +88,8 @@ def _exchange(letter: Letter) -> list[Letter]:
     what = letter[0]
     letters: list[Any] = [None] * dist.get_world_size()
     with losses_named(lambda: what), _host_group() as group:
-        # waits no longer than the timeout, and names those that are missing
-        dist.monitored_barrier(group, wait_all_ranks=True)
+        # waits no longer than the strategy's timeout (its own default is another), and names those that are missing
+        dist.monitored_barrier(group, _timeout(), wait_all_ranks=True)
         dist.all_gather_object(letters, letter, group=group)
     if problems := list(dict.fromkeys(problem for _, problem, _ in letters if problem is not None)):
         error = InputError("\n".join(problems))
@@ -115,11 +116,12 @@ def _host_group() -> Iterator[Any]:
 
 def _timeout() -> timedelta:
     """Returns what the strategy was given; torch has no public way to ask for it."""
+    device = torch.device("cpu") if dist.get_backend() == "gloo" else torch.device("cuda", torch.cuda.current_device())
     try:
-        options = dist.group.WORLD._get_backend(torch.device("cuda", torch.cuda.current_device())).options
-        return timedelta(seconds=options._timeout.total_seconds())
+        timeout = dist.group.WORLD._get_backend(device).options._timeout  # type: ignore[union-attr]
     except (AttributeError, RuntimeError):
-        return dist.default_pg_timeout
+        timeout = dist.default_pg_timeout
+    return timedelta(seconds=timeout.total_seconds())
 
 
 def _is_distributed() -> bool:
@@ -135,5 +137,5 @@ def _is_of_a_collective(error: RuntimeError) -> bool:
 
 def _lost(what: str, error: Exception) -> ProcessLost:
     rank, size = (dist.get_rank(), dist.get_world_size()) if _is_distributed() else (0, 1)
-    reason = " ".join(str(error).split())[:300]
+    reason = re.sub(r"^\[[^]]*\] ", "", " ".join(str(error).split())).split(". ")[0][:300]
     return ProcessLost(f"{what}: process {rank} of {size} has lost another one ({reason}). {ADVICE}")

@@ -1,18 +1,21 @@
 """Lightning's Trainer with what riskft adds to its commands."""
 
 import logging
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import gather_objects, losses_named, together
-from riskft.errors import InputError
+from riskft.errors import InputError, ProcessLost
 from riskft.files import write_text
 from riskft.finetune.module import RiskModule
 from riskft.predictions import SegmentationWriter
@@ -150,13 +153,26 @@ class RiskTrainer(Trainer):
             stage = self.state.stage.value if self.state.stage else self.state.fn.value if self.state.fn else "start"
             return f"{stage}, epoch {self.current_epoch}, step {self.global_step}"
 
+        self._signal_connector._sigterm_notifier_fn = self._note_sigterm  # type: ignore[method-assign,assignment]
         try:
             with losses_named(where):
                 yield
-        except BaseException:
+        except BaseException as error:
             # those that Lightning started itself may wait in a collective that this process will never enter
             end_processes(getattr(self.strategy.launcher, "procs", []), GRACE_SECONDS)
+            if self.received_sigterm and isinstance(error, ProcessLost):
+                raise SIGTERMException from None  # the others have only been faster
             raise
+
+    def _note_sigterm(self, signum: int, frame: FrameType | None) -> None:
+        """Handles SIGTERM by noting it, on which Lightning's loops stop at the next batch.
+
+        Lightning's own handler also talks to the other processes, in whatever they are doing: where they are at
+        different points of a step, all of them hang.
+        """
+        if not self.received_sigterm and self.strategy.launcher is not None:
+            self.strategy.launcher.kill(signal.Signals(signum))
+        self._signal_connector.received_sigterm = True
 
     def _checkpoint(self, path: str | None) -> str:
         """Returns the checkpoint to use; untrained weights are never tested silently."""

@@ -21,6 +21,17 @@ def is_whole(path: Path) -> bool:
         return False
 
 
+def check_whole(subject: str, files: Sequence[Path]) -> None:
+    """Raises InputError naming the files of a subject that are not whole (see ``is_whole``)."""
+    broken = [path for path in files if not is_whole(path)]
+    if broken:
+        raise InputError(
+            f"{subject}: its preprocessed files have been changed during the run. Start again with --ckpt_path last: "
+            "they are made anew, and the training goes on.",
+            [f"{path}: {'truncated or damaged' if path.exists() else 'no longer there'}" for path in broken],
+        )
+
+
 @contextmanager
 def files_named(subject: str, files: Sequence[Path]) -> Iterator[None]:
     """Turns whatever a broken file causes into an InputError that names it; other errors pass.
@@ -29,18 +40,12 @@ def files_named(subject: str, files: Sequence[Path]) -> Iterator[None]:
         subject: Whose files they are.
         files: The uncompressed NIfTI files that are read inside.
     """
+    check_whole(subject, files)  # before too: SimpleITK reads a truncated file without a word
     try:
         yield
-    except Exception as error:
-        broken = [path for path in files if not is_whole(path)]
-        if not broken:
-            raise
-        problems = [f"{path}: {'truncated or damaged' if path.exists() else 'no longer there'}" for path in broken]
-        raise InputError(
-            f"{subject}: its preprocessed files have been changed during the run. Start again with --ckpt_path last: "
-            "they are made anew, and the training goes on.",
-            problems,
-        ) from error
+    except Exception:
+        check_whole(subject, files)
+        raise
 
 
 class NamedSubjects(tio.SubjectsDataset):  # type: ignore[misc]

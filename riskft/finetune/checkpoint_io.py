@@ -1,6 +1,7 @@
 """Writing checkpoints so that each is whole or absent."""
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -33,7 +34,9 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """
         try:
             return super().load_checkpoint(path, *args, **kwargs)
-        except (RuntimeError, EOFError, KeyError, ValueError) as error:
+        except FileNotFoundError:
+            raise
+        except (OSError, RuntimeError, EOFError, KeyError, ValueError, UnpicklingError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(
                 f"{path}: cannot be read ({reason}). Remove the file, or give another one by --ckpt_path, such as "

@@ -71,6 +71,8 @@ class FiniteLoss(Callback):
             return
         with together("looking for losses that are not finite"):
             self._look()
+        # only then: one process's bad loss has spoilt the weights of all
+        with together("looking for weights that are not finite"):
             finite = [torch.isfinite(value).all() for value in module.parameters()]
             if finite and not torch.stack(finite).all():
                 names = [name for name, value in module.named_parameters() if not torch.isfinite(value).all()]
