@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import write_tiny_cohort
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 from runs import Forked, Study, forked, free_port, ranks
@@ -26,11 +25,10 @@ EDGE = 8
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory):
+def studies(tmp_path_factory, even_manifest):
     """Four training cases, so that two processes share them evenly, trained by one process and by two."""
     root = tmp_path_factory.mktemp("two")
-    manifest = write_tiny_cohort(root / "cohort", subjects=7)
-    one, two = Study(root / "one", manifest), Study(root / "two", manifest)
+    one, two = Study(root / "one", even_manifest), Study(root / "two", even_manifest)
     alone = forked(one.arguments(), root / "one.log")
     processes = ranks(two.arguments(), root / "two.log")
     assert [process.wait(90) for process in (alone, *processes)] == [0, 0, 0], alone.text + processes[0].text
@@ -97,8 +95,8 @@ def test_predictions_and_maps_as_files(studies):
             found |= {f"{command}/{path.name}": path.read_bytes() for path in out.iterdir() if path.is_file()}
         written.append(found)
     assert written[0].keys() == written[1].keys()
-    # two test cases; weight and hardness of four training cases, and their table
-    assert len(written[0]) == 2 + 2 * 4 + 1
+    # two test cases; weight and hardness of four training cases, their table, and how the target would start
+    assert len(written[0]) == 2 + 2 * 4 + 2
     for name, content in written[0].items():
         assert written[1][name] == content, name
 
@@ -175,7 +173,8 @@ def test_gradients_of_two_by_two_patches_are_those_of_four(tmp_path, normaliser)
         def action() -> None:
             dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
             step = Step(normaliser)
-            DistributedDataParallel(step)(batch(patches()[rank::2])).backward()
+            wrapped = DistributedDataParallel(step)  # whose hooks live as long as it does
+            wrapped(batch(patches()[rank::2])).backward()
             np.savez(tmp_path / f"{rank}.npz", **step.gradients())
 
         return action
