@@ -22,6 +22,7 @@ from riskft.data.records import Case
 from riskft.data.sampling import BalancedSampling, PatchSampling, RiskSampling, UniformSampling
 from riskft.data.splits import FractionSplit, ListSplit, ReaderSplit, Split
 from riskft.errors import InputError
+from riskft.finetune.finite import FiniteLoss
 from riskft.finetune.freeze import BackboneFreeze
 from riskft.finetune.loss import RiskWeightedLoss
 from riskft.finetune.module import RiskModule
@@ -48,6 +49,7 @@ __all__ = [
     "Clip",
     "Exponential",
     "FetsReader",
+    "FiniteLoss",
     "FolderReader",
     "FractionSplit",
     "InputError",

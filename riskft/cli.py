@@ -2,24 +2,30 @@
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import set_parsing_settings
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
-from riskft.errors import InputError
-from riskft.files import keep_old, write_text
+from riskft.errors import InputError, ProcessLost
+from riskft.files import FULL, keep_old, no_space_message, write_text
+from riskft.finetune.checkpoint_io import WholeCheckpointIO
 from riskft.finetune.checkpoints import run_checkpoints
+from riskft.finetune.finite import FiniteLoss
 from riskft.finetune.module import RiskModule
 from riskft.requeue import Requeue, in_slurm_task
 from riskft.run_folder import (
@@ -30,6 +36,7 @@ from riskft.run_folder import (
     refuse_finished,
     run_id,
 )
+from riskft.run_lock import locked
 from riskft.source.packages.defaults import with_package_defaults
 from riskft.trainer import RiskTrainer
 
@@ -84,6 +91,10 @@ class RiskCLI(LightningCLI):
 
     config: Any
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        with ExitStack() as self._held:  # LightningCLI runs the command when it is made
+            super().__init__(*args, **kwargs)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds ``run`` and ``wandb``; links what must agree."""
         parser.add_class_arguments(RunOptions, "run")
@@ -109,6 +120,8 @@ class RiskCLI(LightningCLI):
         folder = config.out if self.subcommand == "riskmap" else config.trainer.default_root_dir
         self.folder = Path(folder) if folder else options.path(config.seed_everything)
         if self.subcommand == "fit":
+            if is_first_rank():
+                self._held.enter_context(locked(self.folder))
             refuse_finished(self.folder, options.overwrite, resuming=config.ckpt_path is not None)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -125,11 +138,16 @@ class RiskCLI(LightningCLI):
             self.save_config_callback = None  # the run folder keeps the record of the training
         elif config.trainer.enable_checkpointing is not False:
             checkpoints = run_checkpoints(str(self.folder / "checkpoints"))
-            given = config.trainer.callbacks or []
-            kwargs["callbacks"] = [*(given if isinstance(given, list) else [given]), *checkpoints]
+            kwargs["callbacks"] = [*_listed(config.trainer.callbacks), *checkpoints]
+        if self.subcommand == "fit":
+            given = _listed(kwargs.get("callbacks", config.trainer.callbacks))
+            guarded = any(isinstance(callback, FiniteLoss) for callback in given)
+            kwargs["callbacks"] = given if guarded else [*given, FiniteLoss()]
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         if in_slurm_task(os.environ):
             trainer.callbacks.append(Requeue())  # type: ignore[attr-defined]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # none that the config names
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
     def _wandb_id(self) -> str | None:
@@ -163,6 +181,10 @@ class RiskCLI(LightningCLI):
         return loggers
 
 
+def _listed(callbacks: Any) -> list[Any]:
+    return list(callbacks) if isinstance(callbacks, list) else [callbacks] if callbacks else []
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -175,7 +197,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Command line arguments; by default those of the process.
 
     Raises:
-        SystemExit: With 1 for bad input, after a message without a traceback; with 2 for a wrong command line.
+        SystemExit: With 1 for bad input, a full disk or a lost process, after a message without a traceback; with 2 for
+            a wrong command line; with 143 after a SIGTERM.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     _set_up_logging()
@@ -194,8 +217,11 @@ def main(args: Sequence[str] | None = None) -> None:
             sweep_main(arguments[1:])
         else:
             run(arguments)
+    except SIGTERMException:
+        # Lightning's has no exit status: what was stopped would look finished
+        raise SystemExit(128 + signal.SIGTERM) from None
     except Exception as error:
-        if (reason := _input_error(error)) is None:
+        if (reason := _message(error)) is None:
             raise
         print(f"riskft: {reason}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
@@ -203,11 +229,17 @@ def main(args: Sequence[str] | None = None) -> None:
         _finish_wandb()
 
 
-def _input_error(error: BaseException | None) -> InputError | None:
-    """Returns the InputError behind an error: jsonargparse wraps those of what it builds for options with choices."""
-    while error is not None and not isinstance(error, InputError):
-        error = error.__cause__ or error.__context__
-    return error
+def _message(error: BaseException) -> str | None:
+    """Returns what to tell the user of an error that is not riskft's own fault, or None."""
+    if isinstance(error, ProcessLost):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in FULL:  # what a logger writes, for example
+        return no_space_message(Path(error.filename or "."))
+    # jsonargparse wraps the InputError of what it builds for options with choices
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, InputError):
+        behind = behind.__cause__ or behind.__context__
+    return None if behind is None else str(behind)
 
 
 def run(arguments: Sequence[str], cli_class: type[RiskCLI] = RiskCLI) -> RiskCLI:

@@ -17,3 +17,11 @@ class InputError(ValueError):
         self.title = title
         self.problems = tuple(problems)
         super().__init__("\n".join([title, *(f"  - {problem}" for problem in self.problems)]))
+
+
+class NoSpaceError(InputError):
+    """A file could not be written, because its file system is full or its size limited."""
+
+
+class ProcessLost(RuntimeError):  # noqa: N818
+    """Another process of the run has died, hangs, or is in another phase. The command line prints its message alone."""

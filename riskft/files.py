@@ -1,14 +1,20 @@
 """Files that are either whole or absent, and fingerprints of what they were made from."""
 
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from riskft.errors import NoSpaceError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -16,18 +22,54 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """Yields a temporary path in the target's folder; renames it to ``target`` on success.
 
     A reader never sees a half-written file, whatever kills the writer; on an error the temporary file is removed.
-    The temporary name keeps the target's endings, by which many writers choose the format.
+    The temporary name keeps the target's endings, by which many writers choose the format, and nothing else of its
+    name: Lightning takes any file with ``last`` in its name for a checkpoint.
 
     Args:
         target: Where the finished file shall be. Missing parent folders are made.
+
+    Raises:
+        NoSpaceError: If the file system is full, or the file larger than is allowed.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{target.name}")
+    temporary = target.with_name(f".tmp-{uuid.uuid4().hex[:8]}{''.join(target.suffixes)}")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, target)
+    except NoSpaceError:
+        raise
+    except (OSError, RuntimeError) as error:
+        if is_full(error, target):
+            raise NoSpaceError(no_space_message(target)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_full(error: BaseException, target: Path) -> bool:
+    """Whether a writer failed for want of space.
+
+    Args:
+        error: What it raised; NumPy and torch raise errors of their own, without the system's number.
+        target: What it wrote.
+    """
+    number = getattr(error, "errno", None)
+    return number in FULL if number is not None else _free(target) < 1 << 16
+
+
+def no_space_message(target: Path) -> str:
+    """Says which file could not be written, and how much space there is."""
+    return (
+        f"{target}: cannot be written, for there is no space ({_free(target) / 1e6:.1f} MB free on its file system; a "
+        "quota or a limit on files' sizes counts too). Nothing is left half-written. Free some space, or choose "
+        "another run.root or data.cache_dir, and start again (with --ckpt_path last, if it was a fit)."
+    )
+
+
+def _free(target: Path) -> int:
+    """Returns the bytes that can be written where a file is or shall be."""
+    existing = next(folder for folder in [target, *target.absolute().parents] if folder.exists())
+    return shutil.disk_usage(existing).free
 
 
 def write_text(target: Path, text: str) -> None:

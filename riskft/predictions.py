@@ -14,7 +14,7 @@ from riskft.data.datamodule import RiskDataModule
 from riskft.data.formats import ENDINGS, ending, parts, stem
 from riskft.data.native import native_dtype, reference_image, write_native
 from riskft.data.records import Case
-from riskft.distributed import gather_objects
+from riskft.distributed import together
 from riskft.errors import InputError
 from riskft.risk.store import RiskStore
 
@@ -77,15 +77,9 @@ class SegmentationWriter(BasePredictionWriter):
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuses to overwrite before anything is computed."""
         cases = [prepared.case for prepared in _data(trainer).prepared("predict")]
-        problem = None
-        try:
-            self.check(cases)
-        except InputError as error:
-            problem = str(error)
         # all processes look before the first of them writes
-        for found in gather_objects(problem):
-            if found is not None:
-                raise InputError(found)
+        with together("looking for segmentations that exist"):
+            self.check(cases)
         self._names = output_names(cases)
 
     def write_on_batch_end(

@@ -1,14 +1,21 @@
 """Lightning's Trainer with what riskft adds to its commands."""
 
 import logging
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from riskft.data.datamodule import RiskDataModule
-from riskft.distributed import gather_objects
-from riskft.errors import InputError
+from riskft.distributed import gather_objects, losses_named, together
+from riskft.errors import InputError, ProcessLost
 from riskft.files import write_text
 from riskft.finetune.module import RiskModule
 from riskft.predictions import SegmentationWriter
@@ -16,6 +23,7 @@ from riskft.risk.callback import RiskMapCallback
 from riskft.risk.export import export_share, refuse_existing, summary_csv
 
 log = logging.getLogger(__name__)
+GRACE_SECONDS = 10.0
 
 
 class RiskTrainer(Trainer):
@@ -31,7 +39,8 @@ class RiskTrainer(Trainer):
             datamodule: The data.
             ckpt_path: Checkpoint to resume; ``last`` for the run folder's latest (starts anew where there is none).
         """
-        super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+        with self._ending_together():
+            super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
 
     def validate(  # type: ignore[override]
         self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
@@ -43,7 +52,10 @@ class RiskTrainer(Trainer):
             datamodule: The data.
             ckpt_path: Checkpoint; by default the run folder's best.
         """
-        return super().validate(model, datamodule=datamodule, ckpt_path=self._checkpoint(ckpt_path), weights_only=True)
+        with self._ending_together():
+            return super().validate(
+                model, datamodule=datamodule, ckpt_path=self._checkpoint(ckpt_path), weights_only=True
+            )
 
     def test(  # type: ignore[override]
         self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
@@ -55,7 +67,8 @@ class RiskTrainer(Trainer):
             datamodule: The data.
             ckpt_path: Checkpoint; by default the run folder's best.
         """
-        return super().test(model, datamodule=datamodule, ckpt_path=self._checkpoint(ckpt_path), weights_only=True)
+        with self._ending_together():
+            return super().test(model, datamodule=datamodule, ckpt_path=self._checkpoint(ckpt_path), weights_only=True)
 
     def predict(  # type: ignore[override]
         self,
@@ -94,13 +107,14 @@ class RiskTrainer(Trainer):
         if datamodule is not None:
             writer.check(datamodule.predict_cases())  # before hours of preprocessing
         self.callbacks.append(writer)  # type: ignore[attr-defined]
-        super().predict(
-            model,
-            datamodule=datamodule,
-            ckpt_path=self._checkpoint(ckpt_path),
-            return_predictions=False,
-            weights_only=True,
-        )
+        with self._ending_together():
+            super().predict(
+                model,
+                datamodule=datamodule,
+                ckpt_path=self._checkpoint(ckpt_path),
+                return_predictions=False,
+                weights_only=True,
+            )
         log.info("Segmentations are in %s", folder)
 
     def riskmap(
@@ -127,8 +141,38 @@ class RiskTrainer(Trainer):
         # phase 1 is what happens before the first step; here no step follows
         self.fit_loop.max_epochs = 0
         self.num_sanity_val_steps = 0
-        super().fit(model, datamodule=datamodule)
+        with self._ending_together():
+            super().fit(model, datamodule=datamodule)
         log.info("Risk maps are in %s", out)
+
+    @contextmanager
+    def _ending_together(self) -> Iterator[None]:
+        """Says which phase a lost process was lost in, and leaves no process of a failed run waiting for this one."""
+
+        def where() -> str:
+            stage = self.state.stage.value if self.state.stage else self.state.fn.value if self.state.fn else "start"
+            return f"{stage}, epoch {self.current_epoch}, step {self.global_step}"
+
+        self._signal_connector._sigterm_notifier_fn = self._note_sigterm  # type: ignore[method-assign,assignment]
+        try:
+            with losses_named(where):
+                yield
+        except BaseException as error:
+            # those that Lightning started itself may wait in a collective that this process will never enter
+            end_processes(getattr(self.strategy.launcher, "procs", []), GRACE_SECONDS)
+            if self.received_sigterm and isinstance(error, ProcessLost):
+                raise SIGTERMException from None  # the others have only been faster
+            raise
+
+    def _note_sigterm(self, signum: int, frame: FrameType | None) -> None:
+        """Handles SIGTERM by noting it, on which Lightning's loops stop at the next batch.
+
+        Lightning's own handler also talks to the other processes, in whatever they are doing: where they are at
+        different points of a step, all of them hang.
+        """
+        if not self.received_sigterm and self.strategy.launcher is not None:
+            self.strategy.launcher.kill(signal.Signals(signum))
+        self._signal_connector.received_sigterm = True
 
     def _checkpoint(self, path: str | None) -> str:
         """Returns the checkpoint to use; untrained weights are never tested silently."""
@@ -163,15 +207,16 @@ class RiskExport(Callback):
         store = next(callback.store for callback in callbacks if isinstance(callback, RiskMapCallback))
         if store is None or not isinstance(data, RiskDataModule):
             raise InputError("riskmap needs a riskft.RiskDataModule and a source with a checkpoint.")
-        rows = export_share(
-            self.folder,
-            store,
-            data.prepared("train"),
-            data.class_names,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-        )
-        gathered = [row for part in gather_objects(rows) for row in part]
+        with together("writing risk maps"):
+            rows = export_share(
+                self.folder,
+                store,
+                data.prepared("train"),
+                data.class_names,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+            )
+        gathered = [row for part in gather_objects(rows, "summary of the risk maps") for row in part]
         if trainer.is_global_zero:
             write_text(self.folder / "risk_summary.csv", summary_csv(gathered))
 
@@ -179,4 +224,20 @@ class RiskExport(Callback):
         """Refuses to overwrite, before phase 1."""
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, RiskDataModule):
-            refuse_existing(self.folder, [case.subject for case in data.prepared("train")], self.overwrite)
+            with together("looking for risk maps that exist"):
+                refuse_existing(self.folder, [case.subject for case in data.prepared("train")], self.overwrite)
+
+
+def end_processes(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
+    """Waits for processes to end by themselves, and kills those that do not.
+
+    Args:
+        processes: The processes.
+        grace: How long to wait for all of them together, in seconds.
+    """
+    deadline = time.monotonic() + grace
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()

@@ -58,3 +58,9 @@ def write_tiny_cohort(folder: Path, subjects: int = 6, shape=(22, 26, 18), inver
 def tiny_manifest(tmp_path_factory):
     """The manifest of a tiny cohort: three training cases, one for validation, two for test."""
     return write_tiny_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="session")
+def even_manifest(tmp_path_factory):
+    """The manifest of a tiny cohort whose four training cases two processes share evenly."""
+    return write_tiny_cohort(tmp_path_factory.mktemp("even"), subjects=7)

@@ -1,11 +1,13 @@
 """Preprocessed cases on disk: made once, found again by a fingerprint of all that they depend on."""
 
 import json
+import logging
 import os
 import shutil
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,11 +19,13 @@ from riskft.data.formats import parts
 from riskft.data.labels import IGNORE_INDEX, LabelMap
 from riskft.data.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
+from riskft.data.subjects import is_whole
 from riskft.data.volumes import as_channel_last, write_nifti
-from riskft.errors import InputError
+from riskft.errors import InputError, NoSpaceError
 from riskft.files import file_digest, fingerprint, write_json
 from riskft.progress import track
 
+log = logging.getLogger(__name__)
 CACHE_VERSION = 1
 
 
@@ -50,6 +54,11 @@ class Prepared:
     def labelled(self) -> bool:
         """Whether there is a label."""
         return self.case.label is not None
+
+    @property
+    def files(self) -> list[Path]:
+        """The volumes on disk."""
+        return [self.folder / f"{name}.nii" for name in ("image", "mask", *(["label"] if self.labelled else []))]
 
     def to_subject(self, weight: Path | None = None) -> tio.Subject:
         """Returns a lazily loaded TorchIO subject: image, label and, where given, the risk map's weights."""
@@ -88,18 +97,24 @@ class PreparedCache:
             InputError: Naming every case that cannot be preprocessed.
         """
         keys = self._keys(cases)
-        missing = [(case, key) for case, key in zip(cases, keys, strict=True) if not self._meta(key).is_file()]
+        missing = [(case, key) for case, key in zip(cases, keys, strict=True) if not self._is_whole(key)]
         problems: list[str] = []
+        full: list[NoSpaceError] = []
 
         def build(item: tuple[Case, str]) -> None:
             try:
-                self._build(*item)
+                if not full:
+                    self._build(*item)
+            except NoSpaceError as error:  # of the others none can be written either
+                full.append(error)
             except InputError as error:
                 problems.append(str(error))
 
         with ThreadPoolExecutor(max(1, workers)) as pool:
             for _ in track(pool.map(build, missing), total=len(missing), description="Preprocessing"):
                 pass
+        if full:
+            raise full[0]
         if problems:
             raise InputError(f"{len(problems)} of {len(cases)} cases cannot be preprocessed:", sorted(problems))
         self._digests.save()
@@ -134,6 +149,25 @@ class PreparedCache:
 
     def _meta(self, key: str) -> Path:
         return self.root / "cases" / key / "meta.json"
+
+    def _is_whole(self, key: str) -> bool:
+        """Whether a case is there with files as long as their headers say; what is damaged is put away."""
+        folder = self._meta(key).parent
+        if not folder.exists():
+            return False
+        try:
+            counts = json.loads(self._meta(key).read_text())["voxels_per_class"]
+        except (OSError, ValueError, KeyError):
+            counts = None
+        names = ["image.nii", "mask.nii", *(["label.nii"] if counts else [])]
+        if counts is not None and all(is_whole(folder / name) for name in names):
+            return True
+        log.warning("%s: damaged; the case is preprocessed again.", folder)
+        aside = folder.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{key}")
+        with suppress(OSError):  # another process has done it
+            os.rename(folder, aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        return False
 
     def _build(self, case: Case, key: str) -> None:
         volumes = preprocess(case, self.labels, self.options)
@@ -180,7 +214,8 @@ class _Digests:
         self._known: dict[str, str] = {}
         self._new = False
         if path.is_file():
-            self._known = json.loads(path.read_text())
+            with suppress(ValueError):  # a damaged file costs another reading of the scans
+                self._known = json.loads(path.read_text())
 
     def of(self, path: Path) -> str:
         """Returns the digest of an image; one of several files, such as an Analyze pair, counts as all of them."""

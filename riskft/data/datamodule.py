@@ -20,7 +20,8 @@ from riskft.data.readers.folder import FolderReader
 from riskft.data.records import Case
 from riskft.data.sampling import BalancedSampling, PatchSampling
 from riskft.data.splits import FractionSplit, Split, few_shot
-from riskft.distributed import gather_objects
+from riskft.data.subjects import NamedSubjects
+from riskft.distributed import gather_objects, together
 from riskft.errors import InputError
 from riskft.files import fingerprint
 
@@ -177,16 +178,16 @@ class RiskDataModule(LightningDataModule):
         Raises:
             InputError: If a case is faulty, or a split that the stage needs is empty.
         """
-        for problem in gather_objects(self._problem):
-            if problem is not None:
-                raise InputError(problem)
-        cache = self._cache()
-        for split, cases in self._needed_cases().items():
-            if split not in self._prepared:
-                self._prepared[split] = cache.prepare(cases)
+        with together("preparing the data"):
+            if self._problem is not None:
+                raise InputError(self._problem)
+            cache = self._cache()
+            for split, cases in self._needed_cases().items():
+                if split not in self._prepared:
+                    self._prepared[split] = cache.prepare(cases)
         # fixed now, after seed_everything, so that an epoch's random numbers do not depend on what came before it
         # (rank 0's for all, for shares made with different seeds would overlap)
-        self._seed = gather_objects(torch.initial_seed())[0] % 2**31
+        self._seed = gather_objects(torch.initial_seed(), "the seed of the patches")[0] % 2**31
         needed = {"fit": "train", "validate": "val", "test": "test"}.get(stage)
         if needed and not self._prepared.get(needed):
             raise InputError(f"There is no case in the split '{needed}', which `{stage}` needs. See data.split.")
@@ -236,7 +237,7 @@ class RiskDataModule(LightningDataModule):
         subjects = [case.to_subject(self._weights.get(case.subject)) for case in self.prepared("train")]
         rank, world_size = self._ranks()
         queue = ShardedQueue(
-            tio.SubjectsDataset(subjects, transform=training_transform(self.augment, self.patch_size)),
+            NamedSubjects(subjects, transform=training_transform(self.augment, self.patch_size)),
             sampler=self.sampling.build(self.patch_size, len(self.labels.names)),
             samples_per_volume=self.patches_per_volume,
             max_length=self.queue_length,
@@ -273,7 +274,7 @@ class RiskDataModule(LightningDataModule):
             # Lightning skips the whole loop, its collectives too, on a rank without a batch, and the others would wait
             # for ever: such a rank repeats a case, which the module counts once
             share = [0]
-        return tio.SubjectsLoader(tio.SubjectsDataset(subjects) if subjects else [], batch_size=1, sampler=share)
+        return tio.SubjectsLoader(NamedSubjects(subjects) if subjects else [], batch_size=1, sampler=share)
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

@@ -274,7 +274,8 @@ class RiskModule(LightningModule):
 
     def _finish(self, stage: str) -> list[CaseScore]:
         # by case and class, because a rank without a share of its own repeats another's case
-        gathered = {(score.subject, score.class_name): score for part in gather_objects(self._scores) for score in part}
+        parts = gather_objects(self._scores, f"scores of `{stage}`")
+        gathered = {(score.subject, score.class_name): score for part in parts for score in part}
         names = list(self.regions) or self.class_names
         scores = sorted(gathered.values(), key=lambda score: (score.subject, names.index(score.class_name)))
         self._scores = []

@@ -90,7 +90,8 @@ class RiskPanelCallback(Callback):
         maps, data = _maps(trainer), _data(trainer)
         if maps is None or data is None or trainer.sanity_checking:
             return
-        gathered = {name: item for part in gather_objects(self._predictions) for name, item in part.items()}
+        parts = gather_objects(self._predictions, "panels of the validation cases")
+        gathered = {name: item for part in parts for name, item in part.items()}
         self._predictions = {}
         if trainer.is_global_zero:
             for case in data.prepared("val"):

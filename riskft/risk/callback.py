@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from riskft.data.cache import Prepared
 from riskft.data.datamodule import RiskDataModule
-from riskft.distributed import gather_objects
+from riskft.distributed import gather_objects, together
 from riskft.errors import InputError
 from riskft.finetune.module import RiskModule
 from riskft.report.statistics import log_risk_summary
@@ -61,6 +61,10 @@ class RiskMapCallback(Callback):
         data = getattr(trainer, "datamodule", None)
         if not isinstance(pl_module, RiskModule) or not isinstance(data, RiskDataModule):
             raise InputError("RiskMapCallback needs a riskft.RiskModule and a riskft.RiskDataModule.")
+        with together("phase 1"):
+            self._make_maps(trainer, pl_module, data)
+
+    def _make_maps(self, trainer: Trainer, pl_module: RiskModule, data: RiskDataModule) -> None:
         device = trainer.strategy.root_device
         source = pl_module.load_source()
         self.store = self._open_store(trainer, data, pl_module, source)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from riskft.data.cache import Prepared
 from riskft.data.labels import IGNORE_INDEX
+from riskft.data.subjects import files_named
 from riskft.data.volumes import read_volume
 from riskft.errors import InputError
 from riskft.progress import track
@@ -21,8 +22,8 @@ from riskft.risk.store import RiskStore
 
 log = logging.getLogger(__name__)
 
-Gather = Callable[[Any], list[Any]]
-"""Collects an object from every rank, in rank order, and so is a barrier too."""
+Gather = Callable[[Any, str], list[Any]]
+"""Collects an object from every rank, in rank order, and so is a barrier too; told the phase, for messages."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class RiskPhase:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
-        gather: Gather = lambda item: [item],
+        gather: Gather = lambda item, what: [item],
     ) -> None:
         self.store = store
         self.infer = infer
@@ -117,7 +118,7 @@ class RiskPhase:
         subjects = [case.subject for case in everyone]
         ready = self.store.read_summary(subjects)
         # ranks decide together: one that sees an old file must not skip the collectives of the others
-        if all(self.gather(ready is not None)) and ready is not None:
+        if all(self.gather(ready is not None, "phase 1: looking for maps")) and ready is not None:
             log.info("Phase 1: risk maps of %d subjects reused from %s", len(subjects), self.store.weights_folder)
             return RiskSummary.from_json(ready)
         if self.rank == 0:
@@ -144,7 +145,7 @@ class RiskPhase:
         )
         if self.rank == 0:
             self.store.write_summary(summary.to_json(), subjects)
-        self.gather(None)
+        self.gather(None, "phase 1: summary")
         return summary
 
     def _mine(self, cases: Sequence[Prepared]) -> list[Prepared]:
@@ -157,7 +158,8 @@ class RiskPhase:
         for case in track(missing, len(missing), "Phase 1: source network"):
             if self.store.has_forward(case.subject):
                 continue  # another run that shares the store has been faster
-            image = case.to_subject()["image"].data.to(self.device)
+            with files_named(case.subject, case.files):
+                image, target = case.to_subject()["image"].data.to(self.device), self._target(case)
             probabilities = self.infer(image[None].float()).float()
             if not torch.isfinite(probabilities).all():
                 broken.append(f"{case.subject}: {case.folder / 'image.nii'}")
@@ -165,10 +167,10 @@ class RiskPhase:
             metric = LeepConditional(probabilities.shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
             # an inferer may keep its result elsewhere than the network, to spare a GPU's memory
             metric = metric.to(probabilities.device)
-            metric.update(probabilities, self._target(case)[None].to(probabilities.device))
+            metric.update(probabilities, target[None].to(probabilities.device))
             self.store.write_forward(case.subject, probabilities[0], metric.joint)
         # all ranks raise together, or those without a broken case would wait for ever
-        if found := sorted(line for part in self.gather(broken) for line in part):
+        if found := sorted(line for part in self.gather(broken, "phase 1: source network") for line in part):
             raise InputError(
                 "The source network gives NaN or infinite values for these volumes; look at them and its weights:",
                 found,
@@ -201,16 +203,19 @@ class RiskPhase:
                 if self.store.has_hardness(case.subject):
                     continue  # another run that shares the store has been faster
                 raise
-            values = hardness(probabilities, self._target(case)[None], conditional, IGNORE_INDEX)[0]
+            with files_named(case.subject, case.files):
+                target, affine = self._target(case), case.to_subject()["label"].affine
+            values = hardness(probabilities, target[None], conditional, IGNORE_INDEX)[0]
             expected = expected_prediction(probabilities, conditional)[0].argmax(0)
-            self.store.write_hardness(case.subject, values, expected, case.to_subject()["label"].affine)
-        self.gather(None)
+            self.store.write_hardness(case.subject, values, expected, affine)
+        self.gather(None, "phase 1: hardness")
 
     def _counted(self, case: Prepared) -> tuple[Tensor, Tensor, Tensor]:
         """Returns hardness (N,) and classes (N,) of the voxels that count, and which (X, Y, Z) these are."""
-        target = self._target(case).cpu()
+        with files_named(case.subject, [*case.files, self.store.hardness_path(case.subject)]):
+            target = self._target(case).cpu()
+            volume, _ = self.store.read_hardness(case.subject)
         counts = target != IGNORE_INDEX
-        volume, _ = self.store.read_hardness(case.subject)
         return volume[counts], target[counts], counts
 
     def _distribution(self, train: Sequence[Prepared], joint: Tensor) -> tuple[ClassDistribution, Tensor]:
@@ -222,7 +227,7 @@ class RiskPhase:
             own.update(self.mapping.values(values, classes, joint), classes)
             sums[case.subject] = _class_sums(values, classes, self.num_classes)
         dataset = ClassDistribution(self.num_classes)
-        for part in self.gather(own):
+        for part in self.gather(own, "phase 1: distribution of the hardness"):
             dataset.merge(part)
         return dataset, self._ordered_sum(sums)
 
@@ -237,7 +242,7 @@ class RiskPhase:
                 self.mapping.values(values, classes, joint), classes, dataset, knowledge
             )
             self.store.write_weights(case.subject, weights, case.to_subject()["label"].affine)
-        self.gather(None)
+        self.gather(None, "phase 1: risk maps")
 
     def _weight_statistics(self, train: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
         """Returns each class's sum of weights (Y,) and the histogram's counts, over the training cases."""
@@ -249,10 +254,10 @@ class RiskPhase:
             weights = torch.from_numpy(np.asarray(volume))[counted]
             sums[case.subject] = _class_sums(weights, classes, self.num_classes)
             counts += torch.from_numpy(np.histogram(weights.numpy(), _WEIGHT_EDGES)[0])
-        return self._ordered_sum(sums), torch.stack(self.gather(counts)).sum(0)
+        return self._ordered_sum(sums), torch.stack(self.gather(counts, "phase 1: histogram of the weights")).sum(0)
 
     def _ordered_sum(self, own: dict[str, Tensor]) -> Tensor:
-        gathered = {subject: value for part in self.gather(own) for subject, value in part.items()}
+        gathered = {subject: value for part in self.gather(own, "phase 1: sums") for subject, value in part.items()}
         return torch.stack([gathered[subject] for subject in sorted(gathered)]).sum(0)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from riskft.data.subjects import is_whole
 from riskft.data.volumes import Affine, read_volume, write_nifti
 from riskft.errors import InputError
 from riskft.files import atomic_path, fingerprint, write_json
@@ -62,7 +63,7 @@ class RiskStore:
         )
         if not manifests:
             return []
-        before = json.loads(manifests[-1].read_text())
+        before = _json(manifests[-1]) or {}
         return sorted(key for key in {*before, *self.inputs} if before.get(key) != _plain(self.inputs.get(key)))
 
     def other_options(self) -> bool:
@@ -91,14 +92,14 @@ class RiskStore:
         return self.folder / self.safe_name(subject)
 
     def has_forward(self, subject: str) -> bool:
-        """Whether the subject's forward pass need not be done (again)."""
+        """Whether the subject's forward pass need not be done (again); a damaged file is none."""
         folder = self._subject(subject)
-        kept = (folder / "probabilities.npy").is_file() or self.has_hardness(subject)
-        return (folder / "joint.json").is_file() and kept
+        kept = self.has_hardness(subject) or _is_whole_npy(folder / "probabilities.npy")
+        return kept and _json(folder / "joint.json") is not None
 
     def has_hardness(self, subject: str) -> bool:
-        """Whether the subject's hardness is made."""
-        return self.hardness_path(subject).is_file() and self.prediction_path(subject).is_file()
+        """Whether the subject's hardness is made; a damaged file is none."""
+        return is_whole(self.hardness_path(subject)) and is_whole(self.prediction_path(subject))
 
     def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor) -> None:
         """Keeps a subject's source probabilities (Z, X, Y, Z) until P(y|z) is known, and its part of the joint."""
@@ -150,16 +151,31 @@ class RiskStore:
 
     def read_summary(self, subjects: Sequence[str]) -> dict[str, Any] | None:
         """Returns the summary if the maps of all subjects are complete and of the size they had, else None."""
-        path = self.weights_folder / "summary.json"
-        if not path.is_file():
+        summary: dict[str, Any] | None = _json(self.weights_folder / "summary.json")
+        if summary is None:
             return None
-        summary: dict[str, Any] = json.loads(path.read_text())
         sizes = summary["bytes"]
         for subject in subjects:
             file = self.weight_path(subject)
-            if not file.is_file() or sizes.get(subject) != file.stat().st_size:
+            if not is_whole(file) or sizes.get(subject) != file.stat().st_size or not self.has_hardness(subject):
                 return None
         return summary
+
+
+def _json(path: Path) -> Any:
+    """Returns a JSON file's value, or None where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _is_whole_npy(path: Path) -> bool:
+    try:
+        np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError):
+        return False
+    return True
 
 
 def _plain(value: Any) -> Any:

@@ -377,7 +377,7 @@ class ThreadGather:
         self.barrier = threading.Barrier(size, timeout=60)
 
     def of(self, rank: int) -> Callable[[Any], list[Any]]:
-        def gather(item: Any) -> list[Any]:
+        def gather(item: Any, what: str) -> list[Any]:
             self.items[rank] = item
             self.barrier.wait()
             result = list(self.items)

@@ -108,6 +108,7 @@ def test_summary_holds_only_while_all_maps_are_whole(tmp_path: Path) -> None:
     assert own.read_summary([]) is None
     for subject in ("s1", "s2"):
         own.write_weights(subject, torch.ones(4, 5, 6), np.eye(4))
+        own.write_hardness(subject, torch.ones(4, 5, 6), torch.zeros(4, 5, 6), np.eye(4))
     own.write_summary({"leep": -0.25}, ["s1", "s2"])
     summary = own.read_summary(["s1", "s2"])
     assert summary is not None

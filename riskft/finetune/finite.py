@@ -1,0 +1,95 @@
+"""A guard against losses that are not finite."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from riskft.distributed import together
+from riskft.errors import InputError
+
+
+class FiniteLoss(Callback):
+    """Ends the training at a loss that is NaN or infinite, before a checkpoint of it is written.
+
+    On a CPU each loss is looked at before its gradients are made. On a GPU looking is waiting: there the first bad
+    step is noted on the GPU itself, and looked at where Lightning reads the losses anyway (every
+    ``log_every_n_steps``), before each validation and at the end of each epoch, when the weights are looked at too.
+    Weights in memory may be spoilt by then; no checkpoint is. The command line adds this callback unless it is given.
+
+    Args:
+        every_n_steps: How often a GPU is asked; null for ``trainer.log_every_n_steps``, 0 for the ends of epochs only.
+        enabled: With false nothing is guarded.
+    """
+
+    def __init__(self, every_n_steps: int | None = None, enabled: bool = True) -> None:
+        super().__init__()
+        if every_n_steps is not None and every_n_steps < 0:
+            raise InputError(f"FiniteLoss: every_n_steps is {every_n_steps}, expected 0 or more.")
+        self.every_n_steps = every_n_steps
+        self.enabled = enabled
+        self._subjects: list[tuple[int, Sequence[str]]] = []
+        self._bad: Tensor | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Remembers whose patches they are."""
+        if self.enabled:
+            names = batch.get("name", []) if isinstance(batch, dict) else []
+            self._subjects.append((trainer.global_step, names))
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Notes which batch since the last look was the first with a bad loss."""
+        if not self.enabled:
+            return
+        bad = ~torch.isfinite(loss.detach()).all()
+        index = torch.where(bad, len(self._subjects) - 1, -1)
+        self._bad = index if self._bad is None else torch.where(self._bad >= 0, self._bad, index)
+        if loss.device.type == "cpu":
+            self._look()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks at times."""
+        every = trainer.log_every_n_steps if self.every_n_steps is None else self.every_n_steps  # type: ignore[attr-defined]
+        if self.enabled and every and (batch_idx + 1) % every == 0:
+            self._look()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks before the weights are scored, and a best checkpoint is written."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._look_together(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks before the latest checkpoint is written: Lightning calls those that write them last."""
+        self._look_together(pl_module)
+
+    def _look_together(self, module: LightningModule) -> None:
+        if not self.enabled:
+            return
+        with together("looking for losses that are not finite"):
+            self._look()
+        # only then: one process's bad loss has spoilt the weights of all
+        with together("looking for weights that are not finite"):
+            finite = [torch.isfinite(value).all() for value in module.parameters()]
+            if finite and not torch.stack(finite).all():
+                names = [name for name, value in module.named_parameters() if not torch.isfinite(value).all()]
+                raise InputError(_advice("Weights have become NaN or infinite, though no loss was"), names[:5])
+
+    def _look(self) -> None:
+        seen, self._subjects = self._subjects, []
+        found, self._bad = self._bad, None
+        index = -1 if found is None else int(found)
+        if index >= 0:
+            step, names = seen[index]
+            patches = [f"patch of {name}" for name in names]
+            raise InputError(_advice(f"The loss is NaN or infinite at step {step}"), patches)
+
+
+def _advice(what: str) -> str:
+    return (
+        f"{what}. No checkpoint of it is written. Look at these scans and labels, lower model.optimizer.init_args.lr, "
+        "or set trainer.gradient_clip_val; --ckpt_path last goes on from the epoch before."
+    )

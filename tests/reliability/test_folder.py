@@ -1,0 +1,69 @@
+"""One training at a time in a run folder."""
+
+import time
+
+import pytest
+
+from riskft.errors import InputError
+from riskft.run_lock import locked
+from runs import STEPS_AN_EPOCH, Forked, Study, before_step, forked, kill
+
+
+@pytest.mark.slow
+def test_two_fits_at_once(tmp_path, tiny_manifest):
+    """The second refuses, whatever it was started with, and leaves the first one alone."""
+    study = Study(tmp_path, tiny_manifest)
+    go = tmp_path / "go"
+
+    def wait() -> None:
+        (tmp_path / "waiting").touch()
+        while not go.exists():
+            time.sleep(0.02)
+
+    first = forked(study.arguments(), tmp_path / "first", before_step(STEPS_AN_EPOCH, wait))
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "waiting").exists():
+        assert time.monotonic() < deadline, first.text
+        time.sleep(0.05)
+    for number, options in enumerate(([], ["--ckpt_path", "last"], ["--run.overwrite", "true"])):
+        second = forked(study.arguments("fit", *options), tmp_path / f"second{number}")
+        assert second.wait() == 1
+        assert f"is in use: process {first.pid} on " in second.text
+        assert "Traceback" not in second.text
+    go.touch()
+    assert first.wait() == 0, first.text
+    assert study.checkpoint()["global_step"] == 3 * STEPS_AN_EPOCH
+
+
+def test_a_killed_process_leaves_no_lock(tmp_path):
+    def die_inside() -> None:
+        with locked(tmp_path / "run"):
+            (tmp_path / "run/checkpoints").mkdir()
+            (tmp_path / "run/checkpoints/.tmp-0123abcd.ckpt").write_bytes(bytes(100))
+            kill()
+
+    assert Forked(die_inside, tmp_path / "log").wait() == -9
+    with locked(tmp_path / "run"):
+        assert not list(tmp_path.rglob(".tmp-*"))  # what it was writing
+
+    def look() -> None:
+        with (
+            pytest.raises(InputError, match=r"is in use: process .* on .* is training there"),
+            locked(tmp_path / "run"),
+        ):
+            pass
+
+    with locked(tmp_path / "run"):
+        other = Forked(look, tmp_path / "log")
+        assert other.wait() == 0, other.text
+    again = Forked(lambda: locked(tmp_path / "run").__enter__(), tmp_path / "log")
+    assert again.wait() == 0, again.text
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
+    def none(*arguments: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.lockf", none)
+    with locked(tmp_path):
+        assert "cannot be locked ([Errno 95] Operation not supported): take care" in caplog.text
