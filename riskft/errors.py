@@ -25,3 +25,9 @@ class NoSpaceError(InputError):
 
 class ProcessLost(RuntimeError):  # noqa: N818
     """Another process of the run has died, hangs, or is in another phase. The command line prints its message alone."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns an error's kind and the first line of its message, shortened."""
+    lines = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:160].rstrip(": ")

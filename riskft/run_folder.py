@@ -59,8 +59,9 @@ class WandbOptions:
 
 
 def refuse_finished(folder: Path, overwrite: bool, resuming: bool) -> None:
-    """Raises InputError if ``fit`` would start anew in a folder that already holds a run."""
-    if (folder / "config.yaml").exists() and not overwrite and not resuming:
+    """Raises InputError if ``fit`` would start anew in a folder that holds what a training has left."""
+    left = [*folder.glob("checkpoints/*.ckpt"), *folder.glob("cases.csv"), *folder.glob("metrics.csv")]
+    if any(path.stat().st_size for path in left) and not overwrite and not resuming:
         raise InputError(
             f"{folder} already holds a run. Resume it with --ckpt_path last, start anew with --run.overwrite true, or "
             "choose another run.study, run.method or seed_everything."

@@ -39,6 +39,7 @@ class RiskTrainer(Trainer):
             datamodule: The data.
             ckpt_path: Checkpoint to resume; ``last`` for the run folder's latest (starts anew where there is none).
         """
+        self._check_source(model)
         with self._ending_together():
             super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
 
@@ -138,6 +139,7 @@ class RiskTrainer(Trainer):
             callbacks.append(RiskMapCallback())
         # first, so that it refuses to overwrite before phase 1
         callbacks.insert(0, RiskExport(Path(out), overwrite))
+        self._check_source(model)
         # phase 1 is what happens before the first step; here no step follows
         self.fit_loop.max_epochs = 0
         self.num_sanity_val_steps = 0
@@ -173,6 +175,11 @@ class RiskTrainer(Trainer):
         if not self.received_sigterm and self.strategy.launcher is not None:
             self.strategy.launcher.kill(signal.Signals(signum))
         self._signal_connector.received_sigterm = True
+
+    def _check_source(self, model: LightningModule) -> None:
+        mapped = any(isinstance(callback, RiskMapCallback) for callback in self.callbacks)  # type: ignore[attr-defined]
+        if isinstance(model, RiskModule):
+            model.check_source(whole=mapped)
 
     def _checkpoint(self, path: str | None) -> str:
         """Returns the checkpoint to use; untrained weights are never tested silently."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from conftest import rotated_affine
+from tiny_cohort import rotated_affine
 
 SHAPE = (6, 8, 5)
 SPACING = (1.2, 1.5, 2.0)

@@ -94,7 +94,8 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
     image = torch.from_numpy(np.stack(arrays).astype(np.float32))
     broken = [name for name, channel in zip(case.images, image, strict=True) if not channel.isfinite().all()]
     if broken:  # would make the whole head empty, and the image zero, without a word
-        raise InputError(f"{case.subject}: {', '.join(broken)} has NaN or infinite voxels. Repair or drop the case.")
+        files = ", ".join(str(case.images[name]) for name in broken)
+        raise InputError(f"{files}: NaN or infinite voxels. Repair the file, or drop the case {case.subject}.")
     inside = torch.stack([head_mask(channel) for channel in image])
     subject = tio.Subject(
         image=tio.ScalarImage(tensor=image, affine=affine),

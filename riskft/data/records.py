@@ -17,6 +17,8 @@ class Case:
         label: File of integer labels on the same grid, or None where there is none.
         split: One of ``SPLITS`` if the layout states it, else None.
         channels: Index along the fourth axis of the file, for modalities that lie in a 4-D one.
+        person: Whose scans these are, where a person has several (sessions): splits keep them together. None if the
+            subject is the person.
     """
 
     subject: str
@@ -24,6 +26,12 @@ class Case:
     label: Path | None = None
     split: str | None = None
     channels: Mapping[str, int] = field(default_factory=dict)
+    person: str | None = None
+
+    @property
+    def owner(self) -> str:
+        """The person whom the scans are of."""
+        return self.subject if self.person is None else self.person
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -93,7 +93,9 @@ class FractionSplit(Split):
     (``few_shot`` takes from the training cases alone). Cases without a label are for prediction. Labelled cases that
     the layout itself sets apart for test stay there, and the fractions are of the others.
 
-    Sizes are rounded to the nearest whole number of cases, and are at least 1 where the fraction is above 0.
+    A person's sessions (``Case.person``) stay together: fractions and limits are of people.
+
+    Sizes are rounded to the nearest whole number of people, and are at least 1 where the fraction is above 0.
 
     Args:
         val: Fraction of the labelled cases that are for validation, 0 to 1.
@@ -113,9 +115,9 @@ class FractionSplit(Split):
 
     def assign(self, cases: Sequence[Case]) -> dict[str, list[Case]]:
         """Sorts the cases by the seeded order; see ``Split.assign``."""
-        apart = {case.subject for case in cases if case.split == "test" and case.label is not None}
-        labelled = [case.subject for case in cases if case.label is not None and case.subject not in apart]
-        order = _seeded_order(labelled, f"split:{self.seed}")
+        apart = {case.owner for case in cases if case.split == "test" and case.label is not None}
+        labelled = {case.owner for case in cases if case.label is not None} - apart
+        order = _seeded_order(sorted(labelled), f"split:{self.seed}")
         test, val = (_size(fraction, len(order)) for fraction in (self.test, self.val))
         train = len(order) - test - val
         if train < 0 or (train < 1 and self.val + self.test < 1 - 1e-9):
@@ -123,9 +125,9 @@ class FractionSplit(Split):
                 f"{len(order)} labelled cases are too few for val={self.val} and test={self.test} with at least one "
                 "case in each split: add cases, or set a fraction to 0."
             )
-        owner = {subject: "test" if rank < test else "val" for rank, subject in enumerate(order[: test + val])}
+        owner = {person: "test" if rank < test else "val" for rank, person in enumerate(order[: test + val])}
         owner |= dict.fromkeys(apart, "test")
-        splits = ["predict" if case.label is None else owner.get(case.subject, "train") for case in cases]
+        splits = ["predict" if case.label is None else owner.get(case.owner, "train") for case in cases]
         return {name: [case for case, own in zip(cases, splits, strict=True) if own == name] for name in SPLITS}
 
 
@@ -134,21 +136,23 @@ def few_shot(train: Sequence[Case], limit: int | None, seed: int = 0) -> list[Ca
 
     Args:
         train: The training cases.
-        limit: How many to keep; None keeps all.
+        limit: How many people to keep, with all of their sessions; None keeps all.
         seed: Another seed takes other cases.
 
     Returns:
-        The first ``limit`` cases of an order by a hash of the seed and the subject, in the order of ``train``.
+        The cases of the first ``limit`` people of an order by a hash of the seed and the person, in the order of
+        ``train``.
 
     Raises:
-        InputError: If the limit is below 1 or above the number of training cases.
+        InputError: If the limit is below 1 or above the number of people with training cases.
     """
     if limit is None:
         return list(train)
-    if not 1 <= limit <= len(train):
-        raise InputError(f"The few-shot limit must be from 1 to the {len(train)} training cases: got {limit}.")
-    kept = set(_seeded_order([case.subject for case in train], f"few-shot:{seed}")[:limit])
-    return [case for case in train if case.subject in kept]
+    people = sorted({case.owner for case in train})
+    if not 1 <= limit <= len(people):
+        raise InputError(f"The few-shot limit must be from 1 to the {len(people)} training cases: got {limit}.")
+    kept = set(_seeded_order(people, f"few-shot:{seed}")[:limit])
+    return [case for case in train if case.owner in kept]
 
 
 def _seeded_order(subjects: Sequence[str], salt: str) -> list[str]:

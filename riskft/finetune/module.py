@@ -97,6 +97,7 @@ class RiskModule(LightningModule):
         self.network, self.head = with_classes(network, len(self.class_names), self._size, source.head)
         self.adaptation: AdaptationReport | None = None
         self.keep_probabilities = False
+        self._loaded: LoadedSource | None = None
         self._scores: list[CaseScore] = []
 
     # -- start -------------------------------------------------------------------------------------------------------
@@ -110,7 +111,20 @@ class RiskModule(LightningModule):
         Raises:
             InputError: If there is no checkpoint, or it does not fit.
         """
-        return load(self._source, self.in_channels, self._size, whole=whole)
+        loaded, self._loaded = self._loaded, None
+        return loaded or load(self._source, self.in_channels, self._size, whole=whole)
+
+    def check_source(self, whole: bool) -> None:
+        """Loads the source, for its faults to be known before hours of preprocessing; ``load_source`` then has it.
+
+        Args:
+            whole: As ``load_source`` will be asked.
+
+        Raises:
+            InputError: As ``load_source`` says.
+        """
+        if whole or self._source.checkpoint is not None:
+            self._loaded = load(self._source, self.in_channels, self._size, whole=whole)
 
     def source_description(self) -> str:
         """Returns the source's architecture and how it is used as text, for the fingerprint."""

@@ -1,6 +1,7 @@
 """Taking the weights out of a file that only unpickling can load."""
 
 import json
+import logging
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,10 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from riskft.errors import InputError
+from riskft.errors import InputError, first_line
 from riskft.files import atomic_path
 from riskft.source.checkpoint import find_state, no_state, own_description
-from riskft.source.unpickle import UntrustedError, first_line, is_program, load_content
+from riskft.source.stand_ins import forgiving_pickle
+from riskft.source.unpickle import UntrustedError, is_program, load_content
+
+log = logging.getLogger(__name__)
 
 _ENDINGS = (".safetensors", ".pt", ".pth")
 
@@ -67,14 +71,18 @@ def _check_new(new: Path, overwrite: bool) -> None:
 
 def _unpickled(path: Path) -> Any:
     """Returns what the file holds, running what it says: the only place where riskft does so."""
+    left_out: set[str] = set()
     try:
         if zipfile.is_zipfile(path) and is_program(path):
             return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        return torch.load(path, map_location="cpu", weights_only=False)
+        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=forgiving_pickle(left_out))
     except Exception as error:  # whatever the file's code raises
         raise InputError(
             f"{path}: loading it failed ({first_line(error)}). Install the packages that it was saved with."
         ) from error
+    if left_out:
+        log.info("%s: left out what cannot be imported here: %s", path, ", ".join(sorted(left_out)))
+    return content
 
 
 def _write(new: Path, state: dict[str, Tensor], own: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ class Source:
             the checkpoint's own description, where it has one.
         checkpoint: Its weights: a riskft or Lightning ``.ckpt``, a state dict (``.pt``, ``.pth``, ``.safetensors``), or
             a model that describes itself (nnU-Net v2 folder, MONAI bundle, MeshNet). null trains from scratch.
-        head: Names of the modules that make up the network's head. null finds them.
+        head: Name or names of the modules that make up the network's head. null finds them.
         first_convolution: How its first convolution is adapted to another number of channels: each new channel starts
             as the ``mean`` of the old ones, or the old ones are ``repeat``-ed in turn.
         min_loaded: Share of the parameters that the checkpoint must fill in plain fine-tuning (phase 1 needs all).
@@ -40,13 +40,14 @@ class Source:
 
     network: nn.Module | None = None
     checkpoint: str | None = None
-    head: list[str] | None = None
+    head: list[str] | str | None = None
     first_convolution: FirstConvolution = "mean"
     min_loaded: float = 0.5
     output: SourceOutput | None = None
     inferer: Inferer | None = None
 
     def __post_init__(self) -> None:
+        self.head = [self.head] if isinstance(self.head, str) else self.head
         if not 0 <= self.min_loaded <= 1:
             raise InputError(f"model.source.min_loaded is {self.min_loaded}, expected a share from 0 to 1.")
 

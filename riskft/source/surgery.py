@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from riskft.errors import InputError
+from riskft.errors import InputError, first_line
 from riskft.source.resize import has_channels, resize_tail
 
 FirstConvolution = Literal["mean", "repeat"]
@@ -97,7 +97,14 @@ def _run(network: nn.Module, size: Sequence[int]) -> Trace:
     try:
         outputs = outputs_of(network(example))
     except (RuntimeError, ValueError, IndexError) as error:
-        raise InputError(f"{type(network).__name__} does not run on an input of shape {shape}: {error}") from error
+        window = " x ".join(map(str, size))
+        raise InputError(
+            f"{type(network).__name__} does not run on a window of {window} voxels ({first_line(error)}).",
+            [
+                "The window is model.inferer.init_args.roi_size, which the shipped configs take from data.patch_size. "
+                "Many networks need sizes that all of their downsamplings divide: try multiples of 16 or 32."
+            ],
+        ) from error
     found.channels = [output.shape[1] for output in outputs]
     if all(id(output) in results for output in outputs):
         found.last = [results[id(output)][0] for output in outputs]

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from riskft.errors import InputError
+from riskft.errors import InputError, first_line
 
 # what numpy's scalars, types and arrays are made of, by the names that numpy 1 and 2 pickle them under
 _NUMPY = (
@@ -73,12 +73,6 @@ def load_content(path: Path) -> Any:
         raise _unreadable(path, "no pickle of torch.save") from error
     except Exception as error:  # on a broken file the unpickler also raises IndexError, struct.error and others
         raise _unreadable(path, first_line(error)) from error
-
-
-def first_line(error: BaseException) -> str:
-    """Returns an error's kind and the first line of its message, shortened."""
-    lines = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0]}"[:160].rstrip(": ")
 
 
 def _unreadable(path: Path, reason: str) -> InputError:

@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import write_tiny_cohort
+from tiny_cohort import write_tiny_cohort
 
 from riskft.cli import main
 

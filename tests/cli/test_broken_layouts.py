@@ -11,8 +11,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import rotated_affine
 from layouts import SPACING, WRITERS, Files, Layout, save
+from tiny_cohort import rotated_affine
 
 from riskft.cli import main
 from riskft.data.check import FaultKind

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import rotated_affine
 from nnunet_env import CHANNELS, Nnunet, nnunet_python, write_raw
+from tiny_cohort import rotated_affine
 
 from riskft import NnunetReader, nnunet_network
 from riskft.cli import main

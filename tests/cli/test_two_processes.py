@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_tiny_cohort
 from monai.networks.nets import UNet
+from tiny_cohort import write_tiny_cohort
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"

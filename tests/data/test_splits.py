@@ -138,3 +138,19 @@ def test_fractions_leave_the_layout_s_own_test_cases_alone() -> None:
     assert names(splits["test"]) == [*names(alone["test"]), "t0", "t1", "t2"]
     assert (splits["train"], splits["val"]) == (alone["train"], alone["val"])
     assert names(FractionSplit(val=0.2, test=0, seed=0).assign([*make(10), *apart])["test"]) == ["t0", "t1", "t2"]
+
+
+def test_a_person_s_sessions_stay_together() -> None:
+    cases = [
+        Case(f"sub-{who:02d}_ses-{when}", {}, Path("seg.nii"), person=f"sub-{who:02d}")
+        for who in range(10)
+        for when in (1, 2)
+    ]
+    for seed in range(10):
+        splits = FractionSplit(val=0.2, test=0.3, seed=seed).assign(cases)
+        people = {split: {case.person for case in found} for split, found in splits.items()}
+        assert [len(people[split]) for split in ("train", "val", "test")] == [5, 2, 3]
+        assert not people["train"] & people["test"] | people["val"] & (people["train"] | people["test"])
+        few = few_shot(splits["train"], 2, seed)
+        assert len(few) == 4
+        assert len({case.person for case in few}) == 2

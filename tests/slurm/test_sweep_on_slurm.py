@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import write_tiny_cohort
 from monai.networks.nets import UNet
 from one_node import one_node_slurm
+from tiny_cohort import write_tiny_cohort
 
 from riskft.cli import main
 

@@ -1,6 +1,8 @@
 """Taking the weights out of a file that must be trusted."""
 
 import argparse
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -156,3 +158,27 @@ def test_the_command(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["convert", str(old), str(new), "--trust-pickle", "true"])
     main(["convert", str(old), str(new), "--trust-pickle", "true", "--overwrite", "true"])
+
+
+def test_classes_of_the_training_script_are_left_out(tmp_path, caplog):
+    """As torch.save writes them where the script that is run defines a class: nobody can import ``__main__.Meter``."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import collections, sys, torch\n"
+        "class Meter:\n"
+        "    def __init__(self): self.values = [1.0]\n"
+        "class Log(collections.OrderedDict): pass\n"
+        "log = Log(loss=Meter())\n"
+        "torch.save({'model_state_dict': {'a': torch.arange(3.0)}, 'meter': Meter(), 'log': log}, sys.argv[1])\n"
+        "torch.save({'model_state_dict': {'a': torch.arange(3.0)}, 'meter': Meter(), 'log': log}, sys.argv[2],\n"
+        "           _use_new_zipfile_serialization=False)\n"
+    )
+    old = [tmp_path / "new_format.pth", tmp_path / "legacy.pth"]
+    subprocess.run([sys.executable, str(script), *map(str, old)], check=True)
+    for file in old:
+        with pytest.raises(UntrustedError):
+            convert(file, file.with_suffix(".pt"))
+        with caplog.at_level("INFO", logger="riskft"):
+            assert convert(file, file.with_suffix(".pt"), trust_pickle=True) == 1
+        assert "left out what cannot be imported here: __main__.Log, __main__.Meter" in caplog.text
+        assert read_checkpoint(file.with_suffix(".pt")).state["a"].tolist() == [0, 1, 2]

@@ -69,7 +69,7 @@ class BidsReader(Reader):
             files = {name: _expected(self.root, unit, found, name) for name, found in images.items()}
             promised = pipeline is not None and (pipeline / unit).is_dir()
             label = _expected(pipeline, unit, labels, self.suffix) if pipeline is not None and promised else None
-            cases.append(Case("_".join(unit.parts), files, label))
+            cases.append(Case("_".join(unit.parts), files, label, person=unit.parts[0]))
         return sorted(cases, key=lambda case: case.subject)
 
     def label_map(self) -> LabelMap | None:

@@ -134,9 +134,11 @@ def _of_several(root: Path, files: Sequence[Path], modalities: Sequence[str]) ->
     if strange := [path for path in others if numbered or not path.name.startswith(starts)]:
         known = [file.path for files in found.values() for file in files]
         expected = ", ".join(f"<subject>_{name}" for name in names.values())
+        beside = f" beside {_some(known)}" if known else ""
+        numbers = ", ".join(f"<subject>_{channel:04d}" for channel in range(len(names)))
         raise InputError(
-            f"{root} holds {_some(strange)} beside {_some(known) or 'nothing else'}, expected {expected} for the "
-            f"modalities {', '.join(modalities)}. Rename or remove what does not belong."
+            f"{root} holds {_some(strange)}{beside}; for the {len(names)} modalities {', '.join(modalities)} expected "
+            f"are {expected} (or {numbers}). Add the files that are missing, rename or remove the others."
         )
     return [file for held in found.values() for file in [*held, *_missing(held, held[0], names)]]
 

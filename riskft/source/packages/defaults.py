@@ -1,14 +1,18 @@
 """Putting what a source model says of itself before the user's configs."""
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from riskft.source.packages import find_package
+
+log = logging.getLogger(__name__)
 
 _OPTION = "model.source.checkpoint"
 
@@ -28,7 +32,17 @@ def with_package_defaults(arguments: Sequence[str]) -> list[str]:
     package = find_package(Path(checkpoint)) if checkpoint else None
     if package is None or not package.config:
         return list(arguments)
+    log.info("%s describes itself; defaults from there: %s", checkpoint, ", ".join(_names(package.config)))
     return [arguments[0], "--config", json.dumps(package.config), *arguments[1:]]
+
+
+def _names(config: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """Yields the options that a nested config sets, those of one object as one."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and "class_path" not in value:
+            yield from _names(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}" + ("" if isinstance(value, Mapping) else f"={value}")
 
 
 def given_checkpoint(arguments: Sequence[str]) -> str | None:
