@@ -13,12 +13,12 @@ import torch
 import torch.distributed as dist
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
-from runs import Forked, Study, forked, free_port, ranks
 from torch.nn.parallel import DistributedDataParallel
 
 from riskft.finetune.loss import RiskWeightedLoss
 from riskft.finetune.module import RiskModule
 from riskft.source.network import Source
+from runs import Forked, Study, forked, free_port, ranks
 
 pytestmark = pytest.mark.slow
 EDGE = 8
