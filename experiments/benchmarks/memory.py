@@ -4,12 +4,16 @@
 
 Writes cohorts of noise with two labels into OUT_DIR, runs the command line on them on the CPU, and adds up the resident
 memory (VmRSS) of the process and its children every 50 ms; each figure is the highest sum. Ends with 1 if the larger
-number of volumes needs more than 10 % more than the smaller one. Linux only.
+number of volumes needs more than 10 % (--limit) more than the smaller one. Linux only.
+
+glibc keeps freed blocks below 32 MB for later, in pieces that grow with time; the script tells it to give back blocks
+above 1 MB, so that what it measures is what riskft holds. --glibc leaves it as it is.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -22,7 +26,6 @@ import numpy as np
 import torch
 from monai.networks.nets import UNet
 
-LIMIT = 1.1
 QUEUE = (
     32  # patches held in memory: no more than the smaller cohort gives in an epoch, lest the queue be the difference
 )
@@ -97,10 +100,14 @@ def resident(pid: int) -> int:
     return total
 
 
-def peak(command: Sequence[str]) -> float:
+def peak(command: Sequence[str], glibc: bool) -> float:
     """Runs a command of riskft; returns its highest resident memory in MB."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "riskft.cli", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "riskft.cli", *command],
+        env={**os.environ, **({} if glibc else {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)})},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     highest = 0
     while process.poll() is None:
@@ -111,15 +118,15 @@ def peak(command: Sequence[str]) -> float:
     return highest / 1000
 
 
-def measure(folder: Path, cases: int, shape: Sequence[int], patch: int, workers: int) -> dict[str, float]:
+def measure(folder: Path, cases: int, shape: Sequence[int], patch: int, workers: int, glibc: bool) -> dict[str, float]:
     """Returns the peak of each part in MB."""
     shutil.rmtree(folder, ignore_errors=True)
     options = ["--config", str(config(folder, write_cohort(folder, cases, shape), patch, workers))]
     maps = ["riskmap", *options, "--out", str(folder / "maps"), "--overwrite", "true"]
-    found = {"preprocessing and phase 1": peak(maps)}
+    found = {"preprocessing and phase 1": peak(maps, glibc)}
     shutil.rmtree(folder / "cache/risk")
-    found["phase 1"] = peak(maps)
-    found["an epoch and its validation"] = peak(["fit", *options])
+    found["phase 1"] = peak(maps, glibc)
+    found["an epoch and its validation"] = peak(["fit", *options], glibc)
     shutil.rmtree(folder)
     return found
 
@@ -131,20 +138,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=[128, 144, 112], help="voxels of a volume")
     parser.add_argument("--patch", type=int, default=32, help="edge of a training patch")
     parser.add_argument("--workers", type=int, default=2, help="data.num_workers")
+    parser.add_argument("--limit", type=float, default=1.1, help="highest ratio that is not a failure")
+    parser.add_argument("--glibc", action="store_true", help="leave the allocator as it is")
     options = parser.parse_args(arguments)
     few, many = options.cases
     if 4 * few < QUEUE:
         parser.error(f"the smaller cohort must fill the queue: --cases {few} is below {QUEUE // 4}")
     found = [
-        measure(options.out_dir / f"cases{cases}", cases, options.shape, options.patch, options.workers)
+        measure(options.out_dir / f"cases{cases}", cases, options.shape, options.patch, options.workers, options.glibc)
         for cases in (few, many)
     ]
     print(f"| resident memory, MB | {few} volumes | {many} volumes | ratio |\n|---|---|---|---|")
     ratios = {part: found[1][part] / found[0][part] for part in found[0]}
     for part, ratio in ratios.items():
         print(f"| {part} | {found[0][part]:.0f} | {found[1][part]:.0f} | {ratio:.3f} |")
-    if max(ratios.values()) > LIMIT:
-        raise SystemExit(f"more than {LIMIT:.1f} times the memory")
+    if max(ratios.values()) > options.limit:
+        raise SystemExit(f"more than {options.limit} times the memory")
 
 
 if __name__ == "__main__":

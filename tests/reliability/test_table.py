@@ -31,7 +31,7 @@ def test_every_named_test_exists():
 def test_every_fault_has_a_row():
     """Tests of faults that a whole run meets stand in the table; their parts need not."""
     kept = {name for _, name in named()}
-    for file in ("test_kills.py", "test_folder.py", "test_two_processes.py"):
+    for file in ("test_kills.py", "test_folder.py", "test_two_as_one.py"):
         tree = ast.parse((ROOT / "tests/reliability" / file).read_text(encoding="utf-8"))
         tests = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
         assert tests - kept <= {"test_paths_of_checkpoints_with_dots"}
