@@ -23,6 +23,7 @@ from riskft.data.subjects import is_whole
 from riskft.data.volumes import as_channel_last, write_nifti
 from riskft.errors import InputError, NoSpaceError
 from riskft.files import file_digest, fingerprint, write_json
+from riskft.memory import give_back
 from riskft.progress import track
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,7 @@ class PreparedCache:
             try:
                 if not full:
                     self._build(*item)
+                    give_back()
             except NoSpaceError as error:  # of the others none can be written either
                 full.append(error)
             except InputError as error:

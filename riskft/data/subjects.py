@@ -9,6 +9,7 @@ import nibabel as nib
 import torchio as tio
 
 from riskft.errors import InputError
+from riskft.memory import give_back
 
 
 def is_whole(path: Path) -> bool:
@@ -53,6 +54,7 @@ class NamedSubjects(tio.SubjectsDataset):  # type: ignore[misc]
 
     def __getitem__(self, index: int) -> tio.Subject:
         """Loads and transforms a subject."""
+        give_back()  # of the volume before
         subject = self.dry_iter()[int(index)]
         with files_named(subject["name"], [Path(image.path) for image in subject.get_images(intensity_only=False)]):
             return super().__getitem__(index)

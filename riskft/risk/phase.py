@@ -14,6 +14,7 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.data.subjects import files_named
 from riskft.data.volumes import read_volume
 from riskft.errors import InputError
+from riskft.memory import give_back
 from riskft.progress import track
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.leep import LeepConditional, conditional_from_joint, expected_prediction, hardness, label_entropy
@@ -158,6 +159,7 @@ class RiskPhase:
         for case in track(missing, len(missing), "Phase 1: source network"):
             if self.store.has_forward(case.subject):
                 continue  # another run that shares the store has been faster
+            give_back()
             with files_named(case.subject, case.files):
                 image, target = case.to_subject()["image"].data.to(self.device), self._target(case)
             probabilities = self.infer(image[None].float()).float()
@@ -203,6 +205,7 @@ class RiskPhase:
                 if self.store.has_hardness(case.subject):
                     continue  # another run that shares the store has been faster
                 raise
+            give_back()
             with files_named(case.subject, case.files):
                 target, affine = self._target(case), case.to_subject()["label"].affine
             values = hardness(probabilities, target[None], conditional, IGNORE_INDEX)[0]
@@ -236,6 +239,7 @@ class RiskPhase:
     ) -> None:
         mine = self._mine(cases)
         for case in track(mine, len(mine), "Phase 1: risk maps"):
+            give_back()
             values, classes, counts = self._counted(case)
             weights = torch.ones(counts.shape)  # 1 where a voxel does not count: neutral when the map is warped
             weights[counts] = self.mapping.weights(
