@@ -1,7 +1,6 @@
 """``riskft compare``: paired statistics of runs, and the report."""
 
 from collections.abc import Sequence
-from dataclasses import astuple, fields
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -9,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from riskft.compare.html import interval, number, outcomes, p_value
+from riskft.compare.html import common_scope, interval, number, outcomes, p_value
+from riskft.compare.output import cases_csv, log_tables, table_csv, unpaired_csv
 from riskft.compare.page import report_html
 from riskft.compare.runs import Found, Metric, find_runs
-from riskft.compare.table import Comparison, Row, cases_csv, compare, table_csv, unpaired_csv
+from riskft.compare.table import Comparison, compare
 from riskft.errors import InputError
 from riskft.files import write_text
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--baseline", default="vanilla", help="the method that the others are compared with")
     parser.add_argument("--metric", type=Metric, default="dice", help="dice or hd95_mm")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
-    parser.add_argument("--viewer_cases", type=int, default=3, help="cases in the viewer, up to 2 MB each; 0 for none")
+    parser.add_argument("--viewer_cases", type=int, default=3, help="cases in the viewer, up to 5 MB each; 0 for none")
     parser.add_argument("--wandb", type=bool, default=False, help="log the tables to an offline W&B run in --out")
     parser.add_argument("--overwrite", type=bool, default=False, nargs="?", const=True, help="replace a report")
     options = parser.parse_args(list(arguments))
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     for name, content in zip(NAMES, contents, strict=True):
         write_text(options.out / name, content)
     if options.wandb:
-        log_tables(options.out, found, comparison)
+        log_tables(options.out, found.runs, comparison)
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
 
 
@@ -69,9 +69,7 @@ def study_table(study: str, comparison: Comparison) -> Table:
     """Returns a study's rows for the terminal, a section a class, narrow enough for 80 columns."""
     unit = comparison.unit
     rows = [row for row in comparison.rows if row.study == study]
-    scopes = {row.interval_over for row in rows if row.interval_over != "-"}
-    # said once where it is the same for all
-    scope = f"; intervals over {scopes.pop()}" if len(scopes) == 1 else ""
+    scope = common_scope(rows)
     result = Table(title=f"{study}: {unit.title}, {unit.unit}, differences to the baseline, paired{scope}")
     result.add_column("method", overflow="fold")
     for name in ("mean", "diff.", "95 % interval", "p Holm", "cases", "seeds", "w/l/t"):
@@ -101,23 +99,3 @@ def _say_left_out(console: Console, found: Found, comparison: Comparison) -> Non
         lines.append(f"and {len(comparison.unpaired) - LISTED} more, all in unpaired.csv and in the report")
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
-
-
-def log_tables(folder: Path, found: Found, comparison: Comparison) -> None:
-    """Logs the tables of results, cases and what has no partner to an offline W&B run in the folder."""
-    import wandb
-
-    cases = [[run.study, run.method, run.seed, *key, value] for run in found.runs for key, value in run.scores.items()]
-    columns = ["study", "method", "seed", "subject", "class_name", comparison.metric]
-    results = wandb.Table(
-        columns=[field.name for field in fields(Row)], data=[list(astuple(r)) for r in comparison.rows]
-    )
-    settings = wandb.Settings(console="off", silent=True)
-    with wandb.init(
-        project="riskft", job_type="compare", name=f"compare {comparison.metric}", dir=str(folder), mode="offline",
-        settings=settings,
-    ) as run:  # fmt: skip
-        run.log({"compare/table": results, "compare/cases": wandb.Table(columns=columns, data=cases)})
-        for row in comparison.rows:
-            if not row.is_baseline:
-                run.summary[f"{row.study}/{row.method}/{row.class_name}/difference"] = row.difference

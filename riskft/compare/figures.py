@@ -29,7 +29,7 @@ STYLE = {
     "axes.spines.right": False,
 }
 COLUMNS = 4
-# two methods' curves may coincide
+# more methods than colours
 LINES = ("-", "--", ":", "-.")
 
 
@@ -41,6 +41,8 @@ def forest_svg(rows: Sequence[Row], unit: Unit) -> str:
         unit: Of the differences.
     """
     compared = [row for row in rows if not row.is_baseline]
+    # the same colour as in the other figures, which show the baseline too
+    colours = method_colours([row.method for row in rows])
     methods = list(dict.fromkeys(row.method for row in compared))
     classes = list(dict.fromkeys(row.class_name for row in compared))
     with mpl.rc_context({**STYLE, "svg.hashsalt": "forest"}):
@@ -50,7 +52,7 @@ def forest_svg(rows: Sequence[Row], unit: Unit) -> str:
             for row in compared:
                 if row.class_name == class_name and np.isfinite(row.difference):
                     place = methods.index(row.method)
-                    colour = COLOURS[place % len(COLOURS)]
+                    colour = colours[row.method]
                     axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2)
                     axes.plot(row.difference, place, "o", color=colour, markersize=6)
             axes.set_title(class_name, fontsize=9)
@@ -61,6 +63,11 @@ def forest_svg(rows: Sequence[Row], unit: Unit) -> str:
         return _svg(figure, "Forest plot of the paired differences to the baseline, with 95 % intervals")
 
 
+def method_colours(methods: Sequence[str]) -> dict[str, str]:
+    """Returns a colour for each method, by the order in which they come."""
+    return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(dict.fromkeys(methods))}
+
+
 def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: Unit) -> str:
     """Draws a box and a point a case for each method, an axes a class.
 
@@ -68,15 +75,16 @@ def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: Unit) -
         values: By class and method: the cases' means over seeds, in the metric's unit.
         unit: Of the values.
     """
+    colours = method_colours([name for part in values.values() for name in part])
+    methods = list(colours)
     with mpl.rc_context({**STYLE, "svg.hashsalt": "boxes"}):
-        methods = list(dict.fromkeys(name for part in values.values() for name in part))
         figure, grid = _grid(len(values), 0.34 * len(methods) + 1.1, shared="y")
         for axes, (class_name, part) in zip(grid, values.items(), strict=True):
             for place, method in enumerate(methods):
                 numbers = np.asarray(part.get(method, ()), dtype=float)
                 if not numbers.size:
                     continue
-                _box(axes, place, numbers, COLOURS[place % len(COLOURS)])
+                _box(axes, place, numbers, colours[method])
             axes.set_title(class_name, fontsize=9)
             axes.set_yticks(range(len(methods)), methods)
             axes.set_ylim(len(methods) - 0.5, -0.5)
@@ -85,24 +93,31 @@ def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: Unit) -
         return _svg(figure, f"Box plots of {unit.title} over cases, for each class and method")
 
 
-def curves_svg(curves: Mapping[str, Mapping[str, Sequence[Curve]]]) -> str:
+def curves_svg(curves: Mapping[str, Mapping[str, Sequence[Curve]]], methods: Sequence[str]) -> str:
     """Draws learning curves, an axes a quantity, a colour a method, a line a seed.
 
     Args:
         curves: By the axis's name and method.
+        methods: All methods of the study, in the order that gives their colours.
     """
+    colours = method_colours(methods)
     with mpl.rc_context({**STYLE, "svg.hashsalt": "curves"}):
         figure = new_figure(5.2 * len(curves), 3.2)
-        methods = list(dict.fromkeys(name for part in curves.values() for name in part))
         for axes, (title, part) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
             for method, runs in part.items():
-                place = methods.index(method)
+                line = LINES[list(colours).index(method) // len(COLOURS) % len(LINES)]
                 for number, curve in enumerate(runs):
-                    # a single point is no line
-                    marker = "o" if len(curve.steps) < 3 else ""
-                    axes.plot(curve.steps, curve.values, LINES[place // len(COLOURS) % len(LINES)], marker=marker,
-                              markersize=4, color=COLOURS[place % len(COLOURS)], alpha=0.8, linewidth=1.3,
-                              label=method if number == 0 else None)  # fmt: skip
+                    axes.plot(
+                        curve.steps,
+                        curve.values,
+                        line,
+                        marker="o" if len(curve.steps) < 3 else "",  # a single point is no line
+                        markersize=4,
+                        color=colours[method],
+                        alpha=0.8,
+                        linewidth=1.3,
+                        label=method if number == 0 else None,
+                    )
             axes.set_xlabel("step")
             axes.set_title(title, fontsize=9)
             axes.legend(fontsize=8, frameon=False)

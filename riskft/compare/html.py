@@ -26,6 +26,12 @@ def interval(row: Row, unit: Unit, noted: bool = True) -> str:
     return f"{number(row.low, unit, True)} to {number(row.high, unit, True)}{note}"
 
 
+def common_scope(rows: Sequence[Row]) -> str:
+    """Says what all intervals are over, to be said once; empty where they differ."""
+    scopes = {row.interval_over for row in rows if row.interval_over != "-"}
+    return f"; intervals over {scopes.pop()}" if len(scopes) == 1 else ""
+
+
 def p_value(value: float) -> str:
     """Returns p as it is shown."""
     return "-" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
@@ -37,13 +43,14 @@ def outcomes(row: Row) -> str:
 
 
 HEADERS = ("class", "method", "baseline", "mean", "difference", "95 % interval", "p", "p (Holm)", "cases", "seeds",
-           "wins/losses/ties")  # fmt: skip
+           "wins / losses / ties")  # fmt: skip
 TEXT = 3
 
 
 def result_table(rows: Sequence[Row], unit: Unit, caption: str) -> str:
     """Returns the sortable table of a study's rows; what lies wholly on one side of 0 is marked."""
     lines = []
+    scope = common_scope(rows)
     for row in rows:
         cells: list[Cell] = [
             (row.class_name, None),
@@ -51,7 +58,7 @@ def result_table(rows: Sequence[Row], unit: Unit, caption: str) -> str:
             ("-" if row.is_baseline else row.baseline, None),
             (number(row.mean, unit), row.mean),
             (number(row.difference, unit, True), row.difference),
-            (interval(row, unit), row.low),
+            (interval(row, unit, noted=not scope), row.low),
             (p_value(row.p), row.p),
             (p_value(row.p_holm), row.p_holm),
             (str(row.cases), row.cases),
@@ -59,7 +66,7 @@ def result_table(rows: Sequence[Row], unit: Unit, caption: str) -> str:
             (outcomes(row), math.nan if row.is_baseline else row.wins),
         ]
         lines.append((cells, "baseline" if row.is_baseline else "", {4: _side(row, unit)}))
-    return table(HEADERS, lines, caption, TEXT)
+    return table(HEADERS, lines, f"{caption}{scope}", TEXT)
 
 
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import astuple
 from html import escape
 from importlib.resources import files
+from itertools import zip_longest
 from string import Template
 from typing import Any
 
@@ -18,8 +19,8 @@ from riskft.compare.pairs import pair
 from riskft.compare.panels import choose_panels
 from riskft.compare.runs import Found, RunScores
 from riskft.compare.statistics import REPLICATES, case_means
-from riskft.compare.table import Comparison, Row, is_mean
-from riskft.compare.volumes import class_names, mapped_cases, viewer_entry
+from riskft.compare.table import Comparison, Row, headline
+from riskft.compare.volumes import MappedCase, class_names, mapped_cases, viewer_entry
 from riskft.run_folder import git_commit
 
 NOTES = f"""<h2 id="notes">How to read it</h2>
@@ -38,8 +39,8 @@ methods in the study, for each class by itself.</li>
 VIEWER = """<h2 id="maps">Risk maps</h2>
 <section id="viewer" aria-label="Viewer of image, risk map and label">
 <p class="note">Click or drag in a plane, turn the wheel, move the sliders, or focus a plane and use the arrow keys
-(Page Up and Page Down for the slice). The subject's left is at the right; the sagittal plane looks from the left with
-anterior at the right. Volumes are made coarser to fit into this file.</p>
+(Page Up and Page Down for the slice). The subject's left is at the right; in the sagittal plane
+anterior is at the right. Large volumes are made coarser to fit into this file.</p>
 <div class="controls">
 <label>Case <select data-part="case"></select></label>
 <label>Map <select data-part="map"></select></label>
@@ -108,9 +109,10 @@ def _lead(comparison: Comparison) -> str:
 def _study(number: int, study: str, runs: Sequence[RunScores], comparison: Comparison) -> str:
     unit = comparison.unit
     rows = [row for row in comparison.rows if row.study == study]
-    means, classes = ([row for row in rows if is_mean(row) is wanted] for wanted in (True, False))
+    means = headline(rows)
+    classes = [row for row in rows if row not in means]
     methods = {row.method: [run for run in runs if (run.study, run.method) == (study, row.method)] for row in means}
-    caption = f"{study}: {unit.title}, mean of classes, {unit.unit}; differences to the baseline"
+    caption = f"{study}: {unit.title}, {means[0].class_name}, {unit.unit}; differences to the baseline"
     parts = [
         f'<h2 id="study-{number}">{escape(study)}</h2>',
         result_table(means, unit, caption),
@@ -125,7 +127,7 @@ def _study(number: int, study: str, runs: Sequence[RunScores], comparison: Compa
     parts.append(svg_figure(boxes_svg(boxes, unit), "A point a case, its mean over seeds. Box: quartiles and median; "
                             "whiskers: all values."))  # fmt: skip
     if curves := _curves(methods):
-        parts.append(svg_figure(curves_svg(curves), "Learning curves, a line a seed."))
+        parts.append(svg_figure(curves_svg(curves, list(methods)), "Learning curves, a line a seed."))
     parts += _panels(means, methods, comparison)
     return "\n".join(parts)
 
@@ -156,18 +158,17 @@ def _panels(means: Sequence[Row], methods: dict[str, list[RunScores]], compariso
 
 
 def _viewer_cases(runs: Sequence[RunScores], comparison: Comparison, count: int) -> list[dict[str, Any]]:
-    """Returns the first cases with maps, of the first run of a study that has them, the baselines' runs last."""
+    """Returns cases with maps, of each study's first run that has any, the baselines' runs last; studies in turn."""
     baselines = {(row.study, row.method) for row in comparison.rows if row.is_baseline}
-    entries: list[dict[str, Any]] = []
-    seen = set()
+    studies: dict[str, list[tuple[RunScores, MappedCase]]] = {}
     for run in sorted(runs, key=lambda run: (run.study, run.method) in baselines):
-        if run.study in seen:
-            continue
-        for case in mapped_cases(run.folder)[: count - len(entries)]:
-            seen.add(run.study)
-            title = f"{run.study}, {run.method}: {case.subject} ({case.kind})"
-            entries.append(viewer_entry(case, title, class_names(run.folder)))
-    return entries
+        if not studies.get(run.study):
+            studies[run.study] = [(run, case) for case in mapped_cases(run.folder)]
+    turns = [item for turn in zip_longest(*studies.values()) for item in turn if item is not None]
+    return [
+        viewer_entry(case, f"{run.study}, {run.method}: {case.subject} ({case.kind})", class_names(run.folder))
+        for run, case in turns[:count]
+    ]
 
 
 def _left_out(found: Found, comparison: Comparison) -> str:

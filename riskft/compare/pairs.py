@@ -1,7 +1,8 @@
 """Pairing two methods by case, class and seed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -72,7 +73,7 @@ def pair(baseline: Sequence[RunScores], other: Sequence[RunScores]) -> tuple[lis
         other: The method's, at least one.
 
     Returns:
-        The mean over classes and, where there are several, each class; and all that has no partner.
+        The mean over classes, where there are several, then each class; and all that has no partner.
     """
     first, second = ({run.seed: run.scores for run in runs} for runs in (baseline, other))
     seeds = sorted(first.keys() & second.keys())
@@ -82,19 +83,13 @@ def pair(baseline: Sequence[RunScores], other: Sequence[RunScores]) -> tuple[lis
     shape = (len(classes), len(seeds), len(subjects))
     values = np.full((2, *shape), np.nan)
     for side, runs in enumerate((first, second)):
-        for (i, name), (j, seed), (k, subject) in _grid(classes, seeds, subjects):
+        for (i, name), (j, seed), (k, subject) in product(enumerate(classes), enumerate(seeds), enumerate(subjects)):
             values[side, i, j, k] = runs[seed].get((subject, name), np.nan)
     values[:, np.isnan(values).any(0)] = np.nan
-    result = [Pairs(MEAN, tuple(seeds), tuple(subjects), *(_mean_over_classes(side) for side in values))]
+    result = [Pairs(name, tuple(seeds), tuple(subjects), *values[:, i]) for i, name in enumerate(classes)]
     if len(classes) > 1:
-        result += [Pairs(name, tuple(seeds), tuple(subjects), *values[:, i]) for i, name in enumerate(classes)]
+        result.insert(0, Pairs(MEAN, tuple(seeds), tuple(subjects), *map(_mean_over_classes, values)))
     return result, _unpaired(baseline, other)
-
-
-def _grid(*names: Sequence[object]) -> Iterable[tuple[tuple[int, object], ...]]:
-    from itertools import product
-
-    return product(*(list(enumerate(part)) for part in names))
 
 
 def _mean_over_classes(values: Matrix) -> Matrix:

@@ -1,14 +1,12 @@
 """The table of a comparison: one row a method and class."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from riskft.compare.pairs import MEAN, Matrix, Pairs, Unpaired, pair
+from riskft.compare.pairs import Matrix, Pairs, Unpaired, pair
 from riskft.compare.runs import Metric, RunScores
 from riskft.compare.statistics import bootstrap_interval, holm, interval_over, signed_rank, wins_losses_ties
 from riskft.errors import InputError
@@ -208,37 +206,6 @@ def _counts(values: Matrix) -> tuple[int, int]:
     return int(present.any(0).sum()), int(present.any(1).sum())
 
 
-def table_csv(comparison: Comparison) -> str:
-    """Returns all rows as CSV, with the metric and its unit."""
-    columns = [field.name for field in fields(Row)]
-    return as_csv(
-        ["metric", "unit", *columns],
-        [[comparison.metric, comparison.unit.unit, *astuple(row)] for row in comparison.rows],
-    )
-
-
-def cases_csv(runs: Sequence[RunScores], metric: Metric) -> str:
-    """Returns all runs' cases in one table, the metric as ``riskft test`` wrote it."""
-    return as_csv(
-        ["study", "method", "seed", "subject", "class_name", metric],
-        [[run.study, run.method, run.seed, *key, value] for run in runs for key, value in run.scores.items()],
-    )
-
-
-def unpaired_csv(comparison: Comparison) -> str:
-    """Returns what has no partner as CSV."""
-    return as_csv([field.name for field in fields(Unpaired)], [astuple(item) for item in comparison.unpaired])
-
-
-def as_csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Returns CSV text."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
-def is_mean(row: Row) -> bool:
-    """Whether a row is the mean over classes."""
-    return row.class_name == MEAN
+def headline(rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows of a study that say the most: of the mean over classes, or of the only class."""
+    return [row for row in rows if row.class_name == rows[0].class_name]

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from riskft.compare.runs import read_config
+from riskft.data.labels import IGNORE_INDEX
 from riskft.data.volumes import read_volume
 from riskft.risk.store import RiskStore
 
 #: Longest edge in voxels; larger volumes are made coarser.
-EDGE = 72
+EDGE = 96
 
 Volume = npt.NDArray[Any]
 
@@ -64,6 +65,13 @@ def mapped_cases(folder: Path) -> list[MappedCase]:
             hardness = maps.parent / safe / "hardness.nii"
             cases.append(MappedCase(subject, kind, cache / "cases" / key, hardness, maps / f"{safe}.nii"))
     return [case for case in cases if case.complete]
+
+
+def mean_hardness(case: MappedCase) -> float:
+    """Returns the mean hardness of the foreground in nats; 0 without foreground."""
+    label, hardness = (np.asarray(read_volume(path)[0]) for path in (case.prepared / "label.nii", case.hardness))
+    inside = (label > 0) & (label != IGNORE_INDEX)
+    return float(hardness[inside].mean()) if inside.any() else 0.0
 
 
 def class_names(folder: Path) -> list[str]:

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), "")
 PATIENCE = 60.0
 
 
@@ -79,8 +80,9 @@ class Browser:
     def click(self, selector: str, right: float = 0.5, down: float = 0.5) -> None:
         """Clicks an element, at a part of its width and height from its upper left corner."""
         box = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
-            "const b = e.getBoundingClientRect(); return [b.left, b.top, b.width, b.height]; })()"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            "e.scrollIntoView({block: 'center'}); const b = e.getBoundingClientRect();"
+            "return [b.left, b.top, b.width, b.height]; })()"
         )
         place = {"x": box[0] + right * box[2], "y": box[1] + down * box[3], "button": "left", "clickCount": 1}
         self.send("Input.dispatchMouseEvent", type="mousePressed", buttons=1, **place)
