@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -36,12 +37,12 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--baseline", default="vanilla", help="the method that the others are compared with")
     parser.add_argument("--metric", type=Metric, default="dice", help="dice or hd95_mm")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
-    parser.add_argument("--viewer_cases", type=int, default=3, help="cases in the viewer, up to 5 MB each; 0 for none")
+    parser.add_argument("--viewer-cases", type=int, default=3, help="cases in the viewer, up to 5 MB each; 0 for none")
     parser.add_argument("--wandb", type=bool, default=False, help="log the tables to an offline W&B run in --out")
     parser.add_argument("--overwrite", type=bool, default=False, nargs="?", const=True, help="replace a report")
     options = parser.parse_args(list(arguments))
     if options.viewer_cases < 0:
-        raise InputError(f"--viewer_cases is {options.viewer_cases}, expected 0 or more.")
+        raise InputError(f"--viewer-cases is {options.viewer_cases}, expected 0 or more.")
     if (
         there := [str(options.out / name) for name in NAMES if (options.out / name).exists()]
     ) and not options.overwrite:
@@ -70,7 +71,8 @@ def study_table(study: str, comparison: Comparison) -> Table:
     unit = comparison.unit
     rows = [row for row in comparison.rows if row.study == study]
     scope = common_scope(rows)
-    result = Table(title=f"{study}: {unit.title}, {unit.unit}, differences to the baseline, paired{scope}")
+    title = f"{study}: {unit.title}, {unit.unit}, differences to the baseline, paired{scope}"
+    result = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     result.add_column("method", overflow="fold")
     for name in ("mean", "diff.", "95 % interval", "p Holm", "cases", "seeds", "w/l/t"):
         result.add_column(name, justify="right", no_wrap=bool(scope) or name != "95 % interval")

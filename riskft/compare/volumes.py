@@ -52,7 +52,9 @@ def mapped_cases(folder: Path) -> list[MappedCase]:
     summary, manifest = (folder / "risk" / name for name in ("summary.json", "manifest.json"))
     if not (summary.is_file() and manifest.is_file()):
         return []
-    maps = Path(json.loads(summary.read_text(encoding="utf-8"))["maps"])
+    if not (place := json.loads(summary.read_text(encoding="utf-8")).get("maps")):
+        return []  # of a version that did not say
+    maps = Path(place)
     inputs = json.loads(manifest.read_text(encoding="utf-8"))
     given = (read_config(folder).get("data") or {}).get("cache_dir")
     # by default the maps lie in the cache; where they do not, the config says where it is

@@ -29,9 +29,7 @@ class Browser:
         theirs_in, ours_out = _pipe()
         options = ["--headless=new", "--disable-gpu", "--no-first-run", "--disable-background-networking",
                    "--disable-dev-shm-usage", f"--user-data-dir={profile}", f"--window-size={size[0]},{size[1]}",
-                   "--remote-debugging-pipe"]  # fmt: skip
-        if os.geteuid() == 0:
-            options.append("--no-sandbox")
+                   "--remote-debugging-pipe", "--no-sandbox"]  # fmt: skip
         # Chromium reads from descriptor 3 and writes to 4
         script = f'exec "$0" "$@" 3<&{theirs_in} 4>&{theirs_out} {theirs_in}<&- {theirs_out}>&-'
         self._process = subprocess.Popen(

@@ -20,7 +20,7 @@ def write_run(folder, study="s", method="vanilla", seed=0, scores=None, metric="
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(
         f"seed_everything: {seed}\nrun:\n  study: {study}\n  method: {method}\n"
-        f"data:\n  labels:\n    classes: {{{', '.join(f'{json.dumps(name)}: [{i + 1}]' for i, name in enumerate(classes))}}}\n"
+        f"data:\n  labels:\n    classes: {json.dumps({name: [i + 1] for i, name in enumerate(classes)})}\n"
     )
     if scores is None:
         return folder
