@@ -49,10 +49,6 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError("A report is there. Add --overwrite true, or choose another --out:", there)
     found = find_runs(options.runs, options.metric)
     comparison = compare(found.runs, options.metric, options.baseline)
-    console = Console()
-    for study in dict.fromkeys(row.study for row in comparison.rows):
-        console.print(study_table(study, comparison))
-    _say_left_out(console, found, comparison)
     contents = (
         table_csv(comparison),
         cases_csv(found.runs, options.metric),
@@ -63,6 +59,10 @@ def main(arguments: Sequence[str]) -> None:
         write_text(options.out / name, content)
     if options.wandb:
         log_tables(options.out, found.runs, comparison)
+    console = Console()
+    for study in dict.fromkeys(row.study for row in comparison.rows):
+        console.print(study_table(study, comparison))
+    _say_left_out(console, found, comparison)
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
 
 

@@ -53,8 +53,8 @@ anterior is at the right. Large volumes are made coarser to fit into this file.<
 </section>"""
 
 PLANE = """<div class="plane">
-<canvas data-part="$name" tabindex="0" role="img" width="10" height="10"
- aria-label="$name plane: image with risk map and label"></canvas>
+<canvas data-part="$name" tabindex="0" role="application" width="10" height="10"
+ aria-label="$name plane: image with risk map and label; arrow keys move the cross"></canvas>
 <label>$name <input data-part="$name-slider" type="range" min="0" value="0" aria-label="$name slice">
 <span data-part="$name-value"></span></label></div>"""
 

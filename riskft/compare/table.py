@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from riskft.compare.pairs import Matrix, Pairs, Unpaired, pair
+from riskft.compare.pairs import MEAN, Matrix, Pairs, Unpaired, pair
 from riskft.compare.runs import Metric, RunScores
 from riskft.compare.statistics import bootstrap_interval, holm, interval_over, signed_rank, wins_losses_ties
 from riskft.errors import InputError
@@ -159,7 +159,7 @@ def _compare_study(
         else:
             rows += [_row(study, name, partners[name], part, unit) for part in pairs]
             unpaired += missing
-    classes = list(dict.fromkeys(row.class_name for row in rows))
+    classes = sorted(dict.fromkeys(row.class_name for row in rows), key=lambda name: name != MEAN)
     result = []
     for class_name in classes:
         part = [row for row in rows if row.class_name == class_name]
@@ -208,4 +208,5 @@ def _counts(values: Matrix) -> tuple[int, int]:
 
 def headline(rows: Sequence[Row]) -> list[Row]:
     """Returns the rows of a study that say the most: of the mean over classes, or of the only class."""
-    return [row for row in rows if row.class_name == rows[0].class_name]
+    names = [row.class_name for row in rows]
+    return [row for row in rows if row.class_name == (MEAN if MEAN in names else names[0])]

@@ -116,11 +116,23 @@ def test_reader_clicks_through_the_page(report, tmp_path, dark):
         )
         ink, paper = (sum(map(int, re.findall(r"\d+", colour))) for colour in colours)
         assert (ink > paper) == dark
+        assert browser.run(UNNAMED) == []
+        # on a telephone only tables and figures scroll sideways, each by itself
+        browser.send("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=True)
+        assert browser.run("document.documentElement.scrollWidth") == 390
         browser.screenshot(tmp_path / "page.png")
         assert (tmp_path / "page.png").stat().st_size > 10_000
         assert browser.errors == []
         outside = [url for url in browser.requests if not url.startswith("data:")]
         assert outside == [(report / "report.html").resolve().as_uri()]
+
+
+# what a screen reader could not name
+UNNAMED = """
+[...document.querySelectorAll("img, svg, canvas, input, select, button, [role=region]")].filter((e) => !(
+  e.alt || e.ariaLabel || e.getAttribute("aria-label") || (e.labels && e.labels.length) || e.textContent.trim()
+)).map((e) => e.outerHTML.slice(0, 80))
+"""
 
 
 def _column(browser, at):
