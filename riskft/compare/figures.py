@@ -19,6 +19,7 @@ INK = "#010203"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 STYLE = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # names may hold a $
     "font.size": 9,
     "text.color": INK,
     "axes.edgecolor": INK,

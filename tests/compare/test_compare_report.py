@@ -13,7 +13,7 @@ from conftest import rotated_affine
 from riskft.cli import main
 
 SHAPE = (14, 11, 9)
-HOSTILE = "</script><img src=x onerror=alert(1)>"
+HOSTILE = "</script><img src=x onerror=alert(1)> $_$"
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +72,8 @@ def test_nothing_is_overwritten_unasked(runs, report, capsys):
     assert stopped.value.code == 1
     assert "--overwrite" in capsys.readouterr().err
     main(["compare", str(runs), "--out", str(report), "--overwrite"])
+    assert (report / "report.html").read_text() == before
+    main(["compare", str(runs), "--out", str(report), "--overwrite", "true"])
     assert (report / "report.html").read_text() == before
 
 
