@@ -1,4 +1,4 @@
-"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep}``."""
+"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep,compare}``."""
 
 import logging
 import os
@@ -45,7 +45,8 @@ DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentatio
 `riskft fit` makes the risk maps and fine-tunes; `riskft riskmap` makes the maps alone. `riskft data phantom` writes a
 cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`).
 `riskft convert` takes the weights out of a checkpoint that holds more than weights. `riskft sweep` starts many runs
-from one file, here or on a SLURM cluster (see `riskft sweep --help`)."""
+from one file, here or on a SLURM cluster (see `riskft sweep --help`). `riskft compare` compares tested runs, paired by
+case and seed, and writes a report (see `riskft compare --help`)."""
 
 
 class BriefParser(LightningArgumentParser):
@@ -215,6 +216,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from riskft.sweep.cli import main as sweep_main
 
             sweep_main(arguments[1:])
+        elif arguments[:1] == ["compare"]:
+            from riskft.compare.cli import main as compare_main
+
+            compare_main(arguments[1:])
         else:
             run(arguments)
     except SIGTERMException:

@@ -13,10 +13,8 @@ import time
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from riskft.files import write_json
-from riskft.report.compare import compare_paired, read_cases
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path("configs")
@@ -56,22 +54,6 @@ def train_source() -> None:
     write_json(done, recipe)
 
 
-def table(metric: str, unit: str, scale: float) -> Table:
-    """Returns the comparison of all runs with plain fine-tuning."""
-    result = Table(title=f"{metric} on the test cases, {unit}; difference to vanilla, paired by case")
-    for column in ("method", "class", "n", "mean", "difference", "95 % interval", "Wilcoxon p"):
-        result.add_column(column, justify="left" if column in ("method", "class") else "right")
-    baseline = read_cases(run_folder("vanilla") / "cases.csv", metric)
-    for method in METHODS:
-        for row in compare_paired(baseline, read_cases(run_folder(method) / "cases.csv", metric)):
-            difference = ["-"] * 3
-            if method != "vanilla":
-                interval = f"{scale * row.low:+.1f} to {scale * row.high:+.1f}"
-                difference = [f"{scale * row.difference:+.1f}", interval, f"{row.p_value:.2f}"]
-            result.add_row(method, row.class_name, str(row.count), f"{scale * row.other:.1f}", *difference)
-    return result
-
-
 def main() -> None:
     """Runs everything."""
     os.chdir(ROOT)
@@ -82,8 +64,9 @@ def main() -> None:
         riskft("fit", *configs(method), "--run.overwrite", "true")
         riskft("test", "--config", str(run_folder(method) / "config.yaml"))
     console.print()
-    console.print(table("dice", "Dice points", 100))
-    console.print(table("hd95_mm", "mm", 1))
+    report = DEMO / "report"
+    riskft("compare", str(DEMO), "--out", str(report), "--overwrite", "true")
+    riskft("compare", str(DEMO), "--metric", "hd95_mm", "--out", str(DEMO / "report_hd95"), "--overwrite", "true")
     heatmaps = sorted(run_folder("riskft").glob("heatmaps/*.png"))
     console.print("\nRisk heatmaps:", *heatmaps, sep="\n  ", soft_wrap=True)
     console.print("P(y|z) and weights:", *sorted(run_folder("riskft").glob("risk/*.png")), sep="\n  ", soft_wrap=True)
@@ -96,6 +79,7 @@ def main() -> None:
     console.print(
         f"\nDone in {time.monotonic() - start:.0f} s. Seven cases and one seed show how it works, "
         "not whether it helps.\n"
+        f"Open {report / 'report.html'} in a browser: tables, curves, and a viewer of the risk maps.\n"
         "Next:\n"
         f"  {beside}/wandb beta leet {run}   look at the curves in the terminal\n"
         f"  {beside}/wandb sync {run}        put them on the web (needs a login)\n"

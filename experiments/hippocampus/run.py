@@ -21,8 +21,8 @@ from monai.inferers import SlidingWindowInferer
 
 from riskft import MeshNet, expected_prediction
 from riskft.cli import main as riskft
+from riskft.compare.runs import read_cases
 from riskft.files import write_text
-from riskft.report.compare import compare_paired, read_cases
 from riskft.report.heatmaps import riskiest_slices, upright
 from riskft.report.statistics import new_figure, save_figure
 from riskft.risk.leep import conditional_from_joint
@@ -141,10 +141,11 @@ def report(methods: Sequence[str]) -> None:
     summary = json.loads((folder("riskft") / "risk/summary.json").read_text())
     print(f"LEEP {summary['leep']:.4f}, H(Y) {summary['label_entropy']:.4f}, knowledge {summary['knowledge']:.3f}")
     print("mean hardness by class:", [round(value, 3) for value in summary["class_hardness"]])
-    baseline = read_cases(folder(methods[0]) / "cases.csv", "dice")
     for method in methods:
-        for row in compare_paired(baseline, read_cases(folder(method) / "cases.csv", "dice")):
-            print(f"{method:8s} {row.class_name:10s} n {row.count}: Dice {100 * row.other:.1f}")
+        scores = read_cases(folder(method) / "cases.csv", "dice")
+        for name in dict.fromkeys(name for _, name in scores):
+            dice = [value for (_, other), value in scores.items() if other == name and not np.isnan(value)]
+            print(f"{method:8s} {name:10s} n {len(dice)}: Dice {100 * np.mean(dice):.1f}")
 
 
 def main() -> None:

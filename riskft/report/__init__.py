@@ -1,1 +1,1 @@
-"""What a run shows: risk heatmaps, figures, tables of cases, and paired comparison."""
+"""What a run shows: risk heatmaps, figures and tables of cases."""

@@ -1,0 +1,1 @@
+"""Comparison of runs: paired statistics, and a report in one HTML file."""

@@ -1,0 +1,28 @@
+"use strict";
+// Tables whose headers sort them: by number where a cell has one (data-value), else by text; gaps stay last.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const headers = [...table.tHead.rows[0].cells];
+  headers.forEach((header, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...header.childNodes);
+    header.append(button);
+    button.addEventListener("click", () => {
+      const descending = header.getAttribute("aria-sort") === "ascending";
+      headers.forEach((other) => other.removeAttribute("aria-sort"));
+      header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+      const body = table.tBodies[0];
+      const keyed = [...body.rows].map((row) => {
+        const cell = row.cells[column];
+        const given = cell.dataset.value;
+        return { row, key: given === undefined ? cell.textContent.trim() : given === "" ? null : Number(given) };
+      });
+      keyed.sort(({ key: a }, { key: b }) => {
+        if (a === null || b === null) return (a === null) - (b === null);
+        const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+        return descending ? -order : order;
+      });
+      body.append(...keyed.map(({ row }) => row));
+    });
+  });
+}

@@ -1,0 +1,156 @@
+"""Figures of the report as inline SVG, whose lines and letters take the page's colour, dark or light."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from riskft.compare.curves import Curve
+from riskft.compare.table import Row, Unit
+from riskft.report.statistics import new_figure
+
+# a colour that nothing else has, replaced by the page's own
+INK = "#010203"
+# Okabe and Ito's colours, told apart by the colour-blind, but for black and yellow
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # names may hold a $
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+COLUMNS = 4
+# more methods than colours
+LINES = ("-", "--", ":", "-.")
+
+
+def forest_svg(rows: Sequence[Row], unit: Unit) -> str:
+    """Draws each method's difference to the baseline with its interval, an axes a class.
+
+    Args:
+        rows: A study's rows; the baselines' own are left out.
+        unit: Of the differences.
+    """
+    compared = [row for row in rows if not row.is_baseline]
+    # the same colour as in the other figures, which show the baseline too
+    colours = method_colours([row.method for row in rows])
+    methods = list(dict.fromkeys(row.method for row in compared))
+    classes = list(dict.fromkeys(row.class_name for row in compared))
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "forest"}):
+        figure, grid = _grid(len(classes), 0.34 * len(methods) + 1.1, shared="all")
+        for axes, class_name in zip(grid, classes, strict=True):
+            axes.axvline(0, color=INK, linewidth=0.8, linestyle=":")
+            for row in compared:
+                if row.class_name == class_name and np.isfinite(row.difference):
+                    place = methods.index(row.method)
+                    colour = colours[row.method]
+                    axes.plot([row.low, row.high], [place, place], color=colour, linewidth=2)
+                    axes.plot(row.difference, place, "o", color=colour, markersize=6)
+            axes.set_title(class_name, fontsize=9)
+            axes.set_yticks(range(len(methods)), methods)
+            axes.set_ylim(len(methods) - 0.5, -0.5)
+            axes.tick_params(labelbottom=True, labelleft=axes in grid[::COLUMNS])
+            axes.set_xlabel(f"difference ({unit.unit})")
+        return _svg(figure, "Forest plot of the paired differences to the baseline, with 95 % intervals")
+
+
+def method_colours(methods: Sequence[str]) -> dict[str, str]:
+    """Returns a colour for each method, by the order in which they come."""
+    return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(dict.fromkeys(methods))}
+
+
+def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: Unit) -> str:
+    """Draws a box and a point a case for each method, an axes a class.
+
+    Args:
+        values: By class and method: the cases' means over seeds, in the metric's unit.
+        unit: Of the values.
+    """
+    colours = method_colours([name for part in values.values() for name in part])
+    methods = list(colours)
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "boxes"}):
+        figure, grid = _grid(len(values), 0.34 * len(methods) + 1.1, shared="y")
+        for axes, (class_name, part) in zip(grid, values.items(), strict=True):
+            for place, method in enumerate(methods):
+                numbers = np.asarray(part.get(method, ()), dtype=float)
+                if not numbers.size:
+                    continue
+                _box(axes, place, numbers, colours[method])
+            axes.set_title(class_name, fontsize=9)
+            axes.set_yticks(range(len(methods)), methods)
+            axes.set_ylim(len(methods) - 0.5, -0.5)
+            axes.set_xlabel(f"{unit.title} ({unit.unit})")
+            axes.tick_params(labelleft=axes in grid[::COLUMNS])
+        return _svg(figure, f"Box plots of {unit.title} over cases, for each class and method")
+
+
+def curves_svg(curves: Mapping[str, Mapping[str, Sequence[Curve]]], methods: Sequence[str]) -> str:
+    """Draws learning curves, an axes a quantity, a colour a method, a line a seed.
+
+    Args:
+        curves: By the axis's name and method.
+        methods: All methods of the study, in the order that gives their colours.
+    """
+    colours = method_colours(methods)
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "curves"}):
+        figure = new_figure(5.2 * len(curves), 3.2)
+        for axes, (title, part) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+            for method, runs in part.items():
+                line = LINES[list(colours).index(method) // len(COLOURS) % len(LINES)]
+                for number, curve in enumerate(runs):
+                    axes.plot(
+                        curve.steps,
+                        curve.values,
+                        line,
+                        marker="o" if len(curve.steps) < 3 else "",  # a single point is no line
+                        markersize=4,
+                        color=colours[method],
+                        alpha=0.8,
+                        linewidth=1.3,
+                        label=method if number == 0 else None,
+                    )
+            axes.set_xlabel("step")
+            axes.set_title(title, fontsize=9)
+            axes.legend(fontsize=8, frameon=False)
+        return _svg(figure, f"Learning curves: {', '.join(curves)}; a line for each seed")
+
+
+def _box(axes: Axes, place: int, numbers: npt.NDArray[np.float64], colour: str) -> None:
+    """Draws a lying box: the quartiles, whiskers over all values, the median thick, and the points themselves."""
+    low, first, median, third, high = np.percentile(numbers, [0, 25, 50, 75, 100])
+    axes.barh(place, third - first, 0.6, left=first, facecolor="none", edgecolor=INK, linewidth=0.9)
+    axes.plot([low, first, np.nan, third, high], [place] * 5, color=INK, linewidth=0.9)
+    axes.plot([median, median], [place - 0.3, place + 0.3], color=colour, linewidth=2.2)
+    # points beside each other, the same in every report
+    spread = np.random.default_rng(0).uniform(-0.18, 0.18, numbers.size)
+    axes.plot(numbers, place + spread, ".", color=colour, alpha=0.7, markersize=5)
+
+
+def _grid(count: int, height: float, shared: str) -> tuple[Figure, list[Axes]]:
+    columns = min(COLUMNS, count)
+    rows = -(-count // columns)
+    figure = new_figure(1.5 + 2.9 * columns, height * rows)
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=shared == "all").flat
+    axes = list(grid)
+    for unused in axes[count:]:
+        unused.remove()
+    return figure, axes[:count]
+
+
+def _svg(figure: Figure, description: str) -> str:
+    """Returns the figure as an SVG element that a screen reader names by the description."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    return text.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)

@@ -1,0 +1,84 @@
+"""Which of a study's risk heatmap panels are shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+
+from riskft.compare.pairs import pair
+from riskft.compare.runs import RunScores
+from riskft.compare.statistics import case_means
+from riskft.compare.table import Unit
+from riskft.compare.volumes import mapped_cases, mean_hardness
+
+KINDS = {"test": "test case", "val": "validation case", "train": "training case"}
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ShownPanel:
+    """A panel and what is said of it.
+
+    Attributes:
+        path: The PNG file.
+        caption: What it shows.
+    """
+
+    path: Path
+    caption: str
+
+
+def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit: Unit) -> list[ShownPanel]:
+    """Returns the panels of the best, the median and the worst case.
+
+    Best is where the method gains most against the baseline, among the panels of cases that were tested. Runs draw
+    panels of validation and training cases, which have no score there: of these, best is where transfer is easiest,
+    by the mean hardness of the foreground. Panels whose risk maps are gone are shown as they come, and the caption
+    says so.
+
+    Args:
+        runs: A method's runs.
+        baseline: Its baseline's.
+        unit: The metric's.
+    """
+    panels: dict[str, tuple[str, Path]] = {}
+    for path in (path for run in runs for path in sorted((run.folder / "heatmaps").glob("*.png"))):
+        kind, _, name = path.stem.partition("_")
+        if kind in KINDS:
+            panels.setdefault(unquote(name), (KINDS[kind], path))
+    gains = {name: gain for name, gain in _gains(runs, baseline, unit).items() if name in panels}
+    if gains:
+        return _ranked(panels, gains, unit.higher_is_better, runs[0].method,
+                       f"difference to {baseline[0].method} {{:+.2f}} {unit.unit}")  # fmt: skip
+    cases = {case.subject: case for run in reversed(runs) for case in mapped_cases(run.folder)}
+    hardness = {name: mean_hardness(cases[name]) for name in panels if name in cases}
+    if hardness:
+        return _ranked(panels, hardness, False, runs[0].method, "mean hardness of the foreground {:.2f} nats")
+    return [
+        ShownPanel(path, f"{runs[0].method}, {kind} {name} (not ranked: it has neither a score nor a risk map)")
+        for name, (kind, path) in list(panels.items())[:SHOWN]
+    ]
+
+
+def _gains(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit: Unit) -> dict[str, float]:
+    """Returns the cases' mean differences to the baseline, over classes and seeds."""
+    mean, *_ = pair(baseline, runs)[0]
+    paired = np.flatnonzero((~np.isnan(mean.differences)).any(0))
+    subjects = [mean.subjects[index] for index in paired]
+    return dict(zip(subjects, (case_means(mean.differences) * unit.scale).tolist(), strict=True))
+
+
+def _ranked(
+    panels: Mapping[str, tuple[str, Path]], values: Mapping[str, float], higher_is_better: bool, method: str, said: str
+) -> list[ShownPanel]:
+    """Returns the panels of the best, the median and the worst value, each case once."""
+    names = sorted(values, key=lambda name: (values[name], name), reverse=higher_is_better)
+    places = {0: "best"} | ({len(names) - 1: "worst"} if len(names) > 1 else {})
+    places = {len(names) // 2: "median"} | places  # of two cases there is no median
+    return [
+        ShownPanel(panels[names[at]][1], f"{method}, {place} case, {panels[names[at]][0]} {names[at]}: "
+                   + said.format(values[names[at]]))
+        for at, place in sorted(places.items())
+    ]  # fmt: skip

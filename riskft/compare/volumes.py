@@ -1,0 +1,156 @@
+"""Small volumes for the report's viewer: image, risk and label of a few cases as bytes."""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from riskft.compare.runs import read_config
+from riskft.data.labels import IGNORE_INDEX
+from riskft.data.volumes import read_volume
+from riskft.risk.store import RiskStore
+
+#: Longest edge in voxels; larger volumes are made coarser.
+EDGE = 96
+
+Volume = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class MappedCase:
+    """Where a case with a risk map lies.
+
+    Attributes:
+        subject: The case.
+        kind: ``validation`` or ``training``.
+        prepared: Folder of the preprocessed case.
+        hardness: Its hardness.
+        weight: Its weights.
+    """
+
+    subject: str
+    kind: str
+    prepared: Path
+    hardness: Path
+    weight: Path
+
+    @property
+    def complete(self) -> bool:
+        """Whether all files are there; caches are removed or left behind on another machine."""
+        files = (self.prepared / "image.nii", self.prepared / "label.nii", self.hardness, self.weight)
+        return all(path.is_file() for path in files)
+
+
+def mapped_cases(folder: Path) -> list[MappedCase]:
+    """Returns a run's cases whose risk maps can still be read, those for validation first."""
+    summary, manifest = (folder / "risk" / name for name in ("summary.json", "manifest.json"))
+    if not (summary.is_file() and manifest.is_file()):
+        return []
+    if not (place := json.loads(summary.read_text(encoding="utf-8")).get("maps")):
+        return []  # of a version that did not say
+    maps = Path(place)
+    inputs = json.loads(manifest.read_text(encoding="utf-8"))
+    given = (read_config(folder).get("data") or {}).get("cache_dir")
+    # by default the maps lie in the cache; where they do not, the config says where it is
+    caches = [maps.parents[2], *([Path(given)] if given else [])]
+    cache = next((path for path in caches if (path / "cases").is_dir()), caches[0])
+    cases = []
+    for kind, name in (("validation", "validation data"), ("training", "training data and preprocessing")):
+        for subject, key in (inputs.get(name) or {}).items():
+            safe = RiskStore.safe_name(subject)
+            hardness = maps.parent / safe / "hardness.nii"
+            cases.append(MappedCase(subject, kind, cache / "cases" / key, hardness, maps / f"{safe}.nii"))
+    return [case for case in cases if case.complete]
+
+
+def mean_hardness(case: MappedCase) -> float:
+    """Returns the mean hardness of the foreground in nats; 0 without foreground."""
+    label, hardness = (np.asarray(read_volume(path)[0]) for path in (case.prepared / "label.nii", case.hardness))
+    inside = (label > 0) & (label != IGNORE_INDEX)
+    return float(hardness[inside].mean()) if inside.any() else 0.0
+
+
+def class_names(folder: Path) -> list[str]:
+    """Returns the classes of a run by index, background first."""
+    labels = (read_config(folder).get("data") or {}).get("labels") or {}
+    return ["background", *(labels.get("classes") or {})]
+
+
+def viewer_entry(case: MappedCase, title: str, names: list[str]) -> dict[str, Any]:
+    """Returns what the viewer shows of a case, JSON-serialisable.
+
+    Volumes are in RAS, C order (z fastest), one byte a voxel: a grey value or a map's value between its ``low`` and
+    ``high``, or a class (255: ignored).
+
+    Args:
+        case: The case.
+        title: What it is called in the list.
+        names: Class names by index.
+    """
+    image, affine = read_volume(case.prepared / "image.nii", channel=0)
+    turn = nib.io_orientation(affine)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    turned = [float(spacing[int(np.flatnonzero(turn[:, 0] == axis)[0])]) for axis in range(3)]
+    factors = [-(-size // EDGE) for size in nib.apply_orientation(image, turn).shape]
+
+    def small(volume: Volume) -> Volume:
+        return coarser(nib.apply_orientation(np.asarray(volume, dtype=np.float32), turn), factors)
+
+    label = nib.apply_orientation(np.asarray(read_volume(case.prepared / "label.nii")[0]), turn)
+    pixels = small(image)
+    low, high = (float(value) for value in np.percentile(pixels, [1, 99.5]))
+    maps = {
+        "transfer hardness (nats)": small(read_volume(case.hardness)[0]),
+        "weight in the loss": small(read_volume(case.weight)[0]),
+    }
+    return {
+        "title": title,
+        "shape": list(pixels.shape),
+        "spacing": [step * factor for step, factor in zip(turned, factors, strict=True)],
+        "classes": names,
+        "image": _bytes(pixels, low, high),
+        "label": _encoded(coarser_label(label, factors).astype(np.uint8)),
+        "maps": [_map(name, volume) for name, volume in maps.items()],
+    }
+
+
+def coarser(volume: Volume, factors: list[int]) -> Volume:
+    """Returns the means of blocks of voxels; what does not fill a block at the end is left out.
+
+    Args:
+        volume: (X, Y, Z).
+        factors: Voxels of a block along each axis.
+    """
+    x, y, z = (size // factor for size, factor in zip(volume.shape, factors, strict=True))
+    a, b, c = factors
+    blocks = volume[: x * a, : y * b, : z * c].reshape(x, a, y, b, z, c)
+    means: Volume = blocks.mean((1, 3, 5))
+    return means
+
+
+def coarser_label(label: Volume, factors: list[int]) -> Volume:
+    """Returns the class at the middle of each block of voxels, on the same grid as ``coarser``."""
+    x, y, z = (slice(factor // 2, (size // factor) * factor, factor)
+               for size, factor in zip(label.shape, factors, strict=True))  # fmt: skip
+    middle: Volume = label[x, y, z]
+    return middle
+
+
+def _map(name: str, volume: Volume) -> Mapping[str, Any]:
+    low, high = float(volume.min()), max(float(np.percentile(volume, 99.9)), float(volume.min()) + 1e-3)
+    return {"name": name, "low": low, "high": high, "data": _bytes(volume, low, high)}
+
+
+def _bytes(volume: Volume, low: float, high: float) -> str:
+    scaled = (volume - low) / max(high - low, 1e-6)
+    return _encoded(np.round(np.clip(scaled, 0, 1) * 255).astype(np.uint8))
+
+
+def _encoded(volume: npt.NDArray[np.uint8]) -> str:
+    return base64.b64encode(np.ascontiguousarray(volume).tobytes()).decode("ascii")
