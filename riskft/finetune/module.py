@@ -20,7 +20,7 @@ from riskft.data.volumes import read_volume
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
 from riskft.files import keep_old, without_addresses, write_text
-from riskft.finetune.loss import RiskWeightedLoss
+from riskft.finetune.loss import Loss, RiskWeightedLoss
 from riskft.finetune.metrics import CaseScore, as_volume, class_means, overall, score_case
 from riskft.finetune.schedule import schedule_length, schedule_over
 from riskft.finetune.start import HeadInit, start_network
@@ -64,7 +64,7 @@ class RiskModule(LightningModule):
         class_names: list[str],
         in_channels: int,
         regions: dict[str, list[int]] | None = None,
-        loss: RiskWeightedLoss = lazy_instance(RiskWeightedLoss),  # noqa: B008
+        loss: Loss = lazy_instance(RiskWeightedLoss),  # noqa: B008
         inferer: Inferer | None = None,
         optimizer: Callable[[list[Any]], Optimizer] = lambda groups: torch.optim.AdamW(groups, lr=1e-3),
         schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
@@ -136,7 +136,14 @@ class RiskModule(LightningModule):
         Args:
             source: The source network.
             joint: P(y, z) from phase 1, (Y, Z) of any scale, or None where there was none.
+
+        Raises:
+            InputError: If the head or the loss needs phase 1 and there was none.
         """
+        if joint is not None:
+            self.loss.start(joint)
+        elif self.loss.needs_expectation:
+            raise InputError("model.loss needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
         self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init)
 
     def setup(self, stage: str) -> None:
@@ -192,14 +199,16 @@ class RiskModule(LightningModule):
         return outputs_of(self.network(self._ordered(image)))[0]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Returns the loss of a batch of patches: ``image``, ``label``, ``foreground_fraction``, maybe ``risk``."""
+        """Returns the loss of patches: ``image``, ``label``, ``foreground_fraction``; ``risk``, ``expectation`` or not."""
         outputs = outputs_of(self.network(self._ordered(batch["image"]["data"])))
         weight = batch["risk"]["data"] if "risk" in batch else None
+        expectation = batch["expectation"]["data"] if "expectation" in batch else None
         loss: Tensor = self.loss(
             outputs if len(outputs) > 1 else outputs[0],
             batch["label"]["data"],
             weight,
             batch["foreground_fraction"],
+            expectation,
         )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]["data"]))
         return loss

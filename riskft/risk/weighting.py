@@ -51,6 +51,24 @@ class MinMax(Quantile):
         super().__init__(q=1.0)
 
 
+class Window(Normalise):
+    """n = (v - low) / (high - low), clipped to [0, 1]: fixed bounds, for values that mean something by themselves.
+
+    Args:
+        low: Value of n = 0, nats.
+        high: Value of n = 1, nats.
+    """
+
+    def __init__(self, low: float = -1.0, high: float = 2.0) -> None:
+        if not low < high:
+            raise InputError(f"Expected argument `low` to be less than `high`, but got {low} and {high}")
+        self.low, self.high = low, high
+
+    def __call__(self, values: Tensor, classes: Tensor, distribution: ClassDistribution) -> Tensor:
+        """Normalises values as the base class says."""
+        return ((values - self.low) / (self.high - self.low)).clamp(0, 1)
+
+
 class Rank(Normalise):
     """n = fraction of voxels with a smaller value: the empirical distribution function.
 
