@@ -13,7 +13,7 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError
 from riskft.finetune.loss import Loss, RiskWeightedLoss, without_channel
 from riskft.risk.distribution import BINS, ClassDistribution
-from riskft.risk.mapping import RiskMapping, source_knowledge
+from riskft.risk.mapping import RiskMapping, made, source_knowledge
 from riskft.risk.weighting import Normalise, Power, Rank, Weight
 
 
@@ -60,7 +60,7 @@ class Refreshed(Loss):
                 raise InputError(f"Expected argument `{name}` to be at least {least}, but got {value}")
         self.loss = RiskWeightedLoss() if loss is None else loss
         self.first, self.every, self.memory = start, every, memory
-        self.mapping = RiskMapping(normalise, "class", "none", weight, balance=balance, temper=temper)
+        self.mapping = RiskMapping(made(normalise), "class", "none", made(weight), balance=balance, temper=temper)
         self.ignore_index = ignore_index
         self._steps = 0
         # no buffers, which DDP would overwrite with the first process's at every step

@@ -47,7 +47,7 @@ class RiskMapping:
 
     def describe(self) -> dict[str, object]:
         """Returns the options as plain values, for the fingerprint."""
-        normalise, weight = _made(self.normalise), _made(self.weight)
+        normalise, weight = made(self.normalise), made(self.weight)
         return {
             "normalise": [type(normalise).__name__, _public(normalise)],
             "scope": self.scope,
@@ -83,7 +83,7 @@ class RiskMapping:
         Returns:
             (N,) float32 weights > 0.
         """
-        own, normalise, function = dataset, _made(self.normalise), _made(self.weight)
+        own, normalise, function = dataset, made(self.normalise), made(self.weight)
         if self.scope == "volume":
             own = ClassDistribution(dataset.num_classes)
             own.update(values, classes)
@@ -107,12 +107,12 @@ def source_knowledge(joint: Tensor, leep: float) -> float:
     return 0.0 if entropy <= 0 else min(1.0, max(0.0, 1 + leep / entropy))
 
 
-def _made(item: Part) -> Part:
+def made(item: Part) -> Part:
     """Returns the object that one of jsonargparse's lazy defaults stands for, which itself has no attributes yet."""
     if not hasattr(item, "lazy_get_init_args"):
         return item
-    made: Part = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
-    return made
+    result: Part = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
+    return result
 
 
 def _public(item: object) -> dict[str, object]:

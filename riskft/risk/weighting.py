@@ -149,11 +149,11 @@ def mean_weight(normalise: Normalise, weight: Weight, scale: ClassDistribution, 
         counted: The distribution whose voxels are averaged over (of the same classes), to a bin's width exactly.
     """
     result = torch.ones(counted.num_classes, dtype=torch.float64)
-    centres = ClassDistribution.bin_centres()
+    values = ClassDistribution.bin_centres().clamp(counted.low.unsqueeze(1), counted.high.unsqueeze(1))
+    classes = torch.arange(counted.num_classes).repeat_interleave(BINS)
+    n = normalise(values.flatten(), classes, scale).view_as(values)
     for index in range(counted.num_classes):
         counts = counted.counts[index].double()
         if counts.sum() > 0:
-            values = centres.clamp(counted.low[index], counted.high[index])
-            n = normalise(values, torch.full((BINS,), index), scale)
-            result[index] = (weight(n) * counts).sum() / counts.sum()
+            result[index] = (weight(n[index]) * counts).sum() / counts.sum()
     return result
