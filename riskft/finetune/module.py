@@ -199,7 +199,7 @@ class RiskModule(LightningModule):
         return outputs_of(self.network(self._ordered(image)))[0]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Returns the loss of patches: ``image``, ``label``, ``foreground_fraction``; ``risk``, ``expectation`` or not."""
+        """Returns the loss of patches: ``image``, ``label``, ``foreground_fraction``, maybe ``risk``, the EEP."""
         outputs = outputs_of(self.network(self._ordered(batch["image"]["data"])))
         weight = batch["risk"]["data"] if "risk" in batch else None
         expectation = batch["expectation"]["data"] if "expectation" in batch else None

@@ -1,7 +1,6 @@
 """Every method trains through the real command line, on the same patches, and leaves a run that can be scored."""
 
 import csv
-import os
 from pathlib import Path
 
 import numpy as np
@@ -62,16 +61,40 @@ def test_each_method_trains(study, method):
         assert (folder / "cases.csv").is_file()
 
 
-def test_refreshed_and_distilled_runs_go_on_as_if_undisturbed(study):
-    now = ["--run.root", str(study[0] / "resumed"), "--trainer.max_epochs", "3", "--model.loss.init_args.factor", "0.7"]
-    inner = "--model.loss.init_args.loss.init_args."
-    now += [f"{inner}start", "2", f"{inner}every", "2", f"{inner}memory", "2"]
-    whole = fit(study, "riskft_hrd", *now, "--run.folder", str(study[0] / "whole"))
-    del whole
-    parts = ["--run.folder", str(study[0] / "parts")]
-    fit(study, "riskft_hrd", *now, *parts, "--trainer.limit_train_batches", "3", "--trainer.max_epochs", "1")
-    state = torch.load(study[0] / "parts/checkpoints/last.ckpt", weights_only=True)
-    kept = state["state_dict"]["loss.loss._extra_state"]
+def test_a_run_with_refreshed_risk_and_distillation_goes_on_as_if_undisturbed(study):
+    inner = "--model.loss.init_args.loss.init_args"
+    options = ["--model.schedule", "null", f"{inner}.start", "2", f"{inner}.every", "2", f"{inner}.memory", "2"]
+
+    def state(name, epochs, *more):
+        folder = study[0] / name
+        fit(study, "riskft_hrd", *options, "--run.folder", str(folder), "--trainer.max_epochs", str(epochs), *more)
+        return torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+
+    whole = state("whole", 2)
+    kept = state("parts", 1)["state_dict"]["loss.loss._extra_state"]
     assert kept["steps"] == 3
     assert len(kept["windows"]) == 2
-    assert os.path.getsize(study[0] / "parts/checkpoints/last.ckpt") > 0
+    resumed = state("parts", 2, "--ckpt_path", "last")
+    assert resumed["global_step"] == whole["global_step"] == 6
+    for key, value in whole["state_dict"].items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(resumed["state_dict"][key], value, msg=key)
+    ends = [content["state_dict"]["loss.loss._extra_state"] for content in (whole, resumed)]
+    assert torch.equal(ends[0]["table"], ends[1]["table"])
+    assert (ends[0]["table"] != 1).any()
+
+
+def test_distillation_without_phase_1_stops_before_training(study, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        fit(
+            study,
+            "distilled",
+            "--trainer.callbacks",
+            "[]",
+            "--run.folder",
+            str(study[0] / "none"),
+            "--model.head_init",
+            "random",
+        )
+    assert stopped.value.code == 1
+    assert "needs phase 1: add riskft.RiskMapCallback" in capsys.readouterr().err

@@ -51,9 +51,7 @@ def test_gate_is_1_over_e_where_the_source_knows_the_prior_alone():
     logits, target, _ = batch()
     expectation = torch.tensor([0.8, 0.2]).reshape(1, 2, 1, 1, 1).expand_as(logits)
     plain = gated_divergence(logits, target, expectation, None, IGNORE)
-    torch.testing.assert_close(
-        gated_divergence(logits, target, expectation, gate_scale(JOINT), IGNORE), plain / math.e
-    )
+    torch.testing.assert_close(gated_divergence(logits, target, expectation, gate_scale(JOINT), IGNORE), plain / math.e)
 
 
 def test_a_teacher_that_is_sure_and_wrong_teaches_nothing():
@@ -102,9 +100,7 @@ def test_any_mass_is_scaled_to_1_and_none_is_no_teacher():
     outside = expectation.clone()
     outside[:, :, 2:] = 0
     kept = gated_divergence(logits[:, :, :2], target[:, :2], expectation[:, :, :2], gate_scale(JOINT), IGNORE)
-    torch.testing.assert_close(
-        gated_divergence(logits, target, outside, gate_scale(JOINT), IGNORE), kept * 2 / 5
-    )
+    torch.testing.assert_close(gated_divergence(logits, target, outside, gate_scale(JOINT), IGNORE), kept * 2 / 5)
     for filling in (-3.0, 7.0):  # some other padding value of a transform
         outside[:, :, 2:] = filling
         torch.testing.assert_close(gated_divergence(logits, target, outside, gate_scale(JOINT), IGNORE), kept * 2 / 5)

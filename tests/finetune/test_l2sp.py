@@ -12,7 +12,9 @@ from riskft.finetune.l2sp import L2SP, backbone
 @pytest.fixture
 def source(tmp_path):
     torch.manual_seed(3)
-    torch.save({"state_dict": unet().state_dict(), "riskft": {"class_names": CLASSES, "in_channels": 1}}, tmp_path / "s.ckpt")
+    torch.save(
+        {"state_dict": unet().state_dict(), "riskft": {"class_names": CLASSES, "in_channels": 1}}, tmp_path / "s.ckpt"
+    )
     return str(tmp_path / "s.ckpt")
 
 
@@ -30,7 +32,7 @@ class Shift(Callback):
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if trainer.global_step == 0 and batch_idx == 0:
             for value in pl_module.network.parameters():
-                value += 1
+                value.add_(1)
 
 
 def test_the_pull_by_hand(tmp_path, source):
@@ -42,7 +44,9 @@ def test_the_pull_by_hand(tmp_path, source):
     for name, value in made.network.named_parameters():
         left = 0.8**4 if name in drawn else 1.0
         torch.testing.assert_close(value.detach(), start[name] + left, atol=1e-6, rtol=1e-5)
-    assert {name.rpartition(".")[0] for name, _ in made.network.named_parameters() if name not in drawn} <= set(made.head)
+    assert {name.rpartition(".")[0] for name, _ in made.network.named_parameters() if name not in drawn} <= set(
+        made.head
+    )
     assert 0 < len(drawn) < len(list(made.network.parameters()))
 
 
