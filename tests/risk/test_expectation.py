@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torchio as tio
 from risk_cases import NAMES, TinySource, contents, phase_of, store_of
+from torch import multiprocessing
 
 from riskft.data.augment import EXPECTATION, training_transform
 from riskft.data.cache import Prepared
 from riskft.data.volumes import read_channels, write_channels
+from riskft.distributed import gather_objects
 from riskft.risk.leep import conditional_from_joint
 from riskft.risk.phase import RiskSummary
 from riskft.risk.store import RiskStore
@@ -87,6 +90,28 @@ def test_channels_survive_the_file(tmp_path: Path) -> None:
     assert torch.equal(got, volume.half().float())
     np.testing.assert_array_equal(read, affine)
     assert [path.name for path in tmp_path.iterdir()] == ["a b.npz"]
+
+
+def work(rank: int, folder: Path, prepared: list[Prepared]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
+    for _ in range(2):  # the second time all is there
+        run(folder / "store", prepared, rank=rank, world_size=2, gather=gather_objects)
+    run(folder / "late", prepared, keep=False, rank=rank, world_size=2, gather=gather_objects)
+    calls = run(folder / "late", prepared, rank=rank, world_size=2, gather=gather_objects)[2]
+    (folder / f"{rank}.txt").write_text(str(calls))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+    multiprocessing.spawn(work, (tmp_path, risk_prepared[:3]), nprocs=2)
+    run(tmp_path / "one", risk_prepared[:3])
+    files = contents(tmp_path / "one")
+    assert len([name for name in files if name.endswith("expectation.npz")]) == 3
+    assert contents(tmp_path / "store") == files
+    assert contents(tmp_path / "late") == files
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["2", "1"]
 
 
 # -- with the patch ---------------------------------------------------------------------------------------------------
