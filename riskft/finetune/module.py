@@ -22,7 +22,7 @@ from riskft.errors import InputError
 from riskft.files import keep_old, without_addresses, write_text
 from riskft.finetune.loss import Loss, RiskWeightedLoss
 from riskft.finetune.metrics import CaseScore, as_volume, class_means, overall, score_case
-from riskft.finetune.schedule import schedule_length, schedule_over
+from riskft.finetune.schedule import Shared, schedule_length, schedule_over
 from riskft.finetune.start import HeadInit, start_network
 from riskft.report.cases import cases_csv, log_cases, log_table
 from riskft.source.adapt import AdaptationReport
@@ -90,7 +90,8 @@ class RiskModule(LightningModule):
         self.channels_last = channels_last
         self.validation_surface = validation_surface
         self._compile = compile
-        self._optimizer, self._schedule = optimizer, schedule
+        self._optimizer = Shared(optimizer)
+        self._schedule = None if schedule is None else Shared(schedule)
         self._source = source  # not a submodule: it is neither trained nor saved
         self._size = window_size(inferer)
         network, _ = with_input_channels(architecture(source), in_channels, self._size, source.first_convolution)

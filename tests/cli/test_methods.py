@@ -85,6 +85,14 @@ def test_a_run_with_refreshed_risk_and_distillation_goes_on_as_if_undisturbed(st
     assert (ends[0]["table"] != 1).any()
 
 
+def test_averaged_weights(study):
+    folder = study[0] / "averaged"
+    fit(study, "riskft_hrd", "--config", str(CONFIGS / "trainer/ema.yaml"), "--run.folder", str(folder))
+    content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    own, averaged = content["current_model_state"], content["state_dict"]
+    assert any(not torch.equal(own[key], averaged[key]) for key in own if key.startswith("network."))
+
+
 def test_distillation_without_phase_1_stops_before_training(study, capsys):
     with pytest.raises(SystemExit) as stopped:
         fit(
