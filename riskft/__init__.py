@@ -19,18 +19,22 @@ from riskft.data.readers import (
     Reader,
 )
 from riskft.data.records import Case
-from riskft.data.sampling import BalancedSampling, PatchSampling, RiskSampling, UniformSampling
+from riskft.data.sampling import BalancedRiskSampling, BalancedSampling, PatchSampling, RiskSampling, UniformSampling
 from riskft.data.splits import FractionSplit, ListSplit, ReaderSplit, Split
 from riskft.errors import InputError
+from riskft.finetune.distill import Distilled
 from riskft.finetune.finite import FiniteLoss
 from riskft.finetune.freeze import BackboneFreeze
-from riskft.finetune.loss import RiskWeightedLoss
+from riskft.finetune.hard_voxels import FocalLoss, TopKLoss
+from riskft.finetune.l2sp import L2SP
+from riskft.finetune.loss import Loss, RiskWeightedLoss
 from riskft.finetune.module import RiskModule
+from riskft.finetune.refresh import Refreshed
 from riskft.report.callback import RiskPanelCallback
 from riskft.risk.callback import RiskMapCallback
 from riskft.risk.leep import LeepConditional, expected_prediction, hardness
 from riskft.risk.mapping import RiskMapping
-from riskft.risk.weighting import Exponential, Linear, MinMax, Normalise, Power, Quantile, Rank, Weight
+from riskft.risk.weighting import Exponential, Linear, MinMax, Normalise, Power, Quantile, Rank, Weight, Window
 from riskft.source.meshnet import MeshNet
 from riskft.source.network import Source
 from riskft.source.nnunet import nnunet_network
@@ -41,15 +45,19 @@ __version__ = "0.1.0"
 
 __all__ = [
     "IGNORE_INDEX",
+    "L2SP",
     "BackboneFreeze",
+    "BalancedRiskSampling",
     "BalancedSampling",
     "BidsReader",
     "Brats2023Reader",
     "Case",
     "Clip",
+    "Distilled",
     "Exponential",
     "FetsReader",
     "FiniteLoss",
+    "FocalLoss",
     "FolderReader",
     "FractionSplit",
     "InputError",
@@ -59,6 +67,7 @@ __all__ = [
     "LeepConditional",
     "Linear",
     "ListSplit",
+    "Loss",
     "ManifestReader",
     "MeshNet",
     "MinMax",
@@ -75,6 +84,7 @@ __all__ = [
     "Rank",
     "Reader",
     "ReaderSplit",
+    "Refreshed",
     "RiskDataModule",
     "RiskMapCallback",
     "RiskMapping",
@@ -88,8 +98,10 @@ __all__ = [
     "Source",
     "SourceOutput",
     "Split",
+    "TopKLoss",
     "UniformSampling",
     "Weight",
+    "Window",
     "ZScore",
     "expected_prediction",
     "hardness",

@@ -1,4 +1,4 @@
-"""Augmentation that moves the risk map with the image and never changes its values otherwise."""
+"""Augmentation that moves the risk map and the EEP with the image and never changes their values otherwise."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,19 @@ from torchio.transforms.augmentation.composition import Compose, OneOf
 from torchio.transforms.spatial_transform import SpatialTransform
 
 RISK = "risk"
+EXPECTATION = "expectation"
+_MAPS = (RISK, EXPECTATION)
 
 
 def training_transform(augment: Sequence[tio.Transform], patch_size: Sequence[int]) -> tio.Transform:
     """Returns the transform of a whole training volume: padding up to the patch, then the augmentation.
 
-    The risk map travels as a scalar image, which spatial transforms warp linearly as they do the image; every other
-    transform is told to leave it alone. (An image of another type would be spared by intensity transforms too, but
-    warped with nearest-neighbour interpolation.)
+    The risk map (and the EEP, where the loss needs it) travels as a scalar image, which spatial transforms warp
+    linearly as they do the image; every other transform is told to leave it alone. (An image of another type would be
+    spared by intensity transforms too, but warped with nearest-neighbour interpolation.)
 
     Args:
-        augment: TorchIO transforms from the config. They are changed in place: their ``exclude`` lists the map.
+        augment: TorchIO transforms from the config. They are changed in place: their ``exclude`` lists both.
         patch_size: Voxels along x, y, z that a volume must at least have.
     """
     for transform in augment:
@@ -27,6 +29,8 @@ def training_transform(augment: Sequence[tio.Transform], patch_size: Sequence[in
 
 class PadToPatch(SpatialTransform):  # type: ignore[misc]
     """Pads a volume that is smaller than a patch: with 0, and the risk map with the neutral weight 1.
+
+    An EEP of 0 for all classes says that there is none, see ``riskft.Distilled``.
 
     Args:
         patch_size: Voxels along x, y, z that the volume must at least have.
@@ -50,7 +54,7 @@ class PadToPatch(SpatialTransform):  # type: ignore[misc]
 
 
 def leave_risk_alone(transform: tio.Transform) -> None:
-    """Excludes the risk map from a transform, or from all of a composition's, unless it is spatial."""
+    """Excludes the risk map and the EEP from a transform, or from all of a composition's, unless it is spatial."""
     if isinstance(transform, Compose):
         for part in transform.transforms:
             leave_risk_alone(part)
@@ -58,4 +62,4 @@ def leave_risk_alone(transform: tio.Transform) -> None:
         for part in transform.transforms_dict:
             leave_risk_alone(part)
     elif not isinstance(transform, SpatialTransform) and transform.include is None:
-        transform.exclude = [*(transform.exclude or []), RISK]
+        transform.exclude = [*(transform.exclude or []), *_MAPS]

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 import torchio as tio
 
+from riskft.data.augment import EXPECTATION, RISK
 from riskft.data.formats import parts
 from riskft.data.labels import IGNORE_INDEX, LabelMap
 from riskft.data.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
 from riskft.data.subjects import is_whole
-from riskft.data.volumes import as_channel_last, write_nifti
+from riskft.data.volumes import as_channel_last, read_channels, write_nifti
 from riskft.errors import InputError, NoSpaceError
 from riskft.files import file_digest, fingerprint, write_json
 from riskft.memory import give_back
@@ -61,13 +62,15 @@ class Prepared:
         """The volumes on disk."""
         return [self.folder / f"{name}.nii" for name in ("image", "mask", *(["label"] if self.labelled else []))]
 
-    def to_subject(self, weight: Path | None = None) -> tio.Subject:
-        """Returns a lazily loaded TorchIO subject: image, label and, where given, the risk map's weights."""
+    def to_subject(self, weight: Path | None = None, expectation: Path | None = None) -> tio.Subject:
+        """Returns a lazily loaded TorchIO subject: image, label, and what is given of risk map and EEP."""
         images = {"image": tio.ScalarImage(self.folder / "image.nii")}
         if self.labelled:
             images["label"] = tio.LabelMap(self.folder / "label.nii")
         if weight is not None:
-            images["risk"] = tio.ScalarImage(weight)
+            images[RISK] = tio.ScalarImage(weight)
+        if expectation is not None:
+            images[EXPECTATION] = tio.ScalarImage(expectation, reader=read_channels)
         fraction = torch.tensor(self.foreground_fraction, dtype=torch.float32)
         return tio.Subject(**images, name=self.subject, foreground_fraction=fraction)
 

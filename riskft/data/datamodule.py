@@ -113,6 +113,7 @@ class RiskDataModule(LightningDataModule):
         self.check_files = check_files
         self._prepared: dict[str, list[Prepared]] = {}
         self._weights: dict[str, Path] = {}
+        self._expectations: dict[str, Path] = {}
         self._problem: str | None = None
         self._seed = 0
 
@@ -222,19 +223,36 @@ class RiskDataModule(LightningDataModule):
         Raises:
             InputError: If a training subject has no map.
         """
-        missing = [case.subject for case in self.prepared("train") if case.subject not in weights]
+        self._weights = self._of_all(weights, "risk map")
+
+    def attach_expectations(self, expectations: Mapping[str, Path]) -> None:
+        """Gives training subjects their EEP; called by phase 1 before the training loader is made.
+
+        Args:
+            expectations: EEP on the prepared grid, see ``riskft.data.volumes.write_channels``, by subject.
+
+        Raises:
+            InputError: If a training subject has none.
+        """
+        self._expectations = self._of_all(expectations, "EEP")
+
+    def _of_all(self, paths: Mapping[str, Path], what: str) -> dict[str, Path]:
+        missing = [case.subject for case in self.prepared("train") if case.subject not in paths]
         if missing:
-            raise InputError("These training subjects have no risk map:", missing)
-        self._weights = dict(weights)
+            raise InputError(f"These training subjects have no {what}:", missing)
+        return dict(paths)
 
     def train_dataloader(self) -> Any:
-        """Returns the loader of patch batches: image, label, foreground_fraction and, after phase 1, risk."""
+        """Returns the loader of patch batches: image, label, foreground_fraction; after phase 1 risk, expectation."""
         if self.sampling.needs_risk and not self._weights:
             raise InputError(
                 "data.sampling follows the risk map, but none is attached: add riskft.RiskMapCallback with "
                 "attach: true to trainer.callbacks, or choose another sampling."
             )
-        subjects = [case.to_subject(self._weights.get(case.subject)) for case in self.prepared("train")]
+        subjects = [
+            case.to_subject(self._weights.get(case.subject), self._expectations.get(case.subject))
+            for case in self.prepared("train")
+        ]
         rank, world_size = self._ranks()
         queue = ShardedQueue(
             NamedSubjects(subjects, transform=training_transform(self.augment, self.patch_size)),

@@ -3,8 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+import torch
 import torchio as tio
+from torch import Tensor
 
+from riskft.data.augment import RISK
 from riskft.errors import InputError
 
 
@@ -32,16 +35,12 @@ class BalancedSampling(PatchSampling):
     """
 
     def __init__(self, foreground: float = 0.67) -> None:
-        if not 0 <= foreground <= 1:
-            raise InputError(f"Expected argument `foreground` to be in [0, 1], but got {foreground}")
-        self.foreground = foreground
+        self.foreground = _probability(foreground)
 
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
         """Returns a label sampler."""
-        share = self.foreground / max(1, num_classes - 1)
-        # never quite 0, so that a volume without foreground still gives patches
-        probabilities = {0: max(1 - self.foreground, 1e-6), **dict.fromkeys(range(1, num_classes), share)}
-        return tio.LabelSampler(tuple(patch_size), label_name="label", label_probabilities=probabilities)
+        shares = _class_shares(self.foreground, num_classes)
+        return tio.LabelSampler(tuple(patch_size), label_name="label", label_probabilities=shares)
 
 
 class UniformSampling(PatchSampling):
@@ -59,4 +58,46 @@ class RiskSampling(PatchSampling):
 
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
         """Returns a weighted sampler on the image ``risk``."""
-        return tio.WeightedSampler(tuple(patch_size), "risk")
+        return tio.WeightedSampler(tuple(patch_size), RISK)
+
+
+class BalancedRiskSampling(PatchSampling):
+    """As ``BalancedSampling``, but inside a class patch centres follow the risk map.
+
+    Args:
+        foreground: Probability that a patch is centred on foreground.
+    """
+
+    needs_risk = True
+
+    def __init__(self, foreground: float = 0.67) -> None:
+        self.foreground = _probability(foreground)
+
+    def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
+        """Returns a label sampler that heeds the image ``risk``."""
+        return _RiskLabelSampler(tuple(patch_size), "label", _class_shares(self.foreground, num_classes))
+
+
+class _RiskLabelSampler(tio.LabelSampler):  # type: ignore[misc]
+    def get_probability_map(self, subject: tio.Subject) -> Tensor:
+        """Returns each class's share, in proportion to the weights of its voxels that can be a centre."""
+        share: Tensor = super().get_probability_map(subject)  # 0 where no patch fits
+        label = self.get_probability_map_image(subject).data
+        weight = subject[RISK].data * (share > 0)
+        for index in torch.unique(label[share > 0]).tolist():
+            inside = (label == index) & (share > 0)
+            if weight[inside].sum() > 0:
+                share[inside] = share[inside].sum() * weight[inside] / weight[inside].sum()
+        return share
+
+
+def _class_shares(foreground: float, num_classes: int) -> dict[int, float]:
+    share = foreground / max(1, num_classes - 1)
+    # never quite 0, so that a volume without foreground still gives patches
+    return {0: max(1 - foreground, 1e-6), **dict.fromkeys(range(1, num_classes), share)}
+
+
+def _probability(foreground: float) -> float:
+    if not 0 <= foreground <= 1:
+        raise InputError(f"Expected argument `foreground` to be in [0, 1], but got {foreground}")
+    return foreground

@@ -1,6 +1,7 @@
 """Telling a broken file of the cache or the risk store from other faults, and naming its subject."""
 
 import math
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,12 @@ from riskft.memory import give_back
 
 
 def is_whole(path: Path) -> bool:
-    """Whether an uncompressed NIfTI file is there and as long as its header says; its voxels are not read."""
+    """Whether an uncompressed NIfTI file (or a ``.npz`` archive) is there and whole; its voxels are not read.
+
+    A NIfTI file is as long as its header says, an archive has its table of contents, which is at its end.
+    """
+    if path.suffix == ".npz":
+        return zipfile.is_zipfile(path)
     try:
         image = nib.load(path)
         voxels = math.prod(image.shape) * image.dataobj.dtype.itemsize

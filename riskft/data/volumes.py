@@ -129,6 +129,24 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"{path}: cannot be read ({reason}). Copy the file again, or remove the case.")
 
 
+def write_channels(path: Path, tensor: Tensor, affine: Affine) -> None:
+    """Writes volumes of several channels as float16, which NIfTI does not have, atomically.
+
+    Args:
+        path: Target, ``.npz``.
+        tensor: (C, X, Y, Z), any floating dtype.
+        affine: Voxel-to-mm, (4, 4).
+    """
+    with atomic_path(path) as temporary:
+        np.savez(temporary, channels=tensor.cpu().half().numpy(), affine=affine)
+
+
+def read_channels(path: Path) -> tuple[Tensor, Affine]:
+    """Reads what ``write_channels`` wrote: (C, X, Y, Z) float32, and the affine."""
+    with np.load(path) as content:
+        return torch.from_numpy(content["channels"].astype(np.float32)), content["affine"]
+
+
 def as_channel_last(tensor: Tensor) -> npt.NDArray[np.generic]:
     """Turns (C, X, Y, Z) into NIfTI's (X, Y, Z, C)."""
     return np.ascontiguousarray(torch.movedim(tensor, 0, -1).cpu().numpy())

@@ -44,7 +44,42 @@ def soft_dice_loss(logits: Tensor, target: Tensor, ignore_index: int, smooth: fl
     return 1 - (overlap / (probs.sum(2) + truth.sum(2) + smooth)).mean()
 
 
-class RiskWeightedLoss(nn.Module):
+class Loss(nn.Module):
+    """What training minimises. Losses that take another one (``Refreshed``, ``Distilled``) can be nested."""
+
+    @property
+    def needs_expectation(self) -> bool:
+        """Whether batches must carry the EEP, which phase 1 then keeps."""
+        return False
+
+    def start(self, joint: Tensor) -> None:
+        """Takes over what phase 1 found; called before training, if there is a phase 1.
+
+        Args:
+            joint: P(y, z), (Y, Z) of any scale.
+        """
+
+    def forward(
+        self,
+        logits: Tensor | Sequence[Tensor],
+        target: Tensor,
+        weight: Tensor | None = None,
+        foreground_fraction: Tensor | None = None,
+        expectation: Tensor | None = None,
+    ) -> Tensor:
+        """Returns the loss of a batch of patches, scalar float32.
+
+        Args:
+            logits: (B, Y, *spatial), or a sequence of such with the finest first (deep supervision).
+            target: (B, *spatial) or (B, 1, *spatial) integer classes or the ignored label.
+            weight: Risk weights of the target's shape, or None for 1 everywhere.
+            foreground_fraction: (B,) the volumes' foreground fractions.
+            expectation: The EEP, (B, Y, *spatial), or None.
+        """
+        raise NotImplementedError
+
+
+class RiskWeightedLoss(Loss):
     """Cross-entropy weighted by the risk map, plus an optional Dice term.
 
     ::
@@ -66,6 +101,7 @@ class RiskWeightedLoss(nn.Module):
         min_foreground: Smallest N_b as a fraction of the sample's voxels that count.
         ignore_index: Label of voxels that count nowhere.
         deep_supervision_decay: Weight of each coarser output relative to the finer one before it.
+        use_map: Weight by the map. With false a map that is attached only guides where patches are taken.
     """
 
     def __init__(
@@ -76,6 +112,7 @@ class RiskWeightedLoss(nn.Module):
         min_foreground: float = 1e-3,
         ignore_index: int = IGNORE_INDEX,
         deep_supervision_decay: float = 0.5,
+        use_map: bool = True,
     ) -> None:
         super().__init__()
         if normaliser not in ("foreground", "voxels"):
@@ -94,6 +131,7 @@ class RiskWeightedLoss(nn.Module):
         self.min_foreground = min_foreground
         self.ignore_index = ignore_index
         self.deep_supervision_decay = deep_supervision_decay
+        self.use_map = use_map
 
     def forward(
         self,
@@ -101,6 +139,7 @@ class RiskWeightedLoss(nn.Module):
         target: Tensor,
         weight: Tensor | None = None,
         foreground_fraction: Tensor | None = None,
+        expectation: Tensor | None = None,
     ) -> Tensor:
         """Computes the loss.
 
@@ -110,6 +149,7 @@ class RiskWeightedLoss(nn.Module):
             target: (B, *spatial) or (B, 1, *spatial) integer classes or ``ignore_index``.
             weight: Risk weights of the target's shape, or None for 1 everywhere (plain fine-tuning).
             foreground_fraction: (B,) the volumes' foreground fractions, for patches without foreground.
+            expectation: Not used here.
 
         Returns:
             Scalar float32, finite for finite logits.
@@ -117,13 +157,15 @@ class RiskWeightedLoss(nn.Module):
         Raises:
             ValueError: If shapes disagree, or there is no output.
         """
+        if not self.use_map:
+            weight = None
         if isinstance(logits, Tensor):
             return self._single(logits, target, weight, foreground_fraction)
         if len(logits) == 0:
             raise ValueError("Expected `logits` to hold at least one output, but got an empty sequence")
         # the finest output has the target's size; checked here, as `_resized` makes any size fit
-        target = _without_channel(target, logits[0], "target")
-        weight = None if weight is None else _without_channel(weight, logits[0], "weight")
+        target = without_channel(target, logits[0], "target")
+        weight = None if weight is None else without_channel(weight, logits[0], "weight")
         factors = [self.deep_supervision_decay**level for level in range(len(logits))]
         losses = [
             factor * self._single(level, *_resized(level, target, weight), foreground_fraction)
@@ -134,16 +176,24 @@ class RiskWeightedLoss(nn.Module):
     def _single(
         self, logits: Tensor, target: Tensor, weight: Tensor | None, foreground_fraction: Tensor | None
     ) -> Tensor:
-        target = _without_channel(target, logits, "target").long()
+        target = without_channel(target, logits, "target").long()
         if weight is not None:
-            weight = _without_channel(weight, logits, "weight")
+            weight = without_channel(weight, logits, "weight")
         loss = logits.new_zeros((), dtype=torch.float32)
         if self.ce_weight:
-            entropy = weighted_cross_entropy(logits, target, weight, self.ignore_index).flatten(1).sum(1)
-            loss = loss + self.ce_weight * (entropy / self._divisor(target, foreground_fraction)).mean()
+            voxels = self.voxel_losses(logits, target, weight)
+            loss = loss + self.ce_weight * self.sample_losses(voxels, target, foreground_fraction).mean()
         if self.dice_weight:
             loss = loss + self.dice_weight * soft_dice_loss(logits, target, self.ignore_index)
         return loss
+
+    def voxel_losses(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Returns w_i CE_i, (B, *spatial) float32, 0 at ignored voxels."""
+        return weighted_cross_entropy(logits, target, weight, self.ignore_index)
+
+    def sample_losses(self, voxels: Tensor, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:
+        """Returns each sample's loss, (B,), from its voxels' (B, *spatial)."""
+        return voxels.flatten(1).sum(1) / self._divisor(target, foreground_fraction)
 
     def _divisor(self, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:
         """Returns N_b, (B,) float32, at least 1."""
@@ -157,7 +207,12 @@ class RiskWeightedLoss(nn.Module):
         return torch.maximum(foreground, self.min_foreground * counted).clamp_min(1)
 
 
-def _without_channel(volume: Tensor, logits: Tensor, name: str) -> Tensor:
+def without_channel(volume: Tensor, logits: Tensor, name: str) -> Tensor:
+    """Returns a volume (B, *spatial) or (B, 1, *spatial) without the channel axis.
+
+    Raises:
+        ValueError: If it does not have the shape that the logits (B, Y, *spatial) ask for.
+    """
     expected = (logits.shape[0], *logits.shape[2:])
     squeezed = volume.squeeze(1) if volume.ndim == logits.ndim and volume.shape[1] == 1 else volume
     if squeezed.shape != expected:

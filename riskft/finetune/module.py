@@ -20,9 +20,9 @@ from riskft.data.volumes import read_volume
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
 from riskft.files import keep_old, without_addresses, write_text
-from riskft.finetune.loss import RiskWeightedLoss
+from riskft.finetune.loss import Loss, RiskWeightedLoss
 from riskft.finetune.metrics import CaseScore, as_volume, class_means, overall, score_case
-from riskft.finetune.schedule import schedule_length, schedule_over
+from riskft.finetune.schedule import Shared, schedule_length, schedule_over
 from riskft.finetune.start import HeadInit, start_network
 from riskft.report.cases import cases_csv, log_cases, log_table
 from riskft.source.adapt import AdaptationReport
@@ -64,7 +64,7 @@ class RiskModule(LightningModule):
         class_names: list[str],
         in_channels: int,
         regions: dict[str, list[int]] | None = None,
-        loss: RiskWeightedLoss = lazy_instance(RiskWeightedLoss),  # noqa: B008
+        loss: Loss = lazy_instance(RiskWeightedLoss),  # noqa: B008
         inferer: Inferer | None = None,
         optimizer: Callable[[list[Any]], Optimizer] = lambda groups: torch.optim.AdamW(groups, lr=1e-3),
         schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
@@ -90,7 +90,8 @@ class RiskModule(LightningModule):
         self.channels_last = channels_last
         self.validation_surface = validation_surface
         self._compile = compile
-        self._optimizer, self._schedule = optimizer, schedule
+        self._optimizer = Shared(optimizer)
+        self._schedule = None if schedule is None else Shared(schedule)
         self._source = source  # not a submodule: it is neither trained nor saved
         self._size = window_size(inferer)
         network, _ = with_input_channels(architecture(source), in_channels, self._size, source.first_convolution)
@@ -150,7 +151,14 @@ class RiskModule(LightningModule):
         Args:
             source: The source network.
             joint: P(y, z) from phase 1, (Y, Z) of any scale, or None where there was none.
+
+        Raises:
+            InputError: If the head or the loss needs phase 1 and there was none.
         """
+        if joint is not None:
+            self.loss.start(joint)
+        elif self.loss.needs_expectation:
+            raise InputError("model.loss needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
         self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init)
 
     def setup(self, stage: str) -> None:
@@ -206,14 +214,16 @@ class RiskModule(LightningModule):
         return outputs_of(self.network(self._ordered(image)))[0]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Returns the loss of a batch of patches: ``image``, ``label``, ``foreground_fraction``, maybe ``risk``."""
+        """Returns the loss of patches: ``image``, ``label``, ``foreground_fraction``, maybe ``risk``, the EEP."""
         outputs = outputs_of(self.network(self._ordered(batch["image"]["data"])))
         weight = batch["risk"]["data"] if "risk" in batch else None
+        expectation = batch["expectation"]["data"] if "expectation" in batch else None
         loss: Tensor = self.loss(
             outputs if len(outputs) > 1 else outputs[0],
             batch["label"]["data"],
             weight,
             batch["foreground_fraction"],
+            expectation,
         )
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]["data"]))
         return loss

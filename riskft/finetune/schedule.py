@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -9,6 +10,25 @@ from torch.optim.lr_scheduler import LRScheduler
 from riskft.errors import InputError
 
 _LENGTHS = ("total_iters", "T_max", "total_steps")
+
+
+class Shared:
+    """A function that copies of its owner share: averaging copies the module, and jsonargparse's makers do not copy.
+
+    Args:
+        function: The function.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Calls the function."""
+        return self.function(*arguments)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Shared":
+        """Returns itself."""
+        return self
 
 
 def schedule_over(schedule: Callable[[Optimizer, int], LRScheduler], optimizer: Optimizer, steps: float) -> LRScheduler:

@@ -30,7 +30,7 @@ class RiskMapCallback(Callback):
     Args:
         mapping: How hardness becomes weight; null for ``RiskMapping``'s defaults.
         attach: Train with the maps. With false they are made (for the head and the panels) but not used: the control
-            of plain fine-tuning.
+            of plain fine-tuning. The EEP is kept and attached where ``model.loss`` needs it, whatever this says.
         use_mask: Let voxels outside the head mask count nowhere in P(y|z), LEEP and the maps.
         store: Folder of the maps; by default ``risk`` in the data module's cache, which the runs of a study share.
     """
@@ -75,6 +75,7 @@ class RiskMapCallback(Callback):
             mapping=self.mapping,
             num_classes=len(data.class_names),
             use_mask=self.use_mask,
+            keep_expectation=pl_module.loss.needs_expectation,
             device=device,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
@@ -85,6 +86,10 @@ class RiskMapCallback(Callback):
         pl_module.start_from(source, self.summary.joint)
         if self.attach:
             data.attach_risk({case.subject: self.store.weight_path(case.subject) for case in data.prepared("train")})
+        if pl_module.loss.needs_expectation:
+            data.attach_expectations(
+                {case.subject: self.store.expectation_path(case.subject) for case in data.prepared("train")}
+            )
         if trainer.is_global_zero:
             channels = source.class_names or tuple(f"source {k}" for k in range(source.channels))
             states = source.output.state_names(channels)

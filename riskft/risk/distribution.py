@@ -27,6 +27,17 @@ class ClassDistribution:
         self.low = torch.full((num_classes,), torch.inf, dtype=torch.float64)
         self.high = torch.full((num_classes,), -torch.inf, dtype=torch.float64)
 
+    @classmethod
+    def of_counts(cls, counts: Tensor) -> "ClassDistribution":
+        """Returns the distribution with given counts (num_classes, BINS) int64, every value in its bin's middle."""
+        result = cls(len(counts))
+        result.counts = counts.clone()
+        seen = counts > 0
+        centres = cls.bin_centres()
+        result.low = torch.where(seen, centres, torch.inf).amin(1)
+        result.high = torch.where(seen, centres, -torch.inf).amax(1)
+        return result
+
     @property
     def num_classes(self) -> int:
         """Number of classes."""

@@ -24,12 +24,13 @@ class RiskMapping:
     two safeguards keep a rare class from being drowned by heavy background when the source knows little.
 
     Args:
-        normalise: ``Rank``, ``Quantile`` or ``MinMax``.
+        normalise: ``Rank``, ``Quantile``, ``MinMax`` or ``Window``.
         scope: Which voxels a voxel is compared with: those of its own ``volume``, of the whole ``dataset``, or of its
             own ``class`` over the data set.
         reference: ``none`` takes the hardness h; ``prior`` takes h + log P(y), the negative pointwise mutual
             information of source prediction and label (> 0: the source makes the true label less likely than
-            knowing nothing does).
+            knowing nothing does); ``blind`` takes -log P(y), the hardness that a source blind to the target would
+            give: class weighting, the control that a map must beat.
         weight: ``Exponential``, ``Linear`` or ``Power``.
         balance: Divide each class's weights by their mean over the data set, so that no class (the background above
             all) gains total weight from the map.
@@ -39,14 +40,14 @@ class RiskMapping:
 
     normalise: Normalise = field(default_factory=lambda: lazy_instance(Rank))
     scope: Literal["volume", "dataset", "class"] = "class"
-    reference: Literal["none", "prior"] = "none"
+    reference: Literal["none", "prior", "blind"] = "none"
     weight: Weight = field(default_factory=lambda: lazy_instance(Power))
     balance: bool = True
     temper: bool = True
 
     def describe(self) -> dict[str, object]:
         """Returns the options as plain values, for the fingerprint."""
-        normalise, weight = _made(self.normalise), _made(self.weight)
+        normalise, weight = made(self.normalise), made(self.weight)
         return {
             "normalise": [type(normalise).__name__, _public(normalise)],
             "scope": self.scope,
@@ -57,7 +58,7 @@ class RiskMapping:
         }
 
     def values(self, hardness: Tensor, classes: Tensor, joint: Tensor) -> Tensor:
-        """Returns what is normalised, float64: hardness (N,) in nats, relative to the prior if that is the reference.
+        """Returns what is normalised, (N,) float64 in nats: hardness, by itself or as the reference says.
 
         Args:
             hardness: (N,) in nats.
@@ -67,7 +68,8 @@ class RiskMapping:
         if self.reference == "none":
             return hardness.double()
         prior = class_prior(joint)
-        return hardness.double() + prior.clamp_min(torch.finfo(prior.dtype).tiny).log()[classes]
+        information = -prior.clamp_min(torch.finfo(prior.dtype).tiny).log()[classes]
+        return information if self.reference == "blind" else hardness.double() - information
 
     def weights(self, values: Tensor, classes: Tensor, dataset: ClassDistribution, knowledge: float) -> Tensor:
         """Maps one volume's values to weights.
@@ -81,7 +83,7 @@ class RiskMapping:
         Returns:
             (N,) float32 weights > 0.
         """
-        own, normalise, function = dataset, _made(self.normalise), _made(self.weight)
+        own, normalise, function = dataset, made(self.normalise), made(self.weight)
         if self.scope == "volume":
             own = ClassDistribution(dataset.num_classes)
             own.update(values, classes)
@@ -105,12 +107,12 @@ def source_knowledge(joint: Tensor, leep: float) -> float:
     return 0.0 if entropy <= 0 else min(1.0, max(0.0, 1 + leep / entropy))
 
 
-def _made(item: Part) -> Part:
+def made(item: Part) -> Part:
     """Returns the object that one of jsonargparse's lazy defaults stands for, which itself has no attributes yet."""
     if not hasattr(item, "lazy_get_init_args"):
         return item
-    made: Part = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
-    return made
+    result: Part = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
+    return result
 
 
 def _public(item: object) -> dict[str, object]:

@@ -80,6 +80,7 @@ class RiskPhase:
         mapping: Options of the map.
         num_classes: |Y|.
         use_mask: Let voxels outside the head count nowhere.
+        keep_expectation: Keep the training cases' EEP, which distillation needs.
         device: Where tensors are computed.
         rank: This process.
         world_size: Number of processes.
@@ -94,6 +95,7 @@ class RiskPhase:
         num_classes: int,
         *,
         use_mask: bool = False,
+        keep_expectation: bool = False,
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
@@ -104,6 +106,7 @@ class RiskPhase:
         self.mapping = mapping
         self.num_classes = num_classes
         self.use_mask = use_mask
+        self.keep_expectation = keep_expectation
         self.device = torch.device(device)
         self.rank, self.world_size = rank, world_size
         self.gather = gather
@@ -121,11 +124,14 @@ class RiskPhase:
         # ranks decide together: one that sees an old file must not skip the collectives of the others
         if all(self.gather(ready is not None, "phase 1: looking for maps")) and ready is not None:
             log.info("Phase 1: risk maps of %d subjects reused from %s", len(subjects), self.store.weights_folder)
-            return RiskSummary.from_json(ready)
+            found = RiskSummary.from_json(ready)
+            self._expectations(train, found.joint)
+            return found
         if self.rank == 0:
             self.store.write_manifests()
         self._forward(everyone)
         joint = self._joint(train)
+        self._expectations(train, joint)  # before the source probabilities are dropped
         self._hardness(everyone, joint)
         dataset, hardness_sums = self._distribution(train, joint)
         voxels = dataset.counts.sum(1)
@@ -159,10 +165,9 @@ class RiskPhase:
         for case in track(missing, len(missing), "Phase 1: source network"):
             if self.store.has_forward(case.subject):
                 continue  # another run that shares the store has been faster
-            give_back()
+            probabilities = self._source_probabilities(case)
             with files_named(case.subject, case.files):
-                image, target = case.to_subject()["image"].data.to(self.device), self._target(case)
-            probabilities = self.infer(image[None].float()).float()
+                target = self._target(case)
             if not torch.isfinite(probabilities).all():
                 broken.append(f"{case.subject}: {case.folder / 'image.nii'}")
                 continue
@@ -177,6 +182,30 @@ class RiskPhase:
                 "The source network gives NaN or infinite values for these volumes; look at them and its weights:",
                 found,
             )
+
+    def _source_probabilities(self, case: Prepared) -> Tensor:
+        give_back()
+        with files_named(case.subject, case.files):
+            image = case.to_subject()["image"].data.to(self.device)
+        return self.infer(image[None].float()).float()
+
+    @torch.no_grad()
+    def _expectations(self, train: Sequence[Prepared], joint: Tensor) -> None:
+        """Keeps the training cases' EEP; runs the source network where an earlier run did not and has dropped it."""
+        if not self.keep_expectation:
+            return
+        conditional = conditional_from_joint(joint)
+        missing = [case for case in self._mine(train) if not self.store.has_expectation(case.subject)]
+        for case in track(missing, len(missing), "Phase 1: expected predictions"):
+            try:
+                probabilities = self.store.read_probabilities(case.subject).to(self.device)[None]
+            except FileNotFoundError:
+                probabilities = self._source_probabilities(case)
+            expected = expected_prediction(probabilities, conditional)[0]
+            with files_named(case.subject, case.files):
+                affine = case.to_subject()["label"].affine
+            self.store.write_expectation(case.subject, expected, affine)
+        self.gather(None, "phase 1: expected predictions")
 
     def _target(self, case: Prepared) -> Tensor:
         """Returns the classes (X, Y, Z) int64, ignored where the voxel does not count."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from riskft.data.subjects import is_whole
-from riskft.data.volumes import Affine, read_volume, write_nifti
+from riskft.data.volumes import Affine, read_volume, write_channels, write_nifti
 from riskft.errors import InputError
 from riskft.files import atomic_path, fingerprint, write_json
 
@@ -25,6 +25,7 @@ class RiskStore:
 
         <root>/<source, data, preprocessing, inference>/manifest.json
             <subject>/joint.json  hardness.nii  prediction.nii  (probabilities.npy until the hardness is made)
+                expectation.npz, for training cases of runs that distil
             <options of the map>/manifest.json  summary.json  <subject>.nii
 
     All processes must see the same folder.
@@ -84,6 +85,10 @@ class RiskStore:
         """The source's expected target class (argmax of the EEP) on the prepared grid, uint8."""
         return self._subject(subject) / "prediction.nii"
 
+    def expectation_path(self, subject: str) -> Path:
+        """The EEP on the prepared grid, (Y, X, Y, Z) float16; see ``riskft.data.volumes.read_channels``."""
+        return self._subject(subject) / "expectation.npz"
+
     def weight_path(self, subject: str) -> Path:
         """Weights on the prepared grid, float32."""
         return self.weights_folder / f"{self.safe_name(subject)}.nii"
@@ -129,6 +134,14 @@ class RiskStore:
         write_nifti(self.prediction_path(subject), prediction.cpu().numpy().astype(np.uint8), affine)
         write_nifti(self.hardness_path(subject), hardness.cpu().float().numpy(), affine)
         self._drop_spent(subject)
+
+    def has_expectation(self, subject: str) -> bool:
+        """Whether the subject's EEP is kept; a damaged file is none."""
+        return is_whole(self.expectation_path(subject))
+
+    def write_expectation(self, subject: str, expectation: Tensor, affine: Affine) -> None:
+        """Keeps a subject's EEP, (Y, X, Y, Z)."""
+        write_channels(self.expectation_path(subject), expectation, affine)
 
     def _drop_spent(self, subject: str) -> None:
         """Removes probabilities that are not needed any more, by this run or by another that shares the store."""

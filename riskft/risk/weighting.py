@@ -51,6 +51,24 @@ class MinMax(Quantile):
         super().__init__(q=1.0)
 
 
+class Window(Normalise):
+    """n = (v - low) / (high - low), clipped to [0, 1]: fixed bounds, for values that mean something by themselves.
+
+    Args:
+        low: Value of n = 0, nats.
+        high: Value of n = 1, nats.
+    """
+
+    def __init__(self, low: float = -1.0, high: float = 2.0) -> None:
+        if not low < high:
+            raise InputError(f"Expected argument `low` to be less than `high`, but got {low} and {high}")
+        self.low, self.high = low, high
+
+    def __call__(self, values: Tensor, classes: Tensor, distribution: ClassDistribution) -> Tensor:
+        """Normalises values as the base class says."""
+        return ((values - self.low) / (self.high - self.low)).clamp(0, 1)
+
+
 class Rank(Normalise):
     """n = fraction of voxels with a smaller value: the empirical distribution function.
 
@@ -131,11 +149,11 @@ def mean_weight(normalise: Normalise, weight: Weight, scale: ClassDistribution, 
         counted: The distribution whose voxels are averaged over (of the same classes), to a bin's width exactly.
     """
     result = torch.ones(counted.num_classes, dtype=torch.float64)
-    centres = ClassDistribution.bin_centres()
+    values = ClassDistribution.bin_centres().clamp(counted.low.unsqueeze(1), counted.high.unsqueeze(1))
+    classes = torch.arange(counted.num_classes).repeat_interleave(BINS)
+    n = normalise(values.flatten(), classes, scale).view_as(values)
     for index in range(counted.num_classes):
         counts = counted.counts[index].double()
         if counts.sum() > 0:
-            values = centres.clamp(counted.low[index], counted.high[index])
-            n = normalise(values, torch.full((BINS,), index), scale)
-            result[index] = (weight(n) * counts).sum() / counts.sum()
+            result[index] = (weight(n[index]) * counts).sum() / counts.sum()
     return result

@@ -9,7 +9,25 @@ from riskft.cli import RiskCLI, main, run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATA = ["bids", "brats15_2mm", "fets2021", "hippocampus", "iseg2019", "manifest", "msd", "nnunet", "open_ms"]
-METHODS = ["paper", "riskft", "scratch", "vanilla"]
+METHODS = [
+    "ce",
+    "ce_foreground",
+    "class_prior",
+    "class_prior_dice",
+    "distilled",
+    "focal",
+    "l2sp",
+    "paper",
+    "prior_relative",
+    "refreshed",
+    "risk_dice",
+    "risk_sampling",
+    "riskft",
+    "riskft_hrd",
+    "scratch",
+    "topk",
+    "vanilla",
+]
 
 
 class ParseOnly(RiskCLI):

@@ -18,6 +18,7 @@ from riskft.data.readers.base import Reader
 from riskft.data.records import Case
 from riskft.data.sampling import RiskSampling
 from riskft.data.splits import FractionSplit, ReaderSplit
+from riskft.data.volumes import write_channels
 from riskft.errors import InputError
 
 SHAPE = (10, 9, 8)
@@ -239,6 +240,28 @@ def test_attach_risk_names_who_has_no_map(make):
     with pytest.raises(InputError, match="have no risk map") as caught:
         data.attach_risk(weights)
     assert caught.value.problems == ("p1", "p3")
+
+
+def test_attached_expectations_travel_with_the_patches(make, tmp_path):
+    data = make(labels=LabelMap({"blob": [1], "tip": [2]}))
+    with pytest.raises(InputError, match="have no EEP"):
+        data.attach_expectations({})
+    paths = {}
+    for case in data.prepared("train"):
+        label = case.to_subject()["label"]
+        paths[case.subject] = tmp_path / f"{case.subject}.npz"
+        write_channels(
+            paths[case.subject], torch.cat([label.data == index for index in range(3)]).float(), label.affine
+        )
+    data.attach_expectations(paths)
+    loader = data.train_dataloader()
+    loader.sampler.set_epoch(0)
+    for batch in loader:
+        label = batch["label"]["data"].long()
+        found = torch.where(label < 3, batch["expectation"]["data"].argmax(1, keepdim=True), label)
+        torch.testing.assert_close(found, label)
+        assert "risk" not in batch
+    assert "expectation" not in next(iter(data.val_dataloader()))
 
 
 def test_risk_sampling_needs_maps(make):

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchio as tio
 
-from riskft.data.sampling import BalancedSampling, RiskSampling, UniformSampling
+from riskft.data.sampling import BalancedRiskSampling, BalancedSampling, RiskSampling, UniformSampling
 
 SIZE = (3, 3, 3)
 SHAPE = (12, 10, 8)
@@ -70,8 +70,37 @@ def test_risk_sampling_follows_the_map():
     assert (found == 1).float().mean().item() == pytest.approx(0.25, abs=0.07)
 
 
+@pytest.mark.parametrize("foreground", [0.3, 0.67])
+def test_balanced_risk_sampling_keeps_the_classes_shares_and_follows_the_map_inside(foreground):
+    risk = torch.ones(SHAPE)
+    risk[5, 5, 4] = 5.0  # of the four voxels of class 1: 5 of 8
+    of = subject(risk=risk)
+    torch.manual_seed(0)
+    sampler = BalancedRiskSampling(foreground).build(SIZE, 3)
+    patches = list(sampler(of, 600))
+    found = torch.tensor([int(patch["label"].data[0, 1, 1, 1]) for patch in patches])
+    for index in (1, 2):
+        assert (found == index).float().mean().item() == pytest.approx(foreground / 2, abs=0.07)
+    high = torch.tensor([float(patch["risk"].data[0, 1, 1, 1]) == 5 for patch in patches])
+    assert (high[found == 1]).float().mean().item() == pytest.approx(5 / 8, abs=0.1)
+
+
+def test_balanced_risk_sampling_with_even_weights_is_balanced_sampling():
+    of = subject(risk=torch.full(SHAPE, 3.0))
+    both = [
+        sampling.build(SIZE, 3).get_probability_map(of) for sampling in (BalancedRiskSampling(), BalancedSampling())
+    ]
+    torch.testing.assert_close(*both)
+
+
+def test_balanced_risk_sampling_without_foreground_and_with_a_map_of_zeros():
+    blank = subject(torch.zeros(SHAPE), risk=torch.zeros(SHAPE))
+    assert centres(BalancedRiskSampling(1.0), blank, 5) == [0] * 5
+
+
 def test_who_needs_a_map():
     assert RiskSampling().needs_risk
+    assert BalancedRiskSampling().needs_risk
     assert not BalancedSampling().needs_risk
     assert not UniformSampling().needs_risk
 

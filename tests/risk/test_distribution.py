@@ -143,6 +143,19 @@ def test_pooled_is_the_distribution_without_classes() -> None:
         assert pooled.high[index] == alone.high[0]
 
 
+def test_counts_alone_give_the_distribution_to_a_bin_s_width() -> None:
+    values = torch.tensor([0.1, 0.1, 2.0, 0.3], dtype=torch.float64)
+    classes = torch.tensor([0, 0, 0, 2])
+    whole = ClassDistribution(3)
+    whole.update(values, classes)
+    again = ClassDistribution.of_counts(whole.counts)
+    assert torch.equal(again.counts, whole.counts)
+    torch.testing.assert_close(again.low, whole.low, rtol=3e-3, atol=0)
+    torch.testing.assert_close(again.high, whole.high, rtol=3e-3, atol=0)
+    assert again.low[1] == torch.inf
+    assert torch.equal(again.rank_of_bin(), whole.rank_of_bin())
+
+
 def test_empty_class_gives_finite_ranks() -> None:
     own = distribution(torch.tensor([1.0]), torch.tensor([0]), 2)
     assert float(own.rank_of_bin()[1].abs().max()) == 0

@@ -10,7 +10,7 @@ from torch import Tensor
 from riskft.files import fingerprint
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.mapping import RiskMapping, source_knowledge
-from riskft.risk.weighting import Exponential, Linear, MinMax, Normalise, Power, Quantile, Rank, Weight
+from riskft.risk.weighting import Exponential, Linear, MinMax, Normalise, Power, Quantile, Rank, Weight, Window
 
 JOINT = torch.tensor([[5.0, 2.0], [1.0, 2.0]], dtype=torch.float64)  # P(y) = .7, .3
 
@@ -75,6 +75,38 @@ def test_blind_source_is_no_harm_relative_to_the_prior() -> None:
     hardness = -torch.tensor([0.7, 0.3, 0.7]).log()
     values = RiskMapping(reference="prior").values(hardness, classes, JOINT)
     assert values.tolist() == pytest.approx([0.0] * 3, abs=1e-6)
+
+
+def test_blind_reference_is_the_information_of_the_class_whatever_the_source_says() -> None:
+    hardness, classes = torch.tensor([0.1, 5.0, 0.2]), torch.tensor([0, 0, 1])
+    values = RiskMapping(reference="blind").values(hardness, classes, JOINT)
+    assert values.tolist() == pytest.approx([-math.log(0.7), -math.log(0.7), -math.log(0.3)], rel=1e-12)
+    assert values.dtype == torch.float64
+    absent = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    assert bool(RiskMapping(reference="blind").values(hardness, classes, absent).isfinite().all())
+
+
+def test_class_prior_map_weights_classes_and_nothing_else() -> None:
+    mapping = plain(MinMax(), Exponential(10), scope="dataset", reference="blind")
+    joint = torch.tensor([[70.0], [20.0], [10.0]], dtype=torch.float64)
+    volumes = [(torch.rand(100), torch.tensor([0] * 70 + [1] * 20 + [2] * 10))]
+    values = mapping.values(*volumes[0], joint)
+    got = mapping.weights(values, volumes[0][1], distribution(mapping, volumes, joint), 1.0)
+    # n = (log .7 - log P(y)) / (log .7 - log .1): 0, .6438, 1
+    middle = 10 ** (math.log(0.7 / 0.2) / math.log(7))
+    assert got.unique().tolist() == pytest.approx([1, middle, 10], rel=1e-5)
+    assert got[[0, 75, 95]].tolist() == pytest.approx([1, middle, 10], rel=1e-5)
+
+
+def test_window_is_the_bounded_exponential_of_the_harm() -> None:
+    # base^n with base e^1.5 is exp(0.5 clip(r, -1, 2)) up to a factor
+    mapping = plain(Window(-1, 2), Exponential(math.exp(1.5)), scope="dataset", reference="prior")
+    harm = torch.tensor([-3.0, -1.0, 0.0, 1.0, 2.0, 9.0], dtype=torch.float64)
+    own = ClassDistribution(1)
+    own.update(harm, torch.zeros(6, dtype=torch.long))
+    got = mapping.weights(harm, torch.zeros(6, dtype=torch.long), own, 1.0)
+    expected = torch.exp(0.5 * harm.clamp(-1, 2) + 0.5).float()
+    torch.testing.assert_close(got, expected)
 
 
 def test_class_without_mass_has_a_finite_value_relative_to_the_prior() -> None:

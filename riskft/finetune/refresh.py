@@ -1,0 +1,151 @@
+"""Risk that does not go stale: the map made anew from what the network in training gets wrong."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as nnf
+from jsonargparse import lazy_instance  # type: ignore[attr-defined]
+from torch import Tensor
+
+from riskft.data.labels import IGNORE_INDEX
+from riskft.errors import InputError
+from riskft.finetune.loss import Loss, RiskWeightedLoss, without_channel
+from riskft.risk.distribution import BINS, ClassDistribution
+from riskft.risk.mapping import RiskMapping, made, source_knowledge
+from riskft.risk.weighting import Normalise, Power, Rank, Weight
+
+
+class Refreshed(Loss):
+    """Weights voxels by the hardness of the network as it is now, h_i = -log p_i(y_i), in place of the static map.
+
+    The hardness of a patch is taken from the step's own logits (no second forward pass, no gradient through it) and
+    ranked among the voxels of the same class in the patches of the recent steps. Every ``every`` steps these give a
+    table of weights by class and hardness, with ``RiskMapping``'s safeguards: each class's mean weight over the
+    recent steps is 1, and weights are drawn towards 1 by what the network does not know of the labels. Until step
+    ``start`` the static map is used where one is attached.
+
+    Processes count their own voxels and add these up whenever a table is made, so that all have the same one. What has
+    been counted is kept in checkpoints. Not stated by the paper, whose map is static.
+
+    Args:
+        loss: The loss that takes the weights; null for ``RiskWeightedLoss``.
+        start: Steps (batches) that are weighted by the static map.
+        every: Steps between one table and the next.
+        memory: Tables look back on so many times ``every`` steps.
+        normalise: ``Rank``, ``Quantile`` or ``MinMax``, inside the voxel's class.
+        weight: ``Exponential``, ``Linear`` or ``Power``.
+        balance: Divide each class's weights by their mean over the recent steps.
+        temper: Shrink weights towards 1, w <- 1 + s (w - 1) with s = 1 - mean(h) / H(Y), clipped to [0, 1], over the
+            recent steps.
+        ignore_index: Label of voxels that count nowhere.
+    """
+
+    def __init__(
+        self,
+        loss: Loss | None = None,
+        start: int = 75,
+        every: int = 25,
+        memory: int = 3,
+        normalise: Normalise = lazy_instance(Rank),  # noqa: B008
+        weight: Weight = lazy_instance(Power),  # noqa: B008
+        balance: bool = True,
+        temper: bool = True,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("start", start, 0), ("every", every, 1), ("memory", memory, 1)):
+            if value < least:
+                raise InputError(f"Expected argument `{name}` to be at least {least}, but got {value}")
+        self.loss = RiskWeightedLoss() if loss is None else loss
+        self.first, self.every, self.memory = start, every, memory
+        self.mapping = RiskMapping(made(normalise), "class", "none", made(weight), balance=balance, temper=temper)
+        self.ignore_index = ignore_index
+        self._steps = 0
+        # no buffers, which DDP would overwrite with the first process's at every step
+        self._windows: list[Tensor] = []
+        self._table: Tensor | None = None
+
+    @property
+    def needs_expectation(self) -> bool:
+        """Whether the loss inside needs the EEP."""
+        return self.loss.needs_expectation
+
+    def start(self, joint: Tensor) -> None:
+        """Hands on to the loss inside."""
+        self.loss.start(joint)
+
+    def forward(
+        self,
+        logits: Tensor | Sequence[Tensor],
+        target: Tensor,
+        weight: Tensor | None = None,
+        foreground_fraction: Tensor | None = None,
+        expectation: Tensor | None = None,
+    ) -> Tensor:
+        """Computes the loss inside with refreshed weights; see ``Loss``."""
+        fresh = self._refreshed(logits if isinstance(logits, Tensor) else logits[0], target)
+        weight = weight if fresh is None else fresh
+        result: Tensor = self.loss(logits, target, weight, foreground_fraction, expectation)
+        return result
+
+    @torch.no_grad()
+    def _refreshed(self, logits: Tensor, target: Tensor) -> Tensor | None:
+        """Counts the patches' hardness; returns their weights, (B, *spatial) float32, or None before ``start``."""
+        target = without_channel(target, logits, "target").long()
+        if not self.training:
+            return None
+        counted = target != self.ignore_index
+        hardness = nnf.cross_entropy(logits.float(), target, ignore_index=self.ignore_index, reduction="none")
+        # one index for class and bin; ignored voxels go to a last one, which sums leave out without a synchronisation
+        cells = torch.where(counted, target * BINS + ClassDistribution.bin_of(hardness), logits.shape[1] * BINS)
+        self._windows = [window.to(logits.device) for window in self._windows]  # those of a checkpoint are not there
+        if self._steps % self.every == 0:
+            self._make_table(logits.shape[1])
+            self._windows.append(torch.zeros(logits.shape[1] * BINS + 1, dtype=torch.int64, device=logits.device))
+        self._windows[-1].index_add_(0, cells.flatten(), torch.ones_like(cells.flatten()))
+        self._steps += 1
+        if self._steps <= self.first or self._table is None:
+            return None
+        self._table = self._table.to(logits.device)
+        return self._table[cells]
+
+    def _make_table(self, classes: int) -> None:
+        """Makes the table of the windows that are full, the last of which is this process's alone until now."""
+        if not self._windows:
+            return
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(self._windows[-1])
+        self._windows = self._windows[-self.memory :]
+        counts = torch.stack(self._windows).sum(0)[:-1].view(classes, BINS)
+        self._table = weight_table(counts.cpu(), self.mapping)
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Returns what checkpoints keep: steps, the recent steps' counts and the table."""
+        return {"steps": self._steps, "windows": [window.cpu() for window in self._windows], "table": self._table}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Goes on from a checkpoint, in which the first process's share of an unfinished window stands for all."""
+        self._steps, self._table = state["steps"], state["table"]
+        self._windows = list(state["windows"])
+
+
+def weight_table(counts: Tensor, mapping: RiskMapping) -> Tensor:
+    """Makes the weights of each class's bins from how many voxels are in them.
+
+    Args:
+        counts: (Y, BINS) int64 voxels by class and bin of their hardness.
+        mapping: Options of the map.
+
+    Returns:
+        (Y * BINS + 1,) float32; 1 for a class without voxels, and for the last entry, that of ignored voxels.
+    """
+    recent, centres = ClassDistribution.of_counts(counts), ClassDistribution.bin_centres()
+    classes = torch.arange(len(counts)).repeat_interleave(BINS)
+    joint = counts.sum(1, keepdim=True).double()
+    mean_hardness = float((counts * centres).sum() / joint.sum().clamp_min(1))
+    knowledge = source_knowledge(joint, -mean_hardness)
+    weights = mapping.weights(centres.repeat(len(counts)), classes, recent, knowledge)
+    weights = torch.where(joint[classes, 0] > 0, weights, 1.0)
+    return torch.cat([weights, torch.ones(1)])
