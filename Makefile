@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# one more than there are cores, for some tests wait for a cluster or another environment
+WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 
 .PHONY: help demo test test-fast lint format clean
 
@@ -19,10 +21,10 @@ demo: $(STAMP)  ## The whole main job on a phantom cohort, about 5 minutes on 2 
 	$(BIN)/python experiments/demo/run.py
 
 test: $(STAMP)  ## The whole test suite
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-fast: $(STAMP)  ## The tests that take no command line and no second process
-	$(BIN)/python -m pytest -n auto --dist loadfile -m 'not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -124,7 +124,7 @@ def test_bad_values_fail_at_the_border(capsys):
 
 
 def test_a_missing_data_folder_is_named(capsys, tmp_path):
-    files = ["model/unet", "data/fets2021", "method/riskft"]
+    files = ["model/unet", "data/fets2021", "method/scratch"]
     arguments = [part for file in files for part in ("--config", str(CONFIGS / f"{file}.yaml"))]
     with pytest.raises(SystemExit) as stopped:
         main(
@@ -132,3 +132,14 @@ def test_a_missing_data_folder_is_named(capsys, tmp_path):
         )
     assert stopped.value.code == 1
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_missing_source_is_named_before_the_data_are_looked_at(capsys, tmp_path):
+    files = ["model/unet", "data/fets2021", "method/vanilla"]
+    arguments = [part for file in files for part in ("--config", str(CONFIGS / f"{file}.yaml"))]
+    for more, expected in (([], "model.source.checkpoint is not set"), (["nowhere.pt"], "there is no such checkpoint")):
+        given = [part for path in more for part in ("--model.source.checkpoint", str(tmp_path / path))]
+        with pytest.raises(SystemExit) as stopped:
+            main(["fit", *arguments, "--run.root", str(tmp_path), *given])
+        assert stopped.value.code == 1
+        assert expected in capsys.readouterr().err

@@ -74,6 +74,7 @@ def test_a_published_tissue_network_maps_the_hippocampus(manifests, tmp_path):
     main(
         ["riskmap", *(part for name in configs for part in ("--config", str(CONFIGS / f"{name}.yaml"))),
          "--data.reader.init_args.csv", str(manifests / "msd_hippocampus.csv"), "--data.cache_dir", str(tmp_path),
+         "--data.split.class_path", "riskft.ListSplit", "--data.split.init_args.train", "['hippocampus_00*']",
          "--data.train_limit", "3", "--model.source.checkpoint", str(source), "--wandb.enabled", "false",
          "--model.source.inferer.init_args.roi_size", "[96, 96, 96]",
          "--model.source.inferer.init_args.padding_mode", "replicate", "--out", str(tmp_path / "maps")]

@@ -104,10 +104,14 @@ def test_folders(tmp_path: Path) -> None:
         (
             ("a_0000.nii", "b_t1.nii"),
             ("t1", "t2"),
-            r"a_0000\.nii beside b_t1\.nii, expected <subject>_t1, <subject>_t2",
+            r"a_0000\.nii beside b_t1\.nii; for the 2 modalities t1, t2 expected are <subject>_t1, <subject>_t2 \(or",
         ),
         (("a_t1.nii", "a_t2.nii", "b.nii"), ("t1", "t2"), r"holds b\.nii beside a_t1\.nii, a_t2\.nii"),
-        (("a.nii", "b.nii"), ("t1", "t2"), r"holds a\.nii, b\.nii beside nothing else, expected <subject>_t1"),
+        (
+            ("a.nii", "b.nii"),
+            ("t1", "t2"),
+            r"holds a\.nii, b\.nii; for the 2 modalities t1, t2 expected are <subject>_t1",
+        ),
         (("a.nii", "a.mha"), ("t1",), r"several files for one image:\n.*a\.mha and .*a\.nii are both t1 of a"),
         (("a_t1.nii", "a-T1.mha", "a_t2.nii"), ("t1", "t2"), r"a-T1\.mha and .*a_t1\.nii are both t1 of a; keep one"),
         (("a/t1.nii", "a/a_t1.nii"), ("t1",), r"a/a_t1\.nii and .*a/t1\.nii are both t1 of a"),

@@ -279,7 +279,7 @@ def damage_nan(case: Case) -> None:
         (damage_axes, r"t2\.nii\.gz: found shape \(14, 10, 8, 2\), expected a 3-D volume"),
         (damage_file, r"t2\.nii\.gz: cannot be read"),
         (lambda case: case.images["t2"].unlink(), r"t2\.nii\.gz: cannot be read"),
-        (damage_nan, r"p01: t2 has NaN or infinite voxels"),
+        (damage_nan, r"t2\.nii\.gz: NaN or infinite voxels.*p01"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, damage, message):
