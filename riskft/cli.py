@@ -7,22 +7,20 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
 from jsonargparse import set_parsing_settings
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError, ProcessLost
-from riskft.files import FULL, keep_old, no_space_message, write_text
+from riskft.files import FULL, keep_old, no_space_message
 from riskft.finetune.checkpoint_io import WholeCheckpointIO
 from riskft.finetune.checkpoints import run_checkpoints
 from riskft.finetune.finite import FiniteLoss
@@ -32,11 +30,11 @@ from riskft.run_folder import (
     RunOptions,
     WandbOptions,
     clear_for_new_start,
-    git_commit,
     refuse_finished,
     run_id,
 )
 from riskft.run_lock import locked
+from riskft.save_run import SaveRun
 from riskft.source.packages.defaults import with_package_defaults
 from riskft.trainer import RiskTrainer
 
@@ -58,33 +56,6 @@ class BriefParser(LightningArgumentParser):
             super().error(message, ex)
         sys.stderr.write(f"riskft: {message}\n(all options: riskft fit --help)\n")
         raise SystemExit(2)
-
-
-class SaveRun(SaveConfigCallback):
-    """Keeps the config in the run folder, and tells the loggers what was run on what."""
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keeps what every command accepts and may be given again: without checkpoint, without leave to overwrite."""
-        self.config = self.config.clone()
-        self.config.pop("ckpt_path", None)
-        self.config.run.overwrite = False
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, RiskDataModule) and self.config.data.labels is None:
-            # found in the data set's description, which need not be there when new scans are predicted
-            self.config.data.labels = asdict(data.labels)
-        super().setup(trainer, pl_module, stage)
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes the config, and logs it with the git commit and the fingerprints of the data."""
-        text = self.parser.dump(self.config, skip_none=False)
-        write_text(Path(trainer.default_root_dir) / "config.yaml", text)
-        config = yaml.safe_load(text)
-        record: dict[str, Any] = {"config": config, "git_commit": git_commit()}
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, RiskDataModule):
-            record["data_fingerprint"] = {split: data.fingerprint(split) for split in ("train", "val", "test")}
-        for logger in trainer.loggers:
-            logger.log_hyperparams(record)
 
 
 class RiskCLI(LightningCLI):

@@ -97,7 +97,7 @@ class RiskDataModule(LightningDataModule):
                 f"data.labels is not set, and {type(reader).__name__} finds no description of the labels. Name the "
                 "classes, for example data.labels.classes: {whole_tumour: [1, 2, 4]}."
             )
-        self.labels = labels.with_known(_known_values(reader))
+        self.labels = labels.with_known(reader.named_labels())
         self.split = split
         self.train_limit = train_limit
         self.train_limit_seed = train_limit_seed
@@ -299,13 +299,3 @@ class RiskDataModule(LightningDataModule):
 
     def _cache(self) -> PreparedCache:
         return PreparedCache(self.cache_dir, self.labels, self.preprocessing)
-
-
-def _known_values(reader: Reader) -> set[int]:
-    """Returns the label values that the layout or the data set's own description names."""
-    try:
-        described = reader.label_map()
-    except InputError:  # the data set need not be there where a trained network predicts elsewhere
-        described = None
-    values = [*described.classes.values(), described.background] if described is not None else []
-    return {*reader.known_labels, *(value for group in values for value in group)}

@@ -1,5 +1,6 @@
 """The map-weighted segmentation loss."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
 
@@ -44,7 +45,7 @@ def soft_dice_loss(logits: Tensor, target: Tensor, ignore_index: int, smooth: fl
     return 1 - (overlap / (probs.sum(2) + truth.sum(2) + smooth)).mean()
 
 
-class Loss(nn.Module):
+class Loss(nn.Module, ABC):
     """What training minimises. Losses that take another one (``Refreshed``, ``Distilled``) can be nested."""
 
     @property
@@ -59,6 +60,7 @@ class Loss(nn.Module):
             joint: P(y, z), (Y, Z) of any scale.
         """
 
+    @abstractmethod
     def forward(
         self,
         logits: Tensor | Sequence[Tensor],
@@ -76,7 +78,6 @@ class Loss(nn.Module):
             foreground_fraction: (B,) the volumes' foreground fractions.
             expectation: The EEP, (B, Y, *spatial), or None.
         """
-        raise NotImplementedError
 
 
 class RiskWeightedLoss(Loss):

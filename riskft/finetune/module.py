@@ -19,12 +19,13 @@ from riskft.data.native import native_grid, to_native
 from riskft.data.volumes import read_volume
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
-from riskft.files import keep_old, without_addresses, write_text
+from riskft.files import without_addresses
 from riskft.finetune.loss import Loss, RiskWeightedLoss
-from riskft.finetune.metrics import CaseScore, as_volume, class_means, overall, score_case
+from riskft.finetune.metrics import CaseScore, as_volume, score_case
 from riskft.finetune.schedule import Shared, schedule_length, schedule_over
+from riskft.finetune.scores import keep_cases, log_means
 from riskft.finetune.start import HeadInit, start_network
-from riskft.report.cases import cases_csv, log_cases, log_table
+from riskft.report.cases import log_table
 from riskft.source.adapt import AdaptationReport
 from riskft.source.network import LoadedSource, Source, architecture, load
 from riskft.source.surgery import outputs_of, with_classes, with_input_channels
@@ -291,10 +292,7 @@ class RiskModule(LightningModule):
         """Logs the means over all ranks' cases and writes ``cases.csv``."""
         scores = self._finish("test")
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            path = Path(self.trainer.default_root_dir) / "cases.csv"
-            keep_old(path, unless=cases_csv(scores))
-            write_text(path, cases_csv(scores))
-            log_cases(self.trainer, scores, "test/cases")
+            keep_cases(self.trainer, scores)
 
     def _finish(self, stage: str) -> list[CaseScore]:
         # by case and class, because a rank without a share of its own repeats another's case
@@ -303,17 +301,7 @@ class RiskModule(LightningModule):
         names = list(self.regions) or self.class_names
         scores = sorted(gathered.values(), key=lambda score: (score.subject, names.index(score.class_name)))
         self._scores = []
-        # every rank has all scores and so the same means: nothing is left to reduce
-        for metric, suffix in (("dice", "dice"), ("hd95_mm", "hd95_mm")):
-            means = class_means(scores, metric)
-            if metric != "dice" and not any(mean.count for mean in means.values()):
-                continue
-            # NaN where no case has a value: a checkpoint that monitors it takes that for the worst
-            self.log(f"{stage}/{suffix}", overall(means), prog_bar=metric == "dice", rank_zero_only=False)
-            for name, mean in means.items():
-                if mean.count:
-                    self.log(f"{stage}/{suffix}/{name}", mean.value)
-                    self.log(f"{stage}/n/{name}", float(mean.count))
+        log_means(self, stage, scores)
         return scores
 
     def _data(self) -> RiskDataModule:

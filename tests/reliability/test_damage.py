@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked_runs import STEPS_AN_EPOCH, Study, assert_same_weights, before_step, forked
 
 from riskft.data.cache import PreparedCache
 from riskft.data.labels import LabelMap
 from riskft.data.preprocess import Preprocessing
 from riskft.data.readers import ManifestReader
 from riskft.data.subjects import files_named, is_whole
-from runs import STEPS_AN_EPOCH, Study, assert_same_weights, before_step, forked
 
 pytestmark = pytest.mark.slow
 

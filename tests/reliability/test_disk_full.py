@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked_runs import Study, assert_same_weights, before_step, forked
 
 from riskft.errors import NoSpaceError
 from riskft.files import atomic_path
-from runs import Study, assert_same_weights, before_step, forked
 
 MEGABYTE = 1 << 20
 

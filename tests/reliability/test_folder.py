@@ -3,10 +3,10 @@
 import time
 
 import pytest
+from forked_runs import STEPS_AN_EPOCH, Forked, Study, before_step, forked, kill
 
 from riskft.errors import InputError
 from riskft.run_lock import locked
-from runs import STEPS_AN_EPOCH, Forked, Study, before_step, forked, kill
 
 
 @pytest.mark.slow

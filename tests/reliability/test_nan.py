@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from forked_runs import STEPS_AN_EPOCH, Study, forked
 from torch import nn
 
 from riskft.errors import InputError
 from riskft.finetune.finite import FiniteLoss
 from riskft.finetune.module import RiskModule
-from runs import STEPS_AN_EPOCH, Study, forked
 
 
 def spoilt_from(step: int, value: float) -> Any:

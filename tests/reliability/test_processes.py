@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch.distributed as dist
+from forked_runs import Forked, Study, before_step, forked, free_port, kill, ranks
 
 import riskft.risk.phase as phase_module
 from riskft.data.datamodule import RiskDataModule
@@ -15,7 +16,6 @@ from riskft.errors import InputError, ProcessLost
 from riskft.finetune.module import RiskModule
 from riskft.risk.store import RiskStore
 from riskft.trainer import end_processes
-from runs import Forked, Study, before_step, forked, free_port, kill, ranks
 
 pytestmark = pytest.mark.slow
 LOST = "has lost another one"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from forked_runs import Forked, Study, forked, free_port, ranks
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch.nn.parallel import DistributedDataParallel
@@ -18,7 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 from riskft.finetune.loss import RiskWeightedLoss
 from riskft.finetune.module import RiskModule
 from riskft.source.network import Source
-from runs import Forked, Study, forked, free_port, ranks
 
 pytestmark = pytest.mark.slow
 EDGE = 8

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from riskft.data.labels import LabelMap
 from riskft.data.records import Case
+from riskft.errors import InputError
 
 
 class Reader(ABC):
@@ -34,3 +35,12 @@ class Reader(ABC):
             InputError: If the description cannot be used.
         """
         return None
+
+    def named_labels(self) -> set[int]:
+        """Returns the raw label values that the layout or the data set's own description names."""
+        try:
+            described = self.label_map()
+        except InputError:  # the data set need not be there where a trained network predicts elsewhere
+            described = None
+        values = [*described.classes.values(), described.background] if described is not None else []
+        return {*self.known_labels, *(value for group in values for value in group)}

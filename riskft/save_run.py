@@ -1,0 +1,40 @@
+"""The record of a run in its folder: its config in full."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.files import write_text
+from riskft.run_folder import git_commit
+
+
+class SaveRun(SaveConfigCallback):
+    """Keeps the config in the run folder, and tells the loggers what was run on what."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keeps what every command accepts and may be given again: without checkpoint, without leave to overwrite."""
+        self.config = self.config.clone()
+        self.config.pop("ckpt_path", None)
+        self.config.run.overwrite = False
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, RiskDataModule) and self.config.data.labels is None:
+            # found in the data set's description, which need not be there when new scans are predicted
+            self.config.data.labels = asdict(data.labels)
+        super().setup(trainer, pl_module, stage)
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Writes the config, and logs it with the git commit and the fingerprints of the data."""
+        text = self.parser.dump(self.config, skip_none=False)
+        write_text(Path(trainer.default_root_dir) / "config.yaml", text)
+        config = yaml.safe_load(text)
+        record: dict[str, Any] = {"config": config, "git_commit": git_commit()}
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, RiskDataModule):
+            record["data_fingerprint"] = {split: data.fingerprint(split) for split in ("train", "val", "test")}
+        for logger in trainer.loggers:
+            logger.log_hyperparams(record)
