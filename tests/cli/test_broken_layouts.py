@@ -88,7 +88,7 @@ BREAKS = {
 
 CHANNEL = Break(FaultKind.NOT_3D, "image", lambda path: change(path, lambda v: v[..., :2]))
 
-IMPOSSIBLE = {"iseg": {"moved label"}}  # Analyze has no affine
+IMPOSSIBLE = {"iseg": {"moved label"}}  # Analyze has no affine; see special_iseg
 
 
 def expected_faults(name: str, layout: Layout) -> dict[str, tuple[FaultKind, str]]:
@@ -135,6 +135,17 @@ def special_brats2023(layout, left):
     return {subject: (FaultKind.DUPLICATE_SUBJECT, "")}
 
 
+def special_iseg(layout, left):
+    """Analyze has no affine: a subject that somebody has converted to NIfTI, the label turned by two degrees."""
+    subject = next(left)
+    for kind, path in layout.cases[subject].items():
+        voxels = np.array(nib.load(path).dataobj)
+        path.unlink()
+        pixels(path).unlink(missing_ok=True)
+        save(path.with_suffix(".nii"), voxels, rotated_affine(SPACING, degrees=14 if kind == "label" else 12))
+    return {subject: (FaultKind.AFFINE, layout.cases[subject]["label"].with_suffix(".nii").name)}
+
+
 def special_msd(layout, left):
     layout.split["init_args"]["train"].append("BRATS_999")  # of imagesTs
     return {"BRATS_999": (FaultKind.NO_LABEL, "")}
@@ -155,6 +166,7 @@ def special_bids(layout, left):
 SPECIAL = {
     "fets": special_fets,
     "brats2023": special_brats2023,
+    "iseg": special_iseg,
     "msd": special_msd,
     "nnunet": special_nnunet,
     "bids": special_bids,
@@ -171,7 +183,7 @@ def test_every_fault_is_in_one_report_and_no_sound_case(name, tmp_path, capsys):
     assert "\n  - " not in out
 
     expected = expected_faults(name, layout)
-    assert len({kind for kind, _ in expected.values()}) >= 11
+    assert len({kind for kind, _ in expected.values()}) >= 12
     assert len(expected) >= 16
     with pytest.raises(SystemExit) as stopped:
         main(["data", "check", *layout.options])
