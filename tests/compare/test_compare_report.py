@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, Browser
 from compare_study import write_maps, write_panel, write_run
-from conftest import rotated_affine
+from tiny_cohort import rotated_affine
 
 from riskft.cli import main
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from compare_study import in_ras, write_maps, write_panel, write_run
-from conftest import rotated_affine
+from tiny_cohort import rotated_affine
 
 from riskft.compare.panels import choose_panels
 from riskft.compare.runs import find_runs
