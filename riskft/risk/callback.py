@@ -83,7 +83,7 @@ class RiskMapCallback(Callback):
         )
         self.summary = phase.run(data.prepared("train"), mapped_validation_cases(data))
         source.network.cpu()
-        pl_module.start_from(source, self.summary.joint)
+        pl_module.start_from(source, self.summary.joint, self.summary.probe)
         if self.attach:
             data.attach_risk({case.subject: self.store.weight_path(case.subject) for case in data.prepared("train")})
         if pl_module.loss.needs_expectation:

@@ -19,6 +19,7 @@ from riskft.progress import track
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.leep import LeepConditional, conditional_from_joint, expected_prediction, hardness, label_entropy
 from riskft.risk.mapping import RiskMapping, source_knowledge
+from riskft.risk.probe import Probe, fit_probe, sample_voxels
 from riskft.risk.store import RiskStore
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class RiskSummary:
         class_weight: Mean weight of each target class (0 for a class without voxels).
         weight_edges: Edges of the histogram of weights.
         weight_counts: Voxels between the edges.
+        probe: The regression of the target's classes on the source's log-probabilities.
     """
 
     joint: Tensor
@@ -52,16 +54,18 @@ class RiskSummary:
     class_weight: list[float]
     weight_edges: list[float]
     weight_counts: list[int]
+    probe: Probe
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values."""
-        return {**vars(self), "joint": self.joint.tolist()}
+        return {**vars(self), "joint": self.joint.tolist(), "probe": self.probe.to_json()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RiskSummary":
         """Restores what ``to_json`` gave; further keys are left out."""
         own = {key: values[key] for key in cls.__dataclass_fields__}
-        return cls(**{**own, "joint": torch.tensor(values["joint"], dtype=torch.float64)})
+        joint = torch.tensor(values["joint"], dtype=torch.float64)
+        return cls(**{**own, "joint": joint, "probe": Probe.from_json(values["probe"])})
 
 
 _WEIGHT_EDGES = np.concatenate([np.linspace(0, 4, 81), [5, 6, 8, 10, 20, 1e9]])
@@ -149,6 +153,7 @@ class RiskPhase:
             class_weight=(weight_sums / voxels.clamp_min(1)).tolist(),
             weight_edges=_WEIGHT_EDGES.tolist(),
             weight_counts=counts.tolist(),
+            probe=self._probe(train, voxels.tolist()),
         )
         if self.rank == 0:
             self.store.write_summary(summary.to_json(), subjects)
@@ -175,7 +180,8 @@ class RiskPhase:
             # an inferer may keep its result elsewhere than the network, to spare a GPU's memory
             metric = metric.to(probabilities.device)
             metric.update(probabilities, target[None].to(probabilities.device))
-            self.store.write_forward(case.subject, probabilities[0], metric.joint)
+            sample = sample_voxels(probabilities[0], target.to(probabilities.device), self.num_classes)
+            self.store.write_forward(case.subject, probabilities[0], metric.joint, sample)
         # all ranks raise together, or those without a broken case would wait for ever
         if found := sorted(line for part in self.gather(broken, "phase 1: source network") for line in part):
             raise InputError(
@@ -222,6 +228,13 @@ class RiskPhase:
         for joint in joints:
             metric.add_joint(joint)
         return metric.joint
+
+    def _probe(self, train: Sequence[Prepared], class_voxels: Sequence[int]) -> Probe:
+        """Fits the probe on each rank and takes the first's, so that all start from the same head to the last bit."""
+        subjects = sorted(case.subject for case in train)
+        own = fit_probe([self.store.read_sample(subject) for subject in subjects], class_voxels)
+        first: Probe = self.gather(own, "phase 1: probe")[0]
+        return first
 
     @torch.no_grad()
     def _hardness(self, cases: Sequence[Prepared], joint: Tensor) -> None:

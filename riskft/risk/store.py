@@ -14,8 +14,9 @@ from riskft.data.subjects import is_whole
 from riskft.data.volumes import Affine, read_volume, write_channels, write_nifti
 from riskft.errors import InputError
 from riskft.files import atomic_path, fingerprint, write_json
+from riskft.risk.probe import VoxelSample
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 
 class RiskStore:
@@ -24,7 +25,8 @@ class RiskStore:
     Two levels, so that other map options reuse the forward passes::
 
         <root>/<source, data, preprocessing, inference>/manifest.json
-            <subject>/joint.json  hardness.nii  prediction.nii  (probabilities.npy until the hardness is made)
+            <subject>/joint.json  sample.npz  hardness.nii  prediction.nii
+                probabilities.npy, until the hardness is made
                 expectation.npz, for training cases of runs that distil
             <options of the map>/manifest.json  summary.json  <subject>.nii
 
@@ -100,19 +102,26 @@ class RiskStore:
         """Whether the subject's forward pass need not be done (again); a damaged file is none."""
         folder = self._subject(subject)
         kept = self.has_hardness(subject) or _is_whole_npy(folder / "probabilities.npy")
-        return kept and _json(folder / "joint.json") is not None
+        return kept and _json(folder / "joint.json") is not None and is_whole(folder / "sample.npz")
 
     def has_hardness(self, subject: str) -> bool:
         """Whether the subject's hardness is made; a damaged file is none."""
         return is_whole(self.hardness_path(subject)) and is_whole(self.prediction_path(subject))
 
-    def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor) -> None:
-        """Keeps a subject's source probabilities (Z, X, Y, Z) until P(y|z) is known, and its part of the joint."""
+    def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor, sample: VoxelSample) -> None:
+        """Keeps a subject's part of the joint, its sample, and until P(y|z) is known its probabilities (Z, X, Y, Z)."""
         folder = self._subject(subject)
         with atomic_path(folder / "probabilities.npy") as temporary:
             np.save(temporary, probabilities.cpu().float().numpy())
+        with atomic_path(folder / "sample.npz") as temporary, temporary.open("wb") as stream:
+            np.savez(stream, features=sample.features.numpy(), classes=sample.classes.numpy())
         write_json(folder / "joint.json", joint.tolist())
         self._drop_spent(subject)
+
+    def read_sample(self, subject: str) -> VoxelSample:
+        """Returns a subject's sample for the probe."""
+        with np.load(self._subject(subject) / "sample.npz") as arrays:
+            return VoxelSample(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["classes"]))
 
     def read_joint(self, subject: str) -> Tensor:
         """Returns a subject's unnormalised joint, (Y, Z) float64.

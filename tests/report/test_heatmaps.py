@@ -22,6 +22,7 @@ from riskft.report.callback import RiskPanelCallback, read_panel, wandb_images
 from riskft.report.heatmaps import Panel, case_figure, riskiest_slices, upright
 from riskft.report.statistics import save_figure
 from riskft.risk.phase import RiskSummary
+from riskft.risk.probe import Probe
 from riskft.risk.store import RiskStore
 
 SHAPE = (6, 8, 5)
@@ -292,7 +293,8 @@ def test_panel_is_read_from_cache_and_store(tmp_path: Path, orientation: str) ->
     )
     store.write_weights("s/1", torch.from_numpy(prepared(expected.weight)), geometry)
     joint = torch.tensor([[80.0], [15.0], [5.0]], dtype=torch.float64)
-    summary = RiskSummary(joint, -0.5, 0.6, 0.2, [80, 15, 5], [0.1] * 3, [1.0] * 3, [0, 1], [100])
+    probe = Probe(torch.zeros(3, 1), torch.zeros(3), 1.1)
+    summary = RiskSummary(joint, -0.5, 0.6, 0.2, [80, 15, 5], [0.1] * 3, [1.0] * 3, [0, 1], [100], probe)
     got = read_panel((store, summary), case, prepared(expected.prediction))
     assert got.subject == "s/1"
     assert got.spacing == pytest.approx((1.0, 1.5, 3.0))

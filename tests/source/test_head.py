@@ -7,7 +7,7 @@ from torch import nn
 
 from riskft.errors import InputError
 from riskft.source.adapt import transfer_backbone
-from riskft.source.head import copy_head, head_rows, leep_head
+from riskft.source.head import copy_head, head_rows, mixed_head
 from riskft.source.output import Sigmoid
 from riskft.source.surgery import outputs_of, with_classes
 
@@ -21,7 +21,7 @@ def start(zoo, joint, source_classes=3):
     source = zoo.build(1, source_classes)
     target, names = with_classes(zoo.build(1, source_classes, seed=9), len(joint), zoo.size)
     transfer_backbone(target, source, names, (), "adapted", ())
-    leep_head(target, source, names, head_rows(joint, torch.eye(joint.shape[1])))
+    mixed_head(target, source, names, head_rows(joint, torch.eye(joint.shape[1])))
     return source, target.eval()
 
 
@@ -73,7 +73,7 @@ def test_deep_supervision_heads_are_mixed_too():
     source = build(0)
     target, names = with_classes(build(9), 2, (16, 16, 16))
     transfer_backbone(target, source, names, (), "adapted", ())
-    leep_head(target, source, names, head_rows(JOINT, torch.eye(JOINT.shape[1])))
+    mixed_head(target, source, names, head_rows(JOINT, torch.eye(JOINT.shape[1])))
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
         old, new = (outputs_of(network.train()(image)) for network in (source, target))
@@ -106,7 +106,7 @@ def test_as_many_features_as_classes(source_classes, target_classes):
     target, names = with_classes(build(9, source_classes), target_classes, (32, 32, 32))
     transfer_backbone(target, source, names, (), "adapted", ())
     joint = torch.rand(target_classes, source_classes, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
-    leep_head(target, source, names, head_rows(joint, torch.eye(joint.shape[1])))
+    mixed_head(target, source, names, head_rows(joint, torch.eye(joint.shape[1])))
     image = torch.randn(1, 1, 32, 32, 32)
     given = (joint / joint.sum(1, keepdim=True)).float()
     expected = torch.einsum("yz,bzijk->byijk", given, logits(source, image))
@@ -139,7 +139,7 @@ def test_a_sigmoid_head_of_regions_becomes_a_softmax_of_their_rings(single):
     joint = torch.tensor([[0.7, 0.0, 0.0, 0.0], [0.0, 0.2, 0.0, 0.0], [0.0, 0.0, 0.0, 0.1]])
     rows = head_rows(joint, Sigmoid().activity(2))
     assert rows.tolist() == [[0, 0], [1, 0], [1, 1]]
-    leep_head(target, source, names, rows)
+    mixed_head(target, source, names, rows)
     image = single.image(1)
     states = Sigmoid().states(logits(source, image))[:, [0, 1, 3]]
     expected = states / states.sum(1, keepdim=True)  # the core without the whole is no class
@@ -162,7 +162,7 @@ def test_parallel_heads_are_not_taken_for_a_chain():
     source, target = Parallel(), Parallel()
     target.stem.load_state_dict(source.stem.state_dict())
     rows = torch.tensor([[0.6, 0.3, 0.1], [0.0, 0.25, 0.75], [1.0, 0.0, 0.0]], dtype=torch.float64)
-    leep_head(target, source, ["heads.0", "heads.1"], rows, parallel=["heads.0", "heads.1"])
+    mixed_head(target, source, ["heads.0", "heads.1"], rows, parallel=["heads.0", "heads.1"])
     image = torch.randn(1, 1, 4, 5, 3)
     for found, before in zip(target(image), source(image), strict=True):
         torch.testing.assert_close(found, torch.einsum("yz,bzijk->byijk", rows.float(), before))
