@@ -1,4 +1,4 @@
-"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep,compare}``."""
+"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep,compare,validity}``."""
 
 import logging
 import os
@@ -44,7 +44,8 @@ DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentatio
 cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`).
 `riskft convert` takes the weights out of a checkpoint that holds more than weights. `riskft sweep` starts many runs
 from one file, here or on a SLURM cluster (see `riskft sweep --help`). `riskft compare` compares tested runs, paired by
-case and seed, and writes a report (see `riskft compare --help`)."""
+case and seed, and writes a report (see `riskft compare --help`). `riskft validity` asks the test cases whether the risk
+map finds what fine-tuning gets wrong (see `riskft validity --help`)."""
 
 
 class BriefParser(LightningArgumentParser):
@@ -191,6 +192,10 @@ def main(args: Sequence[str] | None = None) -> None:
             from riskft.compare.cli import main as compare_main
 
             compare_main(arguments[1:])
+        elif arguments[:1] == ["validity"]:
+            from riskft.validity.cli import main as validity_main
+
+            validity_main(arguments[1:])
         else:
             run(arguments)
     except SIGTERMException:

@@ -17,6 +17,7 @@ from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import gather_objects, losses_named, together
 from riskft.errors import InputError, ProcessLost
 from riskft.files import write_text
+from riskft.finetune.checkpoints import find_checkpoint
 from riskft.finetune.module import RiskModule
 from riskft.predictions import SegmentationWriter
 from riskft.risk.callback import RiskMapCallback
@@ -183,15 +184,7 @@ class RiskTrainer(Trainer):
 
     def _checkpoint(self, path: str | None) -> str:
         """Returns the checkpoint to use; untrained weights are never tested silently."""
-        folder = Path(self.default_root_dir) / "checkpoints"
-        # Lightning looks for "best" and "last" only in the process that trained, and goes on without if it finds none
-        names = {"best": ("best.ckpt",), "last": ("last.ckpt",), None: ("best.ckpt", "last.ckpt")}.get(path)
-        candidates = [Path(str(path))] if names is None else [folder / name for name in names]
-        for candidate in candidates:
-            if candidate.is_file():
-                return str(candidate)
-        tried = " nor ".join(str(candidate) for candidate in candidates)
-        raise InputError(f"There is no checkpoint {tried}. Run fit first, or give another --ckpt_path.")
+        return str(find_checkpoint(Path(self.default_root_dir), path))
 
 
 class RiskExport(Callback):

@@ -63,17 +63,8 @@ def find_runs(paths: Sequence[Path], metric: Metric) -> Found:
         InputError: If a folder is missing or holds no run, files cannot be read, or two runs have the same study,
             method and seed.
     """
-    folders: list[Path] = []
+    unique = run_folders(paths)
     problems = []
-    for path in paths:
-        inside = list(_run_folders(path))
-        if not inside:
-            problems.append(f"{path}: {'no run lies in it' if path.is_dir() else 'there is no such folder'}")
-        folders += inside
-    if problems:
-        raise InputError("Give folders of runs (with config.yaml and, after `riskft test`, cases.csv):", problems)
-    # the same folder may have been given twice, by itself and by one above it
-    unique = list({folder.resolve(): folder for folder in folders}.values())
     tested = [folder for folder in unique if (folder / "cases.csv").is_file()]
     runs = []
     for folder in tested:
@@ -89,6 +80,42 @@ def find_runs(paths: Sequence[Path], metric: Metric) -> Found:
                          [str(folder) for folder in unique])  # fmt: skip
     runs.sort(key=lambda run: (run.study, run.method, run.seed))
     return Found(runs, [folder for folder in unique if folder not in tested])
+
+
+def run_folders(paths: Sequence[Path]) -> list[Path]:
+    """Returns the run folders at and below the given ones, each once.
+
+    Raises:
+        InputError: If a folder is missing or holds no run.
+    """
+    folders: list[Path] = []
+    problems = []
+    for path in paths:
+        inside = list(_run_folders(path))
+        if not inside:
+            problems.append(f"{path}: {'no run lies in it' if path.is_dir() else 'there is no such folder'}")
+        folders += inside
+    if problems:
+        raise InputError("Give folders of runs (with config.yaml and, after `riskft test`, cases.csv):", problems)
+    # the same folder may have been given twice, by itself and by one above it
+    return list({folder.resolve(): folder for folder in folders}.values())
+
+
+def run_name(folder: Path) -> tuple[str, str, int]:
+    """Returns a run's study, method and seed, by its config or else by its folder's name.
+
+    Raises:
+        InputError: If neither says the seed.
+    """
+    config = read_config(folder)
+    options = config.get("run") or {}
+    *_, study, method, name = ("", "", "", *folder.resolve().parts)
+    seed = config.get("seed_everything")
+    if not isinstance(seed, int) or isinstance(seed, bool):  # `true` stands for a seed that Lightning draws
+        if (found := SEED_FOLDER.search(name)) is None:
+            raise InputError(f"{folder}: config.yaml has no seed_everything, and the folder is not called seed=<n>.")
+        seed = int(found[1])
+    return str(options.get("study") or study), str(options.get("method") or method), seed
 
 
 def read_cases(path: Path, metric: Metric = "dice") -> dict[Case, float]:
@@ -133,21 +160,7 @@ def _run_folders(path: Path) -> Iterator[Path]:
 
 
 def _read_run(folder: Path, metric: Metric) -> RunScores:
-    config = read_config(folder)
-    options = config.get("run") or {}
-    *_, study, method, name = ("", "", "", *folder.resolve().parts)
-    seed = config.get("seed_everything")
-    if not isinstance(seed, int) or isinstance(seed, bool):  # `true` stands for a seed that Lightning draws
-        if (found := SEED_FOLDER.search(name)) is None:
-            raise InputError(f"{folder}: config.yaml has no seed_everything, and the folder is not called seed=<n>.")
-        seed = int(found[1])
-    return RunScores(
-        folder,
-        str(options.get("study") or study),
-        str(options.get("method") or method),
-        seed,
-        read_cases(folder / "cases.csv", metric),
-    )
+    return RunScores(folder, *run_name(folder), read_cases(folder / "cases.csv", metric))
 
 
 def _twice(runs: Iterable[RunScores]) -> list[str]:

@@ -57,7 +57,9 @@ def take_channel(data: Any, shape: tuple[int, ...], channel: int | None) -> npt.
     return np.asanyarray(data[:, :, :, channel])
 
 
-def write_nifti(path: Path, array: npt.NDArray[np.generic], affine: Affine, like: Path | None = None) -> None:
+def write_nifti(
+    path: Path, array: npt.NDArray[np.generic], affine: Affine, like: Path | None = None, description: str = ""
+) -> None:
     """Writes a NIfTI file atomically.
 
     Args:
@@ -65,10 +67,13 @@ def write_nifti(path: Path, array: npt.NDArray[np.generic], affine: Affine, like
         array: (X, Y, Z) or (X, Y, Z, C).
         affine: Voxel-to-mm, (4, 4).
         like: An image whose header (units, qform and sform codes) is taken over, so that viewers overlay the two.
+        description: What the values are, up to 79 characters; empty for what ``like`` says.
     """
-    header = None if like is None else _header_like(like, array, affine)
+    image = nib.Nifti1Image(array, affine, None if like is None else _header_like(like, array, affine))
+    if description:
+        image.header["descrip"] = description
     with atomic_path(path) as temporary:
-        nib.save(nib.Nifti1Image(array, affine, header), temporary)
+        nib.save(image, temporary)
 
 
 def write_volume(path: Path, array: npt.NDArray[np.generic], affine: Affine, like: Path) -> None:

@@ -1,11 +1,13 @@
 """Which checkpoints a run keeps: the best, and the latest to go on from."""
 
 import warnings
+from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from riskft.data.datamodule import RiskDataModule
+from riskft.errors import InputError
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -39,3 +41,24 @@ def run_checkpoints(folder: str) -> list[Callback]:
         dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
     )
     return [BestCheckpoint(folder), latest]
+
+
+def find_checkpoint(run: Path, path: str | None = None) -> Path:
+    """Returns the checkpoint to use.
+
+    Args:
+        run: The run folder.
+        path: ``best``, ``last`` or a file; None for the best, or the last where nothing was validated.
+
+    Raises:
+        InputError: If there is none.
+    """
+    folder = run / "checkpoints"
+    # Lightning looks for "best" and "last" only in the process that trained, and goes on without if it finds none
+    names = {"best": ("best.ckpt",), "last": ("last.ckpt",), None: ("best.ckpt", "last.ckpt")}.get(path)
+    candidates = [Path(str(path))] if names is None else [folder / name for name in names]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    tried = " nor ".join(str(candidate) for candidate in candidates)
+    raise InputError(f"There is no checkpoint {tried}. Run fit first, or give another --ckpt_path.")

@@ -1,10 +1,12 @@
 """Phase 1 as a Lightning callback at the start of ``fit``."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from riskft.data.cache import Prepared
 from riskft.data.datamodule import RiskDataModule
@@ -68,10 +70,10 @@ class RiskMapCallback(Callback):
         device = trainer.strategy.root_device
         source = pl_module.load_source()
         self.store = self._open_store(trainer, data, pl_module, source)
-        network = source.network.to(device)
+        source.network.to(device)
         phase = RiskPhase(
             self.store,
-            infer=lambda image: source.output.states(pl_module.infer_source(image, network).float()),
+            infer=source_states(pl_module, source),
             mapping=self.mapping,
             num_classes=len(data.class_names),
             use_mask=self.use_mask,
@@ -99,16 +101,7 @@ class RiskMapCallback(Callback):
         self, trainer: Trainer, data: RiskDataModule, module: RiskModule, source: LoadedSource
     ) -> RiskStore:
         root = Path(self.store_root) if self.store_root else data.cache_dir / "risk"
-        inputs: dict[str, Any] = {
-            "source": source.digest,
-            "source architecture": module.source_description(),
-            "training data and preprocessing": {case.subject: case.key for case in data.prepared("train")},
-            "validation data": {case.subject: case.key for case in mapped_validation_cases(data)},
-            "classes": data.class_names,
-            "inference": module.inferer_description(),
-            "mask": self.use_mask,
-        }
-        store = RiskStore(root, inputs, self.mapping.describe())
+        store = RiskStore(root, phase_inputs(module, data, source, self.use_mask), self.mapping.describe())
         previous = Path(trainer.default_root_dir) / "risk" / "manifest.json"
         if trainer.is_global_zero:
             changes = store.changes(previous)
@@ -119,6 +112,24 @@ class RiskMapCallback(Callback):
             elif store.other_options():
                 log.info("Phase 1: other options of the map; the source network need not run again")
         return store
+
+
+def source_states(module: RiskModule, source: LoadedSource) -> Callable[[Tensor], Tensor]:
+    """Returns how the source is run: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) probabilities of its states."""
+    return lambda image: source.output.states(module.infer_source(image, source.network).float())
+
+
+def phase_inputs(module: RiskModule, data: RiskDataModule, source: LoadedSource, use_mask: bool) -> dict[str, Any]:
+    """Returns what the hardness of phase 1 depends on, by name (after ``data.setup``)."""
+    return {
+        "source": source.digest,
+        "source architecture": module.source_description(),
+        "training data and preprocessing": {case.subject: case.key for case in data.prepared("train")},
+        "validation data": {case.subject: case.key for case in mapped_validation_cases(data)},
+        "classes": data.class_names,
+        "inference": module.inferer_description(),
+        "mask": use_mask,
+    }
 
 
 def mapped_validation_cases(data: RiskDataModule) -> list[Prepared]:

@@ -17,6 +17,7 @@ from riskft.errors import InputError
 from riskft.memory import give_back
 from riskft.progress import track
 from riskft.risk.distribution import ClassDistribution
+from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.leep import LeepConditional, conditional_from_joint, expected_prediction, hardness, label_entropy
 from riskft.risk.mapping import RiskMapping, source_knowledge
 from riskft.risk.probe import Probe, fit_probe, sample_voxels
@@ -170,7 +171,7 @@ class RiskPhase:
         for case in track(missing, len(missing), "Phase 1: source network"):
             if self.store.has_forward(case.subject):
                 continue  # another run that shares the store has been faster
-            probabilities = self._source_probabilities(case)
+            probabilities = source_probabilities(case, self.infer, self.device)
             with files_named(case.subject, case.files):
                 target = self._target(case)
             if not torch.isfinite(probabilities).all():
@@ -189,12 +190,6 @@ class RiskPhase:
                 found,
             )
 
-    def _source_probabilities(self, case: Prepared) -> Tensor:
-        give_back()
-        with files_named(case.subject, case.files):
-            image = case.to_subject()["image"].data.to(self.device)
-        return self.infer(image[None].float()).float()
-
     @torch.no_grad()
     def _expectations(self, train: Sequence[Prepared], joint: Tensor) -> None:
         """Keeps the training cases' EEP; runs the source network where an earlier run did not and has dropped it."""
@@ -206,7 +201,7 @@ class RiskPhase:
             try:
                 probabilities = self.store.read_probabilities(case.subject).to(self.device)[None]
             except FileNotFoundError:
-                probabilities = self._source_probabilities(case)
+                probabilities = source_probabilities(case, self.infer, self.device)
             expected = expected_prediction(probabilities, conditional)[0]
             with files_named(case.subject, case.files):
                 affine = case.to_subject()["label"].affine
@@ -214,13 +209,7 @@ class RiskPhase:
         self.gather(None, "phase 1: expected predictions")
 
     def _target(self, case: Prepared) -> Tensor:
-        """Returns the classes (X, Y, Z) int64, ignored where the voxel does not count."""
-        target: Tensor = case.to_subject()["label"].data[0].to(self.device).long()
-        if self.use_mask:
-            mask, _ = read_volume(case.folder / "mask.nii")
-            outside = torch.from_numpy(np.asarray(mask) == 0).to(self.device)
-            target = target.masked_fill(outside, IGNORE_INDEX)
-        return target
+        return counted_target(case, self.use_mask, self.device)
 
     def _joint(self, train: Sequence[Prepared]) -> Tensor:
         joints = [self.store.read_joint(case.subject) for case in sorted(train, key=lambda case: case.subject)]

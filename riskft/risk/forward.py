@@ -1,0 +1,46 @@
+"""What phase 1 reads of a case: the source's probabilities and the classes of the voxels that count."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from riskft.data.cache import Prepared
+from riskft.data.labels import IGNORE_INDEX
+from riskft.data.subjects import files_named
+from riskft.data.volumes import read_volume
+from riskft.memory import give_back
+
+
+def source_probabilities(case: Prepared, infer: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+    """Runs the source over a case on the prepared grid.
+
+    Args:
+        case: The case.
+        infer: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) source probabilities.
+        device: Where the image goes.
+
+    Returns:
+        (1, |Z|, X, Y, Z) float32, where the inferer keeps its result.
+    """
+    give_back()
+    with files_named(case.subject, case.files):
+        image = case.to_subject()["image"].data.to(device)
+    return infer(image[None].float()).float()
+
+
+def counted_target(case: Prepared, use_mask: bool, device: torch.device) -> Tensor:
+    """Returns a case's classes (X, Y, Z) int64, ``IGNORE_INDEX`` where the voxel does not count.
+
+    Args:
+        case: A labelled case.
+        use_mask: Let voxels outside the head count nowhere.
+        device: Where the result goes.
+    """
+    target: Tensor = case.to_subject()["label"].data[0].to(device).long()
+    if use_mask:
+        mask, _ = read_volume(case.folder / "mask.nii")
+        outside = torch.from_numpy(np.asarray(mask) == 0).to(device)
+        target = target.masked_fill(outside, IGNORE_INDEX)
+    return target

@@ -1,0 +1,103 @@
+"""One test case: all networks over it, the voxels that are looked at, and what became of it in its own geometry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from riskft.data.cache import Prepared
+from riskft.data.labels import IGNORE_INDEX
+from riskft.data.native import native_grid, native_segmentation, to_native
+from riskft.data.subjects import files_named
+from riskft.data.volumes import read_volume
+from riskft.memory import give_back
+from riskft.risk.callback import source_states
+from riskft.risk.forward import counted_target, source_probabilities
+from riskft.risk.leep import conditional_from_joint, hardness
+from riskft.validity.opening import OpenPair
+from riskft.validity.outcomes import ClassVolumes, class_volumes, outcome_map, targets
+from riskft.validity.predictors import boundary_distance, predictors, region
+from riskft.validity.scores import Voxels
+
+
+@dataclass(frozen=True)
+class NativeMaps:
+    """Maps on the scan's own grid.
+
+    Attributes:
+        outcome: (X, Y, Z) uint8, as ``outcome_map`` says.
+        risk: (X, Y, Z) float32 hardness in nats; 0 outside the prepared grid.
+    """
+
+    outcome: npt.NDArray[np.uint8]
+    risk: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What was found in a case.
+
+    Attributes:
+        subject: The case.
+        voxels: Predictors and targets of the voxels looked at, on the prepared grid.
+        volumes: By class, on the scan's own grid, against the label as it is on disk.
+        maps: Both maps, where they are wanted.
+    """
+
+    subject: str
+    voxels: Voxels
+    volumes: list[ClassVolumes]
+    maps: NativeMaps | None
+
+
+class Examiner:
+    """Looks at the test cases of a pair of runs, one at a time.
+
+    Args:
+        pair: The runs.
+        margin: See ``riskft.validity.predictors.region``.
+        maps: Whether maps are wanted.
+    """
+
+    def __init__(self, pair: OpenPair, margin: int, maps: bool) -> None:
+        self.pair = pair
+        self.margin = margin
+        self.maps = maps
+        pair.run.load_weights()
+        pair.scratch.load_weights()
+        pair.source.network.to(pair.run.device)
+        self._infer: Callable[[Tensor], Tensor] = source_states(pair.run.module, pair.source)
+
+    @torch.no_grad()
+    def examine(self, case: Prepared) -> CaseResult:
+        """Returns what is found in a case."""
+        pair = self.pair
+        states = source_probabilities(case, self._infer, pair.run.device)[0].cpu()
+        with files_named(case.subject, case.files):
+            target = counted_target(case, pair.use_mask, torch.device("cpu"))
+            subject = case.to_subject()
+            image, affine = subject["image"].data[None].float(), np.asarray(subject["image"].affine, dtype=np.float64)
+        finetuned, scratch = (run.probabilities(image) for run in (pair.run, pair.scratch))
+        chosen = region(target, self.margin)
+        classes = target[chosen]
+        spacing = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+        distance = boundary_distance(target, spacing)[chosen]
+        voxels = Voxels(
+            predictors(states[:, chosen], classes, distance, pair.joint, pair.dataset),
+            targets(classes, finetuned.argmax(0)[chosen], scratch.argmax(0)[chosen]),
+        )
+        give_back()
+        labels = pair.run.data.labels
+        truth = labels.to_classes(read_volume(case.case.label)[0])  # type: ignore[arg-type]  # open_pair has looked
+        native = (native_segmentation(probabilities, affine, case.case) for probabilities in (finetuned, scratch))
+        outcome = outcome_map(truth, *native)
+        voxel_ml = abs(float(np.linalg.det(native_grid(case.case)[1][:3, :3]))) / 1000
+        volumes = class_volumes(truth, outcome, pair.run.data.class_names, voxel_ml)
+        maps = None
+        if self.maps:
+            values = hardness(states[None], target[None], conditional_from_joint(pair.joint), IGNORE_INDEX)
+            maps = NativeMaps(outcome, to_native(values, affine, case.case)[0].numpy())
+        return CaseResult(case.subject, voxels, volumes, maps)

@@ -1,0 +1,35 @@
+"""All test cases of a pair of runs."""
+
+from pathlib import Path
+
+from riskft.progress import track
+from riskft.validity.cases import Examiner
+from riskft.validity.maps import write_maps
+from riskft.validity.opening import OpenPair
+from riskft.validity.outcomes import NEGATIVE_TRANSFER, ClassVolumes
+from riskft.validity.scores import Score, Voxels, pooled_scores, score_all
+from riskft.validity.table import Key, RunResult
+
+
+def examine(pair: OpenPair, margin: int, folder: Path | None) -> RunResult:
+    """Looks at the test cases, one at a time; of each only the voxels in the region are kept.
+
+    Args:
+        pair: The runs.
+        margin: See ``riskft.validity.predictors.region``.
+        folder: Where maps go; None for no maps.
+    """
+    examiner = Examiner(pair, margin, maps=folder is not None)
+    cases = pair.run.data.prepared("test")
+    scores: dict[str, dict[Key, Score]] = {}
+    volumes: dict[str, list[ClassVolumes]] = {}
+    kept: list[Voxels] = []
+    for case in track(cases, len(cases), f"Test cases of seed {pair.pair.run.seed}"):
+        found = examiner.examine(case)
+        if folder is not None and found.maps is not None:
+            write_maps(folder, case.case, found.maps)
+        scores[case.subject] = score_all(found.voxels)
+        volumes[case.subject] = found.volumes
+        kept.append(found.voxels)
+    pooled, curves = pooled_scores(kept, NEGATIVE_TRANSFER)
+    return RunResult(pair.pair.run, scores, pooled, curves, volumes)

@@ -1,0 +1,39 @@
+"""Maps of a case as NIfTI files that a viewer overlays on the scan."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from riskft.data.native import native_grid, reference_image
+from riskft.data.records import Case
+from riskft.data.volumes import write_nifti
+from riskft.risk.store import RiskStore
+from riskft.validity.cases import NativeMaps
+from riskft.validity.outcomes import LEGEND
+from riskft.validity.pairs import Pair
+
+RISK = "transfer hardness in nats, 0 outside"
+
+
+def map_folder(out: Path, pair: Pair, alone: bool) -> Path:
+    """Returns where a pair's maps go: the output folder itself, or a folder a run where there are several."""
+    parts = (pair.run.study, pair.run.method, f"seed={pair.run.seed}")
+    return out if alone else out.joinpath(*map(RiskStore.safe_name, parts))
+
+
+def map_paths(folder: Path, subject: str) -> tuple[Path, Path]:
+    """Returns where a case's outcome and risk go."""
+    own = folder / RiskStore.safe_name(subject)
+    return own / "negative_transfer.nii.gz", own / "risk.nii.gz"
+
+
+def existing_maps(folder: Path, subjects: Sequence[str]) -> list[str]:
+    """Returns the files that maps of the cases would overwrite."""
+    return [str(path) for subject in subjects for path in map_paths(folder, subject) if path.exists()]
+
+
+def write_maps(folder: Path, case: Case, maps: NativeMaps) -> None:
+    """Writes a case's maps in the scan's own geometry, with what the values mean in the header."""
+    _, affine = native_grid(case)
+    outcome, risk = map_paths(folder, case.subject)
+    write_nifti(outcome, maps.outcome, affine, reference_image(case), LEGEND)
+    write_nifti(risk, maps.risk, affine, reference_image(case), RISK)

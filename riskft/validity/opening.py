@@ -1,0 +1,124 @@
+"""A pair of runs with what phase 1 left, checked to belong together."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.data.labels import IGNORE_INDEX
+from riskft.errors import InputError
+from riskft.risk.callback import phase_inputs
+from riskft.risk.distribution import ClassDistribution
+from riskft.risk.forward import counted_target
+from riskft.risk.phase import RiskSummary
+from riskft.risk.store import RiskStore
+from riskft.source.network import LoadedSource
+from riskft.validity.load import LoadedRun, load_run
+from riskft.validity.pairs import Pair
+
+#: What P(y|z) depends on besides the mask, which is taken over.
+CHECKED = ("source", "source architecture", "training data and preprocessing", "classes", "inference")
+
+
+@dataclass(frozen=True)
+class OpenPair:
+    """A pair, and what phase 1 left.
+
+    Attributes:
+        pair: Their names.
+        run: The fine-tuned run.
+        scratch: The run from scratch.
+        source: The fine-tuned run's source network.
+        joint: (Y, Z) float64, unnormalised.
+        use_mask: Whether voxels outside the head count nowhere.
+        dataset: The training cases' hardness by class, or None where it is not kept any more.
+    """
+
+    pair: Pair
+    run: LoadedRun
+    scratch: LoadedRun
+    source: LoadedSource
+    joint: Tensor
+    use_mask: bool
+    dataset: ClassDistribution | None
+
+
+def open_pair(pair: Pair, accelerator: str | None = None) -> OpenPair:
+    """Builds both runs, and checks that they and phase 1 belong together.
+
+    Args:
+        pair: The runs.
+        accelerator: Lightning's name of another device than that of the training.
+
+    Raises:
+        InputError: If they do not belong together, with all reasons.
+    """
+    tuned, scratch = (load_run(folder, accelerator) for folder in (pair.run.folder, pair.scratch.folder))
+    summary, manifest = (_json(pair.run.folder / "risk" / f"{name}.json") for name in ("summary", "manifest"))
+    source = tuned.module.load_source()
+    joint = RiskSummary.from_json(summary).joint
+    now = json.loads(json.dumps(phase_inputs(tuned.module, tuned.data, source, bool(manifest.get("mask")))))
+    problems = [
+        f"P(y|z) in risk/summary.json was made with another {name} than config.yaml gives now"
+        for name in CHECKED
+        if now[name] != manifest.get(name)
+    ]
+    problems += [f"the run from scratch {problem}" for problem in differences(tuned.data, scratch.data)]
+    problems += [f"test case {case.subject}: has no label" for case in tuned.data.prepared("test") if not case.labelled]
+    if problems:
+        raise InputError(f"cannot be compared with {pair.scratch.folder}:", problems)
+    dataset = kept_distribution(summary, manifest, tuned.data)
+    return OpenPair(pair, tuned, scratch, source, joint, bool(manifest.get("mask")), dataset)
+
+
+def differences(run: RiskDataModule, scratch: RiskDataModule) -> list[str]:
+    """Says in what the data of a run from scratch differ from those of the fine-tuned run."""
+    problems = []
+    if run.class_names != scratch.class_names:
+        problems.append(f"has the classes {scratch.class_names}, expected {run.class_names}")
+    for split, name in (("train", "training"), ("test", "test")):
+        # the keys stand for the files' content, the label map and the preprocessing
+        mine, theirs = ({case.subject: case.key for case in data.prepared(split)} for data in (run, scratch))
+        if missing := sorted(mine.keys() - theirs.keys()):
+            problems.append(f"lacks the {name} cases {_first(missing)}")
+        if further := sorted(theirs.keys() - mine.keys()):
+            problems.append(f"has further {name} cases: {_first(further)}")
+        other = sorted(subject for subject in mine.keys() & theirs.keys() if mine[subject] != theirs[subject])
+        if other:
+            problems.append(f"has other images, labels or preprocessing in the {name} cases {_first(other)}")
+    return problems
+
+
+def kept_distribution(
+    summary: Mapping[str, Any], manifest: Mapping[str, Any], data: RiskDataModule
+) -> ClassDistribution | None:
+    """Returns the training cases' hardness by class from the risk store, or None where that has gone."""
+    if not summary.get("maps"):
+        return None
+    store = RiskStore(Path(summary["maps"]).parents[1], manifest, {})
+    cases = data.prepared("train")
+    if not all(store.has_hardness(case.subject) for case in cases):
+        return None
+    dataset = ClassDistribution(len(data.class_names))
+    for case in cases:
+        target = counted_target(case, bool(manifest.get("mask")), torch.device("cpu"))
+        counts = target != IGNORE_INDEX
+        dataset.update(store.read_hardness(case.subject)[0][counts], target[counts])
+    return dataset
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: is no JSON ({error}). Fine-tune again.") from error
+    return content
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,96 @@
+"""What became of a voxel: right or wrong in the fine-tuned network and in the one trained from scratch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from riskft.data.labels import IGNORE_INDEX
+
+ERROR = "error"
+NEGATIVE_TRANSFER = "negative transfer"
+FOREGROUND_ERROR = "foreground error"
+TARGETS = (ERROR, NEGATIVE_TRANSFER, FOREGROUND_ERROR)
+
+RIGHT, BOTH_WRONG, NEGATIVE, POSITIVE = range(4)
+#: What the map's values mean, for the header of its file (at most 79 characters).
+LEGEND = "0 right or outside, 1 both wrong, 2 negative transfer, 3 positive transfer"
+
+NOT_ASKED = -1
+
+
+def targets(truth: Tensor, finetuned: Tensor, scratch: Tensor) -> dict[str, Tensor]:
+    """Says what is to be predicted of some voxels.
+
+    Args:
+        truth: (N,) integer classes, all of which count.
+        finetuned: (N,) classes that the fine-tuned network gives.
+        scratch: (N,) classes that the network trained from scratch gives.
+
+    Returns:
+        (N,) int8 by name: 1 where it is so, 0 where not, ``NOT_ASKED`` for voxels that have no part in it.
+    """
+    wrong = finetuned != truth
+    return {
+        ERROR: wrong.to(torch.int8),
+        NEGATIVE_TRANSFER: (wrong & (scratch == truth)).to(torch.int8),
+        FOREGROUND_ERROR: wrong.to(torch.int8).masked_fill(truth == 0, NOT_ASKED),
+    }
+
+
+def outcome_map(
+    truth: npt.NDArray[np.uint8], finetuned: npt.NDArray[np.uint8], scratch: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.uint8]:
+    """Returns the outcome of every voxel, as ``LEGEND`` says; ignored voxels get 0."""
+    codes = np.where(finetuned == truth, np.where(scratch == truth, RIGHT, POSITIVE),
+                     np.where(scratch == truth, NEGATIVE, BOTH_WRONG))  # fmt: skip
+    codes[truth == IGNORE_INDEX] = RIGHT
+    return codes.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class ClassVolumes:
+    """What became of a class's voxels, by the label. The last four add up to the class's volume.
+
+    Attributes:
+        class_name: The class.
+        label_ml: Its volume.
+        finetuned_wrong_ml: Where the fine-tuned network is wrong.
+        scratch_wrong_ml: Where the one trained from scratch is wrong.
+        both_right_ml: Where both are right.
+        both_wrong_ml: Where both are wrong.
+        negative_transfer_ml: Where scratch is right and fine-tuned wrong.
+        positive_transfer_ml: Where fine-tuned is right and scratch wrong.
+    """
+
+    class_name: str
+    label_ml: float
+    finetuned_wrong_ml: float
+    scratch_wrong_ml: float
+    both_right_ml: float
+    both_wrong_ml: float
+    negative_transfer_ml: float
+    positive_transfer_ml: float
+
+
+def class_volumes(
+    truth: npt.NDArray[np.uint8], codes: npt.NDArray[np.uint8], class_names: Sequence[str], voxel_ml: float
+) -> list[ClassVolumes]:
+    """Returns each class's volumes, the background's too.
+
+    Args:
+        truth: Classes, any shape; ignored voxels are in no class.
+        codes: From ``outcome_map``.
+        class_names: Names by index.
+        voxel_ml: Volume of a voxel in ml.
+    """
+    result = []
+    for index, name in enumerate(class_names):
+        counts = np.bincount(codes[truth == index], minlength=4)
+        right, both, negative, positive = (float(count) * voxel_ml for count in counts)
+        total = float(counts.sum()) * voxel_ml
+        result.append(ClassVolumes(name, total, both + negative, both + positive, right, both, negative, positive))
+    return result

@@ -1,0 +1,121 @@
+"""Which fine-tuned run goes with which run trained from scratch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from riskft.compare.runs import read_config, run_folders, run_name
+from riskft.errors import InputError
+from riskft.finetune.checkpoints import find_checkpoint
+
+
+@dataclass(frozen=True)
+class RunName:
+    """A run folder and what it is called."""
+
+    folder: Path
+    study: str
+    method: str
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """The run without its seed."""
+        return f"{self.study}/{self.method}"
+
+    @property
+    def varied(self) -> str:
+        """What a sweep has added to the method's name, for example ``train_limit=4``."""
+        return self.method.partition(",")[2]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A fine-tuned run and the run from scratch of the same study and seed."""
+
+    run: RunName
+    scratch: RunName
+
+
+def find_pairs(runs: Sequence[Path], scratch: Sequence[Path]) -> list[Pair]:
+    """Pairs runs by study and seed; of several from scratch the one with the same values of a sweep.
+
+    Args:
+        runs: Folders of fine-tuned runs, or folders above them.
+        scratch: Folders of runs from scratch, or folders above them.
+
+    Returns:
+        By study, method and seed.
+
+    Raises:
+        InputError: If a run lacks what is needed, or its partner; all reasons in one report.
+    """
+    references = _named(scratch)
+    known = {name.folder.resolve() for name in references}
+    tuned = [name for name in _named(runs) if name.folder.resolve() not in known]
+    problems = [problem for name in tuned for problem in _lacking(name)]
+    pairs = []
+    for name in tuned:
+        found = _partners(name, references)
+        if len(found) == 1:
+            pairs.append(Pair(name, found[0]))
+        else:
+            says = " and ".join(str(other.folder) for other in found) or "none"
+            problems.append(
+                f"{name.folder}: needs one run from scratch of study {name.study} and seed {name.seed}, but --scratch "
+                f"has {says}"
+            )
+    for name in dict.fromkeys(pair.scratch for pair in pairs):
+        problems += _lacking_from_scratch(name)
+    if not tuned:
+        problems.append("all of the runs are those of --scratch: give fine-tuned ones first")
+    if problems:
+        raise InputError("These runs do not show whether the map is right:", problems)
+    return sorted(pairs, key=lambda pair: (pair.run.study, pair.run.method, pair.run.seed))
+
+
+def _named(paths: Sequence[Path]) -> list[RunName]:
+    return [RunName(folder, *run_name(folder)) for folder in run_folders(paths)]
+
+
+def _partners(name: RunName, references: Sequence[RunName]) -> list[RunName]:
+    same = [other for other in references if (other.study, other.seed) == (name.study, name.seed)]
+    exact = [other for other in same if other.varied == name.varied]
+    return exact or [other for other in same if not other.varied]
+
+
+def _lacking(name: RunName) -> list[str]:
+    """Says what a fine-tuned run lacks."""
+    problems = _untrained(name)
+    if _source_checkpoint(name) is None:
+        problems.append(f"{name.folder}: is trained from scratch (model.source.checkpoint is null), not fine-tuned")
+    elif not all((name.folder / "risk" / file).is_file() for file in ("summary.json", "manifest.json")):
+        problems.append(
+            f"{name.folder}: has no risk/summary.json with P(y|z). Fine-tune with phase 1 (riskft.RiskMapCallback), as "
+            "configs/method/vanilla.yaml does"
+        )
+    return problems
+
+
+def _lacking_from_scratch(name: RunName) -> list[str]:
+    problems = _untrained(name)
+    if (checkpoint := _source_checkpoint(name)) is not None:
+        problems.append(f"{name.folder}: is not trained from scratch, but from {checkpoint}")
+    return problems
+
+
+def _untrained(name: RunName) -> list[str]:
+    if not (name.folder / "config.yaml").is_file():
+        return [f"{name.folder}: has no config.yaml, which says how the run was made"]
+    try:
+        find_checkpoint(name.folder)
+    except InputError:
+        return [f"{name.folder}: has no checkpoint. Run fit first"]
+    return []
+
+
+def _source_checkpoint(name: RunName) -> str | None:
+    model: dict[str, Any] = read_config(name.folder).get("model") or {}
+    checkpoint: str | None = (model.get("source") or {}).get("checkpoint")
+    return checkpoint

@@ -1,0 +1,97 @@
+"""What may tell beforehand which voxels fine-tuning gets wrong: one value a voxel, larger for more risk."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt, maximum_filter
+from torch import Tensor
+
+from riskft.data.labels import IGNORE_INDEX
+from riskft.risk.distribution import ClassDistribution
+from riskft.risk.leep import conditional_from_joint, expected_prediction, hardness
+from riskft.risk.mapping import RiskMapping
+from riskft.risk.weighting import Rank
+
+RANK = "rank in class"
+
+
+def predictors(
+    states: Tensor, classes: Tensor, boundary_mm: Tensor, joint: Tensor, dataset: ClassDistribution | None
+) -> dict[str, Tensor]:
+    """Computes every predictor for some voxels of a case.
+
+    Args:
+        states: (Z, N) source probabilities f(x).
+        classes: (N,) int64 target classes, all of which count.
+        boundary_mm: (N,) from ``boundary_distance``.
+        joint: (Y, Z) float64 of the training cases, of any scale.
+        dataset: The training cases' hardness by class, or None where it is not kept.
+
+    Returns:
+        (N,) float32 by name: ``hardness`` h; ``relative to prior`` h + log P(y); ``rank in class``, the share of the
+        class's training voxels with a smaller h (only with ``dataset``); ``class prior`` -log P(y); ``source
+        entropy`` of f(x) and ``EEP entropy``, nats, which need no label; ``boundary``, minus the distance in mm.
+    """
+    conditional = conditional_from_joint(joint)
+    values = hardness(states[None], classes[None], conditional)[0]
+    expected = expected_prediction(states[None], conditional)[0]
+    found = {
+        "hardness": values,
+        "relative to prior": RiskMapping(reference="prior").values(values, classes, joint),
+        **({} if dataset is None else {RANK: Rank()(values.double(), classes, dataset)}),
+        "class prior": RiskMapping(reference="blind").values(values, classes, joint),
+        "source entropy": entropy(states),
+        "EEP entropy": entropy(expected),
+        "boundary": -boundary_mm,
+    }
+    return {name: value.float() for name, value in found.items()}
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """Returns the entropy in nats, (N,), of probabilities (K, N)."""
+    return -torch.xlogy(probabilities, probabilities).sum(0)
+
+
+def boundary_distance(target: Tensor, spacing: Sequence[float]) -> Tensor:
+    """Returns each voxel's distance in mm to the nearest voxel at a boundary between classes.
+
+    A voxel is at a boundary if one of its six neighbours has another class; what is ignored bounds nothing.
+
+    Args:
+        target: (X, Y, Z) integer classes, or ``IGNORE_INDEX``.
+        spacing: Voxel size in mm.
+
+    Returns:
+        (X, Y, Z) float32, 0 at a boundary; the volume's diagonal everywhere where there is none.
+    """
+    label = target.cpu().numpy()
+    at = np.zeros(label.shape, dtype=bool)
+    for axis in range(label.ndim):
+        first = tuple(slice(None, -1) if other == axis else slice(None) for other in range(label.ndim))
+        second = tuple(slice(1, None) if other == axis else slice(None) for other in range(label.ndim))
+        counted = (label[first] != IGNORE_INDEX) & (label[second] != IGNORE_INDEX)
+        differ = (label[first] != label[second]) & counted
+        at[first] |= differ
+        at[second] |= differ
+    if not at.any():
+        diagonal = float(np.linalg.norm(np.asarray(label.shape) * np.asarray(spacing)))
+        return torch.full(label.shape, diagonal)
+    return torch.from_numpy(distance_transform_edt(~at, sampling=tuple(spacing)).astype(np.float32))
+
+
+def region(target: Tensor, margin: int) -> Tensor:
+    """Returns which voxels are looked at, (X, Y, Z) bool.
+
+    Args:
+        target: (X, Y, Z) integer classes, or ``IGNORE_INDEX``, which is never looked at.
+        margin: Up to how many voxels from the foreground, along each axis and diagonally; 0 for all voxels.
+    """
+    label = target.cpu().numpy()
+    counted = label != IGNORE_INDEX
+    if margin == 0:
+        return torch.from_numpy(counted)
+    foreground = ((label > 0) & counted).astype(np.uint8)
+    # the dilation by a cube, one axis after the other
+    near = maximum_filter(foreground, size=2 * margin + 1, mode="constant") > 0
+    return torch.from_numpy(near & counted)

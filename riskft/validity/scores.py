@@ -1,0 +1,113 @@
+"""How well a predictor tells the voxels apart: the area under the ROC curve, and the average precision."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision, binary_roc
+
+from riskft.validity.outcomes import NOT_ASKED
+
+#: False positive rates at which ROC curves are kept.
+RATES = np.linspace(0, 1, 401)
+Curve = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """What is kept of a case: its voxels in the region alone.
+
+    Attributes:
+        predictors: (N,) float32 by name.
+        targets: (N,) int8 by name: 1, 0, or ``NOT_ASKED``.
+    """
+
+    predictors: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A predictor's score on a target.
+
+    Attributes:
+        auroc: Area under the ROC curve, or NaN where all voxels or none are positive.
+        ap: Average precision, or NaN likewise; that of a blind guess is the prevalence.
+        prevalence: Share of positive voxels, or NaN without voxels.
+        voxels: How many voxels were asked for.
+    """
+
+    auroc: float
+    ap: float
+    prevalence: float
+    voxels: int
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Returns values (N,) as float64 in [0, 1] of the same order and with the same ties.
+
+    torchmetrics puts what is outside [0, 1] through a sigmoid, of which hardnesses above 17 nats would come out equal.
+    """
+    _, inverse = torch.unique(values, return_inverse=True)
+    return inverse.double() / inverse.max().clamp_min(1) if len(values) else values.double()
+
+
+def score(ranked: Tensor, target: Tensor) -> Score:
+    """Scores a predictor.
+
+    Args:
+        ranked: (N,) from ``ranks``, of these voxels or of more.
+        target: (N,) int8.
+    """
+    asked = target != NOT_ASKED
+    ranked, positive = ranked[asked], target[asked].long()
+    count, hits = len(positive), int(positive.sum())
+    if hits in (0, count):
+        return Score(math.nan, math.nan, hits / count if count else math.nan, count)
+    auroc = float(binary_auroc(ranked, positive, thresholds=None, validate_args=False))
+    ap = float(binary_average_precision(ranked, positive, thresholds=None, validate_args=False))
+    return Score(auroc, ap, hits / count, count)
+
+
+def roc_curve(ranked: Tensor, target: Tensor) -> Curve:
+    """Returns the true positive rates at ``RATES``; NaN where all voxels or none are positive."""
+    asked = target != NOT_ASKED
+    ranked, positive = ranked[asked], target[asked].long()
+    if int(positive.sum()) in (0, len(positive)):
+        return np.full(len(RATES), np.nan)
+    false_rate, true_rate, _ = binary_roc(ranked, positive, thresholds=None, validate_args=False)
+    found: Curve = np.interp(RATES, false_rate.double().numpy(), true_rate.double().numpy())
+    return found
+
+
+def score_all(voxels: Voxels) -> dict[tuple[str, str], Score]:
+    """Returns the scores by target and predictor."""
+    found: dict[tuple[str, str], Score] = {}
+    for predictor, values in voxels.predictors.items():
+        ranked = ranks(values)
+        found |= {(name, predictor): score(ranked, target) for name, target in voxels.targets.items()}
+    return found
+
+
+def pooled_scores(cases: Sequence[Voxels], curve_of: str) -> tuple[dict[tuple[str, str], Score], dict[str, Curve]]:
+    """Scores all voxels of all cases together.
+
+    Args:
+        cases: At least one.
+        curve_of: The target whose ROC curves are wanted.
+
+    Returns:
+        Scores by target and predictor, and curves by predictor.
+    """
+    scores: dict[tuple[str, str], Score] = {}
+    curves: dict[str, Curve] = {}
+    targets = {name: torch.cat([case.targets[name] for case in cases]) for name in cases[0].targets}
+    for predictor in cases[0].predictors:  # one after the other, for a copy of all would double the memory
+        ranked = ranks(torch.cat([case.predictors[predictor] for case in cases]))
+        scores |= {(name, predictor): score(ranked, target) for name, target in targets.items()}
+        curves[predictor] = roc_curve(ranked, targets[curve_of])
+    return scores, curves

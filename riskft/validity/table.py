@@ -1,0 +1,173 @@
+"""The scores of all runs as tables: a row a run, seed, target and predictor."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+
+from riskft.compare.output import as_csv
+from riskft.compare.pairs import Matrix
+from riskft.compare.statistics import bootstrap_interval, interval_over
+from riskft.validity.outcomes import ClassVolumes
+from riskft.validity.pairs import RunName
+from riskft.validity.scores import Curve, Score
+
+#: The row over all seeds of a run.
+ALL = "all"
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What was found with one run.
+
+    Attributes:
+        run: The fine-tuned run.
+        cases: Scores by target and predictor, by subject.
+        pooled: Scores over the voxels of all cases.
+        curves: ROC curves for negative transfer over the voxels of all cases, by predictor.
+        volumes: By subject.
+    """
+
+    run: RunName
+    cases: Mapping[str, Mapping[Key, Score]]
+    pooled: Mapping[Key, Score]
+    curves: Mapping[str, Curve]
+    volumes: Mapping[str, Sequence[ClassVolumes]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A predictor on a target.
+
+    Attributes:
+        run: Study and method.
+        seed: The seed, or ``all`` over several.
+        target: What is predicted.
+        predictor: By what.
+        auroc: Mean of the cases' areas under the ROC curve.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        pooled_auroc: Over the voxels of all cases together; over several seeds the mean of theirs.
+        ap: Mean of the cases' average precisions.
+        ap_low: Lower end of its 95 % interval.
+        ap_high: Upper end.
+        pooled_ap: As ``pooled_auroc``.
+        prevalence: Mean share of positive voxels in the cases with a score: what ``ap`` would be by chance.
+        pooled_prevalence: Over the voxels of all cases together: what ``pooled_ap`` would be by chance.
+        cases: Cases with a score (of any seed).
+        unscored: Cases without, in which the target has no voxel, or no other; over several seeds those of all.
+        interval_over: What the intervals are over.
+    """
+
+    run: str
+    seed: str
+    target: str
+    predictor: str
+    auroc: float
+    low: float
+    high: float
+    pooled_auroc: float
+    ap: float
+    ap_low: float
+    ap_high: float
+    pooled_ap: float
+    prevalence: float
+    pooled_prevalence: float
+    cases: int
+    unscored: int
+    interval_over: str
+
+
+def table(results: Sequence[RunResult]) -> list[Row]:
+    """Returns the rows of each run's seeds and, where there are several, of all of them."""
+    groups: dict[str, list[RunResult]] = {}
+    for result in results:
+        groups.setdefault(result.run.title, []).append(result)
+    rows: list[Row] = []
+    for title, group in groups.items():
+        parts = [(str(result.run.seed), [result]) for result in group]
+        parts += [(ALL, group)] if len(group) > 1 else []
+        for seed, part in parts:
+            # a predictor that some seeds lack is shown for these alone
+            keys = [key for key in part[0].pooled if all(key in result.pooled for result in part)]
+            rows += [_row(title, seed, key, part) for key in sorted(keys, key=lambda key: _order(part[0], key))]
+    return rows
+
+
+def _order(result: RunResult, key: Key) -> tuple[int, int]:
+    """Targets and then predictors in the order in which they were scored."""
+    places = [list(dict.fromkeys(part)) for part in zip(*result.pooled, strict=True)]
+    return places[0].index(key[0]), places[1].index(key[1])
+
+
+def _row(title: str, seed: str, key: Key, results: Sequence[RunResult]) -> Row:
+    aurocs, aps, prevalences = (_matrix(results, key, name) for name in ("auroc", "ap", "prevalence"))
+    scored = ~np.isnan(aurocs)
+    entries = sum(len(result.cases) for result in results)
+    pooled = [result.pooled[key] for result in results]
+    low, high = bootstrap_interval(aurocs)
+    ap_low, ap_high = bootstrap_interval(aps)
+    return Row(
+        run=title,
+        seed=seed,
+        target=key[0],
+        predictor=key[1],
+        auroc=_mean(aurocs),
+        low=low,
+        high=high,
+        pooled_auroc=_mean(np.array([one.auroc for one in pooled])),
+        ap=_mean(aps),
+        ap_low=ap_low,
+        ap_high=ap_high,
+        pooled_ap=_mean(np.array([one.ap for one in pooled])),
+        prevalence=_mean(np.where(scored, prevalences, np.nan)),
+        pooled_prevalence=_mean(np.array([one.prevalence for one in pooled])),
+        cases=int(scored.any(0).sum()),
+        unscored=int(entries - scored.sum()),
+        interval_over=interval_over(aurocs),
+    )
+
+
+def _matrix(results: Sequence[RunResult], key: Key, attribute: str) -> Matrix:
+    """Returns (seeds, cases), NaN where a case has no value."""
+    subjects = sorted({subject for result in results for subject in result.cases})
+    values = [
+        [getattr(result.cases[subject][key], attribute) if subject in result.cases else np.nan for subject in subjects]
+        for result in results
+    ]
+    return np.array(values, dtype=np.float64)
+
+
+def _mean(values: Matrix) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else float("nan")
+
+
+def table_csv(rows: Sequence[Row]) -> str:
+    """Returns all rows as CSV."""
+    return as_csv([field.name for field in fields(Row)], [astuple(row) for row in rows])
+
+
+def cases_csv(results: Sequence[RunResult]) -> str:
+    """Returns every case's scores as CSV."""
+    columns = ["run", "seed", "subject", "target", "predictor", *(field.name for field in fields(Score))]
+    rows = [
+        [result.run.title, result.run.seed, subject, *key, *astuple(score)]
+        for result in results
+        for subject, scores in result.cases.items()
+        for key, score in scores.items()
+    ]
+    return as_csv(columns, rows)
+
+
+def volumes_csv(results: Sequence[RunResult]) -> str:
+    """Returns every case's volumes by class as CSV, in ml to a tenth of a microlitre."""
+    columns = ["run", "seed", "subject", *(field.name for field in fields(ClassVolumes))]
+    rows = [
+        [result.run.title, result.run.seed, subject, name, *(round(value, 7) for value in values)]
+        for result in results
+        for subject, volumes in result.volumes.items()
+        for name, *values in map(astuple, volumes)
+    ]
+    return as_csv(columns, rows)
