@@ -25,7 +25,7 @@ class RiskStore:
     Two levels, so that other map options reuse the forward passes::
 
         <root>/<source, data, preprocessing, inference>/manifest.json
-            <subject>/joint.json  sample.npz  hardness.nii  prediction.nii
+            <subject>/joint.json  sample.npy  hardness.nii  prediction.nii
                 probabilities.npy, until the hardness is made
                 expectation.npz, for training cases of runs that distil
             <options of the map>/manifest.json  summary.json  <subject>.nii
@@ -102,7 +102,7 @@ class RiskStore:
         """Whether the subject's forward pass need not be done (again); a damaged file is none."""
         folder = self._subject(subject)
         kept = self.has_hardness(subject) or _is_whole_npy(folder / "probabilities.npy")
-        return kept and _json(folder / "joint.json") is not None and is_whole(folder / "sample.npz")
+        return kept and _json(folder / "joint.json") is not None and _is_whole_npy(folder / "sample.npy")
 
     def has_hardness(self, subject: str) -> bool:
         """Whether the subject's hardness is made; a damaged file is none."""
@@ -113,15 +113,15 @@ class RiskStore:
         folder = self._subject(subject)
         with atomic_path(folder / "probabilities.npy") as temporary:
             np.save(temporary, probabilities.cpu().float().numpy())
-        with atomic_path(folder / "sample.npz") as temporary, temporary.open("wb") as stream:
-            np.savez(stream, features=sample.features.numpy(), classes=sample.classes.numpy())
+        with atomic_path(folder / "sample.npy") as temporary:
+            np.save(temporary, torch.column_stack([sample.features, sample.classes]).numpy())
         write_json(folder / "joint.json", joint.tolist())
         self._drop_spent(subject)
 
     def read_sample(self, subject: str) -> VoxelSample:
         """Returns a subject's sample for the probe."""
-        with np.load(self._subject(subject) / "sample.npz") as arrays:
-            return VoxelSample(torch.from_numpy(arrays["features"]), torch.from_numpy(arrays["classes"]))
+        table = torch.from_numpy(np.load(self._subject(subject) / "sample.npy"))
+        return VoxelSample(table[:, :-1], table[:, -1].long())
 
     def read_joint(self, subject: str) -> Tensor:
         """Returns a subject's unnormalised joint, (Y, Z) float64.

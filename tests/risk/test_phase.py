@@ -201,7 +201,7 @@ def test_one_forward_pass_a_volume_and_none_the_second_time(tmp_path: Path, risk
     first, store, calls = run(tmp_path, risk_prepared[:4], risk_prepared[4:])
     assert calls == 6
     files = contents(tmp_path)
-    assert not [name for name in files if ".tmp-" in name or name.endswith(".npy")]
+    assert not [name for name in files if ".tmp-" in name or name.endswith("probabilities.npy")]
     second, _, calls = run(tmp_path, risk_prepared[:4], risk_prepared[4:])
     assert calls == 0
     assert second.to_json() == first.to_json()

@@ -99,7 +99,7 @@ def test_hardness_replaces_the_probabilities(tmp_path: Path) -> None:
         "hardness.nii",
         "joint.json",
         "prediction.nii",
-        "sample.npz",
+        "sample.npy",
     ]
     assert torch.equal(own.read_sample("s1").features, SAMPLE.features)
     got, read = own.read_hardness("s1")
