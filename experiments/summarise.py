@@ -113,14 +113,14 @@ def table_csv(rows: Sequence[Row]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["condition", *(field.name for field in fields(Row))[1:]])
     for row in rows:
-        named_values = zip(fields(Row), astuple(row), strict=True)
-        table.writerow(
-            [
-                (f"{value:.4g}" if field.name.startswith("p") else f"{value:.2f}") if isinstance(value, float) else value
-                for field, value in named_values
-            ]
-        )
+        table.writerow([_shown(field.name, value) for field, value in zip(fields(Row), astuple(row), strict=True)])
     return text.getvalue()
+
+
+def _shown(name: str, value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.4g}" if name.startswith("p") else f"{value:.2f}"
 
 
 def draw(rows: Sequence[Row], path: Path, title: str) -> None:
@@ -146,7 +146,7 @@ def draw(rows: Sequence[Row], path: Path, title: str) -> None:
         axes.set_yticks(range(len(methods)), methods)
         axes.set_ylim(len(methods) - 0.5, -0.5)
     baselines = sorted({row.baseline for row in compared})
-    figure.suptitle(f"{title}: Dice points against {', '.join(baselines)}, 95 % intervals over cases and seeds", fontsize=9)
+    figure.suptitle(f"{title}: Dice points against {', '.join(baselines)}, 95 % intervals", fontsize=9)
     save_figure(figure, path)
 
 

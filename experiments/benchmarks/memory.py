@@ -1,13 +1,13 @@
 """Resident memory of phase 1 and of an epoch with few and with many volumes: it must not grow with their number.
 
-    python experiments/benchmarks/memory.py OUT_DIR [--cases 10 40] [--shape 128 144 112] [--workers 2]
+    python experiments/benchmarks/memory.py OUT_DIR [--cases 10 40] [--shape 128 144 112] [--workers 2] [--glibc]
 
 Writes cohorts of noise with two labels into OUT_DIR, runs the command line on them on the CPU, and adds up the resident
 memory (VmRSS) of the process and its children every 50 ms; each figure is the highest sum. Ends with 1 if the larger
 number of volumes needs more than 10 % (--limit) more than the smaller one. Linux only.
 
-glibc keeps freed blocks below 32 MB for later, in pieces that grow with time; the script tells it to give back blocks
-above 1 MB, so that what it measures is what riskft holds. --glibc leaves it as it is.
+With --glibc it measures what users get. Without, it sets a threshold above which glibc gives freed blocks back at once,
+1 MB, which slows training down: what riskft itself holds, whatever glibc keeps.
 """
 
 import argparse
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--patch", type=int, default=32, help="edge of a training patch")
     parser.add_argument("--workers", type=int, default=2, help="data.num_workers")
     parser.add_argument("--limit", type=float, default=1.1, help="highest ratio that is not a failure")
-    parser.add_argument("--glibc", action="store_true", help="leave the allocator as it is")
+    parser.add_argument("--glibc", action="store_true", help="leave glibc's settings alone, as users do")
     options = parser.parse_args(arguments)
     few, many = options.cases
     if 4 * few < QUEUE:

@@ -24,7 +24,7 @@ from riskft.data.subjects import is_whole
 from riskft.data.volumes import as_channel_last, read_channels, write_nifti
 from riskft.errors import InputError, NoSpaceError
 from riskft.files import file_digest, fingerprint, write_json
-from riskft.memory import give_back
+from riskft.memory import volumes_given_back
 from riskft.progress import track
 
 log = logging.getLogger(__name__)
@@ -109,13 +109,12 @@ class PreparedCache:
             try:
                 if not full:
                     self._build(*item)
-                    give_back()
             except NoSpaceError as error:  # of the others none can be written either
                 full.append(error)
             except InputError as error:
                 problems.append(str(error))
 
-        with ThreadPoolExecutor(max(1, workers)) as pool:
+        with volumes_given_back(), ThreadPoolExecutor(max(1, workers)) as pool:
             for _ in track(pool.map(build, missing), total=len(missing), description="Preprocessing"):
                 pass
         if full:

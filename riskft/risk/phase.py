@@ -14,7 +14,7 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.data.subjects import files_named
 from riskft.data.volumes import read_volume
 from riskft.errors import InputError
-from riskft.memory import give_back
+from riskft.memory import volumes_given_back
 from riskft.progress import track
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target, source_probabilities
@@ -137,13 +137,14 @@ class RiskPhase:
         self._forward(everyone)
         joint = self._joint(train)
         self._expectations(train, joint)  # before the source probabilities are dropped
-        self._hardness(everyone, joint)
-        dataset, hardness_sums = self._distribution(train, joint)
-        voxels = dataset.counts.sum(1)
-        leep = -float(hardness_sums.sum() / voxels.sum())
-        knowledge = source_knowledge(joint, leep)
-        self._write_weights(everyone, joint, dataset, knowledge)
-        weight_sums, counts = self._weight_statistics(train)
+        with volumes_given_back():  # not before: it would slow the network down
+            self._hardness(everyone, joint)
+            dataset, hardness_sums = self._distribution(train, joint)
+            voxels = dataset.counts.sum(1)
+            leep = -float(hardness_sums.sum() / voxels.sum())
+            knowledge = source_knowledge(joint, leep)
+            self._write_weights(everyone, joint, dataset, knowledge)
+            weight_sums, counts = self._weight_statistics(train)
         summary = RiskSummary(
             joint=joint,
             leep=leep,
@@ -236,7 +237,6 @@ class RiskPhase:
                 if self.store.has_hardness(case.subject):
                     continue  # another run that shares the store has been faster
                 raise
-            give_back()
             with files_named(case.subject, case.files):
                 target, affine = self._target(case), case.to_subject()["label"].affine
             values = hardness(probabilities, target[None], conditional, IGNORE_INDEX)[0]
@@ -270,7 +270,6 @@ class RiskPhase:
     ) -> None:
         mine = self._mine(cases)
         for case in track(mine, len(mine), "Phase 1: risk maps"):
-            give_back()
             values, classes, counts = self._counted(case)
             weights = torch.ones(counts.shape)  # 1 where a voxel does not count: neutral when the map is warped
             weights[counts] = self.mapping.weights(
