@@ -111,7 +111,7 @@ def table_csv(rows: Sequence[Row]) -> str:
     """Returns the rows with two decimals (p values with four)."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["condition", *(field.name for field in fields(Row))[1:]])
+    table.writerow(["condition", *(field.name for field in fields(Row)[1:])])
     for row in rows:
         table.writerow([_shown(field.name, value) for field, value in zip(fields(Row), astuple(row), strict=True)])
     return text.getvalue()

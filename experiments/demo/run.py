@@ -7,14 +7,15 @@ fine-tuning, plain fine-tuning of equal budget, and training from scratch; test 
 import json
 import os
 import shlex
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from riskft.files import write_json
+from riskft.processes import prepared_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path("configs")
@@ -24,10 +25,19 @@ console = Console()
 
 
 def riskft(*arguments: str) -> None:
-    """Runs a command and shows it."""
+    """Shows a command and runs it in a process of its own, forked off one that has imported everything already."""
     console.print(f"\n[bold]$ riskft {shlex.join(arguments)}[/bold]", soft_wrap=True, highlight=False)
-    # the bare name of a module is not on every PATH, but this interpreter has it
-    subprocess.run([sys.executable, "-m", "riskft.cli", *arguments], check=True)
+    process = prepared_processes().Process(target=_run, args=(arguments,))  # type: ignore[attr-defined]
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
+
+
+def _run(arguments: Sequence[str]) -> None:
+    from riskft.cli import main as command
+
+    command(arguments)
 
 
 def configs(method: str, *more: str) -> list[str]:

@@ -4,10 +4,10 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from multiprocessing import get_context
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from riskft.processes import prepared_processes
 from riskft.sweep.plan import Run
 from riskft.sweep.record import LOG
 from riskft.sweep.state import State, state_of
@@ -24,7 +24,7 @@ def run_locally(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, State]]:
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ} if jobs > 1 else dict(os.environ)
-    processes = _processes()
+    processes = prepared_processes()
     with ThreadPoolExecutor(jobs) as pool:
         try:
             futures = {pool.submit(run_steps, run, environment, processes): run for run in runs}
@@ -38,7 +38,7 @@ def run_locally(runs: Sequence[Run], jobs: int) -> Iterator[tuple[Run, State]]:
 
 def run_steps(run: Run, environment: Mapping[str, str], processes: BaseContext | None = None) -> State:
     """Runs a run's commands one after the other, up to the first that fails; returns its state."""
-    processes = processes or _processes()
+    processes = processes or prepared_processes()
     folder = Path(run.folder)
     for step in run.steps:
         # a test is no run of W&B's sweep agent, which would take its scores for the training's
@@ -49,19 +49,6 @@ def run_steps(run: Run, environment: Mapping[str, str], processes: BaseContext |
         if process.exitcode:
             break
     return state_of(run)
-
-
-def _processes() -> BaseContext:
-    """Returns where processes come from.
-
-    On Linux they are forked off one that has imported everything and has done nothing with it: on two cores that
-    spares each command 11 s, a third of a short run. Elsewhere they start anew.
-    """
-    if sys.platform != "linux":
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(["riskft.cli"])
-    return context
 
 
 def _step(folder: Path, step: str, environment: Mapping[str, str]) -> None:
