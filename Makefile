@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # one more than there are cores, for some tests wait for a cluster or another environment
 WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 
-.PHONY: help demo test test-fast lint format clean
+.PHONY: help demo evidence-quick evidence test test-fast lint format clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,6 +19,15 @@ $(STAMP): pyproject.toml
 
 demo: $(STAMP)  ## The whole main job on a phantom cohort, about 5 minutes on 2 CPU cores
 	$(BIN)/python experiments/demo/run.py
+
+QUICK := experiments/phantom_cross_modality/quick
+evidence-quick: $(STAMP)  ## T2w to FLAIR on phantoms, four methods, two seeds and their report, about 4 minutes
+	$(BIN)/riskft data phantom runs/evidence/cohort --subjects 40 --spacing 3
+	$(BIN)/riskft sweep $(QUICK)_source.yaml $(QUICK)_scratch.yaml $(QUICK).yaml --local -j 2
+	$(BIN)/riskft compare runs/evidence/evidence_quick --out runs/evidence/evidence_quick_report --overwrite true
+
+evidence: $(STAMP)  ## The studies of experiments/, hours; what is done is not done again
+	$(BIN)/python experiments/evidence.py
 
 test: $(STAMP)  ## The whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

@@ -53,7 +53,8 @@ class RiskModule(LightningModule):
             ``torch.optim.lr_scheduler.PolynomialLR`` with ``power: 0.9``; stepped after every step.
         head_init: ``leep`` starts the head from the source head's rows through P(z|y), ``probe`` through a regression
             on the source's log-probabilities (both need phase 1), ``copy`` takes it over, ``random`` does not;
-            ``auto`` copies if source and target classes have the same names, else takes ``leep``.
+            ``auto`` copies if source and target classes have the same names, else takes ``leep``; ``informed`` takes
+            ``probe`` in place of the copy, for a source that confuses its classes under the target's contrast.
         head_lr_factor: The head's learning rate relative to the backbone's.
         channels_last: Keep weights and patches in channels-last memory order (faster convolutions on GPUs).
         compile: Compile the network with ``torch.compile``.

@@ -15,7 +15,7 @@ from riskft.source.output import Softmax
 
 log = logging.getLogger(__name__)
 
-HeadInit = Literal["auto", "probe", "leep", "copy", "random"]
+HeadInit = Literal["auto", "informed", "probe", "leep", "copy", "random"]
 
 
 def start_network(
@@ -42,8 +42,9 @@ def start_network(
         InputError: If the head shall start through P(z|y) and there is no joint, or it cannot be copied.
     """
     softmax = isinstance(source.output, Softmax)
-    if how == "auto":
-        how = "copy" if softmax and source.class_names == tuple(class_names) else "leep"
+    if how in ("auto", "informed"):
+        same = softmax and source.class_names == tuple(class_names)
+        how = "leep" if not same else "copy" if how == "auto" else "probe"
     if (how == "leep" and joint is None) or (how == "probe" and probe is None):
         raise InputError(
             f"model.head_init is '{how}', which needs phase 1: add riskft.RiskMapCallback to trainer.callbacks (with "

@@ -139,6 +139,7 @@ def test_window_size(inferer, size):
         ("auto", 3, ["background", "core", "shell"], "leep"),
         ("auto", 3, None, "leep"),
         ("auto", 2, ["background", "whole"], "leep"),
+        ("informed", 2, ["background", "whole"], "leep"),
         ("copy", 3, None, "copy"),
         ("leep", 3, CLASSES, "leep"),
         ("random", 3, CLASSES, "random"),
@@ -186,6 +187,7 @@ def test_a_probed_head_gives_the_probe_s_prediction(loaded):
         ("leep", 3, CLASSES, "needs phase 1: add riskft.RiskMapCallback"),
         ("auto", 2, ["background", "whole"], "needs phase 1"),
         ("probe", 3, CLASSES, "'probe', which needs phase 1"),
+        ("informed", 3, CLASSES, "'probe', which needs phase 1"),
         ("copy", 2, ["background", "whole"], "different numbers of classes: use 'leep' or 'random'"),
     ],
 )

@@ -1,0 +1,88 @@
+"""The studies: every sweep can start, and the summary's numbers are those computed by hand."""
+
+import csv
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+
+from riskft.compare.runs import RunScores
+from riskft.sweep.plan import plan_run
+from riskft.sweep.resolve import resolve
+from riskft.sweep.spec import read_sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+SWEEPS = sorted([*ROOT.glob("experiments/*/sweep*.yaml"), *ROOT.glob("experiments/*/quick*.yaml")])
+
+
+def module(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"experiments/{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_sweep_can_start(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    sweep = read_sweep(path)
+    combinations = list(sweep.combinations())
+    for values in (combinations[0], combinations[-1]):
+        run = plan_run(sweep, values, resolve)
+        assert run.folder.startswith("runs/evidence/")
+        assert all(Path(values[name]).is_file() for name in values if name.startswith("config."))
+
+
+def test_every_sweep_belongs_to_a_study_that_runs_it():
+    evidence = module("evidence")
+    listed = {name for study in evidence.STUDIES for name in evidence.sweep_files(study)}
+    assert listed == {str(path.relative_to(ROOT)) for path in SWEEPS if path.name.startswith("sweep")}
+
+
+def run(method, seed, study="s", **dice):
+    scores = {tuple(name.split("_")): value for name, value in dice.items()}
+    return RunScores(Path(), study, method, seed, scores)
+
+
+def test_a_run_s_name_tells_its_condition():
+    summarise = module("summarise")
+    for study, method, expected in (
+        ("cross", "vanilla", ("all", "vanilla")),
+        ("cross", "vanilla,cases=4,lr=0.01", ("cases=4", "vanilla")),
+        ("cross_from=t1", "riskft,modalities=t2", ("from=t1 modalities=t2", "riskft")),
+    ):
+        named = summarise.named(run(method, 3, study), "cross")
+        assert (named.study, named.method, named.seed) == (*expected, 3)
+
+
+def test_pooling_counts_a_subject_once():
+    summarise = module("summarise")
+    runs = [
+        run("vanilla", 0, "a", s1_x=0.5, s1_y=0.7, s2_x=0.2, s2_y=math.nan),
+        run("vanilla", 0, "b", s1_x=0.9, s1_y=0.9),
+        run("riskft", 0, "a", s1_x=1.0),
+    ]
+    pooled = summarise.pooled(runs)
+    # riskft lacks condition b; s1: (0.6 + 0.9) / 2, s2 has condition a and class x alone
+    assert [(found.study, found.method, found.seed) for found in pooled] == [("all", "vanilla", 0)]
+    assert pooled[0].scores == {
+        ("s1", "mean of classes"): pytest.approx(0.75),
+        ("s2", "mean of classes"): pytest.approx(0.2),
+    }
+
+
+def test_the_table_from_the_committed_cases(tmp_path, monkeypatch):
+    summarise = module("summarise")
+    monkeypatch.setattr(summarise, "ROOT", tmp_path)
+    runs = [run("vanilla", seed, s1_x=0.5, s2_x=0.6) for seed in (0, 1)]
+    runs += [run("riskft", seed, s1_x=0.6, s2_x=0.8) for seed in (0, 1)]
+    (tmp_path / "cross/results").mkdir(parents=True)
+    (tmp_path / "cross/results/cases.csv").write_text(summarise.to_csv(runs))
+    summarise.main(["cross", "--runs", str(tmp_path / "none")])
+    with (tmp_path / "cross/results/table.csv").open() as stream:
+        rows = {row["method"]: row for row in csv.DictReader(stream)}
+    assert rows["riskft"]["difference"] == "15.00"
+    assert rows["riskft"]["baseline_mean"] == "55.00"
+    assert (rows["riskft"]["cases"], rows["riskft"]["seeds"], rows["riskft"]["wins"]) == ("2", "2", "2")
+    assert (tmp_path / "cross/results/forest.png").stat().st_size > 5000
