@@ -6,7 +6,7 @@ Reads the tested runs of the study and writes ``experiments/STUDY/results/{cases
 there are no runs it computes table and figure anew from the committed ``cases.csv``.
 
 A study may hold several conditions (pairs of contrasts, numbers of cases): ``STUDY_<condition>`` as a study's name, and
-what follows the method in a run's name, ``vanilla,cases=4``. Each condition gives its rows; for the rows of ``all`` a
+what follows the method in a run's name, ``vanilla,cases=4``; ``STUDY_scratch`` belongs to all of them. Each condition gives its rows; for the rows of ``all`` a
 subject's values are first averaged over the conditions, so that a subject counts once.
 """
 
@@ -33,6 +33,7 @@ ALL = "all"
 COLUMNS = ("condition", "method", "seed", "subject", "class_name", "dice")
 #: Parts of a run's name that are settings of the method, not conditions of the study.
 SETTINGS = ("lr",)
+SHARED = "scratch"
 
 
 def named(run: RunScores, study: str) -> RunScores:
@@ -49,7 +50,18 @@ def read_runs(study: str, folder: Path) -> list[RunScores]:
     folders = [path for path in sorted(folder.glob(f"{study}*")) if path.is_dir()]
     found = find_runs(folders, "dice").runs if folders else []
     runs = [named(run, study) for run in found]
-    return [run for run in runs if run.method != "source"]
+    return shared([run for run in runs if run.method != "source"])
+
+
+def shared(runs: Sequence[RunScores]) -> list[RunScores]:
+    """Gives the runs of ``STUDY_scratch``, which know no source, to all conditions that have their settings."""
+    conditions = {run.study for run in runs if not run.study.startswith(SHARED)}
+    result = []
+    for run in runs:
+        settings = run.study.removeprefix(SHARED).strip()
+        fitting = [name for name in sorted(conditions) if run.study.startswith(SHARED) and name.endswith(settings)]
+        result += [RunScores(run.folder, name, run.method, run.seed, run.scores) for name in fitting or [run.study]]
+    return result
 
 
 def to_csv(runs: Sequence[RunScores]) -> str:

@@ -56,6 +56,15 @@ def test_a_run_s_name_tells_its_condition():
         assert (named.study, named.method, named.seed) == (*expected, 3)
 
 
+def test_what_knows_no_source_belongs_to_every_source():
+    summarise = module("summarise")
+    pairs = (("t1", "t2"), ("flair", "t2"), ("t2", "t1"))
+    runs = [run("vanilla", 0, f"from={first} modalities={second}", s1_x=0.5) for first, second in pairs]
+    got = summarise.shared([*runs, run("scratch", 0, "scratch modalities=t2", s1_x=0.4)])
+    assert got[:3] == runs
+    assert [found.study for found in got[3:]] == ["from=flair modalities=t2", "from=t1 modalities=t2"]
+
+
 def test_pooling_counts_a_subject_once():
     summarise = module("summarise")
     runs = [
