@@ -6,8 +6,9 @@ Reads the tested runs of the study and writes ``experiments/STUDY/results/{cases
 there are no runs it computes table and figure anew from the committed ``cases.csv``.
 
 A study may hold several conditions (pairs of contrasts, numbers of cases): ``STUDY_<condition>`` as a study's name, and
-what follows the method in a run's name, ``vanilla,cases=4``; ``STUDY_scratch`` belongs to all of them. Each condition gives its rows; for the rows of ``all`` a
-subject's values are first averaged over the conditions, so that a subject counts once.
+what follows the method in a run's name, ``vanilla,cases=4``; ``STUDY_scratch`` belongs to all of them. Each condition
+gives its rows; for the rows of ``all`` a subject's values are first averaged over the conditions, so that a subject
+counts once.
 """
 
 import argparse
@@ -157,6 +158,7 @@ def draw(rows: Sequence[Row], path: Path, title: str) -> None:
         axes.set_title(condition, fontsize=9)
         axes.set_yticks(range(len(methods)), methods)
         axes.set_ylim(len(methods) - 0.5, -0.5)
+        axes.tick_params(labelbottom=True)
     baselines = sorted({row.baseline for row in compared})
     figure.suptitle(f"{title}: Dice points against {', '.join(baselines)}, 95 % intervals", fontsize=9)
     save_figure(figure, path)
