@@ -30,7 +30,7 @@ evidence: $(STAMP)  ## The studies of experiments/, hours; what is done is not d
 	$(BIN)/python experiments/evidence.py
 
 test: $(STAMP)  ## The whole test suite
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP)  ## The tests that take no command line and no second process
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'

@@ -10,6 +10,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
+#: Files whose few tests take minutes: begun first, for begun last they would run alone at the end.
+LONG = ("test_nnunet_transfer", "test_sweep_on_slurm", "test_memory", "test_two_processes", "test_real_data")
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the long files first (with xdist this needs --no-loadscope-reorder)."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
 
 @pytest.fixture(scope="session")
 def tiny_manifest(tmp_path_factory):
