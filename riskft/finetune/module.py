@@ -28,7 +28,7 @@ from riskft.finetune.start import HeadInit, start_network
 from riskft.report.cases import log_table
 from riskft.risk.probe import Probe
 from riskft.source.adapt import AdaptationReport
-from riskft.source.network import LoadedSource, Source, architecture, load
+from riskft.source.network import LoadedSource, Source, architecture, inverted, load
 from riskft.source.surgery import outputs_of, with_classes, with_input_channels
 
 log = logging.getLogger(__name__)
@@ -129,6 +129,15 @@ class RiskModule(LightningModule):
         """
         if whole or self._source.checkpoint is not None:
             self._loaded = load(self._source, self.in_channels, self._size, whole=whole)
+
+    @property
+    def compares_negative(self) -> bool:
+        """Whether phase 1 shall find out if the source is better shown its images in negative."""
+        return self._source.invert == "auto"
+
+    def in_negative(self, source: LoadedSource) -> LoadedSource:
+        """Returns the source network as it sees its images in negative."""
+        return inverted(source, self._size)
 
     def source_description(self) -> str:
         """Returns the source's architecture and how it is used as text, for the fingerprint."""

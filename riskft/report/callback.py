@@ -19,8 +19,8 @@ from riskft.report.loggers import wandb_run
 from riskft.report.statistics import save_figure
 from riskft.risk.callback import RiskMapCallback
 from riskft.risk.leep import class_prior
-from riskft.risk.phase import RiskSummary
 from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
 
 Maps = tuple[RiskStore, RiskSummary]
 

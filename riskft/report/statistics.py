@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from riskft.files import atomic_path, write_json, write_text
 from riskft.report.loggers import wandb_run
 from riskft.risk.leep import conditional_from_joint
-from riskft.risk.phase import RiskSummary
 from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,11 @@ from riskft.distributed import gather_objects, together
 from riskft.errors import InputError
 from riskft.finetune.module import RiskModule
 from riskft.report.statistics import log_risk_summary
+from riskft.risk.contrast import better_seen
 from riskft.risk.mapping import RiskMapping
-from riskft.risk.phase import RiskPhase, RiskSummary
+from riskft.risk.phase import RiskPhase
 from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
 from riskft.source.network import LoadedSource
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,8 @@ log = logging.getLogger(__name__)
 class RiskMapCallback(Callback):
     """Makes the transfer risk maps of the training cases before the first step, or finds them made.
 
-    The untouched source network, with its own head, goes once over each training volume; P(y|z) starts the target's
+    The untouched source network, with its own head, goes once over each training volume (with
+    ``model.source.invert: auto`` over eight of them twice); P(y|z) starts the target's
     head (``model.head_init``), and the maps are attached to the training subjects. Validation cases get maps too, for
     the panels; they do not enter P(y|z).
 
@@ -67,23 +70,13 @@ class RiskMapCallback(Callback):
             self._make_maps(trainer, pl_module, data)
 
     def _make_maps(self, trainer: Trainer, pl_module: RiskModule, data: RiskDataModule) -> None:
-        device = trainer.strategy.root_device
-        source = pl_module.load_source()
-        self.store = self._open_store(trainer, data, pl_module, source)
-        source.network.to(device)
-        phase = RiskPhase(
-            self.store,
-            infer=source_states(pl_module, source),
-            mapping=self.mapping,
-            num_classes=len(data.class_names),
-            use_mask=self.use_mask,
-            keep_expectation=pl_module.loss.needs_expectation,
-            device=device,
-            rank=trainer.global_rank,
-            world_size=trainer.world_size,
-            gather=gather_objects,
-        )
-        self.summary = phase.run(data.prepared("train"), mapped_validation_cases(data))
+        source, phase = pl_module.load_source(), self._phase(trainer, pl_module, data)
+        if pl_module.compares_negative:
+            source = self._better(source, pl_module, data, phase)
+        chosen = phase(source)
+        self.store = chosen.store
+        self._announce(trainer, self.store)
+        self.summary = chosen.run(data.prepared("train"), mapped_validation_cases(data))
         source.network.cpu()
         pl_module.start_from(source, self.summary.joint, self.summary.probe)
         if self.attach:
@@ -97,11 +90,43 @@ class RiskMapCallback(Callback):
             states = source.output.state_names(channels)
             log_risk_summary(trainer, self.summary, data.class_names, states, self.store)
 
-    def _open_store(
-        self, trainer: Trainer, data: RiskDataModule, module: RiskModule, source: LoadedSource
-    ) -> RiskStore:
+    def _better(
+        self, source: LoadedSource, module: RiskModule, data: RiskDataModule, phase: Callable[[LoadedSource], RiskPhase]
+    ) -> LoadedSource:
+        """Returns the source, inverted if it knows more so."""
+        try:
+            negative = module.in_negative(source)
+        except InputError as error:
+            log.info("Phase 1: %s It is shown the images as they are.", error)
+            return source
+        if better_seen(phase(source), phase(negative), data.prepared("train")):
+            source, negative = negative, source
+        negative.network.cpu()
+        return source
+
+    def _phase(self, trainer: Trainer, module: RiskModule, data: RiskDataModule) -> Callable[[LoadedSource], RiskPhase]:
+        """Returns how phase 1 of a source network is made."""
         root = Path(self.store_root) if self.store_root else data.cache_dir / "risk"
-        store = RiskStore(root, phase_inputs(module, data, source, self.use_mask), self.mapping.describe())
+
+        def make(source: LoadedSource) -> RiskPhase:
+            source.network.to(trainer.strategy.root_device)
+            return RiskPhase(
+                RiskStore(root, phase_inputs(module, data, source, self.use_mask), self.mapping.describe()),
+                infer=source_states(module, source),
+                mapping=self.mapping,
+                num_classes=len(data.class_names),
+                use_mask=self.use_mask,
+                keep_expectation=module.loss.needs_expectation,
+                device=trainer.strategy.root_device,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+                gather=gather_objects,
+            )
+
+        return make
+
+    def _announce(self, trainer: Trainer, store: RiskStore) -> None:
+        """Says where maps are made anew, and why."""
         previous = Path(trainer.default_root_dir) / "risk" / "manifest.json"
         if trainer.is_global_zero:
             changes = store.changes(previous)
@@ -111,7 +136,6 @@ class RiskMapCallback(Callback):
                 log.info("Phase 1: new risk maps; other than for the latest in the store: %s", ", ".join(changes))
             elif store.other_options():
                 log.info("Phase 1: other options of the map; the source network need not run again")
-        return store
 
 
 def source_states(module: RiskModule, source: LoadedSource) -> Callable[[Tensor], Tensor]:
@@ -123,6 +147,7 @@ def phase_inputs(module: RiskModule, data: RiskDataModule, source: LoadedSource,
     """Returns what the hardness of phase 1 depends on, by name (after ``data.setup``)."""
     return {
         "source": source.digest,
+        "inverted": source.inverted,
         "source architecture": module.source_description(),
         "training data and preprocessing": {case.subject: case.key for case in data.prepared("train")},
         "validation data": {case.subject: case.key for case in mapped_validation_cases(data)},

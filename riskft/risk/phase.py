@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,51 +21,12 @@ from riskft.risk.leep import LeepConditional, conditional_from_joint, expected_p
 from riskft.risk.mapping import RiskMapping, source_knowledge
 from riskft.risk.probe import Probe, fit_probe, sample_voxels
 from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
 
 log = logging.getLogger(__name__)
 
 Gather = Callable[[Any, str], list[Any]]
 """Collects an object from every rank, in rank order, and so is a barrier too; told the phase, for messages."""
-
-
-@dataclass(frozen=True)
-class RiskSummary:
-    """What phase 1 found in the training cases.
-
-    Attributes:
-        joint: (Y, Z) float64, unnormalised.
-        leep: Mean log expected prediction, nats.
-        label_entropy: H(Y), nats; LEEP of a source that is blind to the target is minus this.
-        knowledge: 1 + LEEP / H(Y) in [0, 1].
-        class_voxels: Voxels of each target class that count.
-        class_hardness: Mean hardness of each target class, nats (0 for a class without voxels).
-        class_weight: Mean weight of each target class (0 for a class without voxels).
-        weight_edges: Edges of the histogram of weights.
-        weight_counts: Voxels between the edges.
-        probe: The regression of the target's classes on the source's log-probabilities.
-    """
-
-    joint: Tensor
-    leep: float
-    label_entropy: float
-    knowledge: float
-    class_voxels: list[int]
-    class_hardness: list[float]
-    class_weight: list[float]
-    weight_edges: list[float]
-    weight_counts: list[int]
-    probe: Probe
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns plain values."""
-        return {**vars(self), "joint": self.joint.tolist(), "probe": self.probe.to_json()}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "RiskSummary":
-        """Restores what ``to_json`` gave; further keys are left out."""
-        own = {key: values[key] for key in cls.__dataclass_fields__}
-        joint = torch.tensor(values["joint"], dtype=torch.float64)
-        return cls(**{**own, "joint": joint, "probe": Probe.from_json(values["probe"])})
 
 
 _WEIGHT_EDGES = np.concatenate([np.linspace(0, 4, 81), [5, 6, 8, 10, 20, 1e9]])
@@ -134,7 +94,7 @@ class RiskPhase:
             return found
         if self.rank == 0:
             self.store.write_manifests()
-        self._forward(everyone)
+        self._forward(everyone, self.store.has_forward)
         joint = self._joint(train)
         self._expectations(train, joint)  # before the source probabilities are dropped
         with volumes_given_back():  # not before: it would slow the network down
@@ -162,15 +122,30 @@ class RiskPhase:
         self.gather(None, "phase 1: summary")
         return summary
 
+    def probe_knowledge(self, train: Sequence[Prepared]) -> float:
+        """Returns the part of the labels' entropy that a probe explains, running the source where it has not been.
+
+        Args:
+            train: Labelled cases.
+        """
+        self._forward(train, self.store.has_statistics)
+        joint = self._joint(train)
+        return source_knowledge(joint, -self._probe(train, joint.sum(1).tolist()).loss)
+
+    def drop_forward(self, cases: Sequence[Prepared]) -> None:
+        """Removes the source probabilities of cases that will not be mapped."""
+        for case in self._mine(cases):
+            self.store.drop_probabilities(case.subject)
+
     def _mine(self, cases: Sequence[Prepared]) -> list[Prepared]:
         return list(cases[self.rank :: self.world_size])
 
     @torch.no_grad()
-    def _forward(self, cases: Sequence[Prepared]) -> None:
-        missing = [case for case in self._mine(cases) if not self.store.has_forward(case.subject)]
+    def _forward(self, cases: Sequence[Prepared], done: Callable[[str], bool]) -> None:
+        missing = [case for case in self._mine(cases) if not done(case.subject)]
         broken: list[str] = []
         for case in track(missing, len(missing), "Phase 1: source network"):
-            if self.store.has_forward(case.subject):
+            if done(case.subject):
                 continue  # another run that shares the store has been faster
             probabilities = source_probabilities(case, self.infer, self.device)
             with files_named(case.subject, case.files):
@@ -219,7 +194,7 @@ class RiskPhase:
             metric.add_joint(joint)
         return metric.joint
 
-    def _probe(self, train: Sequence[Prepared], class_voxels: Sequence[int]) -> Probe:
+    def _probe(self, train: Sequence[Prepared], class_voxels: Sequence[float]) -> Probe:
         """Fits the probe on each rank and takes the first's, so that all start from the same head to the last bit."""
         subjects = sorted(case.subject for case in train)
         own = fit_probe([self.store.read_sample(subject) for subject in subjects], class_voxels)

@@ -88,7 +88,7 @@ def sample_voxels(probabilities: Tensor, target: Tensor, num_classes: int, per_c
     return VoxelSample((logs - logs.mean(1, keepdim=True)).cpu(), labels[where].cpu())
 
 
-def fit_probe(samples: Sequence[VoxelSample], class_voxels: Sequence[int], ridge: float = 1e-3) -> Probe:
+def fit_probe(samples: Sequence[VoxelSample], class_voxels: Sequence[float], ridge: float = 1e-3) -> Probe:
     """Fits the probe, each class counted as often as it is in the training cases, not in the samples.
 
     Args:

@@ -100,9 +100,13 @@ class RiskStore:
 
     def has_forward(self, subject: str) -> bool:
         """Whether the subject's forward pass need not be done (again); a damaged file is none."""
+        kept = self.has_hardness(subject) or _is_whole_npy(self._subject(subject) / "probabilities.npy")
+        return kept and self.has_statistics(subject)
+
+    def has_statistics(self, subject: str) -> bool:
+        """Whether the subject's part of the joint and its sample are kept; a damaged file is none."""
         folder = self._subject(subject)
-        kept = self.has_hardness(subject) or _is_whole_npy(folder / "probabilities.npy")
-        return kept and _json(folder / "joint.json") is not None and _is_whole_npy(folder / "sample.npy")
+        return _json(folder / "joint.json") is not None and _is_whole_npy(folder / "sample.npy")
 
     def has_hardness(self, subject: str) -> bool:
         """Whether the subject's hardness is made; a damaged file is none."""
@@ -152,10 +156,14 @@ class RiskStore:
         """Keeps a subject's EEP, (Y, X, Y, Z)."""
         write_channels(self.expectation_path(subject), expectation, affine)
 
+    def drop_probabilities(self, subject: str) -> None:
+        """Removes the kept source probabilities, if there are any."""
+        (self._subject(subject) / "probabilities.npy").unlink(missing_ok=True)
+
     def _drop_spent(self, subject: str) -> None:
         """Removes probabilities that are not needed any more, by this run or by another that shares the store."""
         if self.has_hardness(subject):
-            (self._subject(subject) / "probabilities.npy").unlink(missing_ok=True)
+            self.drop_probabilities(subject)
 
     def read_hardness(self, subject: str) -> tuple[Tensor, Affine]:
         """Returns a subject's hardness, (X, Y, Z) float32 in nats, and its affine."""

@@ -3,8 +3,9 @@
 import copy
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from monai.inferers import Inferer
@@ -13,6 +14,7 @@ from torch import nn
 from riskft.errors import InputError
 from riskft.source.adapt import load_source
 from riskft.source.checkpoint import read_checkpoint, state_digest
+from riskft.source.invert import inverted_network
 from riskft.source.output import Softmax, SourceOutput
 from riskft.source.surgery import FirstConvolution, trace, with_classes, with_input_channels
 
@@ -36,6 +38,9 @@ class Source:
         output: What the output channels mean: ``riskft.Softmax`` or ``riskft.Sigmoid``. null for softmax.
         inferer: How phase 1 runs the source over whole volumes; null for ``model.inferer``. A network that needs to see
             more than a training patch wants a window of its own.
+        invert: Show the source its images in negative (x becomes -x; the fine-tuned network keeps that): ``auto`` lets
+            phase 1 find out which of the two tells it more of the target's classes, which costs a second pass over at
+            most eight training volumes. For images whose background is 0.
     """
 
     network: nn.Module | None = None
@@ -45,6 +50,7 @@ class Source:
     min_loaded: float = 0.5
     output: SourceOutput | None = None
     inferer: Inferer | None = None
+    invert: bool | Literal["auto"] = False
 
     def __post_init__(self) -> None:
         self.head = [self.head] if isinstance(self.head, str) else self.head
@@ -66,6 +72,7 @@ class LoadedSource:
         missing: Keys of the network that the checkpoint did not fill.
         unused: Keys of the checkpoint without use.
         digest: Fingerprint of the source's weights.
+        inverted: Whether it sees its images in negative.
     """
 
     network: nn.Module
@@ -77,6 +84,7 @@ class LoadedSource:
     missing: tuple[str, ...]
     unused: tuple[str, ...]
     digest: str
+    inverted: bool = False
 
 
 def architecture(source: Source) -> nn.Module:
@@ -99,7 +107,7 @@ def architecture(source: Source) -> nn.Module:
 
 
 def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool = True) -> LoadedSource:
-    """Builds the frozen source network from its checkpoint.
+    """Builds the frozen source network from its checkpoint; where ``invert`` is ``auto``, not inverted.
 
     Args:
         source: Architecture and file; the architecture is copied, not changed.
@@ -134,7 +142,7 @@ def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool =
         if not torch.isfinite(value).all():
             raise InputError(f"{checkpoint.path}: holds NaN or infinite weights. Use an earlier checkpoint.")
     found = trace(network, size)
-    return LoadedSource(
+    result = LoadedSource(
         network=network.eval().requires_grad_(False),
         output=source.output or Softmax(),
         channels=found.channels[0],
@@ -145,3 +153,19 @@ def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool =
         unused=loaded.unused,
         digest=digest,
     )
+    return inverted(result, size) if source.invert is True else result
+
+
+def inverted(source: LoadedSource, size: Sequence[int]) -> LoadedSource:
+    """Returns the source network as it sees its images in negative.
+
+    Args:
+        source: Left as it is.
+        size: Voxels along x, y, z that the network can be run on.
+
+    Raises:
+        InputError: If no convolution takes the input itself.
+    """
+    network, names = inverted_network(source.network, size)
+    adapted = tuple(dict.fromkeys([*source.adapted, *names]))
+    return replace(source, network=network, adapted=adapted, inverted=True)

@@ -15,8 +15,8 @@ from riskft.errors import InputError
 from riskft.risk.callback import phase_inputs
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target
-from riskft.risk.phase import RiskSummary
 from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
 from riskft.source.network import LoadedSource
 from riskft.validity.load import LoadedRun, load_run
 from riskft.validity.pairs import Pair
@@ -61,6 +61,8 @@ def open_pair(pair: Pair, accelerator: str | None = None) -> OpenPair:
     tuned, scratch = (load_run(folder, accelerator) for folder in (pair.run.folder, pair.scratch.folder))
     summary, manifest = (_json(pair.run.folder / "risk" / f"{name}.json") for name in ("summary", "manifest"))
     source = tuned.module.load_source()
+    if manifest.get("inverted") and not source.inverted:  # phase 1 found that it sees more so
+        source = tuned.module.in_negative(source)
     joint = RiskSummary.from_json(summary).joint
     now = json.loads(json.dumps(phase_inputs(tuned.module, tuned.data, source, bool(manifest.get("mask")))))
     problems = [

@@ -21,9 +21,9 @@ from riskft.data.volumes import write_nifti
 from riskft.report.callback import RiskPanelCallback, read_panel, wandb_images
 from riskft.report.heatmaps import Panel, case_figure, riskiest_slices, upright
 from riskft.report.statistics import save_figure
-from riskft.risk.phase import RiskSummary
 from riskft.risk.probe import Probe
 from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
 
 SHAPE = (6, 8, 5)
 NAMES = ["background", "rim", "core"]

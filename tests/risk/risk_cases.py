@@ -1,6 +1,7 @@
 """Tiny real volumes through the real cache, and a frozen source network without training."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,3 +125,37 @@ def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob(pattern)) if path.is_file()
     }
+
+
+class ThreadGather:
+    """Collects objects over threads as ``gather_objects`` does over processes."""
+
+    def __init__(self, size: int) -> None:
+        self.items: list[Any] = [None] * size
+        self.barrier = threading.Barrier(size, timeout=60)
+
+    def of(self, rank: int) -> Callable[[Any], list[Any]]:
+        def gather(item: Any, what: str) -> list[Any]:
+            self.items[rank] = item
+            self.barrier.wait()
+            result = list(self.items)
+            self.barrier.wait()
+            return result
+
+        return gather
+
+
+def run_ranks(size: int, work: Callable[[int, Any], Any]) -> list[Any]:
+    """Returns what each rank's work gives, given the rank and how it gathers."""
+    gather = ThreadGather(size)
+    results: list[Any] = [None] * size
+
+    def keep(rank: int) -> None:
+        results[rank] = work(rank, gather.of(rank))
+
+    threads = [threading.Thread(target=keep, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return results

@@ -17,8 +17,8 @@ from riskft.data.cache import Prepared
 from riskft.data.volumes import read_channels, write_channels
 from riskft.distributed import gather_objects
 from riskft.risk.leep import conditional_from_joint
-from riskft.risk.phase import RiskSummary
 from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
 
 
 def run(

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from risk_cases import TinySource, contents, phase_of, prepare, store_of, write_case
+from risk_cases import TinySource, contents, phase_of, prepare, run_ranks, store_of, write_case
 from torch import Tensor
 
 from riskft.data.cache import Prepared
 from riskft.data.volumes import read_volume
 from riskft.errors import InputError
 from riskft.risk.mapping import RiskMapping
-from riskft.risk.phase import RiskPhase, RiskSummary
 from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
 from riskft.risk.weighting import Exponential, Linear, MinMax
 
 IGNORE = 255
@@ -369,39 +368,6 @@ def test_source_that_gives_nan_is_named_with_its_case(
 # -- processes, here as threads ---------------------------------------------------------------------------------------
 
 
-class ThreadGather:
-    """Collects objects over threads as ``gather_objects`` does over processes."""
-
-    def __init__(self, size: int) -> None:
-        self.items: list[Any] = [None] * size
-        self.barrier = threading.Barrier(size, timeout=60)
-
-    def of(self, rank: int) -> Callable[[Any], list[Any]]:
-        def gather(item: Any, what: str) -> list[Any]:
-            self.items[rank] = item
-            self.barrier.wait()
-            result = list(self.items)
-            self.barrier.wait()
-            return result
-
-        return gather
-
-
-def run_ranks(size: int, phase: Callable[[int, Any], RiskPhase], cases: list[Prepared], others: list[Prepared]) -> Any:
-    gather = ThreadGather(size)
-    results: list[Any] = [None] * size
-
-    def work(rank: int) -> None:
-        results[rank] = phase(rank, gather.of(rank)).run(cases, others)
-
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return results
-
-
 @pytest.mark.parametrize("size", [2, 3, 8])
 def test_number_of_ranks_does_not_matter(tmp_path: Path, risk_prepared: list[Prepared], size: int) -> None:
     train, others = risk_prepared[:4], risk_prepared[4:]
@@ -410,9 +376,9 @@ def test_number_of_ranks_does_not_matter(tmp_path: Path, risk_prepared: list[Pre
     store = store_of(tmp_path / "shared", train, others)
     results = run_ranks(
         size,
-        lambda rank, gather: phase_of(store, network.infer, rank=rank, world_size=size, gather=gather),
-        train,
-        others,
+        lambda rank, gather: phase_of(store, network.infer, rank=rank, world_size=size, gather=gather).run(
+            train, others
+        ),
     )
     assert network.calls == 6  # also where there are more ranks than cases
     assert [result.to_json() for result in results] == [one.to_json()] * size
@@ -432,9 +398,9 @@ def test_rank_that_sees_an_old_summary_does_not_leave_the_others(tmp_path: Path,
     stale = Stale(tmp_path, {k: v for k, v in fresh.inputs.items() if k != "version"}, fresh.options)
     results = run_ranks(
         2,
-        lambda rank, gather: phase_of(stale if rank else fresh, network.infer, rank=rank, world_size=2, gather=gather),
-        train,
-        [],
+        lambda rank, gather: phase_of(
+            stale if rank else fresh, network.infer, rank=rank, world_size=2, gather=gather
+        ).run(train),
     )
     assert [result.to_json() for result in results] == [one.to_json()] * 2
     assert network.calls == 0
@@ -448,8 +414,8 @@ def test_another_run_with_the_same_store_may_be_faster(tmp_path: Path, risk_prep
     slow = phase_of(store, network.infer)
     forward = slow._forward
 
-    def overtaken(cases: list[Prepared]) -> None:
-        forward(cases)
+    def overtaken(cases: list[Prepared], done: Callable[[str], bool]) -> None:
+        forward(cases, done)
         fast.run(risk_prepared)
 
     slow._forward = overtaken  # type: ignore[method-assign,assignment]

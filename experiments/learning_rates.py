@@ -1,0 +1,60 @@
+"""The learning rate of each method of a study: the one with the best mean validation Dice.
+
+    python experiments/learning_rates.py STUDY [--runs runs/evidence]
+
+Reads the runs that ``experiments/STUDY/sweep_lr*.yaml`` made, whose seed is in no result, and writes
+``experiments/STUDY/results/learning_rates.csv``. Test cases are not looked at.
+"""
+
+import argparse
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from riskft.files import write_text
+
+ROOT = Path(__file__).resolve().parent
+
+
+def best_validation(run: Path) -> float:
+    """Returns the run's best validation Dice, in points."""
+    with (run / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+        return 100 * max(float(row["val/dice"]) for row in csv.DictReader(stream) if row.get("val/dice"))
+
+
+def mean_validation(study: Path) -> dict[str, dict[float, float]]:
+    """Returns the mean over a study's runs, by method and learning rate."""
+    found: dict[tuple[str, float], list[float]] = defaultdict(list)
+    for metrics in sorted(study.glob("*/seed=*/metrics.csv")):
+        method, *parts = metrics.parts[-3].split(",")
+        rate = next(float(part.removeprefix("lr=")) for part in parts if part.startswith("lr="))
+        found[method, rate].append(best_validation(metrics.parent))
+    result: dict[str, dict[float, float]] = defaultdict(dict)
+    for (method, rate), values in sorted(found.items()):
+        result[method][rate] = float(np.mean(values))
+    return dict(result)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Choose learning rates on validation cases.")
+    parser.add_argument("study", help="a folder of experiments/")
+    parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the runs are")
+    options = parser.parse_args(arguments)
+    means = mean_validation(options.runs / f"learning_rates_{options.study}")
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["method", "lr", "validation_dice", "chosen"])
+    for method, values in means.items():
+        chosen = max(values, key=lambda rate: values[rate])
+        for rate, value in values.items():
+            table.writerow([method, f"{rate:g}", f"{value:.2f}", "yes" if rate == chosen else ""])
+        print(f"{method:20s} {chosen:g}  " + "  ".join(f"{rate:g}: {value:.2f}" for rate, value in values.items()))
+    write_text(ROOT / options.study / "results" / "learning_rates.csv", text.getvalue())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What phase 1 found in the training cases, as one value."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from riskft.risk.probe import Probe
+
+
+@dataclass(frozen=True)
+class RiskSummary:
+    """What phase 1 found in the training cases.
+
+    Attributes:
+        joint: (Y, Z) float64, unnormalised.
+        leep: Mean log expected prediction, nats.
+        label_entropy: H(Y), nats; LEEP of a source that is blind to the target is minus this.
+        knowledge: 1 + LEEP / H(Y) in [0, 1].
+        class_voxels: Voxels of each target class that count.
+        class_hardness: Mean hardness of each target class, nats (0 for a class without voxels).
+        class_weight: Mean weight of each target class (0 for a class without voxels).
+        weight_edges: Edges of the histogram of weights.
+        weight_counts: Voxels between the edges.
+        probe: The regression of the target's classes on the source's log-probabilities.
+    """
+
+    joint: Tensor
+    leep: float
+    label_entropy: float
+    knowledge: float
+    class_voxels: list[int]
+    class_hardness: list[float]
+    class_weight: list[float]
+    weight_edges: list[float]
+    weight_counts: list[int]
+    probe: Probe
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns plain values."""
+        return {**vars(self), "joint": self.joint.tolist(), "probe": self.probe.to_json()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RiskSummary":
+        """Restores what ``to_json`` gave; further keys are left out."""
+        own = {key: values[key] for key in cls.__dataclass_fields__}
+        joint = torch.tensor(values["joint"], dtype=torch.float64)
+        return cls(**{**own, "joint": joint, "probe": Probe.from_json(values["probe"])})
