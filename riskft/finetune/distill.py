@@ -19,23 +19,31 @@ class Distilled(Loss):
 
     ::
 
-        L = L' + factor * mean_b mean_i g_i KL(EEP_i || p_i),      g_i = exp(-h_i / -log P(y_i))
+        L = L' + factor * s * mean_b mean_i g_i KL(EEP_i || p_i),      g_i = exp(-h_i / -log P(y_i))
 
     with EEP_i the source's prediction in terms of the target's classes, h_i = -log EEP_i(y_i) its hardness, and the
     gate g_i 1/e where the source knows no more of the label than the class prior does, 1 where it is sure of it, and 0
     where it is sure of something else. Phase 1 keeps the EEP beside the maps (float16), from where it is cropped and
     warped with the patch: a step runs no source network. It is scaled to sum to 1 after warping; where it has no mass,
-    outside the volume, nothing is distilled. With deep supervision the finest output alone is. Not of the paper.
+    outside the volume, nothing is distilled. With deep supervision the finest output alone is. s is the part of the
+    labels' entropy that the source explains, 1 + LEEP / H(Y): a source that is blind to the target, whose EEP is the
+    class prior, teaches nothing. Not of the paper.
 
     Args:
         loss: The loss that the term is added to; null for ``RiskWeightedLoss``.
         factor: Lambda; 0 leaves the loss as it is.
         gated: Without, g = 1: plain distillation.
+        temper: Without, s = 1.
         ignore_index: Label of voxels that count nowhere.
     """
 
     def __init__(
-        self, loss: Loss | None = None, factor: float = 0.5, gated: bool = True, ignore_index: int = IGNORE_INDEX
+        self,
+        loss: Loss | None = None,
+        factor: float = 1.0,
+        gated: bool = True,
+        temper: bool = True,
+        ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
         if factor < 0:
@@ -43,18 +51,21 @@ class Distilled(Loss):
         self.loss = RiskWeightedLoss() if loss is None else loss
         self.factor = factor
         self.gated = gated
+        self.temper = temper
         self.ignore_index = ignore_index
         self._scale: Tensor | None = None
+        self._trust = 1.0
 
     @property
     def needs_expectation(self) -> bool:
         """Always."""
         return True
 
-    def start(self, joint: Tensor) -> None:
-        """Takes P(y) from the joint."""
-        self.loss.start(joint)
+    def start(self, joint: Tensor, knowledge: float) -> None:
+        """Takes P(y) from the joint, and how much the source's expectation is worth."""
+        self.loss.start(joint, knowledge)
         self._scale = gate_scale(joint)
+        self._trust = knowledge if self.temper else 1.0
 
     def forward(
         self,
@@ -75,7 +86,7 @@ class Distilled(Loss):
         result: Tensor = self.loss(logits, target, weight, foreground_fraction, expectation)
         finest = logits if isinstance(logits, Tensor) else logits[0]
         self._scale = self._scale.to(finest.device)
-        return result + self.factor * gated_divergence(
+        return result + self.factor * self._trust * gated_divergence(
             finest, target, expectation, self._scale if self.gated else None, self.ignore_index
         )
 

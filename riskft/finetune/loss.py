@@ -53,11 +53,12 @@ class Loss(nn.Module, ABC):
         """Whether batches must carry the EEP, which phase 1 then keeps."""
         return False
 
-    def start(self, joint: Tensor) -> None:
+    def start(self, joint: Tensor, knowledge: float) -> None:
         """Takes over what phase 1 found; called before training, if there is a phase 1.
 
         Args:
             joint: P(y, z), (Y, Z) of any scale.
+            knowledge: The part of the labels' entropy that the source explains, in [0, 1].
         """
 
     @abstractmethod

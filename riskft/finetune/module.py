@@ -26,7 +26,6 @@ from riskft.finetune.schedule import Shared, schedule_length, schedule_over
 from riskft.finetune.scores import keep_cases, log_means
 from riskft.finetune.start import HeadInit, start_network
 from riskft.report.cases import log_table
-from riskft.risk.probe import Probe
 from riskft.source.adapt import AdaptationReport
 from riskft.source.network import LoadedSource, Source, architecture, inverted, load
 from riskft.source.surgery import outputs_of, with_classes, with_input_channels
@@ -51,10 +50,9 @@ class RiskModule(LightningModule):
         optimizer: Made from the parameter groups ``backbone`` and ``head``.
         schedule: Learning rate schedule made from (optimizer, total steps), for example
             ``torch.optim.lr_scheduler.PolynomialLR`` with ``power: 0.9``; stepped after every step.
-        head_init: ``leep`` starts the head from the source head's rows through P(z|y), ``probe`` through a regression
-            on the source's log-probabilities (both need phase 1), ``copy`` takes it over, ``random`` does not;
-            ``auto`` copies if source and target classes have the same names, else takes ``leep``; ``informed`` takes
-            ``probe`` in place of the copy, for a source that confuses its classes under the target's contrast.
+        head_init: ``leep`` starts the head from the source head's rows through P(z|y) (needs phase 1), ``copy`` takes
+            it over, ``random`` does not; ``auto`` copies if source and target classes have the same names, else takes
+            ``leep``.
         head_lr_factor: The head's learning rate relative to the backbone's.
         channels_last: Keep weights and patches in channels-last memory order (faster convolutions on GPUs).
         compile: Compile the network with ``torch.compile``.
@@ -157,22 +155,22 @@ class RiskModule(LightningModule):
         }
         return {"class": type(inferer).__name__, **options}
 
-    def start_from(self, source: LoadedSource, joint: Tensor | None, probe: Probe | None = None) -> None:
+    def start_from(self, source: LoadedSource, joint: Tensor | None, knowledge: float = 0.0) -> None:
         """Sets the target network's weights from the source; see ``start_network``.
 
         Args:
             source: The source network.
             joint: P(y, z) from phase 1, (Y, Z) of any scale, or None where there was none.
-            probe: Also from phase 1.
+            knowledge: Also from phase 1, the part of the labels' entropy that the source explains.
 
         Raises:
             InputError: If the head or the loss needs phase 1 and there was none.
         """
         if joint is not None:
-            self.loss.start(joint)
+            self.loss.start(joint, knowledge)
         elif self.loss.needs_expectation:
             raise InputError("model.loss needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
-        self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init, probe)
+        self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init)
 
     def setup(self, stage: str) -> None:
         """Starts from the source where no phase 1 has done so, and prepares the network for speed."""

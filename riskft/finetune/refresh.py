@@ -72,9 +72,9 @@ class Refreshed(Loss):
         """Whether the loss inside needs the EEP."""
         return self.loss.needs_expectation
 
-    def start(self, joint: Tensor) -> None:
+    def start(self, joint: Tensor, knowledge: float) -> None:
         """Hands on to the loss inside."""
-        self.loss.start(joint)
+        self.loss.start(joint, knowledge)
 
     def forward(
         self,

@@ -7,15 +7,14 @@ from typing import Literal
 from torch import Tensor, nn
 
 from riskft.errors import InputError
-from riskft.risk.probe import Probe
 from riskft.source.adapt import AdaptationReport, transfer_backbone
-from riskft.source.head import add_to_logits, copy_head, head_rows, mixed_head
+from riskft.source.head import copy_head, head_rows, mixed_head
 from riskft.source.network import LoadedSource
 from riskft.source.output import Softmax
 
 log = logging.getLogger(__name__)
 
-HeadInit = Literal["auto", "informed", "probe", "leep", "copy", "random"]
+HeadInit = Literal["auto", "leep", "copy", "random"]
 
 
 def start_network(
@@ -25,7 +24,6 @@ def start_network(
     joint: Tensor | None,
     class_names: Sequence[str],
     how: HeadInit,
-    probe: Probe | None = None,
 ) -> AdaptationReport:
     """Sets a target network's weights from the source, in place.
 
@@ -36,23 +34,18 @@ def start_network(
         joint: P(y, z) from phase 1, (Y, Z) of any scale, or None where there was none.
         class_names: The target's, background first.
         how: How the head starts, see ``RiskModule``.
-        probe: Of phase 1, or None where there was none.
 
     Raises:
         InputError: If the head shall start through P(z|y) and there is no joint, or it cannot be copied.
     """
     softmax = isinstance(source.output, Softmax)
-    if how in ("auto", "informed"):
-        same = softmax and source.class_names == tuple(class_names)
-        how = "leep" if not same else "copy" if how == "auto" else "probe"
-    if (how == "leep" and joint is None) or (how == "probe" and probe is None):
+    if how == "auto":
+        how = "copy" if softmax and source.class_names == tuple(class_names) else "leep"
+    if how == "leep" and joint is None:
         raise InputError(
             f"model.head_init is '{how}', which needs phase 1: add riskft.RiskMapCallback to trainer.callbacks (with "
             "attach: false for plain fine-tuning), or set head_init to 'random'."
         )
-    if how == "probe" and not softmax:
-        log.info("The source's head is a sigmoid one, which a probe does not fit: the head starts as 'leep' says.")
-        how = "leep"
     if how == "copy" and not softmax:
         raise InputError("model.head_init is 'copy', but the source's head is a sigmoid one: use 'leep' or 'random'.")
     report = transfer_backbone(
@@ -60,17 +53,13 @@ def start_network(
         source.network,
         head,
         adapted=source.adapted,
-        head_status={"random": "new", "leep": "adapted", "probe": "adapted"}.get(how, "loaded"),
+        head_status={"random": "new", "leep": "adapted"}.get(how, "loaded"),
         unused=source.unused,
         missing=source.missing,
     )
-    parallel = source.last if len(source.last) > 1 else ()
     if how == "leep" and joint is not None:
         rows = head_rows(joint, source.output.activity(source.channels))
-        mixed_head(network, source.network, head, rows, parallel)
-    elif how == "probe" and probe is not None:
-        mixed_head(network, source.network, head, probe.rows(), parallel)
-        add_to_logits(network, source.last or head[-1:], probe.bias)
+        mixed_head(network, source.network, head, rows, source.last if len(source.last) > 1 else ())
     elif how == "copy":
         copy_head(network, source.network, head)
     log.info("Target network: %s; head: %s", report.summary(), how)

@@ -78,7 +78,7 @@ class RiskMapCallback(Callback):
         self._announce(trainer, self.store)
         self.summary = chosen.run(data.prepared("train"), mapped_validation_cases(data))
         source.network.cpu()
-        pl_module.start_from(source, self.summary.joint, self.summary.probe)
+        pl_module.start_from(source, self.summary.joint, self.summary.knowledge)
         if self.attach:
             data.attach_risk({case.subject: self.store.weight_path(case.subject) for case in data.prepared("train")})
         if pl_module.loss.needs_expectation:

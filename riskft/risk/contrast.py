@@ -11,13 +11,15 @@ log = logging.getLogger(__name__)
 JUDGED = 8
 """Training cases that are looked at, the first by their names: the second way costs a pass over these alone."""
 
+LEAST_GAIN = 0.05
+"""Part of the labels' entropy by which the negative must explain more, for between two bad views neither is to be
+preferred."""
+
 
 def better_seen(as_it_is: RiskPhase, in_negative: RiskPhase, train: Sequence[Prepared]) -> bool:
-    """Says whether the source knows more of the target's classes from its images in negative.
+    """Says whether the source knows clearly more of the target's classes from its images in negative, by LEEP.
 
-    What is compared is how much of the labels' entropy a probe explains (``riskft.risk.probe``), not LEEP: a source
-    that calls everything background explains nothing by its probabilities' mass, and may by what is left. The passes
-    that lose are not kept, but their numbers are, for later runs.
+    The passes that lose are not kept, but what they showed is, for later runs.
 
     Args:
         as_it_is: Phase 1 of the source.
@@ -25,14 +27,14 @@ def better_seen(as_it_is: RiskPhase, in_negative: RiskPhase, train: Sequence[Pre
         train: The training cases.
     """
     judged = sorted(train, key=lambda case: case.subject)[:JUDGED]
-    phases = (as_it_is, in_negative)
-    plain, negative = (phase.probe_knowledge(judged) for phase in phases)
+    plain, negative = (phase.knowledge(judged) for phase in (as_it_is, in_negative))
+    better = negative > plain + LEAST_GAIN
     log.info(
-        "Phase 1: the source's output explains %.1f %% of the labels' entropy, with the images in negative %.1f %%: "
-        "it is shown %s",
+        "Phase 1: the source explains %.1f %% of the labels' entropy, and %.1f %% if shown the images in negative: it "
+        "is shown %s",
         100 * plain,
         100 * negative,
-        "the negative" if negative > plain else "the images as they are",
+        "the negative" if better else "the images as they are",
     )
-    phases[negative <= plain].drop_forward(judged)
-    return negative > plain
+    (as_it_is if better else in_negative).drop_forward(judged)
+    return better

@@ -19,7 +19,6 @@ from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.leep import LeepConditional, conditional_from_joint, expected_prediction, hardness, label_entropy
 from riskft.risk.mapping import RiskMapping, source_knowledge
-from riskft.risk.probe import Probe, fit_probe, sample_voxels
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 
@@ -94,7 +93,7 @@ class RiskPhase:
             return found
         if self.rank == 0:
             self.store.write_manifests()
-        self._forward(everyone, self.store.has_forward)
+        self._forward(everyone)
         joint = self._joint(train)
         self._expectations(train, joint)  # before the source probabilities are dropped
         with volumes_given_back():  # not before: it would slow the network down
@@ -115,22 +114,38 @@ class RiskPhase:
             class_weight=(weight_sums / voxels.clamp_min(1)).tolist(),
             weight_edges=_WEIGHT_EDGES.tolist(),
             weight_counts=counts.tolist(),
-            probe=self._probe(train, voxels.tolist()),
         )
         if self.rank == 0:
             self.store.write_summary(summary.to_json(), subjects)
         self.gather(None, "phase 1: summary")
         return summary
 
-    def probe_knowledge(self, train: Sequence[Prepared]) -> float:
-        """Returns the part of the labels' entropy that a probe explains, running the source where it has not been.
+    @torch.no_grad()
+    def knowledge(self, train: Sequence[Prepared]) -> float:
+        """Returns the part of these cases' label entropy that the source explains, running it where that is not known.
+
+        What is found is kept, and the source probabilities too: ``run`` goes on with them.
 
         Args:
             train: Labelled cases.
         """
-        self._forward(train, self.store.has_statistics)
+        known = self.store.read_knowledge()
+        if all(self.gather(known is not None, "phase 1: looking for a comparison")) and known is not None:
+            return known
+        self._forward(train)
         joint = self._joint(train)
-        return source_knowledge(joint, -self._probe(train, joint.sum(1).tolist()).loss)
+        conditional = conditional_from_joint(joint)
+        own = {}
+        for case in self._mine(train):
+            with files_named(case.subject, case.files):
+                target = self._target(case).cpu()
+            values = hardness(self._probabilities(case).cpu(), target[None], conditional, IGNORE_INDEX)
+            own[case.subject] = values.sum(dtype=torch.float64)
+        result = source_knowledge(joint, -float(self._ordered_sum(own) / joint.sum()))
+        if self.rank == 0:
+            self.store.write_knowledge(result)
+        self.gather(None, "phase 1: comparison")
+        return result
 
     def drop_forward(self, cases: Sequence[Prepared]) -> None:
         """Removes the source probabilities of cases that will not be mapped."""
@@ -141,11 +156,11 @@ class RiskPhase:
         return list(cases[self.rank :: self.world_size])
 
     @torch.no_grad()
-    def _forward(self, cases: Sequence[Prepared], done: Callable[[str], bool]) -> None:
-        missing = [case for case in self._mine(cases) if not done(case.subject)]
+    def _forward(self, cases: Sequence[Prepared]) -> None:
+        missing = [case for case in self._mine(cases) if not self.store.has_forward(case.subject)]
         broken: list[str] = []
         for case in track(missing, len(missing), "Phase 1: source network"):
-            if done(case.subject):
+            if self.store.has_forward(case.subject):
                 continue  # another run that shares the store has been faster
             probabilities = source_probabilities(case, self.infer, self.device)
             with files_named(case.subject, case.files):
@@ -157,8 +172,7 @@ class RiskPhase:
             # an inferer may keep its result elsewhere than the network, to spare a GPU's memory
             metric = metric.to(probabilities.device)
             metric.update(probabilities, target[None].to(probabilities.device))
-            sample = sample_voxels(probabilities[0], target.to(probabilities.device), self.num_classes)
-            self.store.write_forward(case.subject, probabilities[0], metric.joint, sample)
+            self.store.write_forward(case.subject, probabilities[0], metric.joint)
         # all ranks raise together, or those without a broken case would wait for ever
         if found := sorted(line for part in self.gather(broken, "phase 1: source network") for line in part):
             raise InputError(
@@ -174,15 +188,18 @@ class RiskPhase:
         conditional = conditional_from_joint(joint)
         missing = [case for case in self._mine(train) if not self.store.has_expectation(case.subject)]
         for case in track(missing, len(missing), "Phase 1: expected predictions"):
-            try:
-                probabilities = self.store.read_probabilities(case.subject).to(self.device)[None]
-            except FileNotFoundError:
-                probabilities = source_probabilities(case, self.infer, self.device)
-            expected = expected_prediction(probabilities, conditional)[0]
+            expected = expected_prediction(self._probabilities(case), conditional)[0]
             with files_named(case.subject, case.files):
                 affine = case.to_subject()["label"].affine
             self.store.write_expectation(case.subject, expected, affine)
         self.gather(None, "phase 1: expected predictions")
+
+    def _probabilities(self, case: Prepared) -> Tensor:
+        """Returns the kept source probabilities, (1, Z, X, Y, Z), or makes them again where they have been dropped."""
+        try:
+            return self.store.read_probabilities(case.subject).to(self.device)[None]
+        except FileNotFoundError:
+            return source_probabilities(case, self.infer, self.device)
 
     def _target(self, case: Prepared) -> Tensor:
         return counted_target(case, self.use_mask, self.device)
@@ -193,13 +210,6 @@ class RiskPhase:
         for joint in joints:
             metric.add_joint(joint)
         return metric.joint
-
-    def _probe(self, train: Sequence[Prepared], class_voxels: Sequence[float]) -> Probe:
-        """Fits the probe on each rank and takes the first's, so that all start from the same head to the last bit."""
-        subjects = sorted(case.subject for case in train)
-        own = fit_probe([self.store.read_sample(subject) for subject in subjects], class_voxels)
-        first: Probe = self.gather(own, "phase 1: probe")[0]
-        return first
 
     @torch.no_grad()
     def _hardness(self, cases: Sequence[Prepared], joint: Tensor) -> None:

@@ -14,9 +14,8 @@ from riskft.data.subjects import is_whole
 from riskft.data.volumes import Affine, read_volume, write_channels, write_nifti
 from riskft.errors import InputError
 from riskft.files import atomic_path, fingerprint, write_json
-from riskft.risk.probe import VoxelSample
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 
 
 class RiskStore:
@@ -25,7 +24,8 @@ class RiskStore:
     Two levels, so that other map options reuse the forward passes::
 
         <root>/<source, data, preprocessing, inference>/manifest.json
-            <subject>/joint.json  sample.npy  hardness.nii  prediction.nii
+            knowledge.json, where it was compared with another
+            <subject>/joint.json  hardness.nii  prediction.nii
                 probabilities.npy, until the hardness is made
                 expectation.npz, for training cases of runs that distil
             <options of the map>/manifest.json  summary.json  <subject>.nii
@@ -101,31 +101,19 @@ class RiskStore:
     def has_forward(self, subject: str) -> bool:
         """Whether the subject's forward pass need not be done (again); a damaged file is none."""
         kept = self.has_hardness(subject) or _is_whole_npy(self._subject(subject) / "probabilities.npy")
-        return kept and self.has_statistics(subject)
-
-    def has_statistics(self, subject: str) -> bool:
-        """Whether the subject's part of the joint and its sample are kept; a damaged file is none."""
-        folder = self._subject(subject)
-        return _json(folder / "joint.json") is not None and _is_whole_npy(folder / "sample.npy")
+        return kept and _json(self._subject(subject) / "joint.json") is not None
 
     def has_hardness(self, subject: str) -> bool:
         """Whether the subject's hardness is made; a damaged file is none."""
         return is_whole(self.hardness_path(subject)) and is_whole(self.prediction_path(subject))
 
-    def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor, sample: VoxelSample) -> None:
-        """Keeps a subject's part of the joint, its sample, and until P(y|z) is known its probabilities (Z, X, Y, Z)."""
+    def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor) -> None:
+        """Keeps a subject's part of the joint, and until P(y|z) is known its probabilities (Z, X, Y, Z)."""
         folder = self._subject(subject)
         with atomic_path(folder / "probabilities.npy") as temporary:
             np.save(temporary, probabilities.cpu().float().numpy())
-        with atomic_path(folder / "sample.npy") as temporary:
-            np.save(temporary, torch.column_stack([sample.features, sample.classes]).numpy())
         write_json(folder / "joint.json", joint.tolist())
         self._drop_spent(subject)
-
-    def read_sample(self, subject: str) -> VoxelSample:
-        """Returns a subject's sample for the probe."""
-        table = torch.from_numpy(np.load(self._subject(subject) / "sample.npy"))
-        return VoxelSample(table[:, :-1], table[:, -1].long())
 
     def read_joint(self, subject: str) -> Tensor:
         """Returns a subject's unnormalised joint, (Y, Z) float64.
@@ -155,6 +143,15 @@ class RiskStore:
     def write_expectation(self, subject: str, expectation: Tensor, affine: Affine) -> None:
         """Keeps a subject's EEP, (Y, X, Y, Z)."""
         write_channels(self.expectation_path(subject), expectation, affine)
+
+    def write_knowledge(self, value: float) -> None:
+        """Keeps what the source knows of the labels, as ``RiskPhase.knowledge`` found it."""
+        write_json(self.folder / "knowledge.json", value)
+
+    def read_knowledge(self) -> float | None:
+        """Returns what ``write_knowledge`` kept, or None."""
+        value = _json(self.folder / "knowledge.json")
+        return None if value is None else float(value)
 
     def drop_probabilities(self, subject: str) -> None:
         """Removes the kept source probabilities, if there are any."""

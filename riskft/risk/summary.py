@@ -6,8 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from riskft.risk.probe import Probe
-
 
 @dataclass(frozen=True)
 class RiskSummary:
@@ -23,7 +21,6 @@ class RiskSummary:
         class_weight: Mean weight of each target class (0 for a class without voxels).
         weight_edges: Edges of the histogram of weights.
         weight_counts: Voxels between the edges.
-        probe: The regression of the target's classes on the source's log-probabilities.
     """
 
     joint: Tensor
@@ -35,15 +32,14 @@ class RiskSummary:
     class_weight: list[float]
     weight_edges: list[float]
     weight_counts: list[int]
-    probe: Probe
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values."""
-        return {**vars(self), "joint": self.joint.tolist(), "probe": self.probe.to_json()}
+        return {**vars(self), "joint": self.joint.tolist()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RiskSummary":
         """Restores what ``to_json`` gave; further keys are left out."""
         own = {key: values[key] for key in cls.__dataclass_fields__}
         joint = torch.tensor(values["joint"], dtype=torch.float64)
-        return cls(**{**own, "joint": joint, "probe": Probe.from_json(values["probe"])})
+        return cls(**{**own, "joint": joint})

@@ -42,7 +42,7 @@ def mixed_head(
         target: Network with |Y| output channels.
         source: The same network with K output channels.
         names: The head's modules, as ``with_classes`` returned them.
-        rows: (Y, K), of ``head_rows`` or of a probe.
+        rows: (Y, K), of ``head_rows``.
         parallel: Those of the head's convolutions that stand side by side (deep supervision): they take the backbone's
             channels, however many these are.
     """
@@ -60,21 +60,6 @@ def mixed_head(
             elif mixed.ndim and mixed.shape[0] == rows.shape[1]:
                 mixed = rows.to(mixed.device) @ mixed
             value.copy_(mixed.reshape(value.shape))
-
-
-@torch.no_grad()
-def add_to_logits(target: nn.Module, names: Sequence[str], offset: Tensor) -> None:
-    """Adds a number to each class's logits through the biases of the convolutions that give them, in place.
-
-    Args:
-        target: The network.
-        names: Modules of the outputs, those without a bias are left as they are.
-        offset: (Y,).
-    """
-    for name in names:
-        bias = target.get_submodule(name).bias
-        if isinstance(bias, Tensor) and bias.shape == offset.shape:
-            bias.add_(offset.to(bias))
 
 
 def _mix_kernel(kernel: Tensor, rows: Tensor, back: Tensor | None, transposed: bool) -> Tensor:

@@ -21,9 +21,9 @@ def batch(seed=0, classes=2, spatial=(5, 4, 3)):
     return logits, target, torch.randn(2, classes, *spatial, generator=generator).softmax(1)
 
 
-def started(**options):
+def started(knowledge=1.0, **options):
     loss = Distilled(**options)
-    loss.start(JOINT)
+    loss.start(JOINT, knowledge)
     return loss
 
 
@@ -71,6 +71,16 @@ def test_factor_0_and_a_teacher_in_agreement_leave_the_loss():
     plain = RiskWeightedLoss()(logits, target, weight)
     assert torch.equal(started(factor=0)(logits, target, weight, None, expectation), plain)
     torch.testing.assert_close(started(factor=3)(logits, target, weight, None, logits.softmax(1)), plain)
+
+
+def test_a_source_teaches_by_what_it_knows():
+    logits, target, expectation = batch()
+    plain = RiskWeightedLoss()(logits, target)
+    term = {know: started(know)(logits, target, None, None, expectation) - plain for know in (0.0, 0.25, 1.0)}
+    assert float(term[0.0]) == 0
+    torch.testing.assert_close(term[0.25], term[1.0] / 4)
+    untempered = started(0.25, temper=False)(logits, target, None, None, expectation) - plain
+    torch.testing.assert_close(untempered, term[1.0])
 
 
 def test_terms_add_up_on_the_finest_output():

@@ -20,7 +20,6 @@ from riskft.finetune.loss import RiskWeightedLoss
 from riskft.finetune.metrics import class_means, overall, score_case
 from riskft.finetune.module import RiskModule, window_size
 from riskft.finetune.schedule import schedule_length, schedule_over
-from riskft.risk.probe import Probe
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.network import LoadedSource, Source, load
 
@@ -139,7 +138,6 @@ def test_window_size(inferer, size):
         ("auto", 3, ["background", "core", "shell"], "leep"),
         ("auto", 3, None, "leep"),
         ("auto", 2, ["background", "whole"], "leep"),
-        ("informed", 2, ["background", "whole"], "leep"),
         ("copy", 3, None, "copy"),
         ("leep", 3, CLASSES, "leep"),
         ("random", 3, CLASSES, "random"),
@@ -167,27 +165,11 @@ def test_how_the_head_starts(loaded, head_init, source_classes, names, how):
     assert {row[2] for row in made.adaptation.rows if row[0] in head} == {status}
 
 
-def test_a_probed_head_gives_the_probe_s_prediction(loaded):
-    source = loaded(2, ["background", "whole"])
-    made = module(unet(2), head_init="probe")
-    generator = torch.Generator().manual_seed(1)
-    matrix, bias = (torch.randn(*size, dtype=torch.float64, generator=generator) for size in ((3, 2), (3,)))
-    made.start_from(source, torch.ones(3, 2), Probe(matrix, bias, 0.5))
-    image = torch.randn(1, 1, 16, 16, 16, generator=generator)
-    logs = source.network(image).double().log_softmax(1)
-    expected = torch.einsum("yz,bzijk->byijk", matrix, logs - logs.mean(1, keepdim=True)) + bias.view(1, 3, 1, 1, 1)
-    got = made.network.eval()(image).double()
-    torch.testing.assert_close(got.softmax(1), expected.softmax(1), rtol=1e-3, atol=1e-5)
-    assert {row[2] for row in made.adaptation.rows if row[0].startswith("model.2.conv")} == {"adapted"}
-
-
 @pytest.mark.parametrize(
     ("head_init", "source_classes", "names", "message"),
     [
         ("leep", 3, CLASSES, "needs phase 1: add riskft.RiskMapCallback"),
         ("auto", 2, ["background", "whole"], "needs phase 1"),
-        ("probe", 3, CLASSES, "'probe', which needs phase 1"),
-        ("informed", 3, CLASSES, "'probe', which needs phase 1"),
         ("copy", 2, ["background", "whole"], "different numbers of classes: use 'leep' or 'random'"),
     ],
 )

@@ -21,7 +21,6 @@ from riskft.data.volumes import write_nifti
 from riskft.report.callback import RiskPanelCallback, read_panel, wandb_images
 from riskft.report.heatmaps import Panel, case_figure, riskiest_slices, upright
 from riskft.report.statistics import save_figure
-from riskft.risk.probe import Probe
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 
@@ -293,8 +292,7 @@ def test_panel_is_read_from_cache_and_store(tmp_path: Path, orientation: str) ->
     )
     store.write_weights("s/1", torch.from_numpy(prepared(expected.weight)), geometry)
     joint = torch.tensor([[80.0], [15.0], [5.0]], dtype=torch.float64)
-    probe = Probe(torch.zeros(3, 1), torch.zeros(3), 1.1)
-    summary = RiskSummary(joint, -0.5, 0.6, 0.2, [80, 15, 5], [0.1] * 3, [1.0] * 3, [0, 1], [100], probe)
+    summary = RiskSummary(joint, -0.5, 0.6, 0.2, [80, 15, 5], [0.1] * 3, [1.0] * 3, [0, 1], [100])
     got = read_panel((store, summary), case, prepared(expected.prediction))
     assert got.subject == "s/1"
     assert got.spacing == pytest.approx((1.0, 1.5, 3.0))

@@ -9,12 +9,12 @@ from risk_cases import TinySource, contents, phase_of, run_ranks, store_of
 from torch import Tensor
 
 from riskft.data.cache import Prepared
-from riskft.risk.contrast import JUDGED, better_seen
+from riskft.risk.contrast import JUDGED, LEAST_GAIN, better_seen
 from riskft.risk.phase import RiskPhase
 
 
 class Bright(TinySource):
-    """Takes what is bright, or dark, for one class; says so all but never, as a source under another contrast does."""
+    """Takes what is bright, or dark, for one class."""
 
     def __init__(self, sign: int) -> None:
         super().__init__()
@@ -23,12 +23,12 @@ class Bright(TinySource):
     def forward(self, image: Tensor) -> Tensor:
         self.calls += 1
         bright = torch.nn.functional.relu(self.sign * image[:, :1] - 1)
-        return torch.cat([torch.full_like(bright, 8.0), bright], 1)
+        return torch.cat([torch.full_like(bright, 1.0), 3 * bright], 1)
 
 
 def phases(root: Path, cases: list[Prepared], signs: tuple[int, int]) -> tuple[list[Bright], list[RiskPhase]]:
     networks = [Bright(sign) for sign in signs]
-    stores = [store_of(root, cases, [], None, f"sign {sign}") for sign in signs]
+    stores = [store_of(root, cases, [], None, f"{place}: sign {sign}") for place, sign in enumerate(signs)]
     return networks, [phase_of(store, network.infer) for store, network in zip(stores, networks, strict=True)]
 
 
@@ -43,8 +43,8 @@ def test_the_way_that_tells_more_is_chosen(
 ) -> None:
     caplog.set_level("INFO")
     networks, both = phases(tmp_path, risk_prepared, signs)
-    knowledge = [phase.probe_knowledge(risk_prepared) for phase in both]
-    assert max(knowledge) > 0.1 > min(knowledge) + 0.05
+    knowledge = [phase.knowledge(risk_prepared) for phase in both]
+    assert max(knowledge) > min(knowledge) + 2 * LEAST_GAIN
     assert better_seen(*both, risk_prepared) is expected
     assert ("it is shown the negative" in caplog.text) is expected
     assert [network.calls for network in networks] == [6, 6]
@@ -60,6 +60,22 @@ def test_the_way_that_tells_more_is_chosen(
     assert [network.calls for network in networks] == [0, 0]
 
 
+def test_what_it_knows_is_what_phase_1_finds(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+    networks, (phase, _) = phases(tmp_path, risk_prepared, (1, -1))
+    summary = phase.run(risk_prepared)
+    assert phase.knowledge(risk_prepared) == pytest.approx(summary.knowledge, rel=1e-6)
+    assert networks[0].calls == 12  # the maps' probabilities were not kept
+
+
+def test_no_clear_gain_leaves_the_images_as_they_are(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+    _, both = phases(tmp_path, risk_prepared, (1, 1))
+    assert not better_seen(*both, risk_prepared)
+    both[1].store.write_knowledge(both[0].knowledge(risk_prepared) + 0.9 * LEAST_GAIN)
+    assert not better_seen(*both, risk_prepared)
+    both[1].store.write_knowledge(both[0].knowledge(risk_prepared) + 1.1 * LEAST_GAIN)
+    assert better_seen(*both, risk_prepared)
+
+
 def test_no_more_than_some_cases_are_passed_twice(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
     assert JUDGED == 8
     networks, both = phases(tmp_path, risk_prepared, (1, -1))
@@ -69,7 +85,7 @@ def test_no_more_than_some_cases_are_passed_twice(tmp_path: Path, risk_prepared:
 
 def test_two_ranks_find_what_one_finds(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
     networks, _ = phases(tmp_path, risk_prepared, (-1, 1))
-    stores = [store_of(tmp_path, risk_prepared, [], None, f"sign {sign}") for sign in (-1, 1)]
+    stores = [store_of(tmp_path, risk_prepared, [], None, f"both: sign {sign}") for sign in (-1, 1)]
 
     def work(rank: int, gather: Any) -> bool:
         both = [

@@ -414,8 +414,8 @@ def test_another_run_with_the_same_store_may_be_faster(tmp_path: Path, risk_prep
     slow = phase_of(store, network.infer)
     forward = slow._forward
 
-    def overtaken(cases: list[Prepared], done: Callable[[str], bool]) -> None:
-        forward(cases, done)
+    def overtaken(cases: list[Prepared]) -> None:
+        forward(cases)
         fast.run(risk_prepared)
 
     slow._forward = overtaken  # type: ignore[method-assign,assignment]
@@ -423,7 +423,5 @@ def test_another_run_with_the_same_store_may_be_faster(tmp_path: Path, risk_prep
     assert not list(store.folder.rglob("probabilities.npy"))
     # and the other way round: written again after the other's hardness, they are not kept for ever
     case = risk_prepared[0]
-    store.write_forward(
-        case.subject, torch.zeros(2, 1, 1, 1), store.read_joint(case.subject), store.read_sample(case.subject)
-    )
+    store.write_forward(case.subject, torch.zeros(2, 1, 1, 1), store.read_joint(case.subject))
     assert not list(store.folder.rglob("probabilities.npy"))

@@ -8,12 +8,10 @@ import pytest
 import torch
 
 from riskft.errors import InputError
-from riskft.risk.probe import VoxelSample
 from riskft.risk.store import RiskStore
 
 INPUTS = {"source": "a", "data": {"s1": "k1", "s2": "k2"}, "classes": ["background", "rim"]}
 OPTIONS = {"scope": "class"}
-SAMPLE = VoxelSample(torch.tensor([[-0.5, 0.5]]), torch.tensor([1]))
 
 
 def store(root: Path, options: dict[str, object] | None = None, **changes: object) -> RiskStore:
@@ -76,7 +74,7 @@ def test_any_subject_is_a_file_name_of_its_own(tmp_path: Path, subject: str) -> 
     assert own.weight_path(subject).parent == own.weights_folder
     assert [path.name for path in own.weights_folder.iterdir()] == [own.weight_path(subject).name]
     assert not set(own.weight_path(subject).name) & set('/\\:*?"<>|')
-    own.write_forward(subject, torch.ones(2, 3, 4, 5), torch.ones(2, 2), SAMPLE)
+    own.write_forward(subject, torch.ones(2, 3, 4, 5), torch.ones(2, 2))
     assert own.has_forward(subject)
 
 
@@ -85,7 +83,7 @@ def test_hardness_replaces_the_probabilities(tmp_path: Path) -> None:
     probabilities = torch.rand(4, 3, 2, 5)
     joint = torch.rand(3, 4, dtype=torch.float64) / 3
     assert not own.has_forward("s1")
-    own.write_forward("s1", probabilities, joint, SAMPLE)
+    own.write_forward("s1", probabilities, joint)
     assert own.has_forward("s1")
     assert not own.has_hardness("s1")
     assert torch.equal(own.read_joint("s1"), joint)  # to the last bit, through JSON
@@ -99,9 +97,7 @@ def test_hardness_replaces_the_probabilities(tmp_path: Path) -> None:
         "hardness.nii",
         "joint.json",
         "prediction.nii",
-        "sample.npy",
     ]
-    assert torch.equal(own.read_sample("s1").features, SAMPLE.features)
     got, read = own.read_hardness("s1")
     assert torch.equal(got, hardness)
     np.testing.assert_array_equal(read, geometry)
