@@ -22,7 +22,7 @@ demo: $(STAMP)  ## The whole main job on a phantom cohort, about 5 minutes on 2 
 
 QUICK := experiments/phantom_cross_modality/quick
 evidence-quick: $(STAMP)  ## T2w to FLAIR on phantoms, four methods, two seeds and their report, about 3 minutes
-	$(BIN)/riskft data phantom runs/evidence/cohort --subjects 40 --spacing 3
+	$(BIN)/riskft data phantom runs/evidence/cohort --subjects 40 --spacing 3 --seed 1
 	$(BIN)/riskft sweep $(QUICK)_source.yaml $(QUICK)_scratch.yaml $(QUICK).yaml --local -j 2
 	$(BIN)/riskft compare runs/evidence/evidence_quick --out runs/evidence/evidence_quick_report --overwrite true
 

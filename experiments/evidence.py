@@ -2,8 +2,8 @@
 
     python experiments/evidence.py [STUDY ...] [--jobs 2] [--data DATA_ROOT]
 
-What is finished is left out, so that it can be interrupted. The study of the hippocampus needs the development data
-(DATA_ROOT, by default the environment's RISKFT_DATA) and is left out without them.
+What is finished is left out, so that it can be interrupted. The studies of real scans need the development data
+(DATA_ROOT, by default the environment's RISKFT_DATA) and are left out without them.
 """
 
 import argparse
@@ -15,17 +15,25 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = Path("runs/evidence")
-#: The sweeps of each study, in order: source networks first.
+#: The sweeps of each study, in order: source networks first, then the search for learning rates.
 STUDIES = {
-    "phantom_cross_modality": ("source", "scratch", "from_t1", "from_t1ce", "from_t2", "from_flair"),
+    "phantom_tissues": ("source", "lr", "lr_scratch", "scratch_t1", "scratch_t2", "from_t1", "from_t2"),
+    "phantom_cross_modality": (
+        *("source", "lr", "lr_scratch", "scratch", "from_t1", "from_t1ce", "from_t2", "from_flair"),
+    ),
+    "brats15": (
+        *("source", "lr", "lr_scratch"),
+        *("scratch_flair_whole-t1ce_whole", "scratch_t1ce_whole-flair_whole", "scratch_t1ce_whole-t1ce_three"),
+        *("flair_whole-t1ce_whole", "t1ce_whole-flair_whole", "t1ce_whole-t1ce_three"),
+    ),
     "phantom_cross_task": (
         *("source", "source_tissue", "scratch_core", "scratch_enhancing", "scratch_tumour"),
         *("whole_to_core", "core_to_enhancing", "tissue_to_tumour"),
     ),
-    "hippocampus_cross_task": ("source", "scratch", ""),
+    "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", ""),
     "few_shot": ("scratch", ""),
 }
-ON_REAL_DATA = ("hippocampus_cross_task", "few_shot")
+ON_REAL_DATA = ("brats15", "hippocampus_cross_task", "few_shot")
 
 
 def sweep_files(study: str) -> list[str]:
@@ -53,9 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif left_out := [study for study in chosen if study in ON_REAL_DATA]:
         print("Without --data these are left out:", *left_out)
         chosen = [study for study in chosen if study not in left_out]
-    run("-m", "riskft", "data", "phantom", str(RUNS / "cohort"), "--subjects", "40", "--spacing", "3")
+    run("-m", "riskft", "data", "phantom", str(RUNS / "cohort"), "--subjects", "40", "--spacing", "3", "--seed", "1")
     for study in chosen:
         run("-m", "riskft", "sweep", *sweep_files(study), "--local", "-j", str(options.jobs))
+        if "lr" in STUDIES[study]:
+            run("experiments/learning_rates.py", study)
         run("experiments/summarise.py", study)
 
 

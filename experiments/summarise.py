@@ -32,8 +32,8 @@ from riskft.report.statistics import new_figure, save_figure
 ROOT = Path(__file__).resolve().parent
 ALL = "all"
 COLUMNS = ("condition", "method", "seed", "subject", "class_name", "dice")
-#: Parts of a run's name that are settings of the method, not conditions of the study.
-SETTINGS = ("lr",)
+#: Parts of a run's name that are settings of the method, or other test cases, not conditions of the study.
+SETTINGS = ("lr", "fold")
 SHARED = "scratch"
 
 
@@ -51,7 +51,20 @@ def read_runs(study: str, folder: Path) -> list[RunScores]:
     folders = [path for path in sorted(folder.glob(f"{study}*")) if path.is_dir()]
     found = find_runs(folders, "dice").runs if folders else []
     runs = [named(run, study) for run in found]
-    return shared([run for run in runs if run.method != "source"])
+    return merged(shared([run for run in runs if run.method != "source"]))
+
+
+def merged(runs: Sequence[RunScores]) -> list[RunScores]:
+    """Returns one run for the folds of a cross-validation, each of which has test cases of its own."""
+    result: dict[tuple[str, str, int], RunScores] = {}
+    for run in runs:
+        key = (run.study, run.method, run.seed)
+        before = result.get(key)
+        if before is not None and before.scores.keys() & run.scores.keys():
+            raise SystemExit(f"{before.folder} and {run.folder} have the same test cases.")
+        scores = run.scores if before is None else before.scores | run.scores
+        result[key] = RunScores(run.folder, *key, scores)
+    return list(result.values())
 
 
 def shared(runs: Sequence[RunScores]) -> list[RunScores]:
