@@ -32,7 +32,9 @@ STUDIES = {
     ),
     "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", ""),
     "few_shot": ("scratch", ""),
+    "ablation": ("",),
 }
+BASELINES = {"ablation": "riskft"}
 ON_REAL_DATA = ("brats15", "hippocampus_cross_task", "few_shot")
 
 
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         run("-m", "riskft", "sweep", *sweep_files(study), "--local", "-j", str(options.jobs))
         if "lr" in STUDIES[study]:
             run("experiments/learning_rates.py", study)
-        run("experiments/summarise.py", study)
+        run("experiments/summarise.py", study, "--baseline", BASELINES.get(study, "vanilla"))
 
 
 if __name__ == "__main__":
