@@ -95,3 +95,46 @@ def test_the_table_from_the_committed_cases(tmp_path, monkeypatch):
     assert rows["riskft"]["baseline_mean"] == "55.00"
     assert (rows["riskft"]["cases"], rows["riskft"]["seeds"], rows["riskft"]["wins"]) == ("2", "2", "2")
     assert (tmp_path / "cross/results/forest.png").stat().st_size > 5000
+
+
+def test_folds_are_one_run():
+    summarise = module("summarise")
+    folds = [
+        run("vanilla", 0, "pair", s1_x=0.5),
+        run("vanilla", 0, "pair", s2_x=0.7),
+        run("vanilla", 1, "pair", s1_x=0.6),
+    ]
+    merged = summarise.merged(folds)
+    assert [(found.method, found.seed, found.scores) for found in merged] == [
+        ("vanilla", 0, {("s1", "x"): 0.5, ("s2", "x"): 0.7}),
+        ("vanilla", 1, {("s1", "x"): 0.6}),
+    ]
+    with pytest.raises(SystemExit, match="same test cases"):
+        summarise.merged([folds[0], folds[0]])
+
+
+def test_a_learning_rate_is_chosen_by_the_best_validation_of_each_run(tmp_path, monkeypatch):
+    rates = module("learning_rates")
+    values = {  # of each epoch that validated
+        "vanilla,modalities=t1,lr=0.01": [0.2, 0.6],
+        "vanilla,modalities=t2,lr=0.01": [0.4, 0.3],
+        "vanilla,modalities=t1,lr=0.03": [0.55],
+        "vanilla,modalities=t2,lr=0.03": [0.41],
+        "riskft,modalities=t1,lr=0.01": [0.1],
+        "riskft,modalities=t1,lr=0.03": [0.2],
+    }
+    for name, dice in values.items():
+        folder = tmp_path / "runs/learning_rates_cross" / name / "seed=100"
+        folder.mkdir(parents=True)
+        lines = ["epoch,train/loss,val/dice", "0,1.5,", *(f"{epoch},,{value}" for epoch, value in enumerate(dice))]
+        (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(rates, "ROOT", tmp_path)
+    rates.main(["cross", "--runs", str(tmp_path / "runs")])
+    with (tmp_path / "cross/results/learning_rates.csv").open() as stream:
+        rows = [(row["method"], row["lr"], row["validation_dice"], row["chosen"]) for row in csv.DictReader(stream)]
+    assert rows == [
+        ("riskft", "0.01", "10.00", ""),
+        ("riskft", "0.03", "20.00", "yes"),
+        ("vanilla", "0.01", "50.00", "yes"),  # (60 + 40) / 2 against (55 + 41) / 2
+        ("vanilla", "0.03", "48.00", ""),
+    ]
