@@ -1,4 +1,4 @@
-"""A source of the opposite contrast: phase 1 finds that it is to be shown the negative, and all that follows keeps it."""
+"""A source of the opposite contrast: phase 1 finds that it is to be shown the negative, and all else keeps that."""
 
 import csv
 import json
