@@ -17,7 +17,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNS = Path("runs/evidence")
 #: The sweeps of each study, in order: source networks first, then the search for learning rates.
 STUDIES = {
-    "phantom_tissues": ("source", "lr", "lr_scratch", "scratch_t1", "scratch_t2", "from_t1", "from_t2"),
+    "phantom_tissues": (
+        *("source", "lr", "lr_scratch", "scratch_t1", "scratch_t2"),
+        *("from_t1", "from_t2", "from_t1_riskft", "from_t2_riskft"),
+    ),
     "phantom_cross_modality": (
         *("source", "lr", "lr_scratch", "scratch", "from_t1", "from_t1ce", "from_t2", "from_flair"),
     ),

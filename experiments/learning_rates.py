@@ -29,10 +29,10 @@ def best_validation(run: Path) -> float:
 def mean_validation(study: Path) -> dict[str, dict[float, float]]:
     """Returns the mean over a study's runs, by method and learning rate."""
     found: dict[tuple[str, float], list[float]] = defaultdict(list)
-    for metrics in sorted(study.glob("*/seed=*/metrics.csv")):
-        method, *parts = metrics.parts[-3].split(",")
+    for cases in sorted(study.glob("*/seed=*/cases.csv")):  # of finished runs
+        method, *parts = cases.parts[-3].split(",")
         rate = next(float(part.removeprefix("lr=")) for part in parts if part.startswith("lr="))
-        found[method, rate].append(best_validation(metrics.parent))
+        found[method, rate].append(best_validation(cases.parent))
     result: dict[str, dict[float, float]] = defaultdict(dict)
     for (method, rate), values in sorted(found.items()):
         result[method][rate] = float(np.mean(values))

@@ -128,6 +128,7 @@ def test_a_learning_rate_is_chosen_by_the_best_validation_of_each_run(tmp_path, 
         folder.mkdir(parents=True)
         lines = ["epoch,train/loss,val/dice", "0,1.5,", *(f"{epoch},,{value}" for epoch, value in enumerate(dice))]
         (folder / "metrics.csv").write_text("\n".join(lines) + "\n")
+        (folder / "cases.csv").touch()
     monkeypatch.setattr(rates, "ROOT", tmp_path)
     rates.main(["cross", "--runs", str(tmp_path / "runs")])
     with (tmp_path / "cross/results/learning_rates.csv").open() as stream:
