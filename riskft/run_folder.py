@@ -6,9 +6,14 @@ import subprocess
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from riskft.errors import InputError
 from riskft.files import write_text
+
+SEED_FOLDER = re.compile(r"seed=(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,35 @@ def clear_for_new_start(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in [*folder.glob("cases*.csv"), *folder.glob("metrics*.csv")]:
         path.unlink()
+
+
+def run_name(folder: Path) -> tuple[str, str, int]:
+    """Returns a run's study, method and seed, by its config or else by its folder's name.
+
+    Raises:
+        InputError: If neither says the seed.
+    """
+    config = read_config(folder)
+    options = config.get("run") or {}
+    *_, study, method, name = ("", "", "", *folder.resolve().parts)
+    seed = config.get("seed_everything")
+    if not isinstance(seed, int) or isinstance(seed, bool):  # `true` stands for a seed that Lightning draws
+        if (found := SEED_FOLDER.search(name)) is None:
+            raise InputError(f"{folder}: config.yaml has no seed_everything, and the folder is not called seed=<n>.")
+        seed = int(found[1])
+    return str(options.get("study") or study), str(options.get("method") or method), seed
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Returns a run's config; empty where there is none."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is no YAML ({' '.join(str(error).split())}).") from error
+    return content if isinstance(content, dict) else {}
 
 
 def git_commit(folder: Path | None = None) -> str:

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from riskft.compare.exports import find_runs_and_exports
 from riskft.compare.html import common_scope, interval, number, outcomes, p_value
 from riskft.compare.output import cases_csv, log_tables, table_csv, unpaired_csv
 from riskft.compare.page import report_html
-from riskft.compare.runs import Found, Metric, find_runs
+from riskft.compare.runs import Found, Metric
 from riskft.compare.table import Comparison, compare
 from riskft.errors import InputError
 from riskft.files import write_text
@@ -33,7 +34,13 @@ def main(arguments: Sequence[str]) -> None:
         InputError: If runs cannot be compared, or the report would overwrite another.
     """
     parser = ArgumentParser(prog="riskft compare", description=DESCRIPTION)
-    parser.add_argument("runs", nargs="+", type=Path, help="run folders that were tested, or folders above them")
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        help="run folders that were tested, or folders above them; or tables: the `test/cases` of a W&B project as CSV "
+        "or JSON, a cases.csv of an earlier report",
+    )
     parser.add_argument("--baseline", default="vanilla", help="the method that the others are compared with")
     parser.add_argument("--metric", type=Metric, default="dice", help="dice or hd95_mm")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
@@ -47,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
         there := [str(options.out / name) for name in NAMES if (options.out / name).exists()]
     ) and not options.overwrite:
         raise InputError("A report is there. Add --overwrite true, or choose another --out:", there)
-    found = find_runs(options.runs, options.metric)
+    found = find_runs_and_exports(options.runs, options.metric)
     comparison = compare(found.runs, options.metric, options.baseline)
     contents = (
         table_csv(comparison),

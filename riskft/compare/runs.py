@@ -2,19 +2,16 @@
 
 import csv
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import yaml
+from typing import Literal
 
 from riskft.errors import InputError
+from riskft.run_folder import SEED_FOLDER, read_config, run_name
 
 Metric = Literal["dice", "hd95_mm"]
 Case = tuple[str, str]
-SEED_FOLDER = re.compile(r"seed=(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -22,7 +19,7 @@ class RunScores:
     """The scores of one run.
 
     Attributes:
-        folder: The run folder.
+        folder: The run folder, or the table that it was read from.
         study: What is compared.
         method: How it was trained.
         seed: The seed.
@@ -72,7 +69,7 @@ def find_runs(paths: Sequence[Path], metric: Metric) -> Found:
             runs.append(_read_run(folder, metric))
         except InputError as error:
             problems.append(str(error))
-    problems += _twice(runs)
+    problems += doubles(runs)
     if problems:
         raise InputError("These runs cannot be compared:", problems)
     if not runs:
@@ -101,23 +98,6 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
     return list({folder.resolve(): folder for folder in folders}.values())
 
 
-def run_name(folder: Path) -> tuple[str, str, int]:
-    """Returns a run's study, method and seed, by its config or else by its folder's name.
-
-    Raises:
-        InputError: If neither says the seed.
-    """
-    config = read_config(folder)
-    options = config.get("run") or {}
-    *_, study, method, name = ("", "", "", *folder.resolve().parts)
-    seed = config.get("seed_everything")
-    if not isinstance(seed, int) or isinstance(seed, bool):  # `true` stands for a seed that Lightning draws
-        if (found := SEED_FOLDER.search(name)) is None:
-            raise InputError(f"{folder}: config.yaml has no seed_everything, and the folder is not called seed=<n>.")
-        seed = int(found[1])
-    return str(options.get("study") or study), str(options.get("method") or method), seed
-
-
 def read_cases(path: Path, metric: Metric = "dice") -> dict[Case, float]:
     """Reads one metric of a ``cases.csv``, by subject and class.
 
@@ -137,18 +117,6 @@ def read_cases(path: Path, metric: Metric = "dice") -> dict[Case, float]:
         raise InputError(f"{path}: {metric} is no number ({error}), expected a cases.csv of `riskft test`.") from error
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """Returns a run's config; empty where there is none."""
-    path = folder / "config.yaml"
-    if not path.is_file():
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: is no YAML ({' '.join(str(error).split())}).") from error
-    return content if isinstance(content, dict) else {}
-
-
 def _run_folders(path: Path) -> Iterator[Path]:
     """Yields the run folders at and below a path; nothing lies below a run folder that could be another."""
     for folder, children, files in os.walk(path):
@@ -163,7 +131,8 @@ def _read_run(folder: Path, metric: Metric) -> RunScores:
     return RunScores(folder, *run_name(folder), read_cases(folder / "cases.csv", metric))
 
 
-def _twice(runs: Iterable[RunScores]) -> list[str]:
+def doubles(runs: Iterable[RunScores]) -> list[str]:
+    """Says which runs have the same study, method and seed, each pair a line."""
     first: dict[tuple[str, str, int], Path] = {}
     problems = []
     for run in runs:

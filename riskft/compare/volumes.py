@@ -11,10 +11,10 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from riskft.compare.runs import read_config
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.volumes import read_volume
 from riskft.risk.store import RiskStore
+from riskft.run_folder import read_config
 
 #: Longest edge in voxels; larger volumes are made coarser.
 EDGE = 96

@@ -5,9 +5,11 @@ from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
 
+from riskft.errors import InputError
 from riskft.files import keep_old, write_text
 from riskft.finetune.metrics import CaseScore, class_means, overall
 from riskft.report.cases import cases_csv, log_cases
+from riskft.run_folder import run_name
 
 
 def log_means(module: LightningModule, stage: str, scores: Sequence[CaseScore]) -> None:
@@ -31,8 +33,15 @@ def log_means(module: LightningModule, stage: str, scores: Sequence[CaseScore]) 
 
 
 def keep_cases(trainer: Trainer, scores: Sequence[CaseScore]) -> None:
-    """Writes ``cases.csv`` into the run folder, beside an earlier one with other scores, and logs it to W&B."""
+    """Writes ``cases.csv`` into the run folder, beside an earlier one with other scores, and logs it to W&B.
+
+    There each row has the run's study, method and seed too, so that the tables of a project can be joined and exported.
+    """
     path = Path(trainer.default_root_dir) / "cases.csv"
     keep_old(path, unless=cases_csv(scores))
     write_text(path, cases_csv(scores))
-    log_cases(trainer, scores, "test/cases")
+    try:
+        run = run_name(path.parent)
+    except InputError:  # made in Python, without a config
+        run = ("", path.parent.name, 0)
+    log_cases(trainer, scores, "test/cases", run)

@@ -23,9 +23,16 @@ def cases_csv(scores: Sequence[CaseScore]) -> str:
     return buffer.getvalue()
 
 
-def log_cases(trainer: Trainer, scores: Sequence[CaseScore], key: str) -> None:
-    """Logs the scores as a ``wandb.Table`` where the trainer has a W&B logger."""
-    log_table(trainer, key, COLUMNS, [astuple(score) for score in scores])
+def log_cases(trainer: Trainer, scores: Sequence[CaseScore], key: str, run: tuple[str, str, int]) -> None:
+    """Logs the scores as a ``wandb.Table`` where the trainer has a W&B logger.
+
+    Args:
+        trainer: The trainer.
+        scores: A row each.
+        key: The table's name.
+        run: The run's study, method and seed, which each row has too.
+    """
+    log_table(trainer, key, ("study", "method", "seed", *COLUMNS), [(*run, *astuple(score)) for score in scores])
 
 
 def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from riskft.compare.runs import read_config, run_folders, run_name
+from riskft.compare.runs import run_folders
 from riskft.errors import InputError
 from riskft.finetune.checkpoints import find_checkpoint
+from riskft.run_folder import read_config, run_name
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from riskft.cli import main
+from riskft.compare.exports import read_export
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
@@ -89,6 +90,11 @@ def test_test_scores_each_case_once_in_its_own_geometry(study, tiny_manifest):
     assert [(row["subject"], row["class_name"]) for row in rows] == [
         (subject, name) for subject in ("case04", "case05") for name in ("shell", "core")
     ]
+    # W&B has them too, each with its run, so that `riskft compare` can read what a project exports
+    (table,) = folder.glob("wandb/offline-run-*-test/files/media/table/test/cases*.json")
+    (exported,) = read_export(table, "dice")
+    assert (exported.study, exported.method, exported.seed) == ("tiny", "riskft", 0)
+    assert exported.scores == {(row["subject"], row["class_name"]): float(row["dice"]) for row in rows}
     label = np.asarray(nib.load(tiny_manifest.parent / "case04_label.nii.gz").dataobj)
     assert int(rows[0]["voxels_true"]) == int((label == 1).sum())
     assert all(0 <= float(row["dice"]) <= 1 for row in rows)

@@ -1,0 +1,66 @@
+"""Runs from tables in place of folders: what W&B exports, and what ``riskft compare`` itself writes.
+
+W&B keeps each run's table ``test/cases`` with the run's study, method and seed in it. A table panel of a project joins
+those of all runs and exports them as CSV; ``wandb artifact get`` and offline runs have them as ``*.table.json``.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from riskft.compare.runs import Case, Found, Metric, RunScores, doubles, find_runs
+from riskft.errors import InputError
+
+ADVICE = "Expected a CSV or JSON table of W&B's `test/cases`, or a cases.csv of `riskft compare`."
+
+
+def find_runs_and_exports(paths: Sequence[Path], metric: Metric) -> Found:
+    """Reads runs from folders, see ``find_runs``, and from tables, see ``read_export``.
+
+    Raises:
+        InputError: As these do, or if two runs have the same study, method and seed.
+    """
+    folders = [path for path in paths if not path.is_file()]
+    found = find_runs(folders, metric) if folders else Found([], [])
+    runs = [*found.runs, *(run for path in paths if path.is_file() for run in read_export(path, metric))]
+    if twice := doubles(runs):
+        raise InputError("These runs cannot be compared:", twice)
+    return Found(sorted(runs, key=lambda run: (run.study, run.method, run.seed)), found.untested)
+
+
+def read_export(path: Path, metric: Metric) -> list[RunScores]:
+    """Reads the runs of a table with the columns study, method, seed, subject, class_name and the metric.
+
+    Raises:
+        InputError: If it is no such table, a value is no number, or a case comes twice.
+    """
+    rows = list(_rows(path))
+    missing = {"study", "method", "seed", "subject", "class_name", metric} - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(f"{path}: has no column {', '.join(sorted(missing))}. {ADVICE}")
+    found: dict[tuple[str, str, int], dict[Case, float]] = {}
+    for number, row in enumerate(rows, 1):
+        try:
+            run = (str(row["study"]), str(row["method"]), int(row["seed"]))
+            value = row[metric]
+            score = float("nan") if value in ("", None) else float(value)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: row {number}: {error}. {ADVICE}") from error
+        case = (str(row["subject"]), str(row["class_name"]))
+        if case in found.setdefault(run, {}):
+            raise InputError(f"{path}: row {number}: {' '.join(map(str, (*run, *case)))} comes twice.")
+        found[run][case] = score
+    return [RunScores(path, *run, scores) for run, scores in found.items()]
+
+
+def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix != ".json":
+            return list(csv.DictReader(text.splitlines()))
+        content = json.loads(text)
+        return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read ({error}). {ADVICE}") from error
