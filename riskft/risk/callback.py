@@ -28,9 +28,9 @@ class RiskMapCallback(Callback):
     """Makes the transfer risk maps of the training cases before the first step, or finds them made.
 
     The untouched source network, with its own head, goes once over each training volume (with
-    ``model.source.invert: auto`` over eight of them twice); P(y|z) starts the target's
-    head (``model.head_init``), and the maps are attached to the training subjects. Validation cases get maps too, for
-    the panels; they do not enter P(y|z).
+    ``model.source.invert: auto`` over at most eight of them twice); P(y|z) starts the target's head
+    (``model.head_init``), and the maps are attached to the training subjects. Validation cases get maps too, for the
+    panels; they do not enter P(y|z).
 
     Args:
         mapping: How hardness becomes weight; null for ``RiskMapping``'s defaults.

@@ -195,7 +195,10 @@ class RiskPhase:
         self.gather(None, "phase 1: expected predictions")
 
     def _probabilities(self, case: Prepared) -> Tensor:
-        """Returns the kept source probabilities, (1, Z, X, Y, Z), or makes them again where they have been dropped."""
+        """Returns the kept source probabilities, (1, Z, X, Y, Z).
+
+        Made again where they have been dropped, by an earlier run or by one that shares the store and has no use for them.
+        """
         try:
             return self.store.read_probabilities(case.subject).to(self.device)[None]
         except FileNotFoundError:
@@ -216,12 +219,9 @@ class RiskPhase:
         conditional = conditional_from_joint(joint)
         missing = [case for case in self._mine(cases) if not self.store.has_hardness(case.subject)]
         for case in track(missing, len(missing), "Phase 1: hardness"):
-            try:
-                probabilities = self.store.read_probabilities(case.subject).to(self.device)[None]
-            except FileNotFoundError:
-                if self.store.has_hardness(case.subject):
-                    continue  # another run that shares the store has been faster
-                raise
+            if self.store.has_hardness(case.subject):
+                continue  # another run that shares the store has been faster
+            probabilities = self._probabilities(case)
             with files_named(case.subject, case.files):
                 target, affine = self._target(case), case.to_subject()["label"].affine
             values = hardness(probabilities, target[None], conditional, IGNORE_INDEX)[0]

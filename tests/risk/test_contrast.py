@@ -98,3 +98,21 @@ def test_two_ranks_find_what_one_finds(tmp_path: Path, risk_prepared: list[Prepa
     assert [network.calls for network in networks] == [6, 6]
     assert len(contents(stores[1].folder, "probabilities.npy")) == 6
     assert not contents(stores[0].folder, "probabilities.npy")
+
+
+def test_a_run_whose_probabilities_a_comparison_drops_makes_them_again(
+    tmp_path: Path, risk_prepared: list[Prepared]
+) -> None:
+    """A plain run and one that compares may share a store at the same time."""
+    networks, (phase, _) = phases(tmp_path, risk_prepared, (-1, 1))
+    expected = phase.run(risk_prepared)
+    networks, (phase, _) = phases(tmp_path / "again", risk_prepared, (-1, 1))
+    forward = phase._forward
+
+    def interrupted(cases: list[Prepared]) -> None:
+        forward(cases)
+        phase.drop_forward(cases)
+
+    phase._forward = interrupted  # type: ignore[method-assign,assignment]
+    assert phase.run(risk_prepared).to_json() == expected.to_json()
+    assert networks[0].calls == 12
