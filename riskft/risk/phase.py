@@ -197,7 +197,7 @@ class RiskPhase:
     def _probabilities(self, case: Prepared) -> Tensor:
         """Returns the kept source probabilities, (1, Z, X, Y, Z).
 
-        Made again where they have been dropped, by an earlier run or by one that shares the store and has no use for them.
+        Made again where they have been dropped, by an earlier run or by another that shares the store.
         """
         try:
             return self.store.read_probabilities(case.subject).to(self.device)[None]
