@@ -34,7 +34,7 @@ STUDIES = {
         *("whole_to_core", "core_to_enhancing", "tissue_to_tumour"),
     ),
     "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", "", "fast"),
-    "few_shot": ("scratch", "", "random_head"),
+    "few_shot": ("scratch", ""),
     "ablation": ("",),
 }
 BASELINES = {"ablation": "riskft"}
