@@ -1,6 +1,8 @@
 """Runs of a sweep on this machine, several at a time."""
 
+import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -9,7 +11,7 @@ from pathlib import Path
 
 from riskft.processes import prepared_processes
 from riskft.sweep.plan import Run
-from riskft.sweep.record import LOG
+from riskft.sweep.record import LOG, steps_done
 from riskft.sweep.state import State, state_of
 
 SWEEP_AGENT = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID")
@@ -47,8 +49,16 @@ def run_steps(run: Run, environment: Mapping[str, str], processes: BaseContext |
         process.start()
         process.join()
         if process.exitcode:
+            with (folder / LOG).open("a", encoding="utf-8") as log:
+                log.write(f"riskft {step}: {_ended(process.exitcode)}\n")
+        # the record and not the status, which a crash of native code at the very end of a process spoils
+        if step not in steps_done(folder):
             break
     return state_of(run)
+
+
+def _ended(code: int) -> str:
+    return f"ended with status {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
 
 
 def _step(folder: Path, step: str, environment: Mapping[str, str]) -> None:
@@ -60,6 +70,7 @@ def _step(folder: Path, step: str, environment: Mapping[str, str]) -> None:
     with (folder / LOG).open("ab") as log:
         for output in (1, 2):
             os.dup2(log.fileno(), output)
+    faulthandler.enable(2)  # a crash in native code leaves where it was
     import torch
 
     from riskft.cli import main

@@ -1,13 +1,17 @@
 """A sweep on this machine, through the command line: runs, skips what is finished, tells of what failed."""
 
 import csv
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from riskft.cli import main
-from riskft.sweep.record import steps_done
+from riskft.sweep.local import run_steps
+from riskft.sweep.plan import Run
+from riskft.sweep.record import LOG, steps_done, write_record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,3 +62,22 @@ def test_a_local_sweep(tiny_manifest, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main(["sweep", str(sweep), "--local"])
     assert "max_epochs=1 where the sweep has --trainer.max_epochs=2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_crash_is_named_and_undoes_nothing(tmp_path, finished):
+    """Native code may end a process without a word, even when its work is done and recorded."""
+    run = Run(str(tmp_path), ["--config=x.yaml"])
+    steps = []
+
+    def process(target, args):
+        steps.append(args[1])
+        if finished:
+            write_record(run, steps)
+        return SimpleNamespace(start=lambda: None, join=lambda: None, exitcode=-signal.SIGSEGV)
+
+    state = run_steps(run, {}, SimpleNamespace(Process=process))
+    assert steps == (["fit", "test"] if finished else ["fit"])
+    assert (tmp_path / LOG).read_text() == "".join(f"riskft {step}: ended by SIGSEGV\n" for step in steps)
+    assert state.name == ("finished" if finished else "failed")
+    assert finished or "ended by SIGSEGV" in state.reason
