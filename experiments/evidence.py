@@ -33,7 +33,7 @@ STUDIES = {
         *("source", "source_tissue", "scratch_core", "scratch_enhancing", "scratch_tumour"),
         *("whole_to_core", "core_to_enhancing", "tissue_to_tumour"),
     ),
-    "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", "", "fast"),
+    "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", ""),
     "few_shot": ("scratch", ""),
     "ablation": ("",),
 }

@@ -67,6 +67,10 @@ class Distilled(Loss):
         self._scale = gate_scale(joint)
         self._trust = knowledge if self.temper else 1.0
 
+    def settle(self) -> None:
+        """Hands on to the loss inside."""
+        self.loss.settle()
+
     def forward(
         self,
         logits: Tensor | Sequence[Tensor],

@@ -61,6 +61,9 @@ class Loss(nn.Module, ABC):
             knowledge: The part of the labels' entropy that the source explains, in [0, 1].
         """
 
+    def settle(self) -> None:
+        """Makes what the loss has counted the same on all processes; all call it, before a checkpoint is written."""
+
     @abstractmethod
     def forward(
         self,

@@ -239,6 +239,15 @@ class RiskModule(LightningModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]["data"]))
         return loss
 
+    def on_validation_start(self) -> None:
+        """Settles what the loss has counted: a checkpoint may follow."""
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.loss.settle()
+
+    def on_train_epoch_end(self) -> None:
+        """Settles what the loss has counted: a checkpoint may follow."""
+        self.loss.settle()
+
     # -- whole volumes -----------------------------------------------------------------------------------------------
 
     def infer(self, image: Tensor) -> Tensor:

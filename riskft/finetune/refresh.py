@@ -26,8 +26,8 @@ class Refreshed(Loss):
     recent steps is 1, and weights are drawn towards 1 by what the network does not know of the labels. Until step
     ``start`` the static map is used where one is attached.
 
-    Processes count their own voxels and add these up whenever a table is made, so that all have the same one. What has
-    been counted is kept in checkpoints. Not stated by the paper, whose map is static.
+    Processes count their own voxels and add these up whenever a table is made, so that all have the same one, and
+    before a checkpoint, which keeps what has been counted. Not stated by the paper, whose map is static.
 
     Args:
         loss: The loss that takes the weights; null for ``RiskWeightedLoss``.
@@ -65,6 +65,7 @@ class Refreshed(Loss):
         self._steps = 0
         # no buffers, which DDP would overwrite with the first process's at every step
         self._windows: list[Tensor] = []
+        self._settled: Tensor | None = None
         self._table: Tensor | None = None
 
     @property
@@ -75,6 +76,14 @@ class Refreshed(Loss):
     def start(self, joint: Tensor, knowledge: float) -> None:
         """Hands on to the loss inside."""
         self.loss.start(joint, knowledge)
+
+    def settle(self) -> None:
+        """Adds up what the processes have counted since the last table, so that each of them could write it down."""
+        self.loss.settle()
+        if self._windows:
+            own = self._windows[-1]
+            self._windows[-1] = torch.zeros_like(own)
+            self._settled = self._summed(own)
 
     def forward(
         self,
@@ -115,20 +124,29 @@ class Refreshed(Loss):
         """Makes the table of the windows that are full, the last of which is this process's alone until now."""
         if not self._windows:
             return
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(self._windows[-1])
-        self._windows = self._windows[-self.memory :]
+        self._windows = [*self._windows[-self.memory : -1], self._summed(self._windows[-1])]
+        self._settled = None
         counts = torch.stack(self._windows).sum(0)[:-1].view(classes, BINS)
         self._table = weight_table(counts.cpu(), self.mapping)
 
+    def _summed(self, own: Tensor) -> Tensor:
+        """Returns a window's counts of all processes, given this one's that are not settled; all must call it."""
+        if dist.is_available() and dist.is_initialized():
+            dist.all_reduce(own)
+        return own if self._settled is None else own + self._settled.to(own.device)
+
     def get_extra_state(self) -> dict[str, Any]:
         """Returns what checkpoints keep: steps, the recent steps' counts and the table."""
-        return {"steps": self._steps, "windows": [window.cpu() for window in self._windows], "table": self._table}
+        windows = [window.cpu() for window in self._windows]
+        settled = None if self._settled is None else self._settled.cpu()
+        return {"steps": self._steps, "windows": windows, "settled": settled, "table": self._table}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint, in which the first process's share of an unfinished window stands for all."""
-        self._steps, self._table = state["steps"], state["table"]
+        """Goes on from a checkpoint: what the first process had not settled then is the first process's again."""
+        self._steps, self._table, self._settled = state["steps"], state["table"], state["settled"]
         self._windows = list(state["windows"])
+        if self._windows and dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
+            self._windows[-1] = torch.zeros_like(self._windows[-1])
 
 
 def weight_table(counts: Tensor, mapping: RiskMapping) -> Tensor:

@@ -167,7 +167,7 @@ def test_memory_looks_back():
 def test_without_training_nothing_is_counted():
     loss = plain().eval()
     loss(*batch())
-    assert loss.get_extra_state() == {"steps": 0, "windows": [], "table": None}
+    assert loss.get_extra_state() == {"steps": 0, "windows": [], "settled": None, "table": None}
 
 
 def test_before_the_first_table_and_with_weight_1_it_is_the_plain_loss():
@@ -248,3 +248,33 @@ def test_two_processes_make_one_table_of_the_patches_of_both(tmp_path):
 def test_bad_options(name, value):
     with pytest.raises(InputError, match=f"`{name}` to be at least"):
         Refreshed(**{name: value})
+
+
+def work_resumed(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
+    options = {"every": 4, "memory": 2, "start": 1}
+    whole, parts = plain(**options), plain(**options)
+    for step in range(6):  # into the second window
+        for loss in (whole, parts):
+            loss(*batch(2 * step + rank))
+    parts.settle()
+    if rank == 0:
+        torch.save(parts.state_dict(), folder / "state.pt")
+    dist.barrier()
+    resumed = plain(**options)
+    resumed.load_state_dict(torch.load(folder / "state.pt", weights_only=True))
+    for step in range(6, 9):
+        for loss in (whole, resumed):
+            loss(*batch(2 * step + rank))
+    same = torch.equal(whole._table, resumed._table) and all(
+        map(torch.equal, whole._windows[:-1], resumed._windows[:-1])
+    )
+    (folder / f"{rank}.json").write_text(json.dumps(same and bool((whole._table != 1).any())))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_resume_with_what_both_had_counted(tmp_path):
+    multiprocessing.spawn(work_resumed, (tmp_path,), nprocs=2)
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [True, True]
