@@ -36,6 +36,8 @@ class Study:
         source = [
             *("--model.source.checkpoint", str(self.root / "source.pt")),
             *("--model.source.network.init_args.out_channels", "3"),
+            # no comparison with the negative before the phase 1 whose passes and files are counted
+            *("--model.source.invert", "false"),
         ]
         return [
             *(command, "--config", str(TINY), "--config", str(CONFIGS / f"method/{method}.yaml")),

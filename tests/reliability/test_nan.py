@@ -38,7 +38,8 @@ def test_nan_loss(tmp_path, tiny_manifest, value):
     assert "Traceback" not in stopped.text
     last = study.checkpoint()
     assert last["global_step"] == STEPS_AN_EPOCH
-    assert all(torch.isfinite(weight).all() for weight in last["state_dict"].values())
+    weights = [weight for weight in last["state_dict"].values() if isinstance(weight, torch.Tensor)]
+    assert all(torch.isfinite(weight).all() for weight in weights)
     done = forked(study.arguments("fit", "--ckpt_path", "last"), tmp_path / "done")
     assert done.wait() == 0, done.text
 
