@@ -143,7 +143,8 @@ class Refreshed(Loss):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint: what the first process had not settled then is the first process's again."""
-        self._steps, self._table, self._settled = state["steps"], state["table"], state["settled"]
+        self._steps, self._table = state["steps"], state["table"]
+        self._settled = state.get("settled")  # which earlier checkpoints have not
         self._windows = list(state["windows"])
         if self._windows and dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
             self._windows[-1] = torch.zeros_like(self._windows[-1])
