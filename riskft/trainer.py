@@ -180,7 +180,7 @@ class RiskTrainer(Trainer):
     def _check_source(self, model: LightningModule) -> None:
         mapped = any(isinstance(callback, RiskMapCallback) for callback in self.callbacks)  # type: ignore[attr-defined]
         if isinstance(model, RiskModule):
-            model.check_source(whole=mapped)
+            model.source.check(whole=mapped)
 
     def _checkpoint(self, path: str | None) -> str:
         """Returns the checkpoint to use; untrained weights are never tested silently."""

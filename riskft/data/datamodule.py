@@ -204,11 +204,7 @@ class RiskDataModule(LightningDataModule):
         Raises:
             KeyError: If there is none.
         """
-        for cases in self._prepared.values():
-            for case in cases:
-                if case.subject == subject:
-                    return case
-        raise KeyError(subject)
+        return {case.subject: case for cases in self._prepared.values() for case in cases}[subject]
 
     def fingerprint(self, split: str = "train") -> str:
         """Returns a fingerprint of a split's content, preprocessing and label map."""

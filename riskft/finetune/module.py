@@ -19,7 +19,6 @@ from riskft.data.native import native_grid, to_native
 from riskft.data.volumes import read_volume
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
-from riskft.files import without_addresses
 from riskft.finetune.loss import Loss, RiskWeightedLoss
 from riskft.finetune.metrics import CaseScore, as_volume, score_case
 from riskft.finetune.schedule import Shared, schedule_length, schedule_over
@@ -27,7 +26,8 @@ from riskft.finetune.scores import keep_cases, log_means
 from riskft.finetune.start import HeadInit, start_network
 from riskft.report.cases import log_table
 from riskft.source.adapt import AdaptationReport
-from riskft.source.network import LoadedSource, Source, architecture, inverted, load
+from riskft.source.bound import BoundSource
+from riskft.source.network import LoadedSource, Source, architecture
 from riskft.source.surgery import outputs_of, with_classes, with_input_channels
 
 log = logging.getLogger(__name__)
@@ -93,67 +93,15 @@ class RiskModule(LightningModule):
         self._compile = compile
         self._optimizer = Shared(optimizer)
         self._schedule = None if schedule is None else Shared(schedule)
-        self._source = source  # not a submodule: it is neither trained nor saved
-        self._size = window_size(inferer)
-        network, _ = with_input_channels(architecture(source), in_channels, self._size, source.first_convolution)
-        self.network, self.head = with_classes(network, len(self.class_names), self._size, source.head)
+        size = window_size(inferer)
+        self.source = BoundSource(source, in_channels, size, inferer, channels_last)  # neither trained nor saved
+        network, _ = with_input_channels(architecture(source), in_channels, size, source.first_convolution)
+        self.network, self.head = with_classes(network, len(self.class_names), size, source.head)
         self.adaptation: AdaptationReport | None = None
         self.keep_probabilities = False
-        self._loaded: LoadedSource | None = None
         self._scores: list[CaseScore] = []
 
     # -- start -------------------------------------------------------------------------------------------------------
-
-    def load_source(self, whole: bool = True) -> LoadedSource:
-        """Builds the frozen source network.
-
-        Args:
-            whole: Nothing may be missing in the checkpoint, which phase 1 needs.
-
-        Raises:
-            InputError: If there is no checkpoint, or it does not fit.
-        """
-        loaded, self._loaded = self._loaded, None
-        return loaded or load(self._source, self.in_channels, self._size, whole=whole)
-
-    def check_source(self, whole: bool) -> None:
-        """Loads the source, for its faults to be known before hours of preprocessing; ``load_source`` then has it.
-
-        Args:
-            whole: As ``load_source`` will be asked.
-
-        Raises:
-            InputError: As ``load_source`` says.
-        """
-        if whole or self._source.checkpoint is not None:
-            self._loaded = load(self._source, self.in_channels, self._size, whole=whole)
-
-    @property
-    def compares_negative(self) -> bool:
-        """Whether phase 1 shall find out if the source is better shown its images in negative."""
-        return self._source.invert == "auto"
-
-    def in_negative(self, source: LoadedSource) -> LoadedSource:
-        """Returns the source network as it sees its images in negative."""
-        return inverted(source, self._size)
-
-    def source_description(self) -> str:
-        """Returns the source's architecture and how it is used as text, for the fingerprint."""
-        source = self._source
-        return without_addresses(f"{architecture(source)!r} {source.output!r} {source.first_convolution}")
-
-    @property
-    def source_inferer(self) -> Inferer:
-        """How phase 1 runs the source network over whole volumes."""
-        return self._source.inferer or self.inferer
-
-    def inferer_description(self) -> dict[str, str]:
-        """Returns the options of the source's inferer as text, for the fingerprint."""
-        inferer = self.source_inferer
-        options = {
-            key: without_addresses(str(value)) for key, value in vars(inferer).items() if not key.startswith("_")
-        }
-        return {"class": type(inferer).__name__, **options}
 
     def start_from(self, source: LoadedSource, joint: Tensor | None, knowledge: float = 0.0) -> None:
         """Sets the target network's weights from the source; see ``start_network``.
@@ -174,8 +122,8 @@ class RiskModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Starts from the source where no phase 1 has done so, and prepares the network for speed."""
-        if stage == "fit" and self._source.checkpoint is not None and self.adaptation is None:
-            self.start_from(self.load_source(whole=False), None)
+        if stage == "fit" and self.source.trained and self.adaptation is None:
+            self.start_from(self.source.load(whole=False), None)
         if self.adaptation is not None and self.trainer.is_global_zero:
             self.adaptation.write(Path(self.trainer.default_root_dir) / "adaptation.csv")
             log_table(self.trainer, "adaptation", ("parameter", "shape", "status"), self.adaptation.rows)
@@ -253,11 +201,6 @@ class RiskModule(LightningModule):
     def infer(self, image: Tensor) -> Tensor:
         """Returns the target network's logits (1, Y, X, Y, Z) of a whole volume (1, C, X, Y, Z)."""
         logits: Tensor = self.inferer(self._ordered(image), lambda patch: outputs_of(self.network(patch))[0])
-        return logits
-
-    def infer_source(self, image: Tensor, network: nn.Module) -> Tensor:
-        """Returns the source network's logits (1, Z, X, Y, Z) of a whole volume (1, C, X, Y, Z)."""
-        logits: Tensor = self.source_inferer(self._ordered(image), lambda patch: outputs_of(network(patch))[0])
         return logits
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:

@@ -70,8 +70,8 @@ class RiskMapCallback(Callback):
             self._make_maps(trainer, pl_module, data)
 
     def _make_maps(self, trainer: Trainer, pl_module: RiskModule, data: RiskDataModule) -> None:
-        source, phase = pl_module.load_source(), self._phase(trainer, pl_module, data)
-        if pl_module.compares_negative:
+        source, phase = pl_module.source.load(), self._phase(trainer, pl_module, data)
+        if pl_module.source.compares_negative:
             source = self._better(source, pl_module, data, phase)
         chosen = phase(source)
         self.store = chosen.store
@@ -95,7 +95,7 @@ class RiskMapCallback(Callback):
     ) -> LoadedSource:
         """Returns the source, inverted if it knows more so."""
         try:
-            negative = module.in_negative(source)
+            negative = module.source.in_negative(source)
         except InputError as error:
             log.info("Phase 1: %s It is shown the images as they are.", error)
             return source
@@ -140,7 +140,7 @@ class RiskMapCallback(Callback):
 
 def source_states(module: RiskModule, source: LoadedSource) -> Callable[[Tensor], Tensor]:
     """Returns how the source is run: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) probabilities of its states."""
-    return lambda image: source.output.states(module.infer_source(image, source.network).float())
+    return lambda image: source.output.states(module.source.infer(image, source.network).float())
 
 
 def phase_inputs(module: RiskModule, data: RiskDataModule, source: LoadedSource, use_mask: bool) -> dict[str, Any]:
@@ -148,11 +148,11 @@ def phase_inputs(module: RiskModule, data: RiskDataModule, source: LoadedSource,
     return {
         "source": source.digest,
         "inverted": source.inverted,
-        "source architecture": module.source_description(),
+        "source architecture": module.source.description(),
         "training data and preprocessing": {case.subject: case.key for case in data.prepared("train")},
         "validation data": {case.subject: case.key for case in mapped_validation_cases(data)},
         "classes": data.class_names,
-        "inference": module.inferer_description(),
+        "inference": module.source.inferer_description(),
         "mask": use_mask,
     }
 

@@ -60,9 +60,9 @@ def open_pair(pair: Pair, accelerator: str | None = None) -> OpenPair:
     """
     tuned, scratch = (load_run(folder, accelerator) for folder in (pair.run.folder, pair.scratch.folder))
     summary, manifest = (_json(pair.run.folder / "risk" / f"{name}.json") for name in ("summary", "manifest"))
-    source = tuned.module.load_source()
+    source = tuned.module.source.load()
     if manifest.get("inverted") and not source.inverted:  # phase 1 found that it sees more so
-        source = tuned.module.in_negative(source)
+        source = tuned.module.source.in_negative(source)
     joint = RiskSummary.from_json(summary).joint
     now = json.loads(json.dumps(phase_inputs(tuned.module, tuned.data, source, bool(manifest.get("mask")))))
     problems = [

@@ -343,7 +343,7 @@ def test_inference_in_windows_by_any_network():
     torch.nn.init.zeros_(constant.weight)
     with torch.no_grad():
         assert made.infer(image).shape == (1, 3, 12, 9, 8)
-        found = made.infer_source(image, constant)
+        found = made.source.infer(image, constant)
     torch.testing.assert_close(found, constant.bias.reshape(1, 5, 1, 1, 1).expand(1, 5, 12, 9, 8))
 
 

@@ -1,0 +1,90 @@
+"""The source as a target uses it: its weights for the target's channels and window, and how phase 1 runs it."""
+
+from collections.abc import Sequence
+
+import torch
+from monai.inferers import Inferer
+from torch import Tensor, nn
+
+from riskft.files import without_addresses
+from riskft.source.network import LoadedSource, Source, architecture, inverted, load
+from riskft.source.surgery import outputs_of
+
+
+class BoundSource:
+    """A source, and what its use depends on.
+
+    Args:
+        source: Architecture and checkpoint.
+        in_channels: The target's number of channels.
+        size: Voxels along x, y, z that the network can be run on.
+        inferer: How the target's network segments whole volumes; the source's own goes before it.
+        channels_last: Run it in channels-last memory order.
+    """
+
+    def __init__(
+        self, source: Source, in_channels: int, size: Sequence[int], inferer: Inferer, channels_last: bool = False
+    ) -> None:
+        self.source = source
+        self.inferer = source.inferer or inferer
+        self._in_channels = in_channels
+        self._size = list(size)
+        self._channels_last = channels_last
+        self._loaded: LoadedSource | None = None
+
+    @property
+    def trained(self) -> bool:
+        """Whether there is a checkpoint; else the target starts from scratch."""
+        return self.source.checkpoint is not None
+
+    @property
+    def compares_negative(self) -> bool:
+        """Whether phase 1 shall find out if the source is better shown its images in negative."""
+        return self.source.invert == "auto"
+
+    def check(self, whole: bool) -> None:
+        """Loads the weights, for their faults to be known before hours of preprocessing; ``load`` then has them.
+
+        Args:
+            whole: As ``load`` will be asked.
+
+        Raises:
+            InputError: As ``load`` says.
+        """
+        if whole or self.trained:
+            self._loaded = self.load(whole)
+
+    def load(self, whole: bool = True) -> LoadedSource:
+        """Builds the frozen source network.
+
+        Args:
+            whole: Nothing may be missing in the checkpoint, which phase 1 needs.
+
+        Raises:
+            InputError: If there is no checkpoint, or it does not fit.
+        """
+        loaded, self._loaded = self._loaded, None
+        return loaded or load(self.source, self._in_channels, self._size, whole=whole)
+
+    def in_negative(self, loaded: LoadedSource) -> LoadedSource:
+        """Returns the source network as it sees its images in negative."""
+        return inverted(loaded, self._size)
+
+    def infer(self, image: Tensor, network: nn.Module) -> Tensor:
+        """Returns the logits (1, Z, X, Y, Z) of a source network for a whole volume (1, C, X, Y, Z)."""
+        if self._channels_last:
+            image = image.contiguous(memory_format=torch.channels_last_3d)
+        logits: Tensor = self.inferer(image, lambda patch: outputs_of(network(patch))[0])
+        return logits
+
+    def description(self) -> str:
+        """Returns the source's architecture and how it is used as text, for the fingerprint."""
+        source = self.source
+        return without_addresses(f"{architecture(source)!r} {source.output!r} {source.first_convolution}")
+
+    def inferer_description(self) -> dict[str, str]:
+        """Returns the options of the inferer as text, for the fingerprint."""
+        options = {
+            key: without_addresses(str(value)) for key, value in vars(self.inferer).items() if not key.startswith("_")
+        }
+        return {"class": type(self.inferer).__name__, **options}
