@@ -33,12 +33,16 @@ STUDIES = {
         *("source", "source_tissue", "scratch_core", "scratch_enhancing", "scratch_tumour"),
         *("whole_to_core", "core_to_enhancing", "tissue_to_tumour"),
     ),
-    "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", ""),
-    "few_shot": ("scratch", ""),
+    "open_ms": (
+        *("source", "lr", "lr_scratch", "scratch_flair-t2", "scratch_flair-t1", "scratch_t1-flair"),
+        *("flair-t2", "flair-t1", "t1-flair"),
+    ),
+    "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", "fast", ""),
+    "few_shot": ("scratch", "", "slow"),
     "ablation": ("",),
 }
 BASELINES = {"ablation": "riskft"}
-ON_REAL_DATA = ("brats15", "hippocampus_cross_task", "few_shot")
+ON_REAL_DATA = ("brats15", "open_ms", "hippocampus_cross_task", "few_shot")
 
 
 def sweep_files(study: str) -> list[str]:
