@@ -33,10 +33,10 @@ class ShownPanel:
 def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit: Unit) -> list[ShownPanel]:
     """Returns the panels of the best, the median and the worst case.
 
-    Best is where the method gains most against the baseline, among the panels of cases that were tested. Runs draw
-    panels of validation and training cases, which have no score there: of these, best is where transfer is easiest,
-    by the mean hardness of the foreground. Panels whose risk maps are gone are shown as they come, and the caption
-    says so.
+    Best is where the method gains most against the baseline, among the test cases that the runs drew (`riskft test`
+    draws the best, the median and the worst by their own Dice). Where none are drawn there are panels of validation
+    and training cases, which have no score: of these, best is where transfer is easiest, by the mean hardness of the
+    foreground. Panels whose risk maps are gone are shown as they come, and the caption says so.
 
     Args:
         runs: A method's runs.
@@ -48,10 +48,11 @@ def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit
         kind, _, name = path.stem.partition("_")
         if kind in KINDS:
             panels.setdefault(unquote(name), (KINDS[kind], path))
-    gains = {name: gain for name, gain in _gains(runs, baseline, unit).items() if name in panels}
-    if gains:
+    every = _gains(runs, baseline, unit)
+    if gains := {name: gain for name, gain in every.items() if name in panels}:
         return _ranked(panels, gains, unit.higher_is_better, runs[0].method,
-                       f"difference to {baseline[0].method} {{:+.2f}} {unit.unit}")  # fmt: skip
+                       f"difference to {baseline[0].method} {{:+.2f}} {unit.unit}",
+                       "case" if len(gains) == len(every) else f"of {len(gains)} drawn")  # fmt: skip
     cases = {case.subject: case for run in reversed(runs) for case in mapped_cases(run.folder)}
     hardness = {name: mean_hardness(cases[name]) for name in panels if name in cases}
     if hardness:
@@ -71,14 +72,19 @@ def _gains(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit: Unit)
 
 
 def _ranked(
-    panels: Mapping[str, tuple[str, Path]], values: Mapping[str, float], higher_is_better: bool, method: str, said: str
+    panels: Mapping[str, tuple[str, Path]],
+    values: Mapping[str, float],
+    higher_is_better: bool,
+    method: str,
+    said: str,
+    among: str = "case",
 ) -> list[ShownPanel]:
     """Returns the panels of the best, the median and the worst value, each case once."""
     names = sorted(values, key=lambda name: (values[name], name), reverse=higher_is_better)
     places = {0: "best"} | ({len(names) - 1: "worst"} if len(names) > 1 else {})
     places = {len(names) // 2: "median"} | places  # of two cases there is no median
     return [
-        ShownPanel(panels[names[at]][1], f"{method}, {place} case, {panels[names[at]][0]} {names[at]}: "
+        ShownPanel(panels[names[at]][1], f"{method}, {place} {among}, {panels[names[at]][0]} {names[at]}: "
                    + said.format(values[names[at]]))
         for at, place in sorted(places.items())
     ]  # fmt: skip

@@ -99,6 +99,7 @@ class RiskModule(LightningModule):
         self.network, self.head = with_classes(network, len(self.class_names), size, source.head)
         self.adaptation: AdaptationReport | None = None
         self.keep_probabilities = False
+        self.tested: list[CaseScore] = []
         self._scores: list[CaseScore] = []
 
     # -- start -------------------------------------------------------------------------------------------------------
@@ -252,9 +253,9 @@ class RiskModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Logs the means over all ranks' cases and writes ``cases.csv``."""
-        scores = self._finish("test")
+        self.tested = self._finish("test")
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            keep_cases(self.trainer, scores)
+            keep_cases(self.trainer, self.tested)
 
     def _finish(self, stage: str) -> list[CaseScore]:
         # by case and class, because a rank without a share of its own repeats another's case

@@ -1,40 +1,46 @@
-"""Panels during training: PNG files in the run folder and images with masks in W&B."""
+"""Panels of training and test: PNG files in the run folder and images with masks in W&B."""
 
+import logging
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-import numpy.typing as npt
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib import colormaps
 
 from riskft.data.cache import Prepared
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.volumes import read_volume
 from riskft.distributed import gather_objects
+from riskft.errors import InputError
+from riskft.finetune.metrics import CaseScore
+from riskft.finetune.module import RiskModule
+from riskft.progress import track
+from riskft.report.case_panel import Maps, read_panel, unseen_panel
 from riskft.report.heatmaps import Classes, Panel, case_figure, riskiest_slices, upright
 from riskft.report.loggers import wandb_run
 from riskft.report.statistics import save_figure
 from riskft.risk.callback import RiskMapCallback
-from riskft.risk.leep import class_prior
+from riskft.risk.found import FoundRisk, find_risk
 from riskft.risk.store import RiskStore
-from riskft.risk.summary import RiskSummary
 
-Maps = tuple[RiskStore, RiskSummary]
+log = logging.getLogger(__name__)
 
 
 class RiskPanelCallback(Callback):
     """Shows per-pixel risk heatmaps beside image, truth and prediction.
 
     At the start of ``fit`` the maps of a few training cases; after validations, and last after the last one, those of
-    a few validation cases with the prediction. They need a ``RiskMapCallback`` in the trainer; without one nothing is
-    drawn.
+    a few validation cases with the prediction; at the end of ``test`` the best, the median and the worst case by mean
+    Dice, whose hardness costs a pass of the source network each. They need a ``RiskMapCallback`` in the trainer;
+    without one nothing is drawn.
 
     Args:
-        cases: How many cases of each kind, the first ones.
-        subjects: Show these subjects instead, wherever they are in training or validation.
+        cases: How many cases for training and validation, the first ones; with 0 none of test either.
+        subjects: Show these subjects instead, wherever they are in training, validation or test.
         every_n_epochs: Draw validation panels after every so many epochs as well (if it validates then); 0 for the
             end only.
     """
@@ -51,7 +57,7 @@ class RiskPanelCallback(Callback):
         maps, data = _maps(trainer), _data(trainer)
         if maps is not None and data is not None and trainer.is_global_zero:
             for case in self._chosen(data, "train"):
-                self._show(trainer, maps, data, case, None, "risk/train")
+                self._draw(trainer, read_panel(maps, case, None), data, "risk/train")
 
     def on_validation_batch_end(
         self,
@@ -79,6 +85,29 @@ class RiskPanelCallback(Callback):
         """Draws validation cases as they were last predicted, whatever ended the training."""
         self._show_validation(trainer)
 
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the best, the median and the worst test case."""
+        data = _data(trainer)
+        mapped = any(isinstance(callback, RiskMapCallback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        if not trainer.is_global_zero or data is None or not mapped or not isinstance(pl_module, RiskModule):
+            return
+        chosen = best_median_worst(pl_module.tested) if self.cases else []
+        chosen = chosen if self.subjects is None else self.subjects
+        cases = [case for case in data.prepared("test") if case.subject in chosen]
+        if not cases:
+            return
+        found = _found(trainer, pl_module, data)
+        if found is None:
+            return
+        found.source.network.to(pl_module.device)
+        for path in (Path(trainer.default_root_dir) / "heatmaps").glob("test_*.png"):
+            path.unlink()  # of another checkpoint
+        for case in track(cases, len(cases), "Risk heatmaps of test cases"):
+            with torch.no_grad(), trainer.precision_plugin.test_step_context():
+                image = trainer.precision_plugin.convert_input(case.to_subject()["image"].data[None].float())
+                prediction = pl_module.infer(image.to(pl_module.device)).argmax(1)[0].to(torch.uint8).cpu().numpy()
+            self._draw(trainer, unseen_panel(found, pl_module, case, prediction), data, "risk/test")
+
     def _chosen(self, data: RiskDataModule, split: str) -> list[Prepared]:
         cases = data.prepared(split)
         if self.subjects is None:
@@ -96,53 +125,24 @@ class RiskPanelCallback(Callback):
         if trainer.is_global_zero:
             for case in data.prepared("val"):
                 if case.subject in gathered:
-                    self._show(trainer, maps, data, case, gathered[case.subject], "risk/val")
+                    self._draw(trainer, read_panel(maps, case, gathered[case.subject]), data, "risk/val")
 
-    def _show(
-        self,
-        trainer: Trainer,
-        maps: Maps,
-        data: RiskDataModule,
-        case: Prepared,
-        prediction: Classes | None,
-        key: str,
-    ) -> None:
-        panel = read_panel(maps, case, prediction)
+    def _draw(self, trainer: Trainer, panel: Panel, data: RiskDataModule, key: str) -> None:
         kind = key.rpartition("/")[2]
-        path = Path(trainer.default_root_dir) / "heatmaps" / f"{kind}_{RiskStore.safe_name(case.subject)}.png"
+        path = Path(trainer.default_root_dir) / "heatmaps" / f"{kind}_{RiskStore.safe_name(panel.subject)}.png"
         save_figure(case_figure(panel, data.class_names), path)
         if (run := wandb_run(trainer)) is not None:
             run.log(wandb_images(panel, data.class_names, key, path))
 
 
-def read_panel(maps: Maps, case: Prepared, prediction: Classes | None) -> Panel:
-    """Reads what is shown of a case from the cache and the risk store."""
-    store, summary = maps
-    subject = case.to_subject()
-    truth = subject["label"].data[0].numpy().astype(np.uint8)
-    hardness = store.read_hardness(case.subject)[0].numpy()
-    prior = np.append(class_prior(summary.joint).clamp_min(1e-12).log().numpy(), [0.0])
-    weight, _ = read_volume(store.weight_path(case.subject))
-    source, _ = read_volume(store.prediction_path(case.subject))
-    relative = hardness + prior[np.where(truth == IGNORE_INDEX, len(prior) - 1, truth)]
-    axes = nib.io_orientation(subject["image"].affine)
-
-    def shown(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        turned: npt.NDArray[Any] = nib.apply_orientation(array, axes)  # to RAS, whatever the network takes
-        return turned
-
-    spacing = subject["image"].spacing
-    return Panel(
-        subject=case.subject,
-        image=shown(subject["image"].data[0].numpy()),
-        truth=shown(truth),
-        hardness=shown(hardness),
-        relative=shown(relative.astype(np.float32)),
-        weight=shown(np.asarray(weight, dtype=np.float32)),
-        prediction=None if prediction is None else shown(prediction),
-        source=shown(np.asarray(source, dtype=np.uint8)),
-        spacing=tuple(spacing[int(np.flatnonzero(axes[:, 0] == axis)[0])] for axis in range(3)),
-    )
+def best_median_worst(scores: Sequence[CaseScore]) -> list[str]:
+    """Returns the subjects with the best, the median and the worst mean Dice over classes, each once."""
+    dice: dict[str, list[float]] = {}
+    for score in scores:
+        if not math.isnan(score.dice):
+            dice.setdefault(score.subject, []).append(score.dice)
+    ordered = sorted(dice, key=lambda subject: (-float(np.mean(dice[subject])), subject))
+    return [ordered[at] for at in sorted({0, len(ordered) // 2, len(ordered) - 1})] if ordered else []
 
 
 def wandb_images(panel: Panel, class_names: list[str], key: str, figure: Path) -> dict[str, Any]:
@@ -175,6 +175,19 @@ def _maps(trainer: Trainer) -> Maps | None:
         if isinstance(callback, RiskMapCallback) and callback.store is not None and callback.summary is not None:
             return callback.store, callback.summary
     return None
+
+
+def _found(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> FoundRisk | None:
+    """Returns what the run's phase 1 found, or None with a warning: the scores are what a test is for."""
+    try:
+        found = find_risk(Path(trainer.default_root_dir), module)
+    except InputError as error:
+        log.warning("No risk heatmaps of test cases. %s", error)
+        return None
+    if stale := found.stale(module, data, ("source", "source architecture", "classes", "inference")):
+        log.warning("No risk heatmaps of test cases: %s.", "; ".join(stale))
+        return None
+    return found
 
 
 def _data(trainer: Trainer) -> RiskDataModule | None:

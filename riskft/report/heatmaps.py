@@ -28,7 +28,7 @@ class Panel:
         truth: Classes; 255 is ignored.
         hardness: Transfer hardness in nats.
         relative: Hardness minus that of a blind source, h + log P(y), nats: above 0 the source does harm.
-        weight: Weights in the loss.
+        weight: Weights in the loss, or None for a case that is not trained on.
         prediction: The network's classes, or None.
         source: The source's expected target classes, or None.
         spacing: Voxel size in mm.
@@ -39,7 +39,7 @@ class Panel:
     truth: Classes
     hardness: Volume
     relative: Volume
-    weight: Volume
+    weight: Volume | None = None
     prediction: Classes | None = None
     source: Classes | None = None
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -69,8 +69,9 @@ def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
     heats = [
         ("transfer hardness (nats)", panel.hardness, "inferno", 0.0, _top(panel.hardness)),
         ("hardness above the prior's (nats)", panel.relative, "PuOr_r", *_around(panel.relative, 0.0)),
-        ("weight in the loss", panel.weight, "RdBu_r", *_around(panel.weight, 1.0)),
     ]
+    if panel.weight is not None:
+        heats.append(("weight in the loss", panel.weight, "RdBu_r", *_around(panel.weight, 1.0)))
     columns = 1 + len(shown) + len(heats)
     figure = new_figure(2.4 * columns, 7.6)
     grid = figure.subplots(3, columns, squeeze=False)

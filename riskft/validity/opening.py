@@ -1,6 +1,5 @@
 """A pair of runs with what phase 1 left, checked to belong together."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +11,13 @@ from torch import Tensor
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError
-from riskft.risk.callback import phase_inputs
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target
+from riskft.risk.found import find_risk
 from riskft.risk.store import RiskStore
-from riskft.risk.summary import RiskSummary
 from riskft.source.network import LoadedSource
 from riskft.validity.load import LoadedRun, load_run
 from riskft.validity.pairs import Pair
-
-#: What P(y|z) depends on besides the mask, which is taken over.
-CHECKED = ("source", "source architecture", "training data and preprocessing", "classes", "inference")
 
 
 @dataclass(frozen=True)
@@ -59,23 +54,14 @@ def open_pair(pair: Pair, accelerator: str | None = None) -> OpenPair:
         InputError: If they do not belong together, with all reasons.
     """
     tuned, scratch = (load_run(folder, accelerator) for folder in (pair.run.folder, pair.scratch.folder))
-    summary, manifest = (_json(pair.run.folder / "risk" / f"{name}.json") for name in ("summary", "manifest"))
-    source = tuned.module.source.load()
-    if manifest.get("inverted") and not source.inverted:  # phase 1 found that it sees more so
-        source = tuned.module.source.in_negative(source)
-    joint = RiskSummary.from_json(summary).joint
-    now = json.loads(json.dumps(phase_inputs(tuned.module, tuned.data, source, bool(manifest.get("mask")))))
-    problems = [
-        f"P(y|z) in risk/summary.json was made with another {name} than config.yaml gives now"
-        for name in CHECKED
-        if now[name] != manifest.get(name)
-    ]
+    found = find_risk(pair.run.folder, tuned.module)
+    problems = found.stale(tuned.module, tuned.data)
     problems += [f"the run from scratch {problem}" for problem in differences(tuned.data, scratch.data)]
     problems += [f"test case {case.subject}: has no label" for case in tuned.data.prepared("test") if not case.labelled]
     if problems:
         raise InputError(f"cannot be compared with {pair.scratch.folder}:", problems)
-    dataset = kept_distribution(summary, manifest, tuned.data)
-    return OpenPair(pair, tuned, scratch, source, joint, bool(manifest.get("mask")), dataset)
+    dataset = kept_distribution(found.summary, found.manifest, tuned.data)
+    return OpenPair(pair, tuned, scratch, found.source, found.joint, found.use_mask, dataset)
 
 
 def differences(run: RiskDataModule, scratch: RiskDataModule) -> list[str]:
@@ -112,14 +98,6 @@ def kept_distribution(
         counts = target != IGNORE_INDEX
         dataset.update(store.read_hardness(case.subject)[0][counts], target[counts])
     return dataset
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: is no JSON ({error}). Fine-tune again.") from error
-    return content
 
 
 def _first(names: Sequence[str]) -> str:

@@ -11,6 +11,11 @@ import torch
 
 from riskft.cli import main
 from riskft.compare.exports import read_export
+from riskft.data.volumes import read_volume
+from riskft.report.case_panel import unseen_panel
+from riskft.risk.found import find_risk
+from riskft.risk.store import RiskStore
+from riskft.validity.load import load_run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
@@ -98,6 +103,55 @@ def test_test_scores_each_case_once_in_its_own_geometry(study, tiny_manifest):
     label = np.asarray(nib.load(tiny_manifest.parent / "case04_label.nii.gz").dataobj)
     assert int(rows[0]["voxels_true"]) == int((label == 1).sum())
     assert all(0 <= float(row["dice"]) <= 1 for row in rows)
+
+
+def test_test_draws_its_best_and_its_worst_case_with_the_risk_that_phase_1_would_have_given(study):
+    folder = run_folder(study, "riskft")
+    (folder / "heatmaps/test_old.png").touch()
+    main(["test", "--config", str(folder / "config.yaml")])
+    assert {path.name for path in (folder / "heatmaps").glob("test_*")} == {"test_case04.png", "test_case05.png"}
+    assert list(folder.glob("wandb/offline-run-*-test/files/media/images/risk/test/case04/hardness*.png"))
+    # of cases that phase 1 has seen it is what phase 1 kept
+    run = load_run(folder)
+    found = find_risk(folder, run.module)
+    assert found.stale(run.module, run.data) == []
+    maps = Path(found.summary["maps"])
+    store = RiskStore(maps.parents[1], found.manifest, {})
+    for case in run.data.prepared("train"):
+        prediction = np.zeros(case.to_subject()["image"].spatial_shape, np.uint8)
+        panel = unseen_panel(found, run.module, case, prediction)
+        assert panel.weight is None
+        assert panel.hardness.shape == panel.source.shape == prediction.shape
+        hardness = store.read_hardness(case.subject)[0].numpy()
+        axes = nib.io_orientation(case.to_subject()["image"].affine)
+        np.testing.assert_allclose(panel.hardness, nib.apply_orientation(hardness, axes), rtol=1e-4, atol=1e-5)
+        source, _ = read_volume(store.prediction_path(case.subject))
+        assert (panel.source != nib.apply_orientation(np.asarray(source), axes)).mean() < 1e-3
+
+
+def test_a_test_without_what_phase_1_left_warns_and_scores(study, caplog):
+    folder = run_folder(study, "vanilla")
+    summary = folder / "risk/summary.json"
+    text = summary.read_text()
+    summary.write_text(text[: len(text) // 2])
+    try:
+        main(["test", "--config", str(folder / "config.yaml")])
+    finally:
+        summary.write_text(text)
+    assert "No risk heatmaps of test cases." in caplog.text
+    assert "summary.json: is no JSON" in caplog.text
+    assert (folder / "cases.csv").is_file()
+    assert not list((folder / "heatmaps").glob("test_*"))
+    # another phase 1 than the run's
+    manifest = folder / "risk/manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(json.dumps({**json.loads(text), "source": "another"}))
+    try:
+        main(["test", "--config", str(folder / "config.yaml")])
+    finally:
+        manifest.write_text(text)
+    assert "was made with another source than config.yaml gives now" in caplog.text
+    assert not list((folder / "heatmaps").glob("test_*"))
 
 
 def test_checkpoints_are_found_by_name_and_never_silently_missing(study, tmp_path, capsys):

@@ -18,7 +18,9 @@ from riskft.data.labels import LabelMap
 from riskft.data.preprocess import Preprocessing
 from riskft.data.records import Case
 from riskft.data.volumes import write_nifti
-from riskft.report.callback import RiskPanelCallback, read_panel, wandb_images
+from riskft.finetune.metrics import CaseScore
+from riskft.report.callback import RiskPanelCallback, best_median_worst, wandb_images
+from riskft.report.case_panel import read_panel
 from riskft.report.heatmaps import Panel, case_figure, riskiest_slices, upright
 from riskft.report.statistics import save_figure
 from riskft.risk.store import RiskStore
@@ -325,3 +327,20 @@ def test_cases_for_panels_can_be_chosen(options: dict[str, Any], train: list[str
     callback = RiskPanelCallback(**options)
     for split, expected in (("train", train), ("val", val)):
         assert [case.subject for case in callback._chosen(data, split)] == expected  # type: ignore[arg-type]
+
+
+def test_the_best_the_median_and_the_worst_test_case_are_drawn() -> None:
+    def score(subject: str, name: str, dice: float) -> CaseScore:
+        return CaseScore(subject, name, dice, float("nan"), 1, 1)
+
+    means = {"a": 0.5, "b": 0.9, "c": 0.1, "d": 0.7}
+    scores = [
+        score(subject, name, mean + step) for subject, mean in means.items() for name, step in (("x", 0.1), ("y", -0.1))
+    ]
+    # a class that is nowhere counts nowhere, and a case without any class is none
+    scores += [score("c", "z", float("nan")), score("e", "x", float("nan"))]
+    assert best_median_worst(scores) == ["b", "a", "c"]  # of four the third is taken for the median
+    assert best_median_worst(scores[:6]) == ["b", "a", "c"]
+    assert best_median_worst(scores[:4]) == ["b", "a"]
+    assert best_median_worst(scores[:2]) == ["a"]
+    assert best_median_worst([]) == []
