@@ -38,7 +38,7 @@ STUDIES = {
         *("flair-t2", "flair-t1", "t1-flair"),
     ),
     "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", "fast", ""),
-    "few_shot": ("scratch", "", "slow"),
+    "few_shot": ("scratch", "", "fast"),
     "ablation": ("",),
 }
 BASELINES = {"ablation": "riskft"}
