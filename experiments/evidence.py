@@ -34,7 +34,7 @@ STUDIES = {
         *("whole_to_core", "core_to_enhancing", "tissue_to_tumour"),
     ),
     "open_ms": (
-        *("source", "lr", "lr_scratch", "scratch_flair-t2", "scratch_flair-t1", "scratch_t1-flair"),
+        *("source", "scratch_flair-t2", "scratch_flair-t1", "scratch_t1-flair"),
         *("flair-t2", "flair-t1", "t1-flair"),
     ),
     "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", "fast", ""),
