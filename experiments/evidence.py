@@ -23,15 +23,18 @@ STUDIES = {
     ),
     "phantom_cross_modality": (
         *("source", "lr", "lr_scratch", "scratch", "from_t1", "from_t1ce", "from_t2", "from_flair"),
+        *("slow_from_t1", "slow_from_t1ce", "slow_from_t2", "slow_from_flair"),
     ),
     "brats15": (
         *("source", "lr", "lr_scratch"),
         *("scratch_flair_whole-t1ce_whole", "scratch_t1ce_whole-flair_whole", "scratch_t1ce_whole-t1ce_three"),
         *("flair_whole-t1ce_whole", "t1ce_whole-flair_whole", "t1ce_whole-t1ce_three"),
+        *("slow_flair_whole-t1ce_whole", "slow_t1ce_whole-flair_whole", "slow_t1ce_whole-t1ce_three"),
     ),
     "phantom_cross_task": (
         *("source", "source_tissue", "scratch_core", "scratch_enhancing", "scratch_tumour"),
         *("whole_to_core", "core_to_enhancing", "tissue_to_tumour"),
+        *("slow_whole_to_core", "slow_core_to_enhancing", "slow_tissue_to_tumour"),
     ),
     "open_ms": (
         *("source", "scratch_flair-t2", "scratch_flair-t1", "scratch_t1-flair"),

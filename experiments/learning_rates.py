@@ -2,7 +2,7 @@
 
     python experiments/learning_rates.py STUDY [--runs runs/evidence]
 
-Reads the runs that ``experiments/STUDY/sweep_lr*.yaml`` made, whose seed is in no result, and writes
+Reads the runs that ``experiments/STUDY/sweep_lr*.yaml`` made, whose seeds are in no result, and writes
 ``experiments/STUDY/results/learning_rates.csv``. Test cases are not looked at.
 """
 
@@ -27,15 +27,23 @@ def best_validation(run: Path) -> float:
 
 
 def mean_validation(study: Path) -> dict[str, dict[float, float]]:
-    """Returns the mean over a study's runs, by method and learning rate."""
-    found: dict[tuple[str, float], list[float]] = defaultdict(list)
+    """Returns the mean over a study's runs, by method and learning rate.
+
+    Raises:
+        SystemExit: If a method's learning rates have different runs, of which a mean would compare other things.
+    """
+    found: dict[tuple[str, float], dict[str, float]] = defaultdict(dict)
     for cases in sorted(study.glob("*/seed=*/cases.csv")):  # of finished runs
         method, *parts = cases.parts[-3].split(",")
         rate = next(float(part.removeprefix("lr=")) for part in parts if part.startswith("lr="))
-        found[method, rate].append(best_validation(cases.parent))
+        others = ",".join([*(part for part in parts if not part.startswith("lr=")), cases.parts[-2]])
+        found[method, rate][others] = best_validation(cases.parent)
     result: dict[str, dict[float, float]] = defaultdict(dict)
+    expected: dict[str, set[str]] = {}
     for (method, rate), values in sorted(found.items()):
-        result[method][rate] = float(np.mean(values))
+        if differing := values.keys() ^ expected.setdefault(method, set(values)):
+            raise SystemExit(f"{study}: {method} has not the same runs for all learning rates: {', '.join(differing)}")
+        result[method][rate] = float(np.mean(list(values.values())))
     return dict(result)
 
 
