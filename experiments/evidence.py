@@ -41,7 +41,7 @@ STUDIES = {
         *("flair-t2", "flair-t1", "t1-flair"),
     ),
     "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", "fast", ""),
-    "few_shot": ("scratch", "", "fast"),
+    "few_shot": ("scratch", "", "fast", "lr_random_head"),
     "ablation": ("",),
 }
 BASELINES = {"ablation": "riskft"}

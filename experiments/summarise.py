@@ -1,6 +1,6 @@
 """The results of a study: all cases as CSV, the paired comparisons as a table, and a forest plot.
 
-    python experiments/summarise.py STUDY [--baseline vanilla] [--also scratch] [--runs runs/evidence]
+    python experiments/summarise.py STUDY [--baseline vanilla] [--also scratch random_head] [--runs runs/evidence]
 
 Reads the tested runs of the study and writes ``experiments/STUDY/results/{cases,table}.csv`` and ``forest.png``. Where
 there are no runs it computes table and figure anew from the committed ``cases.csv``.
@@ -15,6 +15,7 @@ import argparse
 import csv
 import io
 import math
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import astuple, fields
@@ -130,7 +131,12 @@ def rows_against(runs: Sequence[RunScores], baseline: str) -> list[Row]:
     have = {run.study for run in runs if run.method == baseline}
     have &= {run.study for run in runs if run.method != baseline}
     rows = compare([run for run in runs if run.study in have], "dice", baseline).rows if have else []
-    return [row for study in sorted(have) for row in headline([row for row in rows if row.study == study])]
+    return [row for study in sorted(have, key=natural) for row in headline([row for row in rows if row.study == study])]
+
+
+def natural(name: str) -> list[str | int]:
+    """Returns a key that sorts ``cases=8`` before ``cases=20``."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def table_csv(rows: Sequence[Row]) -> str:
@@ -181,7 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Write the results of a study.")
     parser.add_argument("study", help="a folder of experiments/")
     parser.add_argument("--baseline", default="vanilla", help="what the figure and the table compare with")
-    parser.add_argument("--also", nargs="*", default=["scratch"], help="further baselines of the table")
+    parser.add_argument("--also", nargs="*", default=["scratch", "random_head"], help="further baselines of the table")
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the runs are")
     options = parser.parse_args(arguments)
     results = ROOT / options.study / "results"
