@@ -62,7 +62,8 @@ def test_flair_to_t1ce_runs_through_both_phases(manifests, tmp_path):
     assert 0 < -summary["leep"] < summary["label_entropy"] * 1.05
     # three training cases and the validation case were mapped, and the two test cases scored
     assert len(summary["maps"]) > 0
-    assert len(list((folder / "heatmaps").glob("*.png"))) == 3
+    # panels of two training cases, the validation case and both test cases
+    assert len(list((folder / "heatmaps").glob("*.png"))) == 5
     assert len((folder / "cases.csv").read_text().splitlines()) == 1 + 2
     assert torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["epoch"] == 5 - 1
 
