@@ -1,6 +1,7 @@
 """The report: one HTML file that needs nothing else."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import astuple
 from html import escape
@@ -150,8 +151,10 @@ def _curves(methods: dict[str, list[RunScores]]) -> dict[str, dict[str, list[Cur
 
 
 def _panels(means: Sequence[Row], methods: dict[str, list[RunScores]], comparison: Comparison) -> list[str]:
-    """Returns the panels of the first method that has any, the baseline last."""
-    for row in sorted(means, key=lambda row: row.is_baseline):
+    """Returns the panels of the best method that has any, the baseline last."""
+    sign = -1 if comparison.unit.higher_is_better else 1
+    paired = [row for row in means if not math.isnan(row.difference)]
+    for row in sorted(paired, key=lambda row: sign * row.difference) + [row for row in means if row not in paired]:
         if chosen := choose_panels(methods[row.method], methods[row.baseline], comparison.unit):
             return ["<h3>Risk heatmaps</h3>", *(panel_figure(panel) for panel in chosen)]
     return []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from browser import CHROMIUM, Browser
-from compare_study import write_maps, write_panel, write_run
+from compare_study import CLASSES, write_maps, write_panel, write_run
 from tiny_cohort import rotated_affine
 
 from riskft.cli import main
@@ -63,6 +63,18 @@ def test_command_prints_and_writes_tables(runs, tmp_path, capsys):
     assert (row["cases"], row["seeds"], row["losses"], row["interval_over"]) == ("6", "2", "6", "seeds and cases")
     assert len((tmp_path / "r/cases.csv").read_text().splitlines()) == 1 + 5 * 12 + 10
     assert len((tmp_path / "r/unpaired.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("dice", "riskft"), ("hd95_mm", "a control")])
+def test_panels_are_those_of_the_best_method(tmp_path, metric, expected):
+    for method, value in (("a control", 0.5), ("riskft", 0.6), ("vanilla", 0.4), ("unpaired", 0.9)):
+        subjects = [f"{method if method == 'unpaired' else 'case'} {i}" for i in range(3)]
+        scores = {(subject, name): value for subject in subjects for name in CLASSES}
+        folder = write_run(tmp_path / f"s/{method}/seed=0", "s", method, 0, scores, metric)
+        write_panel(folder, f"test_{subjects[0]}")
+    main(["compare", str(tmp_path / "s"), "--metric", metric, "--out", str(tmp_path / "report")])
+    captions = re.findall(r"<figcaption>([^<]*test case case 0[^<]*)", (tmp_path / "report/report.html").read_text())
+    assert [caption.split(",")[0] for caption in captions] == [expected]
 
 
 def test_nothing_is_overwritten_unasked(runs, report, capsys):
