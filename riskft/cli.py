@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from jsonargparse import set_parsing_settings
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -107,7 +108,10 @@ class RiskCLI(LightningCLI):
         if config.trainer.logger is None:
             kwargs["logger"] = self._loggers(config)
         if self.subcommand != "fit":
-            kwargs["enable_checkpointing"] = False
+            # Lightning adds none of its own then, and refuses to be without if the training's config has some
+            kwargs["enable_checkpointing"] = any(
+                isinstance(one, Checkpoint) for one in _listed(config.trainer.callbacks)
+            )
             self.save_config_callback = None  # the run folder keeps the record of the training
         elif config.trainer.enable_checkpointing is not False:
             checkpoints = run_checkpoints(str(self.folder / "checkpoints"))

@@ -29,6 +29,20 @@ class BestCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
 
+class LatestCheckpoint(ModelCheckpoint):
+    """Keeps ``last.ckpt``, written after each epoch.
+
+    A class of its own, because checkpoints keep the states of callbacks by class and options, and Lightning refuses a
+    ``ModelCheckpoint`` that a user adds if there is one of the same options.
+
+    Args:
+        folder: Where the file goes.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+
+
 def run_checkpoints(folder: str) -> list[Callback]:
     """Returns the callbacks that keep ``best.ckpt`` and, after each epoch, ``last.ckpt``.
 
@@ -37,10 +51,7 @@ def run_checkpoints(folder: str) -> list[Callback]:
     """
     # a resumed run finds its own files in the folder
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-    latest = ModelCheckpoint(
-        dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
-    return [BestCheckpoint(folder), latest]
+    return [BestCheckpoint(folder), LatestCheckpoint(folder)]
 
 
 def find_checkpoint(run: Path, path: str | None = None) -> Path:

@@ -172,6 +172,21 @@ def test_checkpoints_are_found_by_name_and_never_silently_missing(study, tmp_pat
     assert "no checkpoint" in capsys.readouterr().err
 
 
+def test_further_checkpoints_can_be_kept_and_the_run_be_tested(study, tiny_manifest, tmp_path):
+    keep = tmp_path / "keep.yaml"
+    keep.write_text(
+        "trainer:\n  callbacks+:\n    - class_path: lightning.pytorch.callbacks.ModelCheckpoint\n"
+        f"      init_args: {{dirpath: {tmp_path / 'kept'}, filename: '{{epoch}}', save_top_k: -1}}\n"
+    )
+    given = [*options(study, tiny_manifest, "scratch"), "--config", str(keep), "--run.method", "kept"]
+    main(["fit", *given, "--trainer.max_epochs", "2"])
+    folder = run_folder(study, "kept")
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert {path.name for path in (tmp_path / "kept").iterdir()} == {"epoch=0.ckpt", "epoch=1.ckpt"}
+    main(["test", "--config", str(folder / "config.yaml")])
+    assert (folder / "cases.csv").is_file()
+
+
 def test_overwriting_clears_what_was_there_and_is_not_passed_on(study, tiny_manifest):
     source = run_folder(study, "source") / "checkpoints/best.ckpt"
     fit = ["fit", *options(study, tiny_manifest, "riskft", "--model.source.checkpoint", str(source))]
