@@ -1,7 +1,7 @@
 """Risk that does not go stale: the map made anew from what the network in training gets wrong."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -36,7 +36,8 @@ class Refreshed(Loss):
         memory: Tables look back on so many times ``every`` steps.
         normalise: ``Rank``, ``Quantile`` or ``MinMax``, inside the voxel's class.
         weight: ``Exponential``, ``Linear`` or ``Power``.
-        balance: Divide each class's weights by their mean over the recent steps.
+        balance: Divide each class's weights by their mean over the recent steps; ``gradient``: over the gradient, see
+            ``RiskMapping``.
         temper: Shrink weights towards 1, w <- 1 + s (w - 1) with s = 1 - mean(h) / H(Y), clipped to [0, 1], over the
             recent steps.
         ignore_index: Label of voxels that count nowhere.
@@ -50,7 +51,7 @@ class Refreshed(Loss):
         memory: int = 3,
         normalise: Normalise = lazy_instance(Rank),  # noqa: B008
         weight: Weight = lazy_instance(Power),  # noqa: B008
-        balance: bool = True,
+        balance: bool | Literal["gradient"] = True,
         temper: bool = True,
         ignore_index: int = IGNORE_INDEX,
     ) -> None:

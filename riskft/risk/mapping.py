@@ -7,6 +7,7 @@ import torch
 from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from torch import Tensor
 
+from riskft.errors import InputError
 from riskft.files import without_addresses
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.leep import class_prior, label_entropy
@@ -42,8 +43,16 @@ class RiskMapping:
     scope: Literal["volume", "dataset", "class"] = "class"
     reference: Literal["none", "prior", "blind"] = "none"
     weight: Weight = field(default_factory=lambda: lazy_instance(Power))
-    balance: bool = True
+    balance: bool | Literal["gradient"] = True
     temper: bool = True
+
+    def __post_init__(self) -> None:
+        if self.balance not in (True, False, "gradient"):
+            raise InputError(f"Expected argument `balance` to be true, false or 'gradient', but got {self.balance!r}")
+        if self.balance == "gradient" and self.reference != "none":
+            raise InputError(
+                f"Expected argument `reference` to be 'none' with `balance` of 'gradient', but got {self.reference!r}"
+            )
 
     def describe(self) -> dict[str, object]:
         """Returns the options as plain values, for the fingerprint."""
@@ -90,7 +99,7 @@ class RiskMapping:
         scale = own if self.scope == "class" else own.pooled()
         weight = function(normalise(values, classes, scale))
         if self.balance:
-            weight = weight / mean_weight(normalise, function, scale, own)[classes]
+            weight = weight / mean_weight(normalise, function, scale, own, self.balance == "gradient")[classes]
         if self.temper:
             weight = 1 + knowledge * (weight - 1)
         return weight.float()

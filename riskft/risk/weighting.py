@@ -139,7 +139,13 @@ class Power(Weight):
         return self.floor + self.gain * n.pow(self.exponent)
 
 
-def mean_weight(normalise: Normalise, weight: Weight, scale: ClassDistribution, counted: ClassDistribution) -> Tensor:
+def mean_weight(
+    normalise: Normalise,
+    weight: Weight,
+    scale: ClassDistribution,
+    counted: ClassDistribution,
+    by_gradient: bool = False,
+) -> Tensor:
     """Returns the mean weight of each class, (num_classes,) float64, 1 for a class without voxels.
 
     Args:
@@ -147,6 +153,8 @@ def mean_weight(normalise: Normalise, weight: Weight, scale: ClassDistribution, 
         weight: The weight function in use.
         scale: The distribution that values are normalised by.
         counted: The distribution whose voxels are averaged over (of the same classes), to a bin's width exactly.
+        by_gradient: A voxel counts by the size of its cross-entropy's gradient in the logits, 1 - p(y) = 1 - exp(-h),
+            not by 1; values must be hardness h then. A class that is nowhere hard gets 1.
     """
     result = torch.ones(counted.num_classes, dtype=torch.float64)
     values = ClassDistribution.bin_centres().clamp(counted.low.unsqueeze(1), counted.high.unsqueeze(1))
@@ -154,6 +162,8 @@ def mean_weight(normalise: Normalise, weight: Weight, scale: ClassDistribution, 
     n = normalise(values.flatten(), classes, scale).view_as(values)
     for index in range(counted.num_classes):
         counts = counted.counts[index].double()
+        if by_gradient:
+            counts = counts * -torch.expm1(-values[index].clamp_min(0))
         if counts.sum() > 0:
             result[index] = (weight(n[index]) * counts).sum() / counts.sum()
     return result

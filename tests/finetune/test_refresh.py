@@ -84,6 +84,18 @@ def test_each_class_s_mean_weight_is_1_and_a_rare_one_is_not_drowned():
         assert float(got[target == index].std()) > 0.2
 
 
+def test_balanced_by_the_gradient_no_class_gains_any():
+    loss = plain(balance="gradient", temper=False)
+    logits, target = batch()
+    loss(logits, target)
+    loss(logits, target)
+    got, size = loss.loss.seen[1], 1 - (-hardness(logits, target)).exp()
+    for index in range(3):
+        inside = target == index
+        assert float((got * size)[inside].sum() / size[inside].sum()) == pytest.approx(1, abs=0.01)
+        assert float(got[inside].std()) > 0.2
+
+
 @pytest.mark.parametrize(("sharpness", "spread"), [(0.0, 0.0), (3.0, 0.1)])
 def test_a_network_that_knows_nothing_leaves_plain_weights(sharpness, spread):
     loss = plain()

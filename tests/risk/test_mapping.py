@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from riskft.errors import InputError
 from riskft.files import fingerprint
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.mapping import RiskMapping, source_knowledge
@@ -134,6 +135,43 @@ def test_balance_gives_every_class_a_mean_weight_of_one(
         assert bool((weights > 0).all())
         for index in classes.unique().tolist():
             assert float(weights[classes == index].mean()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("scope", ["volume", "dataset", "class"])
+@pytest.mark.parametrize("temper", [False, True])
+def test_balance_by_the_gradient_leaves_every_class_its_total_gradient(scope: str, temper: bool) -> None:
+    mapping = plain(Rank(), Power(), scope=scope, balance="gradient", temper=temper)
+    volumes = data_set()
+    dataset = distribution(mapping, volumes)
+    maps = [mapping.weights(h.double(), c, dataset, 0.7) for h, c in volumes]
+    groups = [[0], [1], [2]] if scope == "volume" else [[0, 1, 2]]
+    for group in groups:
+        weights = torch.cat([maps[index] for index in group]).double()
+        size = torch.cat([1 - (-volumes[index][0].double()).exp() for index in group])
+        classes = torch.cat([volumes[index][1] for index in group])
+        for index in classes.unique().tolist():
+            inside = classes == index
+            assert float((weights * size)[inside].sum() / size[inside].sum()) == pytest.approx(1, abs=0.01)
+            if int(inside.sum()) > 1:  # what is hard weighs more, so the mean voxel weighs less
+                assert float(weights[inside].mean()) < 0.99
+
+
+def test_balance_by_the_gradient_of_a_class_without_any_is_none() -> None:
+    mapping = plain(Rank(), Power(), balance="gradient")
+    values, classes = torch.zeros(4, dtype=torch.float64), torch.tensor([0, 0, 1, 1])
+    dataset = ClassDistribution(2)
+    dataset.update(values, classes)
+    weights = mapping.weights(values, classes, dataset, 1.0)
+    assert bool(weights.isfinite().all())
+    assert bool((weights > 0).all())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"), [({"balance": "gradient", "reference": "prior"}, "reference"), ({"balance": "no"}, "balance")]
+)
+def test_balances_that_do_not_exist(options: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError, match=f"argument `{says}`"):
+        RiskMapping(**options)  # type: ignore[arg-type]
 
 
 def test_without_balance_the_mean_weight_is_the_functions_own() -> None:
