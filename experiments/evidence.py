@@ -43,9 +43,12 @@ STUDIES = {
     "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", "fast", ""),
     "few_shot": ("scratch", "", "fast", "lr_random_head"),
     "ablation": ("",),
+    "why": ("hippocampus", "tissues", "tumours", "tumours_back"),
 }
-BASELINES = {"ablation": "riskft"}
-ON_REAL_DATA = ("brats15", "open_ms", "hippocampus_cross_task", "few_shot")
+BASELINES = {"ablation": "riskft", "why": "plain"}
+ON_REAL_DATA = ("brats15", "open_ms", "hippocampus_cross_task", "few_shot", "why")
+#: What makes further results of a study.
+FURTHER = {"why": "experiments/why/why.py"}
 
 
 def sweep_files(study: str) -> list[str]:
@@ -79,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "lr" in STUDIES[study]:
             run("experiments/learning_rates.py", study)
         run("experiments/summarise.py", study, "--baseline", BASELINES.get(study, "vanilla"))
+        if study in FURTHER:
+            run(FURTHER[study])
 
 
 if __name__ == "__main__":
