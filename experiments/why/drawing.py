@@ -19,7 +19,7 @@ def mean(rows: Sequence[Row], value: str, **where: Any) -> float:
 
 
 def draw(found: Mapping[str, Sequence[Row]], path: Path) -> None:
-    """Draws the the answers, a column a condition."""
+    """Draws the answers, a column a condition."""
     titles = list(dict.fromkeys(row["condition"] for row in found["wrong"]))
     figure = new_figure(3.1 * len(titles), 10)
     grid = figure.subplots(4, len(titles), sharex="row", sharey="row")

@@ -3,7 +3,8 @@
     python experiments/why/why.py [--runs runs/evidence]
 
 Reads the runs of ``experiments/why/sweep_*.yaml``, which keep every epoch, and writes ``wrong.csv``, ``gradient.csv``,
-``stale.csv`` and ``why.png`` into ``results``. Where there are no runs it draws the committed results anew.
+``stale.csv`` and ``why.png`` into ``results``, and prints the means. Where there are no runs it
+takes the committed results.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from measure import (
     places,
     push_to_background,
 )
+from telling import lines
 
 from riskft.data.labels import IGNORE_INDEX
 from riskft.files import write_text
@@ -246,7 +248,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, rows in found.items():
         if rows:
             write_text(RESULTS / f"{name}.csv", to_csv(rows))
-    draw({name: read_csv(RESULTS / f"{name}.csv") for name in found}, RESULTS / "why.png")
+    kept = {name: read_csv(RESULTS / f"{name}.csv") for name in found}
+    draw(kept, RESULTS / "why.png")
+    print("\n".join(lines(kept)))
 
 
 if __name__ == "__main__":
