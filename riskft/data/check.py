@@ -13,13 +13,14 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from riskft.data.check_grid import TOLERANCE_MM, Report, Volume, compare_grids
-from riskft.data.check_report import CheckReport, Fault, FaultKind, Row
+from riskft.data.check_grid import TOLERANCE_MM, Volume, compare_grids
+from riskft.data.check_report import CheckReport, Row
 from riskft.data.check_volume import channel_words, open_volume, read_voxels, voxel_digest
+from riskft.data.findings import FaultKind, Finding, Report, WarningKind
 from riskft.data.labels import LabelMap
 from riskft.data.records import SPLITS, Case
 
-__all__ = ["TOLERANCE_MM", "CheckReport", "Fault", "FaultKind", "Row", "check"]
+__all__ = ["TOLERANCE_MM", "CheckReport", "FaultKind", "Finding", "Row", "WarningKind", "check"]
 
 _LABELLED = ("train", "val", "test")
 
@@ -46,9 +47,11 @@ def check(cases: Mapping[str, Sequence[Case]], labels: LabelMap, *, voxels: bool
         results = pool.map(partial(_inspect, labels=labels, voxels=voxels), jobs)
         hidden = not console.is_terminal
         found = list(track(results, "Checking the data", len(jobs), console=console, disable=hidden, transient=True))
-    faults = [fault for result in found for fault in result.faults]
-    faults += [*_duplicates(found), *_leaks(found)]
-    return CheckReport([result.row for result in found], faults)
+    findings = [finding for result in found for finding in result.findings]
+    findings += [*_duplicates(found), *_leaks(found)]
+    faults = [finding for finding in findings if finding.is_fault]
+    warnings = [finding for finding in findings if not finding.is_fault]
+    return CheckReport([result.row for result in found], faults, warnings)
 
 
 @dataclass
@@ -56,11 +59,11 @@ class _Result:
     """What was found in one case; ``images`` are its images' files by what identifies their content."""
 
     row: Row
-    faults: list[Fault] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     images: dict[str, Path] = field(default_factory=dict)
 
-    def report(self, kind: FaultKind, path: Path, message: str) -> None:
-        self.faults.append(Fault(kind, self.row.subject, path, f"{path}: {message}."))
+    def report(self, kind: FaultKind | WarningKind, path: Path, message: str) -> None:
+        self.findings.append(Finding(kind, self.row.subject, path, f"{path}: {message}."))
 
 
 def _inspect(job: tuple[str, Case], labels: LabelMap, voxels: bool) -> _Result:
@@ -80,7 +83,7 @@ def _inspect(job: tuple[str, Case], labels: LabelMap, voxels: bool) -> _Result:
     if case.label is None:
         if split in _LABELLED:
             message = f"the {split} case has no label file. Add one, or move the case to the split predict."
-            result.faults.append(Fault(FaultKind.NO_LABEL, case.subject, None, message))
+            result.findings.append(Finding(FaultKind.NO_LABEL, case.subject, None, message))
     elif volume := open_volume(case.label, result.report):
         volumes.append(volume)
         if voxels and (read := read_voxels(volume, result.report)) is not None:
@@ -144,12 +147,12 @@ def _some(values: Sequence[float] | npt.NDArray[Any]) -> str:
     return f"{', '.join(f'{value:g}' for value in values[:5])}{more}"
 
 
-def _duplicates(results: Iterable[_Result]) -> list[Fault]:
+def _duplicates(results: Iterable[_Result]) -> list[Finding]:
     splits: dict[str, list[str]] = {}
     for result in results:
         splits.setdefault(result.row.subject, []).append(result.row.split)
     return [
-        Fault(
+        Finding(
             FaultKind.DUPLICATE_SUBJECT,
             subject,
             None,
@@ -160,7 +163,7 @@ def _duplicates(results: Iterable[_Result]) -> list[Fault]:
     ]
 
 
-def _leaks(results: Iterable[_Result]) -> list[Fault]:
+def _leaks(results: Iterable[_Result]) -> list[Finding]:
     faults = []
     owners: dict[str, tuple[Row, Path]] = {}
     for result in results:
@@ -173,5 +176,5 @@ def _leaks(results: Iterable[_Result]) -> list[Fault]:
                     f"{path}: the {result.row.split} image is the same as {row.subject}'s in {row.split} ({other}), "
                     "expected other people in other splits. Drop one."
                 )
-                faults.append(Fault(FaultKind.LEAKAGE, result.row.subject, path, message))
+                faults.append(Finding(FaultKind.LEAKAGE, result.row.subject, path, message))
     return faults

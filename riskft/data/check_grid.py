@@ -1,6 +1,6 @@
 """What the data check finds in where files say that their voxels lie."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from riskft.data.check_report import FaultKind
+from riskft.data.findings import FaultKind, Report
 
 TOLERANCE_MM = 0.05
 """How far, in mm, two files of a case may place the same corner voxel apart. Rounding in headers stays far below."""
-
-Report = Callable[[FaultKind, Path, str], None]
-"""Takes a fault's kind, its file, and its message without the file and the full stop."""
 
 
 @dataclass(frozen=True)

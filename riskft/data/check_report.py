@@ -1,56 +1,17 @@
-"""What the data check reports: a row for each subject, and all faults."""
+"""What the data check reports: a row for each subject, all faults and all warnings."""
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
-from pathlib import Path
 
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from riskft.data.findings import Finding
 from riskft.errors import InputError
-
-
-class FaultKind(str, Enum):
-    """What can be wrong with a data set."""
-
-    MISSING = "missing file"
-    UNREADABLE = "unreadable file"
-    NOT_3D = "not 3-D"
-    SHAPE = "shapes differ"
-    AFFINE = "affines differ"
-    GEOMETRY = "unusable geometry"
-    NON_FINITE = "NaN or infinite voxels"
-    CONSTANT = "constant image"
-    NON_INTEGER = "label values not whole"
-    OUTSIDE_MAP = "label values in no class"
-    EMPTY_FOREGROUND = "no foreground"
-    DUPLICATE_SUBJECT = "subject twice"
-    LEAKAGE = "same image in two splits"
-    NO_LABEL = "no label"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong.
-
-    Attributes:
-        kind: What it is.
-        subject: Whose it is.
-        path: The file, or None if it is not about one.
-        message: One line: which file, what was found, what was expected, what to do.
-    """
-
-    kind: FaultKind
-    subject: str
-    path: Path | None
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.kind.value}: {self.message}"
 
 
 @dataclass(frozen=True)
@@ -83,10 +44,12 @@ class CheckReport:
     Attributes:
         rows: One for each case, by split.
         faults: All faults, by case.
+        warnings: What can be trained on, but is worth a look, by case.
     """
 
     rows: Sequence[Row]
-    faults: Sequence[Fault]
+    faults: Sequence[Finding]
+    warnings: Sequence[Finding] = ()
 
     def raise_if_faulty(self) -> None:
         """Does nothing if there is no fault.
@@ -99,8 +62,15 @@ class CheckReport:
                 f"The data has {_count(len(self.faults), 'fault')}:", [str(fault) for fault in self.faults]
             )
 
+    def log_warnings(self, log: logging.Logger) -> None:
+        """Logs one line per kind of warning, for a command that has more to say than the check."""
+        for kind in dict.fromkeys(warning.kind for warning in self.warnings):
+            first, *others = [warning for warning in self.warnings if warning.kind is kind]
+            more = f" And {len(others)} more, which `riskft data check` lists." if others else ""
+            log.warning("%s%s", first, more)
+
     def render(self, console: Console) -> None:
-        """Prints the table of subjects, a summary and the faults; never cuts off a number or a path.
+        """Prints the table of subjects, a summary, the faults and the warnings; never cuts off a number or a path.
 
         A terminal that is too narrow for one line a subject gets one a modality and class. What is no terminal gets
         lines as long as they need to be.
@@ -117,15 +87,14 @@ class CheckReport:
             console.width = width
         splits = Counter(row.split for row in self.rows)
         sizes = ", ".join(f"{count} {split}" for split, count in splits.items())
-        kinds = Counter(fault.kind for fault in self.faults)
-        found = "; ".join(f"{count}x {kind.value}" for kind, count in kinds.most_common())
-        summary = f"{_count(len(self.rows), 'case')} ({sizes}); {_count(len(self.faults), 'fault')}"
-        console.print(
-            Text(f"{summary}{': ' if found else ''}{found}", style="bold red" if found else "bold green"),
-            soft_wrap=True,
-        )
+        summary = f"{_count(len(self.rows), 'case')} ({sizes}); {_totals('fault', self.faults)}"
+        console.print(Text(summary, style="bold red" if self.faults else "bold green"), soft_wrap=True)
         for fault in self.faults:
             console.print(Text(f"  - {fault}"), soft_wrap=True)
+        if self.warnings:
+            console.print(Text(_totals("warning", self.warnings), style="bold yellow"), soft_wrap=True)
+        for warning in self.warnings:
+            console.print(Text(f"  - {warning}"), soft_wrap=True)
 
     def _table(self, stacked: bool) -> Table:
         faulty = {fault.subject for fault in self.faults}
@@ -162,6 +131,12 @@ def _range(bounds: tuple[float, float] | None) -> str:
 
 def _lines(names: Sequence[str], values: Sequence[str]) -> str:
     return "\n".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
+
+
+def _totals(noun: str, findings: Sequence[Finding]) -> str:
+    kinds = Counter(finding.kind for finding in findings)
+    found = "; ".join(f"{count}x {kind.value}" for kind, count in kinds.most_common())
+    return f"{_count(len(findings), noun)}{': ' if found else ''}{found}"
 
 
 def _count(number: int, noun: str) -> str:

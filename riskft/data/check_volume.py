@@ -9,8 +9,8 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from riskft.data.check_grid import Report, Volume, has_place, times
-from riskft.data.check_report import FaultKind
+from riskft.data.check_grid import Volume, has_place, times
+from riskft.data.findings import FaultKind, Report
 from riskft.data.formats import open_image, parts, spatial_shape, stored_spacing
 from riskft.data.itk import ItkImage
 from riskft.data.volumes import take_channel

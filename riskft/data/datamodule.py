@@ -1,5 +1,6 @@
 """The target data set as Lightning sees it: patch queue for training, whole volumes otherwise."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,11 @@ from riskft.data.records import Case
 from riskft.data.sampling import BalancedSampling, PatchSampling
 from riskft.data.splits import FractionSplit, Split, few_shot
 from riskft.data.subjects import NamedSubjects
-from riskft.distributed import gather_objects, together
+from riskft.distributed import gather_objects, is_first_rank, together
 from riskft.errors import InputError
 from riskft.files import fingerprint
+
+log = logging.getLogger(__name__)
 
 
 class RiskDataModule(LightningDataModule):
@@ -166,12 +169,18 @@ class RiskDataModule(LightningDataModule):
         try:
             cases = self._needed_cases()
             if self.check_files:
-                check(cases, self.labels, voxels=False).raise_if_faulty()
+                self._check(cases)
             self._cache().prepare([case for split in cases.values() for case in split], workers=self.num_workers)
         except InputError as error:
             if self.trainer is None:
                 raise
             self._problem = str(error)
+
+    def _check(self, cases: dict[str, list[Case]]) -> None:
+        report = check(cases, self.labels, voxels=False)
+        report.raise_if_faulty()
+        if is_first_rank():
+            report.log_warnings(log)
 
     def setup(self, stage: str) -> None:
         """Finds the prepared cases (all ranks).

@@ -1,0 +1,60 @@
+"""What the data check can find: faults, which stop a training, and warnings, which do not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+
+class FaultKind(str, Enum):
+    """What can be wrong with a data set."""
+
+    MISSING = "missing file"
+    UNREADABLE = "unreadable file"
+    NOT_3D = "not 3-D"
+    SHAPE = "shapes differ"
+    AFFINE = "affines differ"
+    GEOMETRY = "unusable geometry"
+    NON_FINITE = "NaN or infinite voxels"
+    CONSTANT = "constant image"
+    NON_INTEGER = "label values not whole"
+    OUTSIDE_MAP = "label values in no class"
+    EMPTY_FOREGROUND = "no foreground"
+    DUPLICATE_SUBJECT = "subject twice"
+    LEAKAGE = "same image in two splits"
+    NO_LABEL = "no label"
+
+
+class WarningKind(str, Enum):
+    """What can be worth a look in a data set that can be trained on."""
+
+    HEADER = "header that programs read differently"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, or worth a look.
+
+    Attributes:
+        kind: What it is; this also says whether it is a fault or a warning.
+        subject: Whose it is.
+        path: The file, or None if it is not about one.
+        message: One line: which file, what was found, what was expected, what to do.
+    """
+
+    kind: FaultKind | WarningKind
+    subject: str
+    path: Path | None
+    message: str
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it must be corrected before a training."""
+        return isinstance(self.kind, FaultKind)
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.kind.value}: {self.message}"
+
+
+Report = Callable[[FaultKind | WarningKind, Path, str], None]
+"""Takes a finding's kind, its file, and its message without the file and the full stop."""
