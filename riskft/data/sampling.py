@@ -3,16 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-import torch
 import torchio as tio
-from torch import Tensor
 
 from riskft.data.augment import RISK
+from riskft.data.centres import ClassSampler, RiskClassSampler, RiskSampler
 from riskft.errors import InputError
 
 
 class PatchSampling(ABC):
-    """Builds a TorchIO patch sampler for a patch size and a number of classes."""
+    """Builds a TorchIO patch sampler for a patch size and a number of classes.
+
+    A patch lies inside the volume: where the voxels to draw from are all within half a patch of the border, it is taken
+    as near as it fits. A volume without any voxel that counts gives patches from anywhere.
+    """
 
     needs_risk = False
     """Whether subjects must carry a risk map."""
@@ -39,8 +42,7 @@ class BalancedSampling(PatchSampling):
 
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
         """Returns a label sampler."""
-        shares = _class_shares(self.foreground, num_classes)
-        return tio.LabelSampler(tuple(patch_size), label_name="label", label_probabilities=shares)
+        return ClassSampler(tuple(patch_size), "label", _class_shares(self.foreground, num_classes))
 
 
 class UniformSampling(PatchSampling):
@@ -52,13 +54,16 @@ class UniformSampling(PatchSampling):
 
 
 class RiskSampling(PatchSampling):
-    """Patch centres follow the risk map: a voxel's probability is proportional to its weight."""
+    """Patch centres follow the risk map: a voxel's probability is proportional to its weight.
+
+    Voxels of the ignored label are no centres.
+    """
 
     needs_risk = True
 
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
         """Returns a weighted sampler on the image ``risk``."""
-        return tio.WeightedSampler(tuple(patch_size), RISK)
+        return RiskSampler(tuple(patch_size), RISK)
 
 
 class BalancedRiskSampling(PatchSampling):
@@ -75,20 +80,7 @@ class BalancedRiskSampling(PatchSampling):
 
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
         """Returns a label sampler that heeds the image ``risk``."""
-        return _RiskLabelSampler(tuple(patch_size), "label", _class_shares(self.foreground, num_classes))
-
-
-class _RiskLabelSampler(tio.LabelSampler):  # type: ignore[misc]
-    def get_probability_map(self, subject: tio.Subject) -> Tensor:
-        """Returns each class's share, in proportion to the weights of its voxels that can be a centre."""
-        share: Tensor = super().get_probability_map(subject)  # 0 where no patch fits
-        label = self.get_probability_map_image(subject).data
-        weight = subject[RISK].data * (share > 0)
-        for index in torch.unique(label[share > 0]).tolist():
-            inside = (label == index) & (share > 0)
-            if weight[inside].sum() > 0:
-                share[inside] = share[inside].sum() * weight[inside] / weight[inside].sum()
-        return share
+        return RiskClassSampler(tuple(patch_size), "label", _class_shares(self.foreground, num_classes))
 
 
 def _class_shares(foreground: float, num_classes: int) -> dict[int, float]:
