@@ -10,7 +10,8 @@ from pathlib import Path
 from torch import nn
 
 from riskft.files import write_text
-from riskft.source.checkpoint import Checkpoint, aligned
+from riskft.source.checkpoint import Checkpoint
+from riskft.source.copies import choose_copy
 from riskft.source.misfit import misfit
 
 STATUSES = ("loaded", "adapted", "new", "unused")
@@ -57,7 +58,13 @@ class Loaded:
 
 
 def load_source(
-    network: nn.Module, checkpoint: Checkpoint, size: Sequence[int], *, whole: bool = True, min_loaded: float = 0.5
+    network: nn.Module,
+    checkpoint: Checkpoint,
+    size: Sequence[int],
+    *,
+    whole: bool = True,
+    min_loaded: float = 0.5,
+    weights: str | None = None,
 ) -> Loaded:
     """Loads the parameters of the source network, in place.
 
@@ -70,12 +77,13 @@ def load_source(
         size: Voxels along x, y, z that the network can be run on.
         whole: Nothing may be missing.
         min_loaded: Else the share of the parameters' elements that the checkpoint must fill, name and shape equal.
+        weights: Name of the copy of the weights to take, where the checkpoint holds several; see ``choose_copy``.
 
     Raises:
         InputError: If too much is missing; in three lines, with what to do. The network is as it was then.
     """
     own = network.state_dict()
-    state = aligned(checkpoint.state, own.keys())
+    state = choose_copy(checkpoint.states, own, weights).state
     missing = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
     loaded = 1 - _fraction(network, missing)
     if missing and (whole or loaded < min_loaded):

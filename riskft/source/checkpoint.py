@@ -1,20 +1,18 @@
 """Reading a checkpoint: its parameters by name, and what it says of itself."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from riskft.errors import InputError
+from riskft.source.copies import states_in
 from riskft.source.packages import find_package
 from riskft.source.unpickle import load_content
-
-_CONTAINERS = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net")
-_PREFIXES = ("module.", "_orig_mod.", "network.", "net.", "model.", "backbone.")
 
 
 @dataclass(frozen=True)
@@ -23,21 +21,26 @@ class Checkpoint:
 
     Attributes:
         path: The file.
-        state: Parameters and buffers by name, as in the file.
+        states: Each dictionary of tensors by its path in the file, the likeliest first; at least one.
         class_names: What the output channels are, if riskft wrote the file or its folder says it; else None.
         in_channels: Number of input channels, if riskft wrote the file or its folder says it; else None.
     """
 
     path: Path
-    state: dict[str, Tensor]
+    states: dict[str, dict[str, Tensor]]
     class_names: tuple[str, ...] | None = None
     in_channels: int | None = None
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The likeliest of the dictionaries, with its keys as in the file."""
+        return next(iter(self.states.values()))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Reads the weights of a file or of a model's folder, and runs nothing that is in them.
 
-    A riskft or Lightning ``.ckpt``, a state dict by itself or inside a training checkpoint (``.pt``, ``.pth``,
+    A riskft or Lightning ``.ckpt``, a state dict by itself or anywhere inside a training checkpoint (``.pt``, ``.pth``,
     ``.safetensors``), or what ``riskft.source.packages`` knows; the latter's kernels are turned to riskft's axes.
 
     Raises:
@@ -53,32 +56,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise _unknown_folder(path)
     file = path if package is None else package.weights
     content = load_content(file)
-    state = find_state(content)
-    if state is None:
+    states = states_in(content)
+    if not states:
         raise no_state(file)
     names, channels = own_description(content)
     if package is not None:
         names, channels = package.class_names or names, package.in_channels or channels
         if package.kernel_axes is not None:
-            state = with_kernel_axes(state, package.kernel_axes)
-    return Checkpoint(file, state, names, channels)
-
-
-def find_state(content: Any) -> dict[str, Tensor] | None:
-    """Returns the tensors by name in what a file holds, at the top or in one of the usual places, or None."""
-    if isinstance(content, nn.Module):  # pickled whole, which only riskft convert can have loaded
-        content = content.state_dict()
-    if not isinstance(content, Mapping):
-        return None
-    for key in _CONTAINERS:
-        if (inner := find_state(content.get(key))) is not None:
-            return inner
-    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)} or None
+            states = {path: with_kernel_axes(state, package.kernel_axes) for path, state in states.items()}
+    return Checkpoint(file, states, names, channels)
 
 
 def no_state(path: Path) -> InputError:
     """Returns the error for a file without tensors by name."""
-    return InputError(f"{path}: no state dict found; looked at the top level and under {', '.join(_CONTAINERS)}.")
+    return InputError(f"{path}: no state dict found: none of its dictionaries holds tensors by name.")
 
 
 def own_description(content: Any) -> tuple[tuple[str, ...] | None, int | None]:
@@ -124,28 +115,3 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def aligned(state: Mapping[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
-    """Strips wrappers' prefixes from the keys of a state, as many as make most of the wanted keys appear.
-
-    Entries that do not carry a prefix which the others share are not the network's, and stay as they are.
-
-    Args:
-        state: Tensors by name.
-        wanted: The network's own keys.
-    """
-    best = candidate = dict(state)
-    while True:
-        shared = [prefix for prefix in _PREFIXES if _is_shared(prefix, candidate)]
-        if not shared:
-            return best
-        candidate = {key.removeprefix(shared[0]): value for key, value in candidate.items()}
-        if len(set(candidate) & set(wanted)) > len(set(best) & set(wanted)):
-            best = candidate
-
-
-def _is_shared(prefix: str, keys: Collection[str]) -> bool:
-    """Returns whether most keys carry the prefix, and none would fall upon another without it."""
-    carried = [key for key in keys if key.startswith(prefix)]
-    return 2 * len(carried) > len(keys) and not any(key.removeprefix(prefix) in keys for key in carried)

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from riskft.errors import InputError, first_line
 from riskft.files import atomic_path
-from riskft.source.checkpoint import find_state, no_state, own_description
+from riskft.source.checkpoint import no_state, own_description
+from riskft.source.copies import USUAL, states_in
 from riskft.source.stand_ins import forgiving_pickle
 from riskft.source.unpickle import UntrustedError, is_program, load_content
 
@@ -22,7 +23,10 @@ _ENDINGS = (".safetensors", ".pt", ".pth")
 
 
 def convert(old: Path, new: Path, *, trust_pickle: bool = False, overwrite: bool = False) -> int:
-    """Writes the state dict of a checkpoint alone, with riskft's own entry if it has one.
+    """Writes the weights of a checkpoint alone, with riskft's own entry if it has one.
+
+    Where the file holds them more than once, such as moving averages beside them, all copies are written, and
+    ``model.source.weights`` can tell them apart.
 
     Args:
         old: Any checkpoint file, or a TorchScript program.
@@ -46,9 +50,10 @@ def convert(old: Path, new: Path, *, trust_pickle: bool = False, overwrite: bool
         if not trust_pickle:
             raise
         content = _unpickled(old)
-    state = find_state(content)
-    if state is None:
+    states = states_in(content)
+    if not states:
         raise no_state(old)
+    state = _with_copies(states)
     # each by itself: neither a view that drags a larger storage along nor one that shares its own with another
     alone = {key: value.detach().as_subclass(Tensor).cpu().contiguous().clone() for key, value in state.items()}
     names, channels = own_description(content)
@@ -67,6 +72,18 @@ def _check_new(new: Path, overwrite: bool) -> None:
             f"{new}: writing it needs the package safetensors (pip install 'riskft[safetensors]'). Or give a name "
             "that ends in .pt."
         )
+
+
+def _with_copies(states: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Returns the first state, and those with the same names under their paths."""
+    (path, first), *rest = states.items()
+    if len(first) < max(map(len, states.values())) and path not in ("", *USUAL):
+        path = max(states, key=lambda key: len(states[key]))
+        first, rest = states[path], [item for item in states.items() if item[0] != path]
+    copies = {other: state for other, state in rest if state.keys() == first.keys()}
+    if copies:
+        log.info("The weights are there %s times, also as %s: all are written.", len(copies) + 1, ", ".join(copies))
+    return first | {f"{other}.{key}": value for other, state in copies.items() for key, value in state.items()}
 
 
 def _unpickled(path: Path) -> Any:

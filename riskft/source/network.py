@@ -31,6 +31,8 @@ class Source:
             the checkpoint's own description, where it has one.
         checkpoint: Its weights: a riskft or Lightning ``.ckpt``, a state dict (``.pt``, ``.pth``, ``.safetensors``), or
             a model that describes itself (nnU-Net v2 folder, MONAI bundle, MeshNet). null trains from scratch.
+        weights: Which copy of the weights to take where the checkpoint holds several, such as ``net_ema`` or
+            ``model_ema``. null takes the one that fits best; the log names the others.
         head: Name or names of the modules that make up the network's head. null finds them.
         first_convolution: How its first convolution is adapted to another number of channels: each new channel starts
             as the ``mean`` of the old ones, or the old ones are ``repeat``-ed in turn.
@@ -45,6 +47,7 @@ class Source:
 
     network: nn.Module | None = None
     checkpoint: str | None = None
+    weights: str | None = None
     head: list[str] | str | None = None
     first_convolution: FirstConvolution = "mean"
     min_loaded: float = 0.5
@@ -127,7 +130,7 @@ def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool =
         network, _ = with_input_channels(network, checkpoint.in_channels, size, source.first_convolution)
     if checkpoint.class_names is not None:
         network, _ = with_classes(network, len(checkpoint.class_names), size, source.head)
-    loaded = load_source(network, checkpoint, size, whole=whole, min_loaded=source.min_loaded)
+    loaded = load_source(network, checkpoint, size, whole=whole, min_loaded=source.min_loaded, weights=source.weights)
     if loaded.missing:
         log.warning(
             "%s: %s of the network's %s entries are not in it and start anew: %s",

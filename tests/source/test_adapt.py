@@ -20,7 +20,7 @@ def unet(classes=3, channels=1, **options):
 
 
 def checkpoint(state):
-    return Checkpoint(Path("net.pt"), dict(state))
+    return Checkpoint(Path("net.pt"), {"": dict(state)})
 
 
 def test_load_source_loads_everything_and_returns_the_rest():

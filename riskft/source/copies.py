@@ -1,0 +1,146 @@
+"""Finding a network's weights among the tensors of a file, which may hold them under a prefix and more than once."""
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from riskft.errors import InputError
+
+log = logging.getLogger(__name__)
+
+# where training programs put the weights that they go on with; looked at first, and outermost first
+USUAL = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net")
+
+# torch.compile, activation checkpointing and FSDP put these before the names of the modules that they wrap
+_WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
+_DEPTH = 6
+
+
+@dataclass(frozen=True)
+class Copy:
+    """The entries of a file that have a network's names after a prefix.
+
+    Attributes:
+        name: The dictionary that holds them and the prefix, such as ``model_ema`` or ``state_dict.net_ema``; empty for
+            the top level without a prefix.
+        state: All of the dictionary's tensors, those under the prefix without it.
+        fitting: How many of the network's entries it has, in name and shape.
+        named: How many it has in name.
+    """
+
+    name: str
+    state: dict[str, Tensor]
+    fitting: int
+    named: int
+
+
+def states_in(content: Any) -> dict[str, dict[str, Tensor]]:
+    """Returns every dictionary of a file that has tensors itself, by its path (``""`` at the top level).
+
+    Those in the usual places come first, then the others in the file's order.
+    """
+    found = dict(_walk(content, (), set()))
+    return dict(sorted(found.items(), key=lambda item: _rank(item[0])))
+
+
+def _walk(content: Any, path: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    if isinstance(content, nn.Module):  # pickled whole, which only riskft convert can have loaded
+        content = content.state_dict()
+    if not isinstance(content, Mapping) or id(content) in seen or len(path) > _DEPTH:
+        return
+    seen.add(id(content))
+    if own := {str(key): value for key, value in content.items() if isinstance(value, Tensor)}:
+        yield ".".join(path), own
+    for key, value in content.items():
+        yield from _walk(value, (*path, str(key)), seen)
+
+
+def _rank(path: str) -> tuple[bool, list[int]]:
+    """Returns a key that sorts the usual places first; the top level comes after them, before all others."""
+    parts = path.split(".") if path else []
+    usual = all(part in USUAL for part in parts)
+    return not usual, [USUAL.index(part) for part in parts] + [len(USUAL)] if usual else []
+
+
+def choose_copy(states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor], wanted: str | None) -> Copy:
+    """Returns the copy of a network's weights to take.
+
+    It is the one that has most of the network's entries by name and shape. Of several that have as many, the usual
+    places go first, then the shortest prefix; the log names the others.
+
+    Args:
+        states: The file's dictionaries of tensors, see ``states_in``; at least one.
+        own: The network's entries.
+        wanted: Name of the copy to take, or None.
+
+    Raises:
+        InputError: If there is no copy of the wanted name.
+    """
+    copies = [copy for path, state in states.items() for copy in _copies(path, state, own)]
+    if wanted is not None:
+        return _named(copies, wanted)
+    best = max(copies, key=lambda copy: (copy.fitting, copy.named))  # the first of equals
+    others = [copy.name or "the top level" for copy in copies if copy is not best and copy.fitting == best.fitting > 0]
+    if others:
+        log.info(
+            "The checkpoint holds the network's weights %s times. Taken: %s. Also there: %s. To take another, set "
+            "model.source.weights to its name.",
+            len(others) + 1,
+            best.name or "the top level",
+            ", ".join(others),
+        )
+    return best
+
+
+def _named(copies: list[Copy], wanted: str) -> Copy:
+    name = wanted.rstrip(".")
+    # the whole name, or its end: net_ema for state_dict.net_ema
+    found = [copy for copy in copies if copy.name == name] or [
+        copy for copy in copies if copy.name.endswith(f".{name}") and copy.fitting
+    ]
+    if found:
+        return max(found, key=lambda copy: (copy.fitting, copy.named))
+    known = [copy.name or "'' (the top level)" for copy in copies if copy.fitting]
+    raise InputError(
+        f"model.source.weights is '{wanted}', but the checkpoint has no weights of the network under that name. It has "
+        f"them under: {', '.join(known) or 'no name'}."
+    )
+
+
+def _copies(path: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[Copy]:
+    """Returns one copy for each prefix under which the state has names of the network; one at least."""
+    if not any(_WRAPPERS.search(key) for key in own):
+        state = {_WRAPPERS.sub("", key): value for key, value in state.items()}
+    named: dict[str, int] = {"": 0}
+    fitting: dict[str, int] = {"": 0}
+    for key, value in state.items():
+        for prefix in _prefixes(key):
+            if (mine := own.get(key[len(prefix) :])) is not None:
+                named[prefix] = named.get(prefix, 0) + 1
+                fitting[prefix] = fitting.get(prefix, 0) + (mine.shape == value.shape)
+    return [
+        Copy(
+            ".".join(part for part in (path, prefix.rstrip(".")) if part),
+            _without(prefix, state),
+            fitting.get(prefix, 0),
+            named[prefix],
+        )
+        for prefix in sorted(named, key=len)
+    ]
+
+
+def _prefixes(key: str) -> Iterator[str]:
+    yield ""
+    for place, character in enumerate(key):
+        if character == ".":
+            yield key[: place + 1]
+
+
+def _without(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the state with the prefix taken off the keys that carry it, which win over others of their new name."""
+    others = {key: value for key, value in state.items() if not key.startswith(prefix)}
+    return others | {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
