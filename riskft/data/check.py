@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from riskft.data.check_grid import TOLERANCE_MM, Volume, compare_grids
+from riskft.data.check_people import people_in_two_splits
 from riskft.data.check_report import CheckReport, Row
 from riskft.data.check_volume import channel_words, open_volume, read_voxels, voxel_digest
 from riskft.data.findings import FaultKind, Finding, Report, WarningKind
@@ -31,7 +32,8 @@ def check(cases: Mapping[str, Sequence[Case]], labels: LabelMap, *, voxels: bool
     Found in any case: missing and unreadable files, files that are not 3-D (further axes of length 1 are fine) or do
     not have the channel that is to be read, zero or non-finite spacing, singular affines, shapes and affines that
     differ within a case by more than ``TOLERANCE_MM`` (Analyze files have no affine to speak of, which is fine), a
-    subject given twice, an image given to subjects of different splits, and train, val and test cases without a label.
+    subject given twice, an image given to subjects of different splits, a person with scans in different splits, and
+    train, val and test cases without a label.
     Found only with ``voxels``: files cut off behind the header, NaN and infinite voxels, constant images, label values
     that are not whole or in no class, training cases without any voxel of any class, and copies of an image in
     different splits, whatever the copies' names, formats, data types and compression.
@@ -49,6 +51,7 @@ def check(cases: Mapping[str, Sequence[Case]], labels: LabelMap, *, voxels: bool
         found = list(track(results, "Checking the data", len(jobs), console=console, disable=hidden, transient=True))
     findings = [finding for result in found for finding in result.findings]
     findings += [*_duplicates(found), *_leaks(found)]
+    findings += people_in_two_splits(result.row for result in found if result.row.split in _LABELLED)
     faults = [finding for finding in findings if finding.is_fault]
     warnings = [finding for finding in findings if not finding.is_fault]
     return CheckReport([result.row for result in found], faults, warnings)
@@ -68,7 +71,7 @@ class _Result:
 
 def _inspect(job: tuple[str, Case], labels: LabelMap, voxels: bool) -> _Result:
     split, case = job
-    result = _Result(Row(case.subject, split))
+    result = _Result(Row(case.subject, split, case.person))
     volumes = []
     intensity: dict[str, tuple[float, float]] = {}
     for path, names in _names_by_file(case).items():

@@ -21,6 +21,7 @@ class Row:
     Attributes:
         subject: Identifier.
         split: One of ``SPLITS``.
+        person: Whose scans these are, see ``Case.person``; None if the subject is the person.
         shape: Voxels along each axis.
         spacing: Voxel edge lengths in mm.
         orientation: Where the axes point, for example LPS; "?" where the file does not say (Analyze).
@@ -30,11 +31,17 @@ class Row:
 
     subject: str
     split: str
+    person: str | None = None
     shape: tuple[int, ...] | None = None
     spacing: tuple[float, ...] | None = None
     orientation: str | None = None
     intensity: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     voxels: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> str:
+        """The person whom the scans are of."""
+        return self.subject if self.person is None else self.person
 
 
 @dataclass(frozen=True)
@@ -85,9 +92,10 @@ class CheckReport:
             width, console.width = console.width, needed
             console.print(table)
             console.width = width
-        splits = Counter(row.split for row in self.rows)
-        sizes = ", ".join(f"{count} {split}" for split, count in splits.items())
-        summary = f"{_count(len(self.rows), 'case')} ({sizes}); {_totals('fault', self.faults)}"
+        splits = {row.split: [other for other in self.rows if other.split == row.split] for row in self.rows}
+        sizes = ", ".join(f"{len(rows)} {split}{self._of_people(rows)}" for split, rows in splits.items())
+        cases = f"{_count(len(self.rows), 'case')}{self._of_people(self.rows)}"
+        summary = f"{cases} ({sizes}); {_totals('fault', self.faults)}"
         console.print(Text(summary, style="bold red" if self.faults else "bold green"), soft_wrap=True)
         for fault in self.faults:
             console.print(Text(f"  - {fault}"), soft_wrap=True)
@@ -96,6 +104,14 @@ class CheckReport:
         for warning in self.warnings:
             console.print(Text(f"  - {warning}"), soft_wrap=True)
 
+    @property
+    def _grouped(self) -> bool:
+        return any(row.owner != row.subject for row in self.rows)
+
+    def _of_people(self, rows: Sequence[Row]) -> str:
+        count = len({row.owner for row in rows})
+        return f" of {count} {'person' if count == 1 else 'people'}" if self._grouped else ""
+
     def _table(self, stacked: bool) -> Table:
         faulty = {fault.subject for fault in self.faults}
         modalities = _names([row.intensity for row in self.rows])
@@ -103,8 +119,9 @@ class CheckReport:
         classes = _names([row.voxels for row in self.rows])[1:]
         columns = [("grid", "intensity", "voxels"), ("shape", "spacing mm", "axes", *modalities, *classes)]
         table = Table(show_lines=stacked)
-        for name in ("subject", "split", *columns[not stacked]):
-            number = not stacked and name not in ("subject", "split")
+        first = ("subject", "split", *(["person"] if self._grouped else []))
+        for name in (*first, *columns[not stacked]):
+            number = not stacked and name not in first
             table.add_column(Text(name), overflow="fold", justify="right" if number else "left")
         for row in self.rows:
             shape = "x".join(map(str, row.shape)) if row.shape else "-"
@@ -115,8 +132,9 @@ class CheckReport:
             cells = [shape, spacing, axes, *ranges, *counts]
             if stacked:
                 cells = [f"{shape}\n{spacing} mm\n{axes}", _lines(modalities, ranges), _lines(classes, counts)]
-            style = "red" if row.subject in faulty else None
-            table.add_row(*map(Text, (row.subject, row.split, *cells)), style=style)
+            style = "red" if faulty & {row.subject, row.owner} else None
+            whose = [row.owner] if self._grouped else []
+            table.add_row(*map(Text, (row.subject, row.split, *whose, *cells)), style=style)
         return table
 
 

@@ -40,9 +40,9 @@ class RiskDataModule(LightningDataModule):
         labels: Classes of the task and the label values they are made of; null for those that the data set's own
             description names (``dataset.json``, ``dseg.tsv``).
         split: Which cases are for training, validation and test.
-        train_limit: Few-shot: train on this many of the training cases (a smaller number takes a subset of a larger
-            one's); null for all.
-        train_limit_seed: Which of the training cases a limit takes; studies over seeds should vary it too.
+        train_limit: Few-shot: train on the training cases of this many people, with all scans of each (a smaller
+            number takes a subset of a larger one's); null for all.
+        train_limit_seed: Whose training cases a limit takes; studies over seeds should vary it too.
         cache_dir: Where preprocessed cases are kept. Runs and methods share it.
         preprocessing: The deterministic part, done once.
         augment: TorchIO transforms of the training volumes, before patches are taken.

@@ -22,6 +22,7 @@ class FaultKind(str, Enum):
     EMPTY_FOREGROUND = "no foreground"
     DUPLICATE_SUBJECT = "subject twice"
     LEAKAGE = "same image in two splits"
+    PERSON_LEAKAGE = "person in two splits"
     NO_LABEL = "no label"
 
 

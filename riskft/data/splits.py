@@ -93,13 +93,14 @@ class FractionSplit(Split):
     (``few_shot`` takes from the training cases alone). Cases without a label are for prediction. Labelled cases that
     the layout itself sets apart for test stay there, and the fractions are of the others.
 
-    A person's sessions (``Case.person``) stay together: fractions and limits are of people.
+    A person's scans (``Case.person``) stay together: fractions and limits are of people. A case that the layout sets
+    apart for test but that has no label is for prediction, and says nothing of where its person's other scans go.
 
     Sizes are rounded to the nearest whole number of people, and are at least 1 where the fraction is above 0.
 
     Args:
-        val: Fraction of the labelled cases that are for validation, 0 to 1.
-        test: Fraction of the labelled cases that are for test, 0 to 1.
+        val: Fraction of the people with labelled cases that are for validation, 0 to 1.
+        test: Fraction of the people with labelled cases that are for test, 0 to 1.
         seed: Another seed gives other splits.
 
     Raises:
@@ -122,8 +123,8 @@ class FractionSplit(Split):
         train = len(order) - test - val
         if train < 0 or (train < 1 and self.val + self.test < 1 - 1e-9):
             raise InputError(
-                f"{len(order)} labelled cases are too few for val={self.val} and test={self.test} with at least one "
-                "case in each split: add cases, or set a fraction to 0."
+                f"{len(order)} people with labelled cases are too few for val={self.val} and test={self.test} with at "
+                "least one in each split: add cases, or set a fraction to 0."
             )
         owner = {person: "test" if rank < test else "val" for rank, person in enumerate(order[: test + val])}
         owner |= dict.fromkeys(apart, "test")
@@ -150,7 +151,7 @@ def few_shot(train: Sequence[Case], limit: int | None, seed: int = 0) -> list[Ca
         return list(train)
     people = sorted({case.owner for case in train})
     if not 1 <= limit <= len(people):
-        raise InputError(f"The few-shot limit must be from 1 to the {len(people)} training cases: got {limit}.")
+        raise InputError(f"data.train_limit is {limit}, expected 1 to {len(people)}, the people with training cases.")
     kept = set(_seeded_order(people, f"few-shot:{seed}")[:limit])
     return [case for case in train if case.owner in kept]
 

@@ -111,7 +111,7 @@ def test_fractions_out_of_range(val: float, test: float) -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_too_few_cases_for_the_fractions(count: int) -> None:
-    with pytest.raises(InputError, match=f"{count} labelled cases are too few"):
+    with pytest.raises(InputError, match=f"{count} people with labelled cases are too few"):
         FractionSplit().assign([*make(count), *make(5, label=False)])
 
 
@@ -127,7 +127,9 @@ def test_few_shot_is_nested_and_ignores_order() -> None:
 
 @pytest.mark.parametrize("limit", [0, -1, 4])
 def test_few_shot_out_of_range(limit: int) -> None:
-    with pytest.raises(InputError, match=f"3 training cases: got {limit}"):
+    with pytest.raises(
+        InputError, match=f"data.train_limit is {limit}, expected 1 to 3, the people with training cases"
+    ):
         few_shot(make(3), limit)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from riskft.data.readers.base import Reader
+from riskft.data.readers.persons import People
 from riskft.data.records import Case
 from riskft.errors import InputError
 
@@ -27,8 +28,12 @@ class FetsReader(Reader):
     A folder is a case if NIfTI files lie in it, or if it is named like a case (``BraTS20_Training_001``) and holds no
     folders; other folders and loose files are passed over.
 
+    Up to BraTS 2019, identifiers end in the number of the patient's scan (``BraTS19_CBICA_AAB_1``); a patient's scans
+    stay in one split.
+
     Args:
         root: The folder that holds the case folders, or ``HGG`` and ``LGG``.
+        person: A regular expression that finds the person in a case's name, for names of your own; see ``MsdReader``.
     """
 
     known_labels = frozenset({0, 1, 2, 4})
@@ -38,8 +43,9 @@ class FetsReader(Reader):
     label = "_seg"
     """How the label file's name ends."""
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, person: str | None = None) -> None:
         self.root = Path(root)
+        self.people = People(person)
 
     def cases(self, modalities: Sequence[str]) -> list[Case]:
         """Lists the cases, sorted by subject; see ``Reader.cases``."""
@@ -54,7 +60,7 @@ class FetsReader(Reader):
                 f"{self.root} holds no case folder such as BraTS20_Training_001 (found first: {held}): "
                 "set the reader's root to the folder that holds the case folders."
             )
-        return [self._case(folder, modalities) for folder in folders]
+        return self.people.find([self._case(folder, modalities) for folder in folders])
 
     def _folders(self) -> list[Path]:
         groups = [self.root, *(self.root / grade for grade in _GRADES if (self.root / grade).is_dir())]
@@ -92,6 +98,9 @@ class Brats2023Reader(FetsReader):
 
     The modalities keep the names t1, t1ce, t2 and flair, so that one config serves both. Enhancing tumour is 3, no
     longer 4. BraTS 2024 adds 4 for the resection cavity: put it into ``labels`` where it occurs.
+
+    An identifier is a patient's and ends in the time point (``BraTS-GLI-00005-100``); a patient's scans stay in one
+    split.
     """
 
     known_labels = frozenset({0, 1, 2, 3})

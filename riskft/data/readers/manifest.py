@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from riskft.data.readers.base import Reader
+from riskft.data.readers.persons import People, with_one_spelling
 from riskft.data.records import SPLITS, Case
 from riskft.errors import InputError
 
-_RESERVED = ("subject", "split", "label")
+_RESERVED = ("subject", "person", "split", "label")
 
 
 class ManifestReader(Reader):
@@ -17,6 +18,10 @@ class ManifestReader(Reader):
     ``split`` and ``label`` may be left out. ``split`` is train, val, test or predict. The label may be empty in
     predict rows, and anywhere if there is no split column. Columns that are not asked for are passed over. A data set
     of one modality may call its column ``image``, and the modality is then ``image``.
+
+    Where a person has several scans, a column ``person`` says whose they are, and splits keep them together; an empty
+    cell is for a subject that is a person of its own. Without the column, subjects named as in BraTS
+    (``BraTS-GLI-00005-100``) or BIDS (``sub-01_ses-2``) are grouped by what their names say.
 
     ::
 
@@ -54,12 +59,13 @@ class ManifestReader(Reader):
             if not found:
                 images = {name: self.root / row[name] for name in modalities}
                 label = self.root / row["label"] if row.get("label") else None
-                cases[subject] = Case(subject, images, label, row.get("split"))
+                cases[subject] = Case(subject, images, label, row.get("split"), person=row.get("person") or None)
         if problems:
             raise InputError(f"{self.csv} is not usable:", problems)
         if not cases:
             raise InputError(f"{self.csv} has a header and no line below it: add one line for each subject.")
-        return sorted(cases.values(), key=lambda case: case.subject)
+        found_people = with_one_spelling if "person" in header else People().find
+        return sorted(found_people([*cases.values()]), key=lambda case: case.subject)
 
     def _read(self) -> tuple[list[str], list[tuple[int, list[str]]]]:
         if not self.csv.is_file():

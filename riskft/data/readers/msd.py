@@ -10,6 +10,7 @@ from riskft.data.labels import LabelMap
 from riskft.data.readers.base import Reader
 from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json
 from riskft.data.readers.naming import either_nifti, is_subject
+from riskft.data.readers.persons import People
 from riskft.data.records import Case
 from riskft.errors import InputError
 
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class MsdReader(Reader):
-    """Medical Segmentation Decathlon: ``dataset.json`` with ``imagesTr``, ``labelsTr`` and ``imagesTs`` beside it.
+    r"""Medical Segmentation Decathlon: ``dataset.json`` with ``imagesTr``, ``labelsTr`` and ``imagesTs`` beside it.
 
     The cases are those that ``dataset.json`` lists under "training" and "test"; hidden files (``._x.nii.gz``) are
     passed over. Modalities are called as there (``FLAIR``, ``t1gd``), in upper or lower case, or by their numbers.
@@ -31,11 +32,16 @@ class MsdReader(Reader):
     Args:
         root: The folder that holds ``dataset.json``.
         test: Whether to list the test images.
+        person: A regular expression that finds the person in a subject's name, where a person has several scans:
+            ``^(patient\d+)`` for ``patient07_visit2``. The person is its first group, or all that it matches. Splits
+            keep a person's scans together. Without it, names of BraTS (``BraTS-GLI-00005-100``) and BIDS
+            (``sub-01_ses-2``) are understood, and any other subject is a person of its own.
     """
 
-    def __init__(self, root: str | Path, test: bool = True) -> None:
+    def __init__(self, root: str | Path, test: bool = True, person: str | None = None) -> None:
         self.root = Path(root)
         self.test = test
+        self.people = People(person)
 
     def cases(self, modalities: Sequence[str]) -> list[Case]:
         """Lists the cases, sorted by subject; see ``Reader.cases``.
@@ -70,7 +76,7 @@ class MsdReader(Reader):
 
         cases = [case(*pair) for pair in pairs]
         cases += [case(entry, None) for entry in self._with_folder(images)]
-        return sorted(cases, key=lambda found: found.subject)
+        return sorted(self.people.find(cases), key=lambda found: found.subject)
 
     def label_map(self) -> LabelMap:
         """Returns the classes of ``dataset.json``; see ``Reader.label_map``."""

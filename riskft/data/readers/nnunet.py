@@ -11,6 +11,7 @@ from riskft.data.labels import LabelMap
 from riskft.data.readers.base import Reader
 from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json, read_json
 from riskft.data.readers.naming import is_subject
+from riskft.data.readers.persons import People
 from riskft.data.records import Case
 from riskft.errors import InputError
 
@@ -37,15 +38,23 @@ class NnunetReader(Reader):
         splits: nnU-Net's ``splits_final.json`` or the folder that holds it (in ``nnUNet_preprocessed``); without it,
             the one in ``root``.
         test: Whether to list ``imagesTs``.
+        person: A regular expression that finds the person in a case's name, where a person has several; see
+            ``MsdReader``.
     """
 
     def __init__(
-        self, root: str | Path, fold: int | None = None, splits: str | Path | None = None, test: bool = True
+        self,
+        root: str | Path,
+        fold: int | None = None,
+        splits: str | Path | None = None,
+        test: bool = True,
+        person: str | None = None,
     ) -> None:
         self.root = Path(root)
         self.fold = fold
         self.splits = Path(splits) if splits is not None else self.root
         self.test = test
+        self.people = People(person)
 
     def cases(self, modalities: Sequence[str]) -> list[Case]:
         """Lists the cases, sorted by subject; see ``Reader.cases``.
@@ -67,7 +76,7 @@ class NnunetReader(Reader):
             there = labels if labels.is_dir() else None
             held = self._from_folders("imagesTs", there, indices, ending)
             cases += [replace(case, split="predict" if there is None else "test") for case in held]
-        return sorted(cases, key=lambda case: case.subject)
+        return sorted(self.people.find(cases), key=lambda case: case.subject)
 
     def label_map(self) -> LabelMap:
         """Returns the classes of ``dataset.json``; see ``Reader.label_map``."""

@@ -1,0 +1,81 @@
+"""Whose scans a subject's are: what names say of people and of their visits."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from riskft.data.records import Case
+from riskft.errors import InputError
+
+_KNOWN = (
+    # BraTS 2023 and later: patient, then time point (BraTS-GLI-00005-100, BraTS-MEN-RT-0000-1)
+    re.compile(r"(BraTS-.*[a-z]-\d+)-\d+", re.IGNORECASE),
+    # BraTS 2019 and before: centre, patient, then scan (BraTS19_CBICA_AAB_1, brats_tcia_pat153_181)
+    re.compile(r"(brats(?:1\d)?_[^_]+_(?!training_|validation_|testing_)[^_]+)_\d+", re.IGNORECASE),
+    # BIDS (sub-01_ses-2)
+    re.compile(r"(sub-[^_]+)_ses-[^_]+", re.IGNORECASE),
+)
+
+
+class People:
+    r"""Finds the person in the names of subjects.
+
+    Args:
+        pattern: A regular expression for the reader's own names, such as ``^(sub-\d+)``: the person is its first
+            group, or all that it matches if it has none or the group takes no part. Without one, the identifiers of
+            BraTS (``BraTS-GLI-00005-100``, ``BraTS19_CBICA_AAB_1``) and BIDS (``sub-01_ses-2``) are understood, and
+            any other subject is a person of its own.
+
+    Raises:
+        InputError: If the pattern is not a regular expression.
+    """
+
+    def __init__(self, pattern: str | None = None) -> None:
+        try:
+            self._pattern = None if pattern is None else re.compile(pattern)
+        except re.error as error:
+            raise InputError(
+                f"The reader's person is '{pattern}', which is not a regular expression ({error}). Give one that "
+                r"finds the person in a subject's name, such as '^(sub-\d+)'."
+            ) from error
+
+    def of(self, subject: str) -> str | None:
+        """Returns the person whom a subject's scans are of; None if the name does not say."""
+        if self._pattern is None:
+            return next((match[1] for known in _KNOWN if (match := known.fullmatch(subject))), None)
+        match = self._pattern.search(subject)
+        if match is None:
+            return None
+        return (match[1] if self._pattern.groups and match[1] is not None else match[0]) or None
+
+    def find(self, cases: Sequence[Case]) -> list[Case]:
+        """Returns the cases with their people.
+
+        Raises:
+            InputError: If there is a pattern and it finds no person in some of the names.
+        """
+        found = [replace(case, person=self.of(case.subject)) for case in cases]
+        strange = [case.subject for case in found if case.person is None]
+        if self._pattern is not None and strange:
+            raise InputError(
+                f"The reader's person is '{self._pattern.pattern}', which finds no person in {len(strange)} of "
+                f"{len(found)} subjects: {', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}. Correct the "
+                "pattern; add '|.+' at its end if such subjects are people of their own."
+            )
+        return with_one_spelling(found)
+
+
+def with_one_spelling(cases: Sequence[Case]) -> list[Case]:
+    """Returns the cases with each person written in one way, for P01 and p01 are hardly two people.
+
+    Subjects that are people of their own count as well, once any case names its person.
+    """
+    if all(case.person is None for case in cases):
+        return list(cases)
+    spelling: dict[str, str] = {}
+    for owner in sorted({case.owner for case in cases}):
+        spelling.setdefault(owner.casefold(), owner)
+    return [
+        case if spelling[case.owner.casefold()] == case.owner else replace(case, person=spelling[case.owner.casefold()])
+        for case in cases
+    ]
