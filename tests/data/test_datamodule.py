@@ -162,7 +162,7 @@ def test_few_shot_limits_nest(make, seed):
 
 
 def test_a_limit_beyond_the_training_cases(make):
-    with pytest.raises(InputError, match="must be from 1 to the 4 training cases: got 5"):
+    with pytest.raises(InputError, match="train_limit is 5, expected 1 to 4, the people with training cases"):
         make(train_limit=5)
 
 

@@ -22,6 +22,7 @@ from riskft import (
     MsdReader,
     NnunetReader,
     Reader,
+    RiskDataModule,
 )
 from riskft.data.check import FaultKind, check
 from riskft.data.cli import main
@@ -165,9 +166,8 @@ def test_readers_take_a_pattern(tmp_path: Path, layout: Any) -> None:
 
 def test_a_manifest_s_column_of_people(tmp_path: Path) -> None:
     path = tmp_path / "cases.csv"
-    path.write_text(
-        "subject,person,t1\nscan1,anna,1.nii\nscan2,,2.nii\nscan3, Anna ,3.nii\nBraTS-GLI-00005-100,,4.nii\n"
-    )
+    rows = ["scan1,anna,1.nii", "scan2,,2.nii", "scan3, Anna ,3.nii", "BraTS-GLI-00005-100,,4.nii"]
+    path.write_text("\n".join(["subject,person,t1", *rows]))
     owners = {case.subject: case.owner for case in ManifestReader(path).cases(["t1"])}
     # the table knows better than names
     assert owners == {"scan1": "Anna", "scan2": "scan2", "scan3": "Anna", "BraTS-GLI-00005-100": "BraTS-GLI-00005-100"}
@@ -186,7 +186,7 @@ def test_an_unlabelled_test_scan_says_nothing_of_its_person_s_other_scans() -> N
     assert [splits[name] for name in ("train", "val", "test")] == [alone[name] for name in ("train", "val", "test")]
     # one with a label takes its person's other scans along, whatever split they state
     held = Case("held", {}, Path("seg.nii"), "test", person="p4")
-    assert set(FractionSplit(val=0.2, test=0, seed=1).assign([*labelled, held])["test"]) == {labelled[4], held}
+    assert FractionSplit(val=0.2, test=0, seed=1).assign([*labelled, held])["test"] == [labelled[4], held]
 
 
 def on_disk(root: Path, subject: str, person: str | None, label: bool = True) -> Case:
@@ -250,6 +250,14 @@ def test_data_check_refuses_lists_and_folds_that_tear_a_patient_apart(
     assert caught.value.code == 1
     assert "p1 has scans in train and val (train: visit-a_p1; val: visit-b_p1)" in capsys.readouterr().out
     people = NnunetReader(tmp_path, person=r"p\d+$").cases(["t1"])
-    lists = ListSplit(["visit-a_*"], test=["visit-b_*"]).assign(people)
-    assert [fault.kind for fault in check(lists, LABELS, voxels=False).faults] == [FaultKind.PERSON_LEAKAGE]
+    lists = ListSplit(["visit-a_*"], test=["visit-b_*"])
+    (fault,) = check(lists.assign(people), LABELS, voxels=False).faults
+    assert fault.kind is FaultKind.PERSON_LEAKAGE
+    # fit looks before it prepares anything
+    asked = RiskDataModule(
+        NnunetReader(tmp_path, person=r"p\d+$"), ["t1"], split=lists, cache_dir=str(tmp_path / "cache")
+    )
+    with pytest.raises(InputError, match="p1 has scans in train and test"):
+        asked.prepare_data()
+    assert not (tmp_path / "cache").exists()
     assert reader.cases(["t1"])[0].owner == "visit-a_p1"
