@@ -17,14 +17,14 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(STAMP)  ## The whole main job on a phantom cohort, about 5 minutes on 2 CPU cores
+demo: $(STAMP)  ## The whole main job on a phantom cohort, about 2 minutes on 2 CPU cores
 	$(BIN)/python experiments/demo/run.py
 
 QUICK := experiments/phantom_cross_modality/quick
 evidence-quick: $(STAMP)  ## T2w to FLAIR on phantoms, four methods, two seeds and their report, about 3 minutes
 	$(BIN)/riskft data phantom runs/evidence/cohort --subjects 40 --spacing 3 --seed 1
 	$(BIN)/riskft sweep $(QUICK)_source.yaml $(QUICK)_scratch.yaml $(QUICK).yaml --local -j 2
-	$(BIN)/riskft compare runs/evidence/evidence_quick --out runs/evidence/evidence_quick_report --overwrite true
+	$(BIN)/riskft compare runs/evidence/evidence_quick --out runs/evidence/evidence_quick_report --overwrite
 
 evidence: $(STAMP)  ## The studies of experiments/, hours; what is done is not done again
 	$(BIN)/python experiments/evidence.py

@@ -26,6 +26,7 @@ from riskft.finetune.checkpoint_io import WholeCheckpointIO
 from riskft.finetune.checkpoints import run_checkpoints
 from riskft.finetune.finite import FiniteLoss
 from riskft.finetune.module import RiskModule
+from riskft.flags import with_values
 from riskft.requeue import Requeue, in_slurm_task
 from riskft.run_folder import (
     RunOptions,
@@ -122,7 +123,7 @@ class RiskCLI(LightningCLI):
             kwargs["callbacks"] = given if guarded else [*given, FiniteLoss()]
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         if in_slurm_task(os.environ):
-            trainer.callbacks.append(Requeue())  # type: ignore[attr-defined]
+            trainer.callbacks.append(Requeue(self.folder, str(self.subcommand)))  # type: ignore[attr-defined]
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # none that the config names
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
@@ -177,7 +178,7 @@ def main(args: Sequence[str] | None = None) -> None:
         SystemExit: With 1 for bad input, a full disk or a lost process, after a message without a traceback; with 2 for
             a wrong command line; with 143 after a SIGTERM.
     """
-    arguments = list(sys.argv[1:] if args is None else args)
+    arguments = with_values(sys.argv[1:] if args is None else args)
     _set_up_logging()
     try:
         if arguments[:1] == ["data"]:

@@ -1,18 +1,24 @@
 """Going back to a SLURM queue before the time limit ends a run that is not done."""
 
+import contextlib
+import json
 import logging
 import os
 import signal
 import subprocess
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from types import FrameType
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from riskft.distributed import is_first_rank
+from riskft.errors import InputError
+from riskft.files import write_json
 
 log = logging.getLogger(__name__)
+COUNT = "requeue.json"
 
 
 class Requeue(Callback):
@@ -25,26 +31,29 @@ class Requeue(Callback):
 
     Only the first process acts; SLURM ends them all.
 
+    A command that gets no further would go round for ever: one whose epochs are longer than the time limit, and one
+    that has no epochs and starts from the beginning each time (``test``). So the starts in a row that did not end one
+    epoch are counted in the run folder (``requeue.json``), and the last one allowed says that the job needs more time.
+
     Args:
+        folder: The run folder.
+        command: What is run: ``fit``, ``test``, ...
         patience: How long to wait for the end of the epoch, in s; less than the notice that sbatch gives.
-        most_starts: Do not go back if so many starts did not end one epoch: the time limit is too short for it.
+        most_starts: Starts in a row without the end of an epoch, after which the job does not go back.
     """
 
-    def __init__(self, patience: float = 60.0, most_starts: int = 5) -> None:
+    def __init__(self, folder: str | Path, command: str, patience: float = 60.0, most_starts: int = 5) -> None:
         super().__init__()
+        self.folder = Path(folder)
+        self.command = command
         self.patience = patience
         self.most_starts = most_starts
         self._epochs = 0
-        self._fitting = False
         # not a daemon: a step that ends meanwhile waits for it, lest the next one starts and is killed half done
         self._timer: threading.Timer | None = None
         signal.signal(signal.SIGUSR1, self._on_signal)
         # whoever starts the run may have held the signal back until now
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Notes whether epochs are to come."""
-        self._fitting = stage == "fit"
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Counts; the checkpoint is written after this."""
@@ -65,16 +74,52 @@ class Requeue(Callback):
             self._timer.start()
 
     def _go_back(self) -> None:
-        starts = 1 + int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-        if self._fitting and not self._epochs and starts > self.most_starts:
-            log.error("Start %d ends without one whole epoch: not queued again. Give the job more time.", starts)
-            return
         job = job_name(os.environ)
+        try:
+            starts = count_start(self.folder, job, self.command, progress=self._epochs > 0)
+        except (OSError, InputError) as error:  # without a count there is no end
+            reason = f"its starts cannot be counted in {self.folder / COUNT} ({error})"
+            log.error("The job %s is not queued again: %s.", job, reason)  # noqa: TRY400 - a traceback would not help
+            return
+        if starts >= self.most_starts:
+            missed = "one epoch" if self.command == "fit" else "and begin from the beginning each time"
+            log.error(
+                "The job %s is not queued again: %d starts of `%s` did not end %s. Give the job more time "
+                "(--slurm.time in a sweep), and submit it again.",
+                job,
+                starts,
+                self.command,
+                missed,
+            )
+            return
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, check=False)
         if done.returncode:
             log.error("The job %s could not be put back in the queue: %s", job, done.stderr.strip())
         else:
             log.info("The job %s is back in the queue", job)
+
+
+def count_start(folder: Path, job: str, command: str, progress: bool) -> int:
+    """Counts a start that the time limit ends; returns how many in a row made no progress, this one included.
+
+    Args:
+        folder: The run folder, which keeps the count.
+        job: The job, whose starts are counted; another one's begin at 0.
+        command: What was run.
+        progress: Whether this start got further.
+
+    Raises:
+        OSError: If the count cannot be kept.
+        NoSpaceError: If it cannot be kept because the file system is full.
+    """
+    path = folder / COUNT
+    before: dict[str, object] = {}
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        before = json.loads(path.read_text(encoding="utf-8"))
+    earlier = before.get("starts") if isinstance(before, dict) and before.get("of") == [job, command] else 0
+    starts = 0 if progress else 1 + (earlier if isinstance(earlier, int) else 0)
+    write_json(path, {"of": [job, command], "starts": starts})
+    return starts
 
 
 def in_slurm_task(environment: Mapping[str, str]) -> bool:

@@ -29,7 +29,7 @@ def locked(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / ".lock"
     with path.open("a+", encoding="utf-8") as stream:
-        if not _lock(stream.fileno(), folder):
+        if not take_lock(stream.fileno(), folder):
             stream.seek(0)
             holder = stream.read().strip() or "another process"
             raise InputError(
@@ -49,8 +49,16 @@ def locked(folder: Path) -> Iterator[None]:
             stream.truncate(0)
 
 
-def _lock(descriptor: int, folder: Path) -> bool:
-    """Returns whether the lock was free, or there are none on this system."""
+def take_lock(descriptor: int, folder: Path) -> bool:
+    """Takes the lock of an open file for this process; returns whether it was free, or there are none on this system.
+
+    The lock is the process's: forked ones do not have it, and it goes as soon as this process closes the file, through
+    whichever descriptor.
+
+    Args:
+        descriptor: The file, open for writing.
+        folder: The folder that the lock is for, for messages.
+    """
     try:
         import fcntl
 

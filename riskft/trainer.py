@@ -5,7 +5,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
@@ -29,6 +29,8 @@ GRACE_SECONDS = 10.0
 
 class RiskTrainer(Trainer):
     """Trains, tests and predicts as Lightning does, from the run folder's checkpoints, and makes risk maps alone."""
+
+    callbacks: list[Callback]
 
     def fit(  # type: ignore[override]
         self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
@@ -98,18 +100,21 @@ class RiskTrainer(Trainer):
             probabilities: Write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32, as well.
             dtype: Stored type of the segmentations: that of the scan (``input``) or ``uint8``.
         """
-        if images is not None:
-            if datamodule is None:
-                raise InputError("--images needs a riskft.RiskDataModule.")
-            datamodule.read_folder(images)
-        if isinstance(model, RiskModule):
-            model.keep_probabilities = probabilities
         folder = Path(out) if out else Path(self.default_root_dir) / "predictions"
         writer = SegmentationWriter(folder, overwrite, probabilities=probabilities, dtype=dtype)
-        if datamodule is not None:
-            writer.check(datamodule.predict_cases())  # before hours of preprocessing
-        self.callbacks.append(writer)  # type: ignore[attr-defined]
-        with self._ending_together():
+        with ExitStack() as held:
+            held.enter_context(self._as_it_was())
+            if images is not None:
+                if datamodule is None:
+                    raise InputError("--images needs a riskft.RiskDataModule.")
+                held.enter_context(datamodule.reading_folder(images))
+            if datamodule is not None:
+                writer.check(datamodule.predict_cases())  # before hours of preprocessing
+            if isinstance(model, RiskModule):
+                held.callback(setattr, model, "keep_probabilities", model.keep_probabilities)
+                model.keep_probabilities = probabilities
+            self.callbacks = [*self.callbacks, writer]
+            held.enter_context(self._ending_together())
             super().predict(
                 model,
                 datamodule=datamodule,
@@ -135,18 +140,32 @@ class RiskTrainer(Trainer):
                 ``risk_summary.csv``.
             overwrite: Replace files that exist.
         """
-        callbacks: list[Callback] = self.callbacks  # type: ignore[attr-defined]
-        if not any(isinstance(callback, RiskMapCallback) for callback in callbacks):
-            callbacks.append(RiskMapCallback())
-        # first, so that it refuses to overwrite before phase 1
-        callbacks.insert(0, RiskExport(Path(out), overwrite))
         self._check_source(model)
-        # phase 1 is what happens before the first step; here no step follows
-        self.fit_loop.max_epochs = 0
-        self.num_sanity_val_steps = 0
-        with self._ending_together():
-            super().fit(model, datamodule=datamodule)
+        with self._as_it_was():
+            callbacks = self.callbacks
+            if not any(isinstance(callback, RiskMapCallback) for callback in callbacks):
+                callbacks = [*callbacks, RiskMapCallback()]
+            # first, so that it refuses to overwrite before phase 1
+            self.callbacks = [RiskExport(Path(out), overwrite), *callbacks]
+            # phase 1 is what happens before the first step; here no step follows
+            self.fit_loop.max_epochs = 0
+            self.num_sanity_val_steps = 0
+            with self._ending_together():
+                super().fit(model, datamodule=datamodule)
         log.info("Risk maps are in %s", out)
+
+    @contextmanager
+    def _as_it_was(self) -> Iterator[None]:
+        """Gives the trainer back the callbacks and limits that it has now, so that other commands can follow."""
+        callbacks = list(self.callbacks)
+        limits = self.fit_loop.min_epochs, self.fit_loop.max_epochs
+        checked = self.num_sanity_val_steps
+        try:
+            yield
+        finally:
+            self.callbacks = callbacks
+            self.fit_loop.min_epochs, self.fit_loop.max_epochs = limits
+            self.num_sanity_val_steps = checked
 
     @contextmanager
     def _ending_together(self) -> Iterator[None]:
@@ -178,7 +197,7 @@ class RiskTrainer(Trainer):
         self._signal_connector.received_sigterm = True
 
     def _check_source(self, model: LightningModule) -> None:
-        mapped = any(isinstance(callback, RiskMapCallback) for callback in self.callbacks)  # type: ignore[attr-defined]
+        mapped = any(isinstance(callback, RiskMapCallback) for callback in self.callbacks)
         if isinstance(model, RiskModule):
             model.source.check(whole=mapped)
 

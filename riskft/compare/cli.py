@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
     parser.add_argument("--viewer-cases", type=int, default=3, help="cases in the viewer, up to 5 MB each; 0 for none")
     parser.add_argument("--wandb", type=bool, default=False, help="log the tables to an offline W&B run in --out")
-    parser.add_argument("--overwrite", type=bool, default=False, nargs="?", const=True, help="replace a report")
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace a report")
     options = parser.parse_args(list(arguments))
     if options.viewer_cases < 0:
         raise InputError(f"--viewer-cases is {options.viewer_cases}, expected 0 or more.")

@@ -1,7 +1,8 @@
 """The target data set as Lightning sees it: patch queue for training, whole volumes otherwise."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +145,19 @@ class RiskDataModule(LightningDataModule):
         found = self.split.assign(everything)
         return {**found, "train": few_shot(found.get("train", []), self.train_limit, self.train_limit_seed)}
 
-    def read_folder(self, root: str | Path) -> None:
-        """Takes the scans of a folder, without labels, for the data set's own; see ``FolderReader``."""
-        self.reader = FolderReader(root)
+    @contextmanager
+    def reading_folder(self, root: str | Path) -> Iterator[None]:
+        """Takes the scans of a folder, without labels, for the data set's own while it is entered.
+
+        Args:
+            root: The folder; see ``FolderReader``.
+        """
+        own = self.reader, self._prepared
+        self.reader, self._prepared = FolderReader(root), {}
+        try:
+            yield
+        finally:
+            self.reader, self._prepared = own
 
     def predict_cases(self) -> list[Case]:
         """Lists the cases that ``predict`` segments: those for prediction, or the test cases if there are none."""
@@ -166,6 +177,7 @@ class RiskDataModule(LightningDataModule):
         Bad input is kept for ``setup``, where every process raises it: raised here, its message would be lost among
         those of the processes that wait for this one.
         """
+        self._problem = None  # that of an earlier command in the same process
         try:
             cases = self._needed_cases()
             if self.check_files:

@@ -1,5 +1,6 @@
 """What a sweep keeps in a run's folder: the run, what is done of it, and a lock."""
 
+import errno
 import fcntl
 import json
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 from riskft.errors import InputError
 from riskft.files import write_json
+from riskft.run_lock import take_lock
 from riskft.sweep.plan import Run
 
 RECORD, FAILURE, LOG, LOCK = "sweep.json", "failed.txt", "log.txt", "run.lock"
@@ -68,31 +70,31 @@ def _read(folder: Path) -> dict[str, Any] | None:
 def held(folder: Path) -> Iterator[None]:
     """Holds a run folder for this process; the lock goes with the process, however it ends.
 
+    Forked processes, such as loaders of the data that outlive a killed run for a while, do not hold it.
+
     Raises:
         InputError: If another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as stream:
         for attempt in range(10):
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if take_lock(stream.fileno(), folder):
                 break
-            except OSError as error:
-                if attempt == 9:
-                    raise InputError(f"Another process is at work in {folder}. Wait for it, or stop it.") from error
+            if attempt == 9:
+                raise InputError(f"Another process is at work in {folder}. Wait for it, or stop it.")
             time.sleep(0.2)  # `status` holds it for an instant, and a process that was just killed a little longer
         yield
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds the run folder."""
+    """Whether another process holds the run folder. Not for the process that holds it, which would let go."""
     path = folder / LOCK
     if not path.is_file():
         return False
     # shared and for an instant, so that two that ask do not take each other for the run
     with path.open() as stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+            fcntl.lockf(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
     return False

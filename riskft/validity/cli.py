@@ -62,13 +62,11 @@ def main(arguments: Sequence[str]) -> None:
         "--maps",
         type=bool,
         default=False,
-        nargs="?",
-        const=True,
         help="write <subject>/negative_transfer.nii.gz (0 right, 1 both wrong, 2 negative, 3 positive transfer) and "
         "<subject>/risk.nii.gz (nats) in the scan's geometry; with several runs in folders of these",
     )
     parser.add_argument("--accelerator", type=str, default=None, help="cpu, gpu, ...; by default as in the training")
-    parser.add_argument("--overwrite", type=bool, default=False, nargs="?", const=True, help="replace results")
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace results")
     options = parser.parse_args(list(arguments))
     if options.margin < 0:
         raise InputError(f"--margin is {options.margin}, expected 0 or more.")

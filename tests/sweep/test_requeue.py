@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from riskft.requeue import Requeue, in_slurm_task, job_name
@@ -53,7 +53,7 @@ def test_a_fit_goes_back_after_the_epoch_whose_checkpoint_is_written(scontrol, t
     trainer = Trainer(
         max_epochs=3, limit_train_batches=3, limit_val_batches=0, accelerator="cpu", logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        default_root_dir=tmp_path, callbacks=[Requeue(patience=60)],
+        default_root_dir=tmp_path, callbacks=[Requeue(tmp_path, "fit", patience=60)],
     )  # fmt: skip
     trainer.fit(model)
     requeued = {epoch: {count for at, _, count in model.seen if at == epoch} for epoch in range(3)}
@@ -61,39 +61,79 @@ def test_a_fit_goes_back_after_the_epoch_whose_checkpoint_is_written(scontrol, t
     assert scontrol() == "requeue 12\n"
 
 
-def test_outside_an_epoch_it_goes_back_when_patience_ends(scontrol):
-    callback = Requeue(patience=0.3)
-    callback.setup(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), LightningModule(), "fit")
+def test_outside_an_epoch_it_goes_back_when_patience_ends(scontrol, tmp_path):
+    Requeue(tmp_path, "fit", patience=0.3)
     os.kill(os.getpid(), signal.SIGUSR1)
     os.kill(os.getpid(), signal.SIGUSR1)
     assert scontrol() == ""
     assert wait_for(scontrol) == "requeue 12\n"
 
 
-def test_a_job_whose_limit_is_too_short_for_an_epoch_does_not_go_round_for_ever(scontrol, monkeypatch, caplog):
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "5")
-    callback = Requeue(patience=0.0)
-    callback.setup(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False), LightningModule(), "fit")
-    os.kill(os.getpid(), signal.SIGUSR1)
-    assert wait_for(lambda: "Give the job more time" in caplog.text)
-    assert scontrol() == ""
-    callback.on_train_epoch_end(None, None)
+def start(folder, command="fit", epochs=0):
+    """One start of the job that the time limit ends."""
+    callback = Requeue(folder, command, patience=0.0)
+    for _ in range(epochs):
+        callback.on_train_epoch_end(None, None)
     callback._go_back()
-    assert scontrol() == "requeue 12\n"
 
 
-def test_a_signal_that_came_before_the_run_could_answer_is_kept(scontrol):
+def test_a_job_whose_limit_is_too_short_for_an_epoch_does_not_go_round_for_ever(scontrol, tmp_path, caplog):
+    for _ in range(8):
+        start(tmp_path)
+    assert scontrol() == 4 * "requeue 12\n"
+    assert "The job 12 is not queued again: 5 starts of `fit` did not end one epoch. Give the job" in caplog.text
+    start(tmp_path, epochs=1)
+    assert scontrol() == 5 * "requeue 12\n"
+    for _ in range(4):
+        start(tmp_path)
+    assert scontrol() == 9 * "requeue 12\n"
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "validate", "riskmap"])
+def test_a_command_without_epochs_that_is_longer_than_the_limit_does_not_go_round_for_ever(
+    scontrol, tmp_path, caplog, command
+):
+    for _ in range(20):  # a training of many starts, each of which got further
+        start(tmp_path, epochs=3)
+    assert scontrol() == 20 * "requeue 12\n"
+    for _ in range(8):
+        start(tmp_path, command)
+    assert scontrol() == 24 * "requeue 12\n"
+    assert f"5 starts of `{command}` did not end and begin from the beginning each time. Give the job" in caplog.text
+
+
+def test_another_job_has_starts_of_its_own_and_a_damaged_count_is_none(scontrol, tmp_path, monkeypatch):
+    for _ in range(6):
+        start(tmp_path, "test")
+    assert scontrol() == 4 * "requeue 12\n"
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    start(tmp_path, "test")
+    assert scontrol() == 4 * "requeue 12\n" + "requeue 13\n"
+    for content in ("{", "[]", '{"of": ["13", "test"], "starts": null}'):
+        (tmp_path / "requeue.json").write_text(content)
+        start(tmp_path, "test")
+    assert scontrol().count("requeue 13") == 4
+
+
+def test_where_starts_cannot_be_counted_the_job_does_not_go_back(scontrol, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    start(tmp_path / "file" / "run", "test")
+    assert scontrol() == ""
+    assert "its starts cannot be counted in" in caplog.text
+
+
+def test_a_signal_that_came_before_the_run_could_answer_is_kept(scontrol, tmp_path):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     # to this thread: in a job all hold the signal back, in a test process others, which exist already, do not
     signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
     assert scontrol() == ""
-    Requeue(patience=0.0)
+    Requeue(tmp_path, "fit", patience=0.0)
     assert wait_for(scontrol) == "requeue 12\n"
 
 
-def test_other_ranks_leave_it_to_the_first(scontrol, monkeypatch):
+def test_other_ranks_leave_it_to_the_first(scontrol, tmp_path, monkeypatch):
     monkeypatch.setattr("riskft.requeue.is_first_rank", lambda: False)
-    callback = Requeue(patience=0.0)
+    callback = Requeue(tmp_path, "fit", patience=0.0)
     os.kill(os.getpid(), signal.SIGUSR1)
     assert callback._timer is None
     assert scontrol() == ""

@@ -1,7 +1,10 @@
 """What a run's folder says of it, and that no run is overwritten or run twice at a time."""
 
+import contextlib
 import multiprocessing
 import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,19 @@ def hold_for_ever(folder, ready):
         multiprocessing.Event().wait()
 
 
+@contextlib.contextmanager
+def held_elsewhere(folder):
+    ready = multiprocessing.Event()
+    holder = multiprocessing.Process(target=hold_for_ever, args=(folder, ready))
+    holder.start()
+    assert ready.wait(20)
+    try:
+        yield
+    finally:
+        holder.kill()
+        holder.join()
+
+
 def test_states_of_a_run(run):
     assert state_of(run) == State("missing")
     write_record(run)
@@ -40,7 +56,7 @@ def test_states_of_a_run(run):
     folder = folder_of(run)
     (folder / "log.txt").write_text("first\nKilled\n\n")
     assert state_of(run) == State("failed", "it ended without a word; the log's last line: Killed")
-    with held(folder):
+    with held_elsewhere(folder):
         assert state_of(run) == State("running")
     (folder / "failed.txt").write_text("fit: no such file\n")
     assert state_of(run) == State("failed", "fit: no such file")
@@ -94,18 +110,46 @@ def test_other_options_and_other_runs_are_not_overwritten(run, tmp_path):
     )
 
 
+def locked_for_others(folder) -> bool:
+    """Asks in another process, as `riskft sweep status` does."""
+    pid = os.fork()
+    if not pid:
+        os._exit(int(is_locked(folder)))
+    return bool(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def test_a_forked_loader_that_outlives_a_killed_run_does_not_hold_its_folder(run):
+    folder = folder_of(run)
+    write_record(run)
+    receiver, sender = os.pipe()
+    pid = os.fork()
+    if not pid:
+        with held(folder):
+            loader = os.fork()
+            if not loader:
+                time.sleep(60)
+                os._exit(0)
+            os.write(sender, str(loader).encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+    loader = int(os.read(receiver, 20))
+    os.waitpid(pid, 0)
+    try:
+        assert not is_locked(folder)
+        with held(folder):
+            pass
+    finally:
+        os.kill(loader, signal.SIGKILL)
+        os.close(receiver)
+        os.close(sender)
+
+
 def test_two_processes_cannot_be_at_work_in_one_folder_and_the_lock_goes_with_its_process(run):
     folder = folder_of(run)
     write_record(run)
-    ready = multiprocessing.Event()
-    holder = multiprocessing.Process(target=hold_for_ever, args=(folder, ready))
-    holder.start()
-    assert ready.wait(20)
-    assert is_locked(folder)
-    with pytest.raises(InputError, match="Another process"):
-        run_step(folder, "fit")
-    holder.kill()
-    holder.join()
+    with held_elsewhere(folder):
+        assert is_locked(folder)
+        with pytest.raises(InputError, match="Another process"):
+            run_step(folder, "fit")
     assert not is_locked(folder)
     assert not (folder / "failed.txt").exists()
 
@@ -118,7 +162,7 @@ def test_a_step_that_fails_leaves_the_reason_and_one_that_is_done_is_left_alone(
 
     def main_that_fails(arguments):
         assert not (folder / "failed.txt").exists()
-        assert is_locked(folder)
+        assert locked_for_others(folder)
         commands.append(arguments)
         try:
             read_run(folder / "nowhere")
