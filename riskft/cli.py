@@ -2,7 +2,6 @@
 
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -15,25 +14,26 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
-from riskft.errors import InputError, ProcessLost
-from riskft.files import FULL, keep_old, no_space_message
 from riskft.finetune.checkpoint_io import WholeCheckpointIO
 from riskft.finetune.checkpoints import run_checkpoints
 from riskft.finetune.finite import FiniteLoss
 from riskft.finetune.module import RiskModule
 from riskft.flags import with_values
+from riskft.interruptions import again, ending_with, go_on, sigterm_raised
+from riskft.messages import message
+from riskft.places import places_of, refuse_unwritable, why_not_writable
+from riskft.report.loggers import logs_to_wandb, run_loggers, staging_undone
+from riskft.report.wandb_online import refuse_unreachable
 from riskft.requeue import Requeue, in_slurm_task
 from riskft.run_folder import (
     RunOptions,
     WandbOptions,
     clear_for_new_start,
     refuse_finished,
-    run_id,
 )
 from riskft.run_lock import locked
 from riskft.save_run import SaveRun
@@ -65,9 +65,16 @@ class RiskCLI(LightningCLI):
     """LightningCLI with a run folder, its loggers and checkpoints, and the links between data and model."""
 
     config: Any
+    folder: Path
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        with ExitStack() as self._held:  # LightningCLI runs the command when it is made
+        given = sys.argv[1:]
+
+        def advice() -> str:
+            return go_on(given, self.folder) if hasattr(self, "folder") else again(given)
+
+        # LightningCLI runs the command when it is made
+        with ending_with(advice), ExitStack() as self._held:
             super().__init__(*args, **kwargs)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -89,15 +96,19 @@ class RiskCLI(LightningCLI):
         return {name: set(skipped) for name in ("fit", "validate", "test", "predict", "riskmap")}
 
     def before_instantiate_classes(self) -> None:
-        """Settles the run folder, and refuses to overwrite a finished run before anything is read."""
-        config = self.config[self.subcommand]
+        """Settles the run folder, and refuses what cannot be written to before anything is read."""
+        command = str(self.subcommand)
+        config = self.config[command]
         options = RunOptions(**config.run.as_dict())
-        folder = config.out if self.subcommand == "riskmap" else config.trainer.default_root_dir
+        folder = config.out if command == "riskmap" else config.trainer.default_root_dir
         self.folder = Path(folder) if folder else options.path(config.seed_everything)
-        if self.subcommand == "fit":
+        refuse_unwritable(places_of(command, config, self.folder))
+        if command == "fit":
             if is_first_rank():
                 self._held.enter_context(locked(self.folder))
             refuse_finished(self.folder, options.overwrite, resuming=config.ckpt_path is not None)
+        if is_first_rank() and logs_to_wandb(config) and not config.wandb.offline:
+            refuse_unreachable()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the run folder with its loggers (where the config names none) and checkpoints."""
@@ -107,7 +118,9 @@ class RiskCLI(LightningCLI):
             clear_for_new_start(self.folder)
         kwargs["default_root_dir"] = str(self.folder)
         if config.trainer.logger is None:
-            kwargs["logger"] = self._loggers(config)
+            # a run that others share need not be written to be used
+            logs = self.subcommand not in ("predict", "validate") or why_not_writable(self.folder) is None
+            kwargs["logger"] = logs and run_loggers(self.folder, str(self.subcommand), config, self.starts_anew)
         if self.subcommand != "fit":
             # Lightning adds none of its own then, and refuses to be without if the training's config has some
             kwargs["enable_checkpointing"] = any(
@@ -128,44 +141,9 @@ class RiskCLI(LightningCLI):
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
-    def _wandb_id(self) -> str | None:
-        if not is_first_rank():
-            return None  # other ranks log nothing
-        return run_id(self.folder, self.starts_anew) + ("" if self.subcommand == "fit" else f"-{self.subcommand}")
-
-    def _loggers(self, config: Any) -> list[Logger]:
-        options: WandbOptions = config.wandb
-        loggers: list[Logger] = []
-        if options.enabled and not config.trainer.fast_dev_run:
-            loggers.append(
-                WandbLogger(
-                    save_dir=str(_made(self.folder)),
-                    offline=options.offline,
-                    project=options.project,
-                    entity=options.entity,
-                    tags=options.tags,
-                    group=config.run.study,
-                    job_type=config.run.method,
-                    name=f"{config.run.method} seed={config.seed_everything} {self.subcommand}",
-                    id=self._wandb_id(),
-                    settings={"console": "off", "silent": options.offline},
-                )
-            )
-        if self.subcommand == "fit" and is_first_rank():
-            keep_old(self.folder / "metrics.csv")  # which Lightning's logger would delete
-        loggers.append(
-            CSVLogger(str(self.folder), name="", version="" if self.subcommand == "fit" else self.subcommand)
-        )
-        return loggers
-
 
 def _listed(callbacks: Any) -> list[Any]:
     return list(callbacks) if isinstance(callbacks, list) else [callbacks] if callbacks else []
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -176,10 +154,15 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: With 1 for bad input, a full disk or a lost process, after a message without a traceback; with 2 for
-            a wrong command line; with 143 after a SIGTERM.
+            a wrong command line; with 130 after a Ctrl-C and 143 after a SIGTERM.
     """
     arguments = with_values(sys.argv[1:] if args is None else args)
     _set_up_logging()
+    with staging_undone(), sigterm_raised(), ending_with(lambda: again(arguments)):
+        _run_command(arguments)
+
+
+def _run_command(arguments: list[str]) -> None:
     try:
         if arguments[:1] == ["data"]:
             from riskft.data.cli import main as data_main
@@ -203,29 +186,13 @@ def main(args: Sequence[str] | None = None) -> None:
             validity_main(arguments[1:])
         else:
             run(arguments)
-    except SIGTERMException:
-        # Lightning's has no exit status: what was stopped would look finished
-        raise SystemExit(128 + signal.SIGTERM) from None
     except Exception as error:
-        if (reason := _message(error)) is None:
+        if isinstance(error, SIGTERMException) or (reason := message(error)) is None:
             raise
         print(f"riskft: {reason}", file=sys.stderr)  # noqa: T201
         raise SystemExit(1) from None
     finally:
         _finish_wandb()
-
-
-def _message(error: BaseException) -> str | None:
-    """Returns what to tell the user of an error that is not riskft's own fault, or None."""
-    if isinstance(error, ProcessLost):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in FULL:  # what a logger writes, for example
-        return no_space_message(Path(error.filename or "."))
-    # jsonargparse wraps the InputError of what it builds for options with choices
-    behind: BaseException | None = error
-    while behind is not None and not isinstance(behind, InputError):
-        behind = behind.__cause__ or behind.__context__
-    return None if behind is None else str(behind)
 
 
 def run(arguments: Sequence[str], cli_class: type[RiskCLI] = RiskCLI) -> RiskCLI:
@@ -265,7 +232,7 @@ def _set_up_logging() -> None:
         logger.addHandler(handler)
     # on other ranks than the first only warnings
     logger.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
-    for message in (
+    for ignored in (
         ".*does not have many workers.*",
         ".*logged.* sync_dist.*",
         ".*recommended to use `self.log.*sync_dist=True.*",
@@ -275,7 +242,7 @@ def _set_up_logging() -> None:
         "Experiment logs directory .* exists and is not empty.*",  # an earlier metrics.csv has been moved aside
         ".*isinstance\\(treespec, LeafSpec\\).*",
     ):
-        warnings.filterwarnings("ignore", message=message)
+        warnings.filterwarnings("ignore", message=ignored)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,11 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from riskft.errors import NoSpaceError
+from riskft.errors import InputError, NoSpaceError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -30,6 +30,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
     Raises:
         NoSpaceError: If the file system is full, or the file larger than is allowed.
+        InputError: If the file cannot be written for another reason that the system gives.
     """
     temporary = target.with_name(f".tmp-{uuid.uuid4().hex[:8]}{''.join(target.suffixes)}")
     try:
@@ -41,9 +42,17 @@ def atomic_path(target: Path) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:
         if is_full(error, target):
             raise NoSpaceError(no_space_message(target)) from error
+        if isinstance(error, OSError) and _concerns(error, temporary, target):
+            raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only file system even for a file that is not there
+            temporary.unlink()
+
+
+def _concerns(error: OSError, temporary: Path, target: Path) -> bool:
+    """Whether an error is about what is written, or where; not about what is read meanwhile."""
+    return error.filename is not None and Path(error.filename) in (temporary, target, target.parent, *target.parents)
 
 
 def is_full(error: BaseException, target: Path) -> bool:
@@ -62,7 +71,8 @@ def no_space_message(target: Path) -> str:
     return (
         f"{target}: cannot be written, for there is no space ({_free(target) / 1e6:.1f} MB free on its file system; a "
         "quota or a limit on files' sizes counts too). Nothing is left half-written. Free some space, or choose "
-        "another run.root or data.cache_dir, and start again (with --ckpt_path last, if it was a fit)."
+        "another run.root or data.cache_dir, and start again (fit: with --ckpt_path last; predict goes on with what is "
+        "missing)."
     )
 
 
@@ -84,7 +94,7 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def keep_old(target: Path, unless: str | None = None) -> None:
-    """Moves an existing file aside, ``name.csv`` to ``name.1.csv`` and so on.
+    """Moves an existing file aside, ``name.csv`` to ``name.1.csv`` and so on, past the highest number there is.
 
     Args:
         target: The file that will be written anew.
@@ -92,8 +102,9 @@ def keep_old(target: Path, unless: str | None = None) -> None:
     """
     if not target.is_file() or (unless is not None and target.read_text(encoding="utf-8") == unless):
         return
-    number = 1 + len(list(target.parent.glob(f"{target.stem}.*{target.suffix}")))
-    target.rename(target.with_name(f"{target.stem}.{number}{target.suffix}"))
+    pattern = re.compile(rf"{re.escape(target.stem)}\.(\d+){re.escape(target.suffix)}")
+    kept = [int(found[1]) for path in target.parent.iterdir() if (found := pattern.fullmatch(path.name))]
+    target.rename(target.with_name(f"{target.stem}.{max(kept, default=0) + 1}{target.suffix}"))
 
 
 def file_digest(path: Path) -> str:

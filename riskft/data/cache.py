@@ -5,9 +5,9 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from riskft.data.volumes import as_channel_last, read_channels, write_nifti
 from riskft.errors import InputError, NoSpaceError
 from riskft.files import file_digest, fingerprint, write_json
 from riskft.memory import volumes_given_back
+from riskft.places import why_not_writable
 from riskft.progress import track
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,11 @@ class PreparedCache:
         """
         keys = self._keys(cases)
         missing = [(case, key) for case, key in zip(cases, keys, strict=True) if not self._is_whole(key)]
+        if missing and (reason := why_not_writable(self.root)) is not None:
+            raise InputError(
+                f"{self.root}: {len(missing)} of {len(cases)} cases are not in the cache, which cannot be written: "
+                f"{reason}. Choose another folder (--data.cache_dir)."
+            )
         problems: list[str] = []
         full: list[NoSpaceError] = []
 
@@ -114,7 +120,7 @@ class PreparedCache:
             except InputError as error:
                 problems.append(str(error))
 
-        with volumes_given_back(), ThreadPoolExecutor(max(1, workers)) as pool:
+        with volumes_given_back(), _ending_soon(ThreadPoolExecutor(max(1, workers))) as pool:
             for _ in track(pool.map(build, missing), total=len(missing), description="Preprocessing"):
                 pass
         if full:
@@ -142,7 +148,7 @@ class PreparedCache:
                 problems.append(str(error))
                 return []
 
-        with ThreadPoolExecutor() as pool:
+        with _ending_soon(ThreadPoolExecutor()) as pool:
             digests = list(pool.map(read, cases))
         if problems:
             raise InputError(f"{len(problems)} of {len(cases)} cases have files that cannot be read:", sorted(problems))
@@ -201,6 +207,15 @@ class PreparedCache:
         return Prepared(case=case, key=key, folder=self._meta(key).parent, foreground_fraction=fraction)
 
 
+@contextmanager
+def _ending_soon(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
+    """Lets an interruption wait for what threads are doing, but not for all that they were given to do."""
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _content(case: Case) -> dict[str, object]:
     """Returns what the fingerprint says of a case besides its files."""
     content: dict[str, object] = {"modalities": list(case.images), "labelled": case.label is not None}
@@ -217,9 +232,8 @@ class _Digests:
         self.path = path
         self._known: dict[str, str] = {}
         self._new = False
-        if path.is_file():
-            with suppress(ValueError):  # a damaged file costs another reading of the scans
-                self._known = json.loads(path.read_text())
+        with suppress(OSError, ValueError):  # without a file, or with a damaged one, the scans are read
+            self._known = json.loads(path.read_text())
 
     def of(self, path: Path) -> str:
         """Returns the digest of an image; one of several files, such as an Analyze pair, counts as all of them."""
@@ -232,12 +246,18 @@ class _Digests:
             raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
         key = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
         if key not in self._known:
-            self._known[key] = file_digest(path)
+            try:
+                self._known[key] = file_digest(path)
+            except OSError as error:
+                raise InputError(f"{path}: cannot be read ({error.strerror}).") from error
             self._new = True
         return self._known[key]
 
     def save(self) -> None:
-        """Writes the file if there is something new."""
+        """Writes the file if there is something new; a cache that can only be read goes without."""
         if self._new:
-            write_json(self.path, self._known)
+            try:
+                write_json(self.path, self._known)
+            except InputError as error:
+                log.info("The scans will be read again at the next start: %s", error)
             self._new = False

@@ -1,9 +1,89 @@
-"""Finding the W&B run among a trainer's loggers."""
+"""The loggers of a run, and finding the W&B run among those of a trainer."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from riskft.distributed import is_first_rank
+from riskft.files import keep_old
+from riskft.run_folder import WandbOptions, run_id
+
+#: Where W&B keeps what it has not uploaded yet; by default in the home folder, which containers may not have.
+STAGING = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
+
+
+def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> list[Logger]:
+    """Returns the loggers of a command: W&B, unless it is turned off, and ``metrics.csv``.
+
+    Args:
+        folder: The run folder.
+        command: ``fit``, ``test`` and so on; only ``fit`` writes ``metrics.csv`` into the run folder itself.
+        config: The command's options, with ``run``, ``wandb``, ``trainer`` and ``seed_everything``.
+        starts_anew: Whether the command trains without resuming, which makes a new W&B run.
+    """
+    options: WandbOptions = config.wandb
+    loggers: list[Logger] = []
+    if logs_to_wandb(config):
+        folder.mkdir(parents=True, exist_ok=True)
+        stage_in(folder, options.offline)
+        loggers.append(
+            WandbLogger(
+                save_dir=str(folder),
+                offline=options.offline,
+                project=options.project,
+                entity=options.entity,
+                tags=options.tags,
+                group=config.run.study,
+                job_type=config.run.method,
+                name=f"{config.run.method} seed={config.seed_everything} {command}",
+                id=_wandb_id(folder, command, starts_anew),
+                settings={"console": "off", "silent": options.offline},
+            )
+        )
+    if command == "fit" and is_first_rank():
+        keep_old(folder / "metrics.csv")  # which Lightning's logger would delete
+    return [*loggers, CSVLogger(str(folder), name="", version="" if command == "fit" else command)]
+
+
+def logs_to_wandb(config: Any) -> bool:
+    """Whether a command with these options makes a W&B run."""
+    return bool(config.wandb.enabled and not config.trainer.fast_dev_run and config.trainer.logger is None)
+
+
+def _wandb_id(folder: Path, command: str, starts_anew: bool) -> str | None:
+    if not is_first_rank():
+        return None  # other ranks log nothing
+    return run_id(folder, starts_anew) + ("" if command == "fit" else f"-{command}")
+
+
+def stage_in(folder: Path, offline: bool) -> None:
+    """Lets a W&B run keep everything in a folder, so that an offline one needs nothing outside.
+
+    Args:
+        folder: The run folder.
+        offline: Whatever the user's environment says; an online run takes its login and other places from there.
+    """
+    for name, place in STAGING.items():
+        if offline or (name not in os.environ and name != "WANDB_CONFIG_DIR"):
+            os.environ[name] = str(folder.absolute() / "wandb" / place)
+
+
+@contextmanager
+def staging_undone() -> Iterator[None]:
+    """Undoes ``stage_in``, so that another command in this process does not stage in the folder of the one before."""
+    before = {name: os.environ.get(name) for name in STAGING}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def wandb_run(trainer: Trainer) -> Any | None:

@@ -91,6 +91,7 @@ class RiskPhase:
             found = RiskSummary.from_json(ready)
             self._expectations(train, found.joint)
             return found
+        self.store.refuse_unwritable()
         if self.rank == 0:
             self.store.write_manifests()
         self._forward(everyone)
@@ -132,6 +133,7 @@ class RiskPhase:
         known = self.store.read_knowledge()
         if all(self.gather(known is not None, "phase 1: looking for a comparison")) and known is not None:
             return known
+        self.store.refuse_unwritable()
         self._forward(train)
         joint = self._joint(train)
         conditional = conditional_from_joint(joint)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from riskft.data.subjects import is_whole
 from riskft.data.volumes import Affine, read_volume, write_channels, write_nifti
 from riskft.errors import InputError
 from riskft.files import atomic_path, fingerprint, write_json
+from riskft.places import why_not_writable
 
 STORE_VERSION = 3
 
@@ -73,6 +75,14 @@ class RiskStore:
         """Whether the inputs are known but maps with these options are not made yet, and ones with others are."""
         manifests = list(self.folder.glob("*/manifest.json"))
         return bool(manifests) and not (self.weights_folder / "manifest.json").is_file()
+
+    def refuse_unwritable(self) -> None:
+        """Raises InputError if maps cannot be written; to be called before hours of passes that could not be kept."""
+        if (reason := why_not_writable(self.folder)) is not None:
+            raise InputError(
+                f"{self.root}: does not hold the risk maps that this run needs, and cannot be written: {reason}. "
+                "Choose another --data.cache_dir, or another store of riskft.RiskMapCallback."
+            )
 
     def write_manifests(self) -> None:
         """Records the inputs and options next to what is made from them."""
@@ -155,7 +165,10 @@ class RiskStore:
 
     def drop_probabilities(self, subject: str) -> None:
         """Removes the kept source probabilities, if there are any."""
-        (self._subject(subject) / "probabilities.npy").unlink(missing_ok=True)
+        path = self._subject(subject) / "probabilities.npy"
+        if path.exists():
+            with suppress(OSError):  # a store that can only be read keeps them
+                path.unlink()
 
     def _drop_spent(self, subject: str) -> None:
         """Removes probabilities that are not needed any more, by this run or by another that shares the store."""

@@ -1,0 +1,114 @@
+"""Whether folders can be written, asked before any work is done."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from riskft.errors import InputError
+
+#: A block of most file systems: where a quota is full, an empty file can still be made.
+PROBE = bytes(4096)
+MAPS = "RiskMapCallback"
+
+
+def refuse_unwritable(places: Mapping[str, Path]) -> None:
+    """Raises InputError if files cannot be written into folders, naming all of these; nothing is left behind.
+
+    The system's temporary folder, which W&B and the loaders of the data need, is looked at too.
+
+    Args:
+        places: Folders, which need not be there yet, by the option that sets them.
+    """
+    found = {option: (folder, why_not_writable(folder)) for option, folder in places.items()}
+    problems = [
+        f"{folder}: cannot be written: {reason}. Choose another folder ({option})."
+        for option, (folder, reason) in found.items()
+        if reason is not None
+    ]
+    problems += _temporary_folder_problems()
+    if len(problems) == 1:
+        raise InputError(problems[0])
+    if problems:
+        raise InputError("These folders cannot be written:", problems)
+
+
+def why_not_writable(folder: Path) -> str | None:
+    """Returns why files cannot be written into a folder, or None if they can.
+
+    A small file is written and removed, because permissions alone do not tell: a file system can be read-only or full.
+    Where the folder is not there yet, this happens in the nearest one above it that is.
+
+    Args:
+        folder: The folder.
+    """
+    try:
+        place = _nearest(folder)
+        if place.is_symlink() and not place.exists():
+            return f"{_named(place, folder)} is a link to {os.readlink(place)}, which does not exist"
+        if not place.is_dir():
+            return f"{_named(place, folder)} is a file, expected a folder"
+        with tempfile.NamedTemporaryFile(prefix=".tmp-", dir=place) as probe:
+            probe.write(PROBE)
+            probe.flush()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        return getattr(error, "strerror", None) or str(error)
+    return None
+
+
+def _temporary_folder_problems() -> list[str]:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError as error:
+        return [f"{error.strerror}. Set TMPDIR to a folder that can be written."]
+    return []
+
+
+def _nearest(folder: Path) -> Path:
+    """Returns the folder, or the nearest above it that is there; a link counts even if it leads nowhere."""
+    return next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+
+
+def _named(place: Path, folder: Path) -> str:
+    return "it" if place == folder else str(place)
+
+
+def places_of(command: str, config: Any, folder: Path) -> dict[str, Path]:
+    """Returns the folders that a command of Lightning's will write, by the option that sets them.
+
+    Args:
+        command: ``fit``, ``test`` and so on.
+        config: Its options.
+        folder: The run folder.
+    """
+    places: dict[str, Path] = {}
+    if command == "riskmap":
+        places["--out"] = folder
+    elif command in ("fit", "test"):  # the others only log there, and go without
+        places["--run.root, --run.study or --run.folder"] = folder
+    elif command == "predict":
+        places["--out"] = Path(config.out) if config.out else folder / "predictions"
+    cache = Path(config.data.cache_dir)
+    # one that is full need only be read; whether it is full shows when the scans have been looked at
+    if not _holds(cache, "cases/*"):
+        places["--data.cache_dir"] = cache
+    mapping = [one.init_args for one in _listed(config.trainer.callbacks) if str(one.class_path).endswith(MAPS)]
+    if command in ("fit", "riskmap"):
+        given = [options.store for options in mapping if options.get("store")]
+        if given and not _holds(Path(given[0]), "*/*/summary.json"):
+            places["store of riskft.RiskMapCallback"] = Path(given[0])
+        elif (mapping or command == "riskmap") and not given and not _holds(cache / "risk", "*/*/summary.json"):
+            places.setdefault("--data.cache_dir", cache / "risk")
+    return places
+
+
+def _holds(folder: Path, pattern: str) -> bool:
+    try:
+        return next(folder.glob(pattern), None) is not None
+    except OSError:
+        return False
+
+
+def _listed(callbacks: Any) -> list[Any]:
+    return list(callbacks) if isinstance(callbacks, list) else [callbacks] if callbacks else []

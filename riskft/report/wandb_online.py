@@ -1,0 +1,59 @@
+"""Whether W&B can be reached and knows the user, asked before any work is done."""
+
+import os
+import threading
+
+from riskft.errors import InputError
+
+SECONDS = 12.0
+WAYS_OUT = "Log in with `wandb login`, or log without a network: --wandb.offline true (`wandb sync` uploads it later)."
+
+
+def refuse_unreachable(seconds: float = SECONDS) -> None:
+    """Raises InputError if a run that is to be logged online could not be.
+
+    W&B itself finds out when the run starts, after preprocessing, and tries for minutes.
+
+    Args:
+        seconds: How long to wait for the server's answer.
+    """
+    if os.environ.get("WANDB_MODE", "online") != "online":
+        return  # which goes before the option
+    import wandb
+    from requests.utils import get_netrc_auth
+
+    url = wandb.setup().settings.base_url.rstrip("/")
+    kept = get_netrc_auth(url)  # where `wandb login` writes it
+    key = os.environ.get("WANDB_API_KEY") or (kept[1] if kept else None)
+    if not key and not os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        raise InputError(f"wandb.offline is false, and there is no login for {url}. {WAYS_OUT}")
+    problems: list[str] = []
+    # a thread, because looking up a name and a chain of redirections have no limit of their own
+    asking = threading.Thread(target=lambda: problems.extend(_refusal(url, key, seconds)), daemon=True)
+    asking.start()
+    asking.join(seconds)
+    if asking.is_alive():
+        problems.append(f"does not answer within {seconds:.0f} s")
+    if problems:
+        raise InputError(f"wandb.offline is false, and {url} {problems[0]}. {WAYS_OUT}")
+
+
+def _refusal(url: str, key: str | None, seconds: float) -> list[str]:
+    """Returns why the server does not take the login; nothing if it does."""
+    import requests
+
+    question = {"query": "query Viewer { viewer { id } }"}
+    try:
+        # the time counts from each byte on, so that all of the request may take longer
+        answer = requests.post(f"{url}/graphql", json=question, auth=("api", key) if key else None, timeout=seconds / 2)
+    except requests.RequestException as error:
+        return [f"cannot be reached ({type(error).__name__})"]
+    if answer.status_code in (401, 403):
+        return [f"does not accept the login (status {answer.status_code})"]
+    if not answer.ok:
+        return [f"answers with an error (status {answer.status_code})"]
+    try:
+        known = answer.json()["data"]["viewer"] is not None
+    except (ValueError, KeyError, TypeError):
+        return ["does not answer as a W&B server"]
+    return [] if known or not key else ["does not know the login"]
