@@ -1,0 +1,98 @@
+"""What the data check finds in one case."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from riskft.data.check_grid import Volume, compare_grids
+from riskft.data.check_labels import count_classes
+from riskft.data.check_report import Row
+from riskft.data.check_volume import channel_words, open_volume, read_voxels, voxel_digest
+from riskft.data.findings import FaultKind, Finding, WarningKind
+from riskft.data.labels import LabelMap
+from riskft.data.records import LABELLED, Case
+
+
+@dataclass
+class CaseResult:
+    """What was found in one case.
+
+    Attributes:
+        row: Its line in the report.
+        findings: Its faults and warnings.
+        images: Its images' files by what identifies their content.
+    """
+
+    row: Row
+    findings: list[Finding] = field(default_factory=list)
+    images: dict[str, Path] = field(default_factory=dict)
+
+    def report(self, kind: FaultKind | WarningKind, path: Path, message: str) -> None:
+        """Adds a finding about a file; see ``Report``."""
+        self.findings.append(Finding(kind, self.row.subject, path, f"{path}: {message}."))
+
+
+def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> CaseResult:
+    """Opens the files of a case.
+
+    Args:
+        split: The case's split.
+        case: Its files.
+        labels: The task's label map.
+        voxels: Whether to read the voxels too.
+    """
+    result = CaseResult(Row(case.subject, split, case.person))
+    volumes = []
+    intensity: dict[str, tuple[float, float]] = {}
+    for path, names in _names_by_file(case).items():
+        channels = [case.channels.get(name) for name in names]
+        if volume := open_volume(path, result.report, channels):
+            volumes.append(volume)
+            if voxels:
+                intensity |= _inspect_voxels(volume, dict(zip(names, channels, strict=True)), result)
+            else:
+                result.images[str(path.resolve())] = path
+    counts: dict[str, int] = {}
+    if case.label is None:
+        if split in LABELLED:
+            message = f"the {split} case has no label file. Add one, or move the case to the split predict."
+            result.findings.append(Finding(FaultKind.NO_LABEL, case.subject, None, message))
+    elif volume := open_volume(case.label, result.report):
+        volumes.append(volume)
+        if voxels and (read := read_voxels(volume, result.report)) is not None:
+            counts = count_classes(read[0], labels, case.label, result.report)
+            if split == "train" and not sum(counts[name] for name in labels.classes):
+                message = f"no voxel is of {', '.join(labels.classes)}. Correct the label or the map, or drop the case"
+                result.report(FaultKind.EMPTY_FOREGROUND, case.label, message)
+    if volumes:
+        compare_grids(volumes, result.report)
+        first = volumes[0]
+        result.row = replace(result.row, shape=first.shape, spacing=first.spacing, orientation=first.orientation)
+    result.row = replace(result.row, intensity=intensity, voxels=counts)
+    return result
+
+
+def _names_by_file(case: Case) -> dict[Path, list[str]]:
+    files: dict[Path, list[str]] = {}
+    for name, path in case.images.items():
+        files.setdefault(path, []).append(name)
+    return files
+
+
+def _inspect_voxels(
+    volume: Volume, channels: Mapping[str, int | None], result: CaseResult
+) -> dict[str, tuple[float, float]]:
+    """Reads a file once for all modalities that lie in it; returns each one's lowest and highest finite value."""
+    intensity = {}
+    read = read_voxels(volume, result.report, tuple(channels.values()))
+    for (name, channel), values in zip(channels.items(), read or (), strict=False):
+        if not values.size:
+            continue
+        low, high = intensity[name] = (float(values.min()), float(values.max()))
+        if low == high:
+            where = channel_words(channel)
+            message = f"all voxels{where} are {low:g}, expected an image. Export it again or drop the case"
+            result.report(FaultKind.CONSTANT, volume.path, message)
+        else:
+            result.images[voxel_digest(values)] = volume.path
+    return intensity
