@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # one more than there are cores, for some tests wait for a cluster or another environment
 WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 
-.PHONY: help demo evidence-quick evidence test test-fast lint format clean
+.PHONY: help demo evidence-quick evidence test test-fast mutants lint format clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,10 @@ test: $(STAMP)  ## The whole test suite
 
 test-fast: $(STAMP)  ## The tests that take no command line and no second process
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'
+
+mutants: $(STAMP)  ## Which mistakes in the core do the fast tests not notice? About 15 minutes on 2 CPU cores
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutants]'
+	$(BIN)/python experiments/reliability/mutants.py
 
 lint: $(STAMP)  ## ruff and mypy --strict
 	$(BIN)/ruff check .
