@@ -10,6 +10,7 @@ from rich.progress import track
 from riskft.data.check_case import inspect_case
 from riskft.data.check_copies import duplicates, leaks
 from riskft.data.check_grid import TOLERANCE_MM
+from riskft.data.check_header import silent_itk
 from riskft.data.check_people import people_in_two_splits
 from riskft.data.check_report import CheckReport, Row
 from riskft.data.findings import FaultKind, Finding, WarningKind
@@ -26,7 +27,8 @@ def check(cases: Mapping[str, Sequence[Case]], labels: LabelMap, *, voxels: bool
     not have the channel that is to be read, zero or non-finite spacing, singular affines, shapes and affines that
     differ within a case by more than ``TOLERANCE_MM`` (Analyze files have no affine to speak of, which is fine), a
     subject given twice, an image given to subjects of different splits, a person with scans in different splits, and
-    train, val and test cases without a label.
+    train, val and test cases without a label, and files that lie apart in other programs alone. Only worth a warning:
+    headers that other programs read differently, and voxels or volumes of a size that no scan of a body part has.
     Found only with ``voxels``: files cut off behind the header, NaN and infinite voxels, constant images, label values
     that are not whole or in no class, training cases without any voxel of any class, and copies of an image in
     different splits, whatever the copies' names, formats, data types and compression.
@@ -38,7 +40,7 @@ def check(cases: Mapping[str, Sequence[Case]], labels: LabelMap, *, voxels: bool
     """
     jobs = [(split, case) for split in SPLITS for case in cases.get(split, ())]
     console = Console(stderr=True)
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    with silent_itk(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         results = pool.map(lambda job: inspect_case(job[0], job[1], labels, voxels), jobs)
         hidden = not console.is_terminal
         found = list(track(results, "Checking the data", len(jobs), console=console, disable=hidden, transient=True))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from riskft.data.check_grid import Volume, compare_grids
+from riskft.data.check_header import check_headers
 from riskft.data.check_labels import count_classes
 from riskft.data.check_report import Row
 from riskft.data.check_volume import channel_words, open_volume, read_voxels, voxel_digest
@@ -66,6 +67,7 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Case
                 result.report(FaultKind.EMPTY_FOREGROUND, case.label, message)
     if volumes:
         compare_grids(volumes, result.report)
+        check_headers(volumes, result.report)
         first = volumes[0]
         result.row = replace(result.row, shape=first.shape, spacing=first.spacing, orientation=first.orientation)
     result.row = replace(result.row, intensity=intensity, voxels=counts)

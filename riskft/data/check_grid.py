@@ -45,11 +45,17 @@ def has_place(path: Path, spacing: Sequence[float], affine: npt.NDArray[np.float
     message = ""
     if not np.isfinite(affine).all():
         message = "the affine has NaN or infinite values, expected numbers. Correct the header"
-    elif abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    elif _is_flat(affine[:3, :3]):
         message = "the affine is singular, it maps the volume to a plane; expected three axes. Correct the header"
     if message and sound:  # else it may well be the spacing's fault
         report(FaultKind.GEOMETRY, path, message)
     return not message
+
+
+def _is_flat(axes: npt.NDArray[np.float64]) -> bool:
+    lengths = np.linalg.norm(axes, axis=0)
+    # whatever the unit: the volume that the axes span, relative to that of a box with their lengths
+    return not lengths.all() or bool(abs(np.linalg.det(axes / lengths)) < 1e-6)
 
 
 def compare_grids(volumes: Sequence[Volume], report: Report) -> None:
@@ -63,7 +69,7 @@ def compare_grids(volumes: Sequence[Volume], report: Report) -> None:
             )
             report(FaultKind.SHAPE, volume.path, message)
         elif first.affine is not None and volume.affine is not None:
-            distance = _corner_distance(first.shape, volume.affine - first.affine)
+            distance = corner_distance(first.shape, volume.affine - first.affine)
             if distance > TOLERANCE_MM:
                 message = (
                     f"the affine places a corner {distance:.3g} mm from where {first.path.name} has it, expected at "
@@ -72,7 +78,8 @@ def compare_grids(volumes: Sequence[Volume], report: Report) -> None:
                 report(FaultKind.AFFINE, volume.path, message)
 
 
-def _corner_distance(shape: Sequence[int], difference: npt.NDArray[np.float64]) -> float:
+def corner_distance(shape: Sequence[int], difference: npt.NDArray[np.float64]) -> float:
+    """Returns how far, in mm, two affines with this difference (4 x 4) place a corner voxel apart at most."""
     corners = np.array(list(product(*((0, size - 1) for size in shape))))
     return float(np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1).max())
 

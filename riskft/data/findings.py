@@ -30,6 +30,7 @@ class WarningKind(str, Enum):
     """What can be worth a look in a data set that can be trained on."""
 
     HEADER = "header that programs read differently"
+    SIZE = "unlikely size"
 
 
 @dataclass(frozen=True)

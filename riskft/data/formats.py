@@ -77,13 +77,16 @@ def stored_spacing(image: Any) -> tuple[float, ...]:
     """Returns an open image's spacing in mm as its header has it, 0 and NaN too."""
     if isinstance(image, ItkImage):
         return image.spacing
-    # nibabel repairs a spacing of 0 while it loads, so the header is read once more
     if not isinstance(image, nib.AnalyzeImage):
         return tuple(float(edge) for edge in image.header.get_zooms()[:3])
+    return tuple(abs(float(edge)) for edge in stored_header(image)["pixdim"][1:4])
+
+
+def stored_header(image: nib.AnalyzeImage) -> Any:
+    """Returns an open Analyze or NIfTI image's header as it is in the file: nibabel mends it while it loads."""
     holder = image.file_map.get("header", image.file_map["image"])
     with holder.get_prepare_fileobj("rb") as stream:
-        header = type(image.header).from_fileobj(stream, check=False)
-    return tuple(abs(float(edge)) for edge in header["pixdim"][1:4])
+        return type(image.header).from_fileobj(stream, check=False)
 
 
 def spatial_shape(image: Any, channel: int | None = None) -> tuple[int, ...]:
