@@ -3,6 +3,7 @@
 The public API. Everything can be named by ``class_path: riskft.<name>`` in a config.
 """
 
+from riskft import account  # noqa: F401  (first)
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.intensity import Clip, Intensity, MinMaxRange, Percentile, PerChannel, ZScore
 from riskft.data.labels import IGNORE_INDEX, LabelMap

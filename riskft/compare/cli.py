@@ -17,6 +17,7 @@ from riskft.compare.runs import Found, Metric
 from riskft.compare.table import Comparison, compare
 from riskft.errors import InputError
 from riskft.files import write_text
+from riskft.places import refuse_unwritable
 
 DESCRIPTION = """Compare methods on the same test cases, paired by case, class and seed.
 
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(list(arguments))
     if options.viewer_cases < 0:
         raise InputError(f"--viewer-cases is {options.viewer_cases}, expected 0 or more.")
+    refuse_unwritable({"--out": options.out})
     if (
         there := [str(options.out / name) for name in NAMES if (options.out / name).exists()]
     ) and not options.overwrite:

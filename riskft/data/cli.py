@@ -9,6 +9,7 @@ from rich.console import Console
 
 from riskft.data.check import check
 from riskft.data.datamodule import RiskDataModule
+from riskft.places import refuse_unwritable
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(list(arguments))
     from riskft.data.phantom import write_cohort
 
+    refuse_unwritable({"out": options.phantom.out})
     paths = write_cohort(**options.phantom.as_dict())
     Console().print(f"Cohort: {paths.fets} (FeTS layout), {paths.iseg} (iSeg layout)", soft_wrap=True)
 

@@ -5,7 +5,7 @@ import threading
 
 from riskft.errors import InputError
 
-SECONDS = 12.0
+SECONDS = 10.0
 WAYS_OUT = "Log in with `wandb login`, or log without a network: --wandb.offline true (`wandb sync` uploads it later)."
 
 
@@ -22,7 +22,11 @@ def refuse_unreachable(seconds: float = SECONDS) -> None:
     import wandb
     from requests.utils import get_netrc_auth
 
-    url = wandb.setup().settings.base_url.rstrip("/")
+    try:
+        url = wandb.setup().settings.base_url.rstrip("/")
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"wandb.offline is false, and W&B's settings are not usable ({reason}). {WAYS_OUT}") from error
     kept = get_netrc_auth(url)  # where `wandb login` writes it
     key = os.environ.get("WANDB_API_KEY") or (kept[1] if kept else None)
     if not key and not os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):

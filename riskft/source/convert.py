@@ -12,6 +12,7 @@ from torch import Tensor
 
 from riskft.errors import InputError, first_line
 from riskft.files import atomic_path
+from riskft.places import refuse_unwritable
 from riskft.source.checkpoint import no_state, own_description
 from riskft.source.copies import USUAL, states_in
 from riskft.source.stand_ins import forgiving_pickle
@@ -65,6 +66,9 @@ def convert(old: Path, new: Path, *, trust_pickle: bool = False, overwrite: bool
 def _check_new(new: Path, overwrite: bool) -> None:
     if new.suffix not in _ENDINGS:
         raise InputError(f"{new}: has the ending '{new.suffix}', expected one of {', '.join(_ENDINGS)}.")
+    if new.is_dir():
+        raise InputError(f"{new}: is a folder, expected the name of a file to write.")
+    refuse_unwritable({"NEW": new.parent})
     if new.exists() and not overwrite:
         raise InputError(f"{new}: exists. Choose another name, or add --overwrite true.")
     if new.suffix == ".safetensors" and find_spec("safetensors") is None:  # said before anything is run

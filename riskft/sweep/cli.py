@@ -12,6 +12,7 @@ from rich.table import Table
 
 from riskft.errors import InputError
 from riskft.files import write_json
+from riskft.places import refuse_unwritable
 from riskft.sweep.agent import given_values, take_wandb_id
 from riskft.sweep.local import run_locally, run_steps
 from riskft.sweep.plan import Run, plan_run, plan_runs
@@ -73,6 +74,7 @@ def _sweep(arguments: Sequence[str]) -> None:
             for run in runs:
                 _say(f"# {run.folder}: {states[run.folder].name}\nriskft fit {shlex.join(run.arguments)}")
             continue
+        refuse_unwritable({"run.root": folder})
         write_json(folder / RUNS, [run.folder for run in runs])
         for run in due:
             write_record(run, steps_done(Path(run.folder)))

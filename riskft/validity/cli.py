@@ -8,6 +8,7 @@ from rich.console import Console
 
 from riskft.errors import InputError
 from riskft.files import write_text
+from riskft.places import refuse_unwritable
 from riskft.report.statistics import save_figure
 from riskft.validity.examine import examine
 from riskft.validity.figures import roc_figure
@@ -70,6 +71,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(list(arguments))
     if options.margin < 0:
         raise InputError(f"--margin is {options.margin}, expected 0 or more.")
+    refuse_unwritable({"--out": options.out})
     if not options.overwrite:
         _refuse([str(options.out / name) for name in NAMES if (options.out / name).exists()])
     opened = _open(find_pairs(options.runs, options.scratch), options.accelerator)
