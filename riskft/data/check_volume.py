@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from riskft.data.archives import FileError, checked_voxels
 from riskft.data.check_grid import Volume, has_place, times
 from riskft.data.findings import FaultKind, Report
 from riskft.data.formats import open_image, parts, spatial_shape, stored_spacing
@@ -53,11 +54,15 @@ def read_voxels(
 
     Returns:
         For each channel an array of ``volume.shape``, or a flat one of the finite voxels if others were dropped; None
-        if the file cannot be read to its end.
+        if the file cannot be read to its end, or its content is not what was compressed.
     """
     try:
-        data = np.asanyarray(volume.source.dataobj)
+        with checked_voxels(volume.source) as voxels:
+            data = np.asanyarray(voxels)
         found = [take_channel(data, data.shape, channel).reshape(volume.shape) for channel in channels]
+    except FileError as error:
+        report(FaultKind.UNREADABLE, volume.path, str(error))
+        return None
     # whatever a broken file makes a library raise is that file's fault, and the other files are still to be looked at
     except Exception as error:
         message = f"the voxels cannot be read, the file may be cut off ({_one_line(error)}). Copy it again"
@@ -111,6 +116,8 @@ def _load(path: Path) -> tuple[Any, tuple[float, ...]]:
     try:
         source = open_image(path)
         return source, stored_spacing(source)
+    except FileError as error:
+        raise _BrokenFile(FaultKind.UNREADABLE, str(error)) from error
     # as in read_voxels
     except Exception as error:
         message = f"cannot be read as an image ({_one_line(error)}). Copy it again or convert it"

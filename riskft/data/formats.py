@@ -6,6 +6,7 @@ from typing import Any
 
 import nibabel as nib
 
+from riskft.data.archives import true_nature
 from riskft.data.itk import BACKENDS, ItkImage
 
 ENDINGS = (".nii.gz", ".nii", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr")
@@ -68,9 +69,15 @@ def open_image(path: Path) -> Any:
         nibabel's image, or an ``ItkImage``: both have shape, affine (RAS+ mm), dataobj and get_data_dtype().
 
     Raises:
-        Exception: Whatever the libraries raise for a file that they cannot read.
+        FileError: If it is something else than its ending says, and its first bytes tell what.
+        Exception: Whatever the libraries raise for another file that they cannot read.
     """
-    return ItkImage(path) if is_itk(path) else nib.load(path)
+    try:
+        return ItkImage(path) if is_itk(path) else nib.load(path)
+    except Exception as error:
+        if (nature := true_nature(path)) is not None:
+            raise nature from error
+        raise
 
 
 def stored_spacing(image: Any) -> tuple[float, ...]:

@@ -1,5 +1,6 @@
 """MetaImage and NRRD files, by SimpleITK, with nibabel's interface and axes."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk  # noqa: N813  (its documentation's name)
 
+from riskft.data.archives import check_deflated
+
 BACKENDS = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO"}
 """ITK's reader for each ending."""
+
+_COMPRESSED = re.compile(rb"^\s*CompressedData\s*=\s*[t1]", re.MULTILINE | re.IGNORECASE)
+_DATA_FILE = re.compile(rb"^\s*ElementDataFile\s*=[ \t]*([^\r\n]+?)[ \t]*\r?(?:\n|$)", re.MULTILINE | re.IGNORECASE)
 
 _DTYPES = {
     "UInt8": np.uint8,
@@ -46,6 +52,7 @@ class ItkImage:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._reader = sitk.ImageFileReader()
         # by name: else a file that is something else is taken for what it looks like
         self._reader.SetImageIO(BACKENDS[path.suffix.lower()])
@@ -76,14 +83,33 @@ class ItkImage:
         """Reads the voxels, shape ``shape``.
 
         Raises:
-            ValueError: If they cannot be read to their end.
+            ValueError: If they cannot be read to their end, or are not what was compressed.
         """
+        if BACKENDS[self._path.suffix.lower()] == "MetaImageIO":
+            _check_meta_image(self._path)
         try:
             stored = sitk.GetArrayFromImage(self._reader.Execute())
         except RuntimeError as error:
             raise ValueError(_reason(error)) from error
         voxels: npt.NDArray[Any] = np.moveaxis(stored, -1, 0).T if self._vector else stored.T
         return voxels
+
+
+def _check_meta_image(path: Path) -> None:
+    """Compares the checksum of compressed voxels: ITK prints that it cannot inflate them, and returns noise."""
+    with path.open("rb") as stream:
+        head = stream.read(1 << 16)
+        named = _DATA_FILE.search(head)
+        if named is None or not _COMPRESSED.search(head[: named.end()]):
+            return
+        if named[1].upper() == b"LOCAL":
+            stream.seek(named.end())
+            check_deflated(stream)
+            return
+    beside = path.parent / named[1].decode(errors="replace")
+    if beside.is_file():  # else it names many files
+        with beside.open("rb") as stream:
+            check_deflated(stream)
 
 
 def write_itk(path: Path, array: npt.NDArray[np.generic], affine: npt.NDArray[np.float64]) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from riskft.data.archives import FileError, checked_voxels
 from riskft.data.formats import ending, is_itk, open_image, spatial_shape, stored_spacing
 from riskft.data.itk import write_itk
 from riskft.errors import InputError
@@ -30,7 +31,8 @@ def read_volume(path: Path, channel: int | None = None) -> tuple[npt.NDArray[np.
         The array (X, Y, Z) in its stored or scaled dtype, and its voxel-to-mm affine (4, 4), RAS+.
 
     Raises:
-        InputError: If the file cannot be read, is not 3-D (or has no such channel), or has no usable spacing.
+        InputError: If the file cannot be read or is damaged, is not 3-D (or has no such channel), or has no usable
+            spacing.
     """
     try:
         image = open_image(path)
@@ -44,7 +46,8 @@ def read_volume(path: Path, channel: int | None = None) -> tuple[npt.NDArray[np.
     if not np.isfinite(spacing).all() or 0 in spacing:
         raise InputError(f"{path}: the header's spacing is {spacing} mm, expected numbers above 0. Correct the header.")
     try:
-        array = take_channel(image.dataobj, image.shape, channel).reshape(shape)
+        with checked_voxels(image) as voxels:
+            array = take_channel(voxels, image.shape, channel).reshape(shape)
     except Exception as error:
         raise _unreadable(path, error) from error
     return array, np.asarray(image.affine, dtype=np.float64)
@@ -130,6 +133,8 @@ def _save_pair(path: Path, array: npt.NDArray[np.generic], affine: Affine, like:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
+    if isinstance(error, FileError):
+        return InputError(f"{path}: {error}.")
     reason = " ".join(str(error).split())
     return InputError(f"{path}: cannot be read ({reason}). Copy the file again, or remove the case.")
 
