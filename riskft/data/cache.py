@@ -29,7 +29,7 @@ from riskft.places import why_not_writable
 from riskft.progress import track
 
 log = logging.getLogger(__name__)
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """From a scanner's grey values to numbers that a network can take. Each choice is an object with its options."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,22 @@ class Intensity(ABC):
             (C, X, Y, Z) float32, a new tensor.
         """
 
+    def in_order(self, image: Tensor, inside: Tensor, levels: Sequence[bool]) -> Tensor:
+        """Normalises an image such that grey levels keep their order.
+
+        To be overridden where ``__call__`` gives voxels outside the head another value than theirs would have inside.
+
+        Args:
+            image: As ``__call__`` takes it.
+            inside: As ``__call__`` takes it.
+            levels: For each channel, whether its background is one of the scan's grey levels, such as air; see
+                ``riskft.data.background``.
+
+        Returns:
+            (C, X, Y, Z) float32, a new tensor.
+        """
+        return self(image, inside)
+
     def describe(self) -> dict[str, object]:
         """Returns class and options as plain values, for the fingerprint."""
         options = {key: without_addresses(str(value)) for key, value in vars(self).items() if not key.startswith("_")}
@@ -37,7 +54,9 @@ class ZScore(Intensity):
     """Mean 0 and standard deviation 1, per channel.
 
     Args:
-        masked: Take both over the head's voxels, and make the others 0. With false the whole volume counts.
+        masked: Take both over the head's voxels. The others become 0 where they are the background of a skull-stripped
+            image; a background that is one of the scan's grey levels (a CT's air) keeps its place among the head's,
+            which is at the end of their range if it lies beyond. With false the whole volume counts.
     """
 
     masked: bool = True
@@ -45,6 +64,17 @@ class ZScore(Intensity):
     def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
         """Normalises as the base class says; a constant channel becomes 0."""
         return zscore(image, inside if self.masked else torch.ones_like(inside))
+
+    def in_order(self, image: Tensor, inside: Tensor, levels: Sequence[bool]) -> Tensor:
+        """Normalises as the base class says."""
+        result = self(image, inside)
+        for channel, mask in enumerate(inside):
+            if self.masked and levels[channel] and (mask.sum() > 1) and not mask.all():
+                mean, spread = _moments(image[channel][mask])
+                place = ((image[channel][~mask].double() - mean) / spread).float()
+                found = result[channel][mask]
+                result[channel][~mask] = place.clamp(found.min(), found.max())
+        return result
 
 
 @dataclass(frozen=True)
@@ -129,14 +159,22 @@ class PerChannel(Intensity):
         Raises:
             InputError: If there are more or fewer channels than normalisations.
         """
+        return self.in_order(image, inside, [False] * len(image))
+
+    def in_order(self, image: Tensor, inside: Tensor, levels: Sequence[bool]) -> Tensor:
+        """Normalises as the base class says.
+
+        Raises:
+            InputError: If there are more or fewer channels than normalisations.
+        """
         if len(self.channels) != len(image):
             raise InputError(
                 f"riskft.PerChannel has {len(self.channels)} entries, but the image has {len(image)} channels: give "
                 "one for each of data.modalities."
             )
+        each = (slice(channel, channel + 1) for channel in range(len(image)))
         parts = (
-            part(image[channel : channel + 1], inside[channel : channel + 1])
-            for channel, part in enumerate(self.channels)
+            part.in_order(image[one], inside[one], levels[one]) for one, part in zip(each, self.channels, strict=True)
         )
         return torch.cat(list(parts))
 
@@ -149,11 +187,17 @@ def zscore(image: Tensor, inside: Tensor) -> Tensor:
     """Standardises each channel of (C, *spatial) by its voxels inside (C, *spatial) bool; the others become 0."""
     result = torch.zeros_like(image)
     for channel, mask in enumerate(inside):
-        values = image[channel][mask].double()
+        values = image[channel][mask]
         if values.numel() > 1:
-            spread = values.std().clamp_min(1e-8)
-            result[channel][mask] = ((values - values.mean()) / spread).float()
+            mean, spread = _moments(values)
+            result[channel][mask] = ((values.double() - mean) / spread).float()
     return result
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and standard deviation, which is above 0."""
+    values = values.double()
+    return values.mean(), values.std().clamp_min(1e-8)
 
 
 def _stretched(channel: Tensor, low: float, high: float) -> Tensor:

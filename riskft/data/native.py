@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-import torchio as tio
 from torch import Tensor
 
 from riskft.data.formats import open_image, spatial_shape
 from riskft.data.records import Case
+from riskft.data.resample import beyond, resampled
 from riskft.data.volumes import Affine, write_volume
 
 
@@ -32,7 +32,10 @@ def native_dtype(case: Case) -> np.dtype[np.generic]:
 
 
 def to_native(volume: Tensor, affine: Affine, case: Case) -> Tensor:
-    """Resamples (C, X, Y, Z) linearly from the prepared grid onto the scan's own; 0 outside the prepared grid.
+    """Resamples (C, X, Y, Z) linearly from the prepared grid onto the scan's own; 0 where the scan was cropped away.
+
+    The prepared grid covers the scan but for a crop, so that every other voxel gets a value, at the border that of the
+    nearest prepared ones.
 
     Args:
         volume: Floating values on the prepared grid.
@@ -42,8 +45,9 @@ def to_native(volume: Tensor, affine: Affine, case: Case) -> Tensor:
     Returns:
         (C, *native shape) float32.
     """
-    image = tio.ScalarImage(tensor=volume.detach().cpu().float(), affine=affine)
-    result: Tensor = tio.Resample(native_grid(case), image_interpolation="linear")(image).data
+    shape, own = native_grid(case)
+    result = resampled(volume.detach().float(), affine, shape, own)
+    result[:, beyond(volume.shape[1:], affine, shape, own)] = 0
     return result
 
 
@@ -51,7 +55,7 @@ def native_segmentation(probabilities: Tensor, affine: Affine, case: Case) -> np
     """Turns class probabilities (Y, X, Y, Z) on the prepared grid into classes on the scan's own grid.
 
     Probabilities are interpolated, and the largest taken then, which keeps thin structures and smooth borders;
-    what lies outside the prepared grid is background.
+    what was cropped away is background.
     """
     classes: npt.NDArray[np.uint8] = to_native(probabilities, affine, case).argmax(0).to(torch.uint8).numpy()
     return classes

@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import torch
 import torchio as tio
+from nibabel.affines import from_matvec
 from torch import Tensor
 
+from riskft.data.background import find_background
 from riskft.data.intensity import Intensity, ZScore
 from riskft.data.labels import LabelMap
 from riskft.data.records import Case
+from riskft.data.resample import Indices, covering_box, covering_grid, resampled
 from riskft.data.volumes import Affine, read_volume
 from riskft.errors import InputError
 
@@ -21,8 +24,8 @@ _AXES = ("RL", "AP", "SI")
 class Preprocessing:
     """Options of the deterministic part of the preprocessing.
 
-    In this order: orientation, resampling (linear; labels nearest), cropping to the head, intensities. The head mask,
-    see ``head_mask``, is made of the grey values as they are in the file.
+    In this order: orientation, resampling (linear; labels nearest), cropping to the head, intensities. The head mask is
+    what is not background, see ``riskft.data.background``, and made of the grey values as they are in the file.
 
     Args:
         spacing: Voxel size in mm along the axes of the orientation, or None to keep each case's own.
@@ -96,10 +99,11 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
     if broken:  # would make the whole head empty, and the image zero, without a word
         files = ", ".join(str(case.images[name]) for name in broken)
         raise InputError(f"{files}: NaN or infinite voxels. Repair the file, or drop the case {case.subject}.")
-    inside = torch.stack([head_mask(channel) for channel in image])
+    backgrounds = [find_background(channel.numpy()) for channel in image]
+    inside = np.stack([~background.outside for background in backgrounds]).astype(np.uint8)
     subject = tio.Subject(
         image=tio.ScalarImage(tensor=image, affine=affine),
-        inside=tio.LabelMap(tensor=inside.to(torch.uint8), affine=affine),
+        inside=tio.LabelMap(tensor=torch.from_numpy(inside), affine=affine),
     )
     if case.label is not None:
         raw, _ = read_volume(case.label)
@@ -112,51 +116,43 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
         subject.add_image(tio.LabelMap(tensor=torch.from_numpy(mapped)[None], affine=affine), "label")
     if options.orientation is not None:
         subject = tio.ToOrientation(options.orientation)(subject)
+    volumes = {name: image.data for name, image in subject.get_images_dict(intensity_only=False).items()}
+    scan = own = np.asarray(subject["image"].affine, dtype=np.float64)
+    head = _bounds(volumes["inside"].bool().any(0))
     if options.spacing is not None:
-        subject = _resampled(subject, options.spacing)
-    if options.crop:
-        subject = tio.Crop(_margins(subject["inside"].data.bool().any(0), options.margin))(subject)
-    image, inside = subject["image"].data.float(), subject["inside"].data.bool()
+        shape, scan = covering_grid(subject.spatial_shape, own, options.spacing)
+        if not np.array_equal(scan, own):
+            volumes = {
+                name: resampled(volume, own, shape, scan, nearest=name != "image") for name, volume in volumes.items()
+            }
+    if options.crop and head is not None:
+        starts, ends = covering_box(*head, own, scan)
+        starts = np.maximum(starts - options.margin, 0)
+        along = (slice(start, end + 1 + options.margin) for start, end in zip(starts, ends, strict=True))
+        box = (slice(None), *along)
+        volumes = {name: volume[box].contiguous() for name, volume in volumes.items()}
+        scan = scan @ from_matvec(np.eye(3), starts)
+    image, head_voxels = volumes["image"].float(), volumes["inside"].bool()
+    if options.intensity is not None:
+        levels = [background.is_level for background in backgrounds]
+        image = options.intensity.in_order(image, head_voxels, levels)
     return Volumes(
-        image=options.intensity(image, inside) if options.intensity is not None else image,
-        label=subject["label"].data.to(torch.uint8) if "label" in subject else None,
-        mask=inside.any(0, keepdim=True),
-        affine=np.asarray(subject["image"].affine, dtype=np.float64),
+        image=image,
+        label=volumes["label"].to(torch.uint8) if "label" in volumes else None,
+        mask=head_voxels.any(0, keepdim=True),
+        affine=scan,
     )
 
 
 def head_mask(channel: Tensor) -> Tensor:
-    """Returns where a channel (X, Y, Z) is head: bool of the same shape.
-
-    A value that at least one voxel in twenty has is the background of a skull-stripped image, whatever it is (resampled
-    images ring below 0 inside the head). Other images have no such value, and are head as a whole.
-    """
-    background = channel.flatten().mode().values
-    outside = channel == background
-    return ~outside if outside.float().mean() >= 0.05 else torch.ones_like(outside)
+    """Returns where a channel (X, Y, Z) is not background: bool of the same shape."""
+    return torch.from_numpy(~find_background(channel.numpy()).outside)
 
 
-def _resampled(subject: tio.Subject, spacing: tuple[float, float, float]) -> tio.Subject:
-    """Resamples; an axis that has its spacing already, to one part in a thousand, keeps its voxels.
-
-    TorchIO rounds the number of voxels down, so that a rounding error in a rotated affine would cost a slice and shift
-    the grid by half a voxel.
-    """
-    same = [abs(own - wanted) <= 1e-3 * wanted for own, wanted in zip(subject.spacing, spacing, strict=True)]
-    if all(same):
-        return subject
-    target = (
-        own * (1 - 1e-6) if keep else wanted for own, wanted, keep in zip(subject.spacing, spacing, same, strict=True)
-    )
-    return tio.Resample(tuple(target))(subject)
-
-
-def _margins(inside: Tensor, margin: int) -> tuple[int, ...]:
-    """Returns how much to crop at the two ends of each axis, flat; nothing where the mask is empty."""
-    margins: list[int] = []
-    for axis, size in enumerate(inside.shape):
-        others = tuple(other for other in range(3) if other != axis)
-        occupied = inside.any(dim=others[1]).any(dim=others[0]).nonzero().flatten()
-        first, last = (int(occupied[0]), int(occupied[-1])) if occupied.numel() else (0, size - 1)
-        margins += [max(0, first - margin), max(0, size - 1 - last - margin)]
-    return tuple(margins)
+def _bounds(inside: Tensor) -> tuple[Indices, Indices] | None:
+    """Returns the first and the last voxel of a mask along each axis; None where it is empty."""
+    found = [inside.any(dim=2).any(dim=1), inside.any(dim=2).any(dim=0), inside.any(dim=1).any(dim=0)]
+    if not found[0].any():
+        return None
+    places = [line.nonzero().flatten() for line in found]
+    return np.array([int(line[0]) for line in places]), np.array([int(line[-1]) for line in places])

@@ -243,7 +243,7 @@ class RiskModule(LightningModule):
         native = to_native(probabilities, affine, self._data().prepared_case(subject).case)
         output: dict[str, Any] = {"subject": subject, "segmentation": native.argmax(0).to(torch.uint8).numpy()}
         if self.keep_probabilities:
-            native[0] += 1 - native.sum(0)  # what lies outside the prepared grid is background
+            native[0] += 1 - native.sum(0)  # what was cropped away is background
             output["probabilities"] = native.numpy()
         return output
 

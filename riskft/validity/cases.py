@@ -29,7 +29,7 @@ class NativeMaps:
 
     Attributes:
         outcome: (X, Y, Z) uint8, as ``outcome_map`` says.
-        risk: (X, Y, Z) float32 hardness in nats; 0 outside the prepared grid.
+        risk: (X, Y, Z) float32 hardness in nats; 0 where the scan was cropped away.
     """
 
     outcome: npt.NDArray[np.uint8]

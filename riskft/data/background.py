@@ -1,0 +1,149 @@
+"""Which voxels of a scan are its background, and whether their grey value says anything.
+
+A background is one constant value around the scan: what a skull strip, a defacing tool, a registration or the end of
+the field of view left. Air is none as long as it is noise, of however few grey levels: such scans are head as a whole.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+_LEAST_SHARE = 0.05
+"""Part of a scan's voxels that a background has at least."""
+
+_LEAST_SOLID = 0.7
+"""How often a background voxel's neighbour is background at least. In noise it is as often as any voxel has the value;
+in skull-stripped scans it is above 0.95."""
+
+_NEAR = 0.1
+"""Distance from the background's value that is near it, as a part of the distance of the scan's far grey values."""
+
+_MOST_NEAR = 0.2
+"""Part of the head's voxels near the background's value above which they include air. Skull-stripped T1w, T2w and FLAIR
+scans have up to 0.09, of cerebrospinal fluid and of interpolated borders."""
+
+_MOST_BELOW = 0.1
+"""Part of the head's voxels that can lie below a value which still counts as the lowest: where resampling rings, a few
+do. The same holds for those above the highest."""
+
+_MOST_NEXT = 0.2
+"""Part of the voxels at a background's border that can have the scan's next lower or higher grey level."""
+
+_MOST_SPECKLES = 2e-4
+"""Voxels near the background's value that lie alone in it, for each voxel of it, above which it is air."""
+
+_MOST_AT_THE_TOP = 0.02
+"""Part of the head's voxels with the highest value above which a scan was clipped to a window of grey values."""
+
+_HOUNSFIELD_AIR = -500.0
+"""Background values up to this are a CT's air (-1000), or what a scanner writes beyond its field of view."""
+
+_NEIGHBOURS = ndimage.generate_binary_structure(3, 1)
+_NEIGHBOURS[1, 1, 1] = False
+
+
+@dataclass(frozen=True)
+class Background:
+    """The background of one channel.
+
+    Attributes:
+        value: Its one grey value; None without a background.
+        outside: Its voxels, bool of the channel's shape.
+        stripped: Whether the value marks voxels without a measurement, as 0 does after a skull strip, and stands apart
+            from the grey values of the head. Otherwise it is one of the scan's grey levels, such as air.
+    """
+
+    value: float | None
+    outside: npt.NDArray[np.bool_]
+    stripped: bool
+
+    @property
+    def is_level(self) -> bool:
+        """Whether there is a background, and its value is a grey level that keeps its place among the others."""
+        return self.value is not None and not self.stripped
+
+
+def find_background(channel: npt.NDArray[Any]) -> Background:
+    """Returns the background of a channel (X, Y, Z) of finite values, as they are in the file.
+
+    It has the corners' most frequent value and is connected with the volume's faces. It is at least one voxel in
+    twenty, not porous as one level of noise would be, and does not pass over into the next grey levels as tissue of
+    few levels does.
+    """
+    value, outside = _around(channel)
+    if not outside.mean() >= _LEAST_SHARE or _solidity(outside) < _LEAST_SOLID or _is_tissue(channel, outside, value):
+        return Background(None, np.zeros(channel.shape, dtype=bool), stripped=False)
+    return Background(value, outside, _is_stripped(channel, outside, value))
+
+
+def _around(channel: npt.NDArray[Any]) -> tuple[float, npt.NDArray[np.bool_]]:
+    """Returns the corners' most frequent value in the channel, and where it is and connected with a border.
+
+    Not only with a corner: a head that reaches the border may cut the background in pieces.
+    """
+    corners = np.unique(channel[np.ix_(*((0, size - 1) for size in channel.shape))])
+    equal = max((channel == corner for corner in corners), key=np.count_nonzero)
+    value = float(channel[equal][0])
+    if np.count_nonzero(equal) < _LEAST_SHARE * equal.size:
+        return value, np.zeros(channel.shape, dtype=bool)
+    pieces, count = ndimage.label(equal)
+    reaches = np.zeros(count + 1, dtype=bool)
+    for axis in range(3):
+        for end in (0, -1):
+            reaches[np.unique(pieces.take(end, axis))] = True
+    reaches[0] = False  # the label of what has another value
+    return value, reaches[pieces]
+
+
+def _solidity(outside: npt.NDArray[np.bool_]) -> float:
+    """Returns which part of the neighbours (6 at most) of marked voxels are marked."""
+    inner = sum(np.count_nonzero(here & there) for here, there in _pairs(outside))
+    mixed = sum(np.count_nonzero(here ^ there) for here, there in _pairs(outside))
+    return 2 * inner / max(1, 2 * inner + mixed)
+
+
+def _is_tissue(channel: npt.NDArray[Any], outside: npt.NDArray[np.bool_], value: float) -> bool:
+    """Whether a value amid the others borders on its next levels, as in a tight crop of an image with few levels."""
+    head = channel[~outside]
+    lower, higher = head[head < value], head[head > value]
+    if min(lower.size, higher.size) <= _MOST_BELOW * head.size:
+        return False
+    border = channel[~outside & _touches(outside)]
+    return bool(np.isin(border, (lower.max(), higher.min())).mean() > _MOST_NEXT)
+
+
+def _is_stripped(channel: npt.NDArray[Any], outside: npt.NDArray[np.bool_], value: float) -> bool:
+    head = channel[~outside].astype(np.float64)
+    if not head.size or value <= _HOUNSFIELD_AIR:
+        return not head.size
+    if abs(head.mean() - value) <= 1e-3 * head.std():
+        return True  # standardised before, with 0 outside: what normalisation makes of it anyway
+    distance = np.abs(head - value)
+    limit = _NEAR * float(np.percentile(distance, 98))
+    if (
+        (head < value).mean() > _MOST_BELOW
+        or (distance < limit).mean() > _MOST_NEAR
+        or (head == head.max()).mean() > _MOST_AT_THE_TOP
+    ):
+        return False
+    near = np.zeros_like(outside)
+    near[~outside] = distance < limit
+    return bool(np.count_nonzero(near & _alone(outside)) <= _MOST_SPECKLES * np.count_nonzero(outside))
+
+
+def _touches(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Returns what has a marked neighbour of six."""
+    return ndimage.binary_dilation(mask, _NEIGHBOURS)
+
+
+def _alone(outside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Returns where all six neighbours are marked; the volume's border counts as marked."""
+    return ndimage.binary_erosion(outside, _NEIGHBOURS, border_value=1)
+
+
+def _pairs(mask: npt.NDArray[np.bool_]) -> list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
+    """Returns along each axis all voxels but the last, and their next ones."""
+    return [(mask.take(range(size - 1), axis), mask.take(range(1, size), axis)) for axis, size in enumerate(mask.shape)]
