@@ -61,7 +61,7 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Case
     elif volume := open_volume(case.label, result.report):
         volumes.append(volume)
         if voxels and (read := read_voxels(volume, result.report)) is not None:
-            counts = count_classes(read[0], labels, case.label, result.report)
+            counts = count_classes(read[0], labels, volume, result.report)
             if split == "train" and not sum(counts[name] for name in labels.classes):
                 message = f"no voxel is of {', '.join(labels.classes)}. Correct the label or the map, or drop the case"
                 result.report(FaultKind.EMPTY_FOREGROUND, case.label, message)

@@ -1,33 +1,53 @@
 """What the data check finds in the values of a label."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.spatialimages import SpatialImage
 
+from riskft.data.check_grid import Volume
 from riskft.data.findings import FaultKind, Report
+from riskft.data.label_values import nearest_whole, why_not_whole, written
 from riskft.data.labels import LabelMap
 
 
-def count_classes(values: npt.NDArray[Any], labels: LabelMap, path: Path, report: Report) -> dict[str, int]:
-    """Returns voxels by class name, and reports values that are not whole or in no class."""
+def count_classes(values: npt.NDArray[Any], labels: LabelMap, volume: Volume, report: Report) -> dict[str, int]:
+    """Returns voxels by class name, and reports values that are not whole or in no class.
+
+    Args:
+        values: The label's finite values, any shape.
+        labels: The label map.
+        volume: The file that they are of.
+        report: Called with each fault.
+    """
     found, numbers = np.unique(values, return_counts=True)
-    whole = found == np.rint(found)
-    counts = dict(zip(found[whole].tolist(), numbers[whole].tolist(), strict=True))
+    rounded, whole = nearest_whole(found)
+    counts: dict[float, int] = {}
+    for value, number in zip(rounded[whole].tolist(), numbers[whole].tolist(), strict=True):
+        counts[value] = counts.get(value, 0) + number
+    scaling = _scaling(volume.source)
     if not whole.all():
-        message = f"values are not whole: {_some(found[~whole])}. Resample labels with nearest neighbours"
-        report(FaultKind.NON_INTEGER, path, message)
+        message = f"values are not whole: {written(found[~whole])}. {scaling}" if scaling else why_not_whole(found)
+        report(FaultKind.NON_INTEGER, volume.path, message)
     if unknown := labels.unknown(counts):
-        message = f"values are in no class: {_some(unknown)}. Add them to labels.classes, .background or .ignore"
-        report(FaultKind.OUTSIDE_MAP, path, message)
+        advice = "Add them to labels.classes, .background or .ignore"
+        message = f"values are in no class: {written(unknown)}. {advice}{f'. {scaling}' if scaling else ''}"
+        report(FaultKind.OUTSIDE_MAP, volume.path, message)
     groups = {"background": labels.background, **labels.classes}
     if labels.ignore:
         groups["ignore"] = labels.ignore
     return {name: sum(counts.get(value, 0) for value in group) for name, group in groups.items()}
 
 
-def _some(values: Sequence[float] | npt.NDArray[Any]) -> str:
-    more = f" and {len(values) - 5} more" if len(values) > 5 else ""
-    return f"{', '.join(f'{value:g}' for value in values[:5])}{more}"
+def _scaling(source: Any) -> str:
+    """Says how a header changes the numbers that the file stores, and what to do; empty if it does not."""
+    proxy = source.dataobj if isinstance(source, SpatialImage) else None
+    if not isinstance(proxy, ArrayProxy) or (proxy.slope, proxy.inter) == (1, 0):
+        return ""
+    added = f" and adds {proxy.inter:.7g}" if proxy.inter else ""
+    return (
+        f"The header multiplies the stored numbers by {proxy.slope:.7g} (scl_slope){added}: set scl_slope to 1 and "
+        "scl_inter to 0 if the stored numbers are the labels, else save whole numbers without a scale"
+    )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from riskft.data.label_values import nearest_whole, why_not_whole, written
 from riskft.errors import InputError
 
 IGNORE_INDEX = 255
@@ -96,14 +97,23 @@ class LabelMap:
     def to_classes(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
         """Maps an array of raw values, any shape, to uint8 class indices of the same shape.
 
+        Values that are whole but for rounding stand for the whole number.
+
         Raises:
-            InputError: If the array holds a value that the map does not place.
+            InputError: If the array holds a value that is not whole, or that the map does not place.
         """
-        if unknown := self.unknown(np.unique(raw).tolist()):
+        found = np.unique(raw)
+        if not np.isfinite(found).all():
+            raise InputError("Label values are NaN or infinite. Set them to a number, such as 0 for background.")
+        rounded, whole = nearest_whole(found)
+        if not whole.all():
+            raise InputError(f"Label {why_not_whole(found)}.")
+        if unknown := self.unknown(rounded.tolist()):
             raise InputError(
-                f"Label values {unknown} are in no class. Add them to labels.classes, labels.background or "
+                f"Label values {written(unknown)} are in no class. Add them to labels.classes, labels.background or "
                 "labels.ignore."
             )
+        raw = raw if raw.dtype.kind in "iub" else np.rint(raw)
         mapped = np.zeros(raw.shape, dtype=np.uint8)
         for index, values in enumerate(self.classes.values(), start=1):
             mapped[np.isin(raw, values)] = index

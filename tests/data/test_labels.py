@@ -64,9 +64,19 @@ def test_negative_values_and_a_foreground_zero():
     assert labels.to_classes(np.array([-1, 0, 5], dtype=np.int8)).tolist() == [1, 2, 0]
 
 
-@pytest.mark.parametrize("value", [3, 1.5, np.nan, -1])
-def test_to_classes_refuses_what_the_map_does_not_place(value):
-    with pytest.raises(InputError, match=r"Label values \[.*\] are in no class\. Add them to labels\.classes"):
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (3, r"Label values 3 are in no class\. Add them to labels\.classes"),
+        (-1, "Label values -1 are in no class"),
+        (1234567, "Label values 1234567 are in no class"),
+        (1.5, "Label values are not whole: 1.5"),
+        (np.nan, "Label values are NaN or infinite"),
+        (-np.inf, "Label values are NaN or infinite"),
+    ],
+)
+def test_to_classes_refuses_what_the_map_does_not_place(value, words):
+    with pytest.raises(InputError, match=words):
         LabelMap({"a": [1]}).to_classes(np.array([0, 1, value]))
 
 

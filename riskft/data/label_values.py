@@ -1,0 +1,76 @@
+"""Label values as files hold them: whole numbers, but for the rounding of a scale factor."""
+
+from collections.abc import Iterable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+WHOLE_WITHIN = 1e-3
+"""How far a value may be from a whole number to stand for it."""
+_FLOAT32 = 2.0**-23  # relative rounding of a scale factor, which NIfTI stores as float32
+_MULTIPLES = 256  # a scale factor's values are so many of it at most, as of 8-bit labels
+
+
+def nearest_whole(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    """Returns values rounded to whole numbers, and where they were whole but for rounding (not where NaN).
+
+    Args:
+        values: Any shape; integers come back as they are.
+    """
+    if values.dtype.kind in "iub":
+        return values, np.ones(values.shape, dtype=bool)
+    rounded = np.rint(values)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(values - rounded) <= np.maximum(WHOLE_WITHIN, _FLOAT32 * np.abs(rounded))
+    return rounded, near & np.isfinite(values)
+
+
+def written(values: Iterable[Any]) -> str:
+    """Writes values with the digits that tell them apart, at most five of them: 2.004, not 2."""
+    everything = list(values)
+    more = f" and {len(everything) - 5} more" if len(everything) > 5 else ""
+    # the shortest text that stands for a value in its own precision
+    return f"{', '.join(f'{float(str(value)):.10g}' for value in everything[:5])}{more}"
+
+
+def why_not_whole(values: npt.NDArray[np.floating[Any]]) -> str:
+    """Says which of a label's distinct values are not whole, what may have made them, and what to do about it."""
+    _, whole = nearest_whole(values)
+    found = f"values are not whole: {written(values[~whole])}"
+    step = common_step(values)
+    if step is None:
+        return f"{found}. Labels that were interpolated have such values: resample the original by nearest neighbours"
+    if np.any(whole & (values != 0)):
+        return (
+            f"{found}. All are multiples of {step:.7g}: divide them by it if a scale factor (scl_slope) has been left "
+            "in them, or resample the original by nearest neighbours if they were interpolated"
+        )
+    return (
+        f"{found}. All are multiples of {step:.7g}, as a scale factor (scl_slope) leaves them: divide the values by "
+        "it, and save them as integers"
+    )
+
+
+def common_step(values: npt.NDArray[np.floating[Any]]) -> float | None:
+    """Returns the number that all values are multiples of, by up to 256; None if there is none that is not whole."""
+    sizes = np.abs(values[np.isfinite(values) & (values != 0)]).astype(np.float64)
+    if not sizes.size or sizes.size > 2 * _MULTIPLES:
+        return None
+    near = 1e-3 * float(sizes.min())
+    step = reduce(lambda one, other: _divisor(one, other, near), sizes.tolist())
+    multiples = np.rint(sizes / step)
+    if multiples.max() > _MULTIPLES or np.abs(sizes / step - multiples).max() > 1e-2:
+        return None
+    step = float(sizes.max() / multiples.max())  # the most exact
+    return step if abs(step - round(step)) > 1e-5 else None
+
+
+def _divisor(one: float, other: float, near: float) -> float:
+    """Euclid's algorithm, for numbers with rounding errors of up to ``near``."""
+    while other > near:
+        one, other = other, one % other
+        if one - other < near:  # a remainder that is the divisor but for rounding
+            other = 0.0
+    return one
