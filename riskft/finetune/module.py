@@ -28,7 +28,9 @@ from riskft.report.cases import log_table
 from riskft.source.adapt import AdaptationReport
 from riskft.source.bound import BoundSource
 from riskft.source.network import LoadedSource, Source, architecture
-from riskft.source.surgery import outputs_of, with_classes, with_input_channels
+from riskft.source.probabilities import probability_check
+from riskft.source.read import readings
+from riskft.source.surgery import with_classes, with_input_channels
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +99,8 @@ class RiskModule(LightningModule):
         self.source = BoundSource(source, in_channels, size, inferer, channels_last)  # neither trained nor saved
         network, _ = with_input_channels(architecture(source), in_channels, size, source.first_convolution)
         self.network, self.head = with_classes(network, len(self.class_names), size, source.head)
+        self._read = readings(self.network, size, source.output)
+        self._check = probability_check(self.network, self._read, source.output)
         self.adaptation: AdaptationReport | None = None
         self.keep_probabilities = False
         self.tested: list[CaseScore] = []
@@ -171,11 +175,12 @@ class RiskModule(LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits (B, Y, *spatial) of patches (B, C, *spatial)."""
-        return outputs_of(self.network(self._ordered(image)))[0]
+        return self._read(self.network, self._ordered(image))[0]
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """Returns the loss of patches: ``image``, ``label``, ``foreground_fraction``, maybe ``risk``, the EEP."""
-        outputs = outputs_of(self.network(self._ordered(batch["image"]["data"])))
+        outputs = self._read(self.network, self._ordered(batch["image"]["data"]))
+        self._check.patch(outputs[0])
         weight = batch["risk"]["data"] if "risk" in batch else None
         expectation = batch["expectation"]["data"] if "expectation" in batch else None
         loss: Tensor = self.loss(
@@ -201,7 +206,7 @@ class RiskModule(LightningModule):
 
     def infer(self, image: Tensor) -> Tensor:
         """Returns the target network's logits (1, Y, X, Y, Z) of a whole volume (1, C, X, Y, Z)."""
-        logits: Tensor = self.inferer(self._ordered(image), lambda patch: outputs_of(self.network(patch))[0])
+        logits: Tensor = self.inferer(self._ordered(image), lambda patch: self._read(self.network, patch)[0])
         return logits
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from riskft.risk.phase import RiskPhase
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 from riskft.source.network import LoadedSource
+from riskft.source.probabilities import probability_check
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,8 @@ class RiskMapCallback(Callback):
 
 def source_states(module: RiskModule, source: LoadedSource) -> Callable[[Tensor], Tensor]:
     """Returns how the source is run: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) probabilities of its states."""
-    return lambda image: source.output.states(module.source.infer(image, source.network).float())
+    check = probability_check(source.network, source.read, source.output)
+    return lambda image: source.output.states(module.source.infer(image, source.network, source.read, check).float())
 
 
 def phase_inputs(module: RiskModule, data: RiskDataModule, source: LoadedSource, use_mask: bool) -> dict[str, Any]:
@@ -149,6 +151,7 @@ def phase_inputs(module: RiskModule, data: RiskDataModule, source: LoadedSource,
         "source": source.digest,
         "inverted": source.inverted,
         "source architecture": module.source.description(),
+        "source outputs": f"{source.output!r} {source.read.evaluation!r}",
         "training data and preprocessing": {case.subject: case.key for case in data.prepared("train")},
         "validation data": {case.subject: case.key for case in mapped_validation_cases(data)},
         "classes": data.class_names,

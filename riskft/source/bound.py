@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from riskft.files import without_addresses
 from riskft.source.network import LoadedSource, Source, architecture, inverted, load
-from riskft.source.surgery import outputs_of
+from riskft.source.outputs import Readings
+from riskft.source.probabilities import ProbabilityCheck
 
 
 class BoundSource:
@@ -70,11 +71,30 @@ class BoundSource:
         """Returns the source network as it sees its images in negative."""
         return inverted(loaded, self._size)
 
-    def infer(self, image: Tensor, network: nn.Module) -> Tensor:
-        """Returns the logits (1, Z, X, Y, Z) of a source network for a whole volume (1, C, X, Y, Z)."""
+    def infer(self, image: Tensor, network: nn.Module, read: Readings, check: ProbabilityCheck | None = None) -> Tensor:
+        """Returns the logits (1, K, X, Y, Z) of a source network for a whole volume.
+
+        Args:
+            image: (1, C, X, Y, Z).
+            network: The source network.
+            read: How its result is read.
+            check: Looks if the outputs are probabilities.
+
+        Raises:
+            InputError: If they are, by the check.
+        """
         if self._channels_last:
             image = image.contiguous(memory_format=torch.channels_last_3d)
-        logits: Tensor = self.inferer(image, lambda patch: outputs_of(network(patch))[0])
+
+        def run(patch: Tensor) -> Tensor:
+            logits = read(network, patch)[0]
+            if check is not None:
+                check.patch(logits)
+            return logits
+
+        logits: Tensor = self.inferer(image, run)
+        if check is not None:
+            check.volume(logits)
         return logits
 
     def description(self) -> str:

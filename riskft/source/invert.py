@@ -24,11 +24,16 @@ def inverted_network(network: nn.Module, size: Sequence[int]) -> tuple[nn.Module
         size: Voxels along x, y, z that the network can be run on.
 
     Raises:
-        InputError: If no convolution takes the input itself.
+        InputError: If no convolution takes the input itself, or one takes what was calculated from it.
     """
-    names = trace(network, size).first
+    found = trace(network, size)
+    names = found.first
     if not names:
         raise InputError(f"No convolution of {type(network).__name__} takes the input itself: it cannot be inverted.")
+    if other := [*found.altered, *found.mixed]:
+        raise InputError(
+            f"'{other[0]}' of {type(network).__name__} takes more than the input itself: it cannot be inverted."
+        )
     network = copy.deepcopy(network)
     with torch.no_grad():
         for name in names:

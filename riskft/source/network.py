@@ -13,9 +13,11 @@ from torch import nn
 
 from riskft.errors import InputError
 from riskft.source.adapt import load_source
-from riskft.source.checkpoint import read_checkpoint, state_digest
+from riskft.source.checkpoint import Checkpoint, read_checkpoint, state_digest
 from riskft.source.invert import inverted_network
-from riskft.source.output import Softmax, SourceOutput
+from riskft.source.output import Sigmoid, Softmax, SourceOutput
+from riskft.source.outputs import Readings
+from riskft.source.read import describe, readings
 from riskft.source.surgery import FirstConvolution, trace, with_classes, with_input_channels
 
 log = logging.getLogger(__name__)
@@ -37,7 +39,8 @@ class Source:
         first_convolution: How its first convolution is adapted to another number of channels: each new channel starts
             as the ``mean`` of the old ones, or the old ones are ``repeat``-ed in turn.
         min_loaded: Share of the parameters that the checkpoint must fill in plain fine-tuning (phase 1 needs all).
-        output: What the output channels mean: ``riskft.Softmax`` or ``riskft.Sigmoid``. null for softmax.
+        output: What the output channels mean: ``riskft.Softmax`` or ``riskft.Sigmoid``, and if the network returns
+            probabilities already (``applied``). null for the sigmoid where the network ends in one, else softmax.
         inferer: How phase 1 runs the source over whole volumes; null for ``model.inferer``. A network that needs to see
             more than a training patch wants a window of its own.
         invert: Show the source its images in negative (x becomes -x; the fine-tuned network keeps that): ``auto`` lets
@@ -68,6 +71,7 @@ class LoadedSource:
     Attributes:
         network: In evaluation mode, without gradients.
         output: What its output channels mean.
+        read: How its result is read.
         channels: Number of its output channels.
         last: Names of the convolutions that give the outputs, see ``Trace``.
         class_names: Names of the output channels if the checkpoint says them, else None.
@@ -80,6 +84,7 @@ class LoadedSource:
 
     network: nn.Module
     output: SourceOutput
+    read: Readings
     channels: int
     last: tuple[str, ...]
     class_names: tuple[str, ...] | None
@@ -145,9 +150,13 @@ def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool =
         if not torch.isfinite(value).all():
             raise InputError(f"{checkpoint.path}: holds NaN or infinite weights. Use an earlier checkpoint.")
     found = trace(network, size)
+    read = readings(network, size, source.output)
+    for line in describe(network, read):
+        log.info(line)
     result = LoadedSource(
         network=network.eval().requires_grad_(False),
-        output=source.output or Softmax(),
+        output=source.output or _default_output(read, checkpoint),
+        read=read,
         channels=found.channels[0],
         last=tuple(found.last),
         class_names=checkpoint.class_names,
@@ -157,6 +166,12 @@ def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool =
         digest=digest,
     )
     return inverted(result, size) if source.invert is True else result
+
+
+def _default_output(read: Readings, checkpoint: Checkpoint) -> SourceOutput:
+    """Returns what output channels mean of which nobody says it; those that riskft trained are classes."""
+    sigmoid = read.evaluation.activation == "sigmoid" and checkpoint.class_names is None
+    return Sigmoid() if sigmoid else Softmax()
 
 
 def inverted(source: LoadedSource, size: Sequence[int]) -> LoadedSource:

@@ -7,15 +7,25 @@ LEEP takes f(x)_i,z: probabilities over source classes z that sum to 1. A softma
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from riskft.errors import InputError
+from riskft.source.outputs import Activation
 
 
 class SourceOutput(ABC):
-    """Turns the K output channels of a source network into Z states, and says which channels a state means."""
+    """Turns the K output channels of a source network into Z states, and says which channels a state means.
+
+    Attributes:
+        applied: Whether the network's outputs are probabilities, because it ends in the activation itself. None where
+            that is to be found out.
+    """
+
+    applied: bool | None
+    activation: ClassVar[Activation]
 
     @abstractmethod
     def states(self, logits: Tensor) -> Tensor:
@@ -36,7 +46,15 @@ class SourceOutput(ABC):
 
 @dataclass(frozen=True)
 class Softmax(SourceOutput):
-    """Classes that exclude each other: z is the class, P(z) the softmax."""
+    """Classes that exclude each other: z is the class, P(z) the softmax.
+
+    Args:
+        applied: Whether the network itself ends in the softmax, so that its outputs are probabilities already. null
+            finds out; false takes the outputs for logits, whatever they look like.
+    """
+
+    applied: bool | None = None
+    activation: ClassVar[Activation] = "softmax"
 
     def states(self, logits: Tensor) -> Tensor:
         """Returns the softmax, (B, K, *spatial)."""
@@ -76,9 +94,13 @@ class Sigmoid(SourceOutput):
 
     Args:
         max_exact: Up to how many channels the sets are told apart.
+        applied: Whether the network itself ends in the sigmoid, so that its outputs are probabilities already. null
+            finds out; false takes the outputs for logits, whatever they look like.
     """
 
     max_exact: int = 5
+    applied: bool | None = None
+    activation: ClassVar[Activation] = "sigmoid"
 
     def states(self, logits: Tensor) -> Tensor:
         """Returns P(z), (B, 2^K or K + 1, *spatial)."""

@@ -1,77 +1,107 @@
-"""Replacing convolutions, normalisations and activations by others with another number of channels, in place."""
+"""Replacing layers, normalisations and activations by others with another number of channels, in place."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+LAYERS = (_ConvNd, nn.Linear)
+"""What makes channels of channels by weights."""
+
+SIZED = (*LAYERS, _NormBase, nn.GroupNorm, nn.PReLU)
+"""What has a number of channels."""
+
+
+def in_channels(module: nn.Module) -> int:
+    """Returns the number of channels that a convolution or linear layer takes, -1 for anything else."""
+    if isinstance(module, _ConvNd):
+        return int(module.in_channels)
+    return int(module.in_features) if isinstance(module, nn.Linear) else -1
+
+
+def out_channels(module: nn.Module) -> int:
+    """Returns the number of channels that a convolution or linear layer gives, -1 for anything else."""
+    if isinstance(module, _ConvNd):
+        return int(module.out_channels)
+    return int(module.out_features) if isinstance(module, nn.Linear) else -1
+
 
 def resize_tail(
-    network: nn.Module,
-    entry: str,
-    rest: Sequence[str],
-    inner: Sequence[str],
-    others: Sequence[str] | None,
-    old: int,
-    classes: int,
+    network: nn.Module, entry: str, rest: Sequence[str], inner: Sequence[str], others: Sequence[str], classes: int
 ) -> list[str]:
     """Resizes the class channels from ``entry`` on, in place; returns the names of what was resized.
 
-    Those in ``inner`` take class channels. The normalisations and activations between the convolutions are ``others``,
-    or if None those with as many channels below the modules that the convolutions have in common.
+    Args:
+        network: Changed in place.
+        entry: Name of the first layer of the head, which takes the backbone's channels.
+        rest: Names of the head's other layers.
+        inner: Those of them that take class channels.
+        others: Names of normalisations and activations of class channels.
+        classes: Number of classes.
     """
-    _replace(network, entry, out_channels=classes)
+    resize_outputs(network, entry, outputs=classes)
     for name in rest:
-        _replace(network, name, out_channels=classes, **({"in_channels": classes} if name in inner else {}))
-    if others is None:
-        names = [entry, *rest]
-        common = _common_prefix({name.rpartition(".")[0] for name in names})
-        others = [
-            name
-            for name, module in network.named_modules()
-            if rest and (not common or name.startswith(f"{common}.")) and has_channels(module, old)
-        ]
+        resize_outputs(network, name, outputs=classes, inputs=classes if name in inner else None)
     for name in others:
-        norm = isinstance(network.get_submodule(name), _NormBase)
-        _replace(network, name, **{"num_features" if norm else "num_parameters": classes})
+        resize_outputs(network, name, outputs=classes)
     return [entry, *rest, *others]
+
+
+@torch.no_grad()
+def resize_norm(network: nn.Module, name: str, channels: int, mean: bool) -> None:
+    """Gives a normalisation of the input another number of channels, in place.
+
+    Args:
+        network: Changed in place.
+        name: The normalisation.
+        channels: Number of channels.
+        mean: Each new channel gets the mean of the old ones' values; else these are repeated.
+    """
+    old = network.get_submodule(name).state_dict()
+    resize_outputs(network, name, outputs=channels)
+    for key, value in network.get_submodule(name).state_dict().items():
+        before = old[key]
+        if before.ndim:
+            source = before.mean(0, keepdim=True) if mean else before
+            before = source[torch.arange(channels, device=source.device) % len(source)]
+        value.copy_(before)
 
 
 def has_channels(module: nn.Module, channels: int) -> bool:
     """Returns whether the module is a normalisation of, or an activation with weights for, so many channels."""
     if isinstance(module, _NormBase):
         return bool(module.num_features == channels)
+    if isinstance(module, nn.GroupNorm):
+        return bool(module.num_channels == channels)
     return isinstance(module, nn.PReLU) and module.num_parameters == channels > 1
 
 
-def _common_prefix(names: set[str]) -> str:
-    parts = [name.split(".") for name in names]
-    shared = []
-    for level in zip(*parts, strict=False):
-        if len(set(level)) > 1:
-            break
-        shared.append(level[0])
-    return ".".join(shared)
-
-
-def _replace(network: nn.Module, name: str, **changes: int) -> None:
-    """Puts a module of the same kind and options, but for the changes, in another's place."""
+def resize_outputs(network: nn.Module, name: str, outputs: int, inputs: int | None = None) -> None:
+    """Puts a module of the same kind and options, but for the numbers of channels, in another's place."""
     old = network.get_submodule(name)
+    options: dict[str, Any] = {}
     if isinstance(old, _ConvNd):
-        options = {
-            key: getattr(old, key)
-            for key in ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
-        }
+        options = {key: getattr(old, key) for key in ("kernel_size", "stride", "padding", "dilation", "groups")}
+        options |= {"in_channels": inputs or old.in_channels, "out_channels": outputs}
         options |= {"bias": old.bias is not None, "padding_mode": old.padding_mode}
         if isinstance(old, _ConvTransposeNd):
             options["output_padding"] = old.output_padding
+    elif isinstance(old, nn.Linear):
+        options = {"in_features": inputs or old.in_features, "out_features": outputs, "bias": old.bias is not None}
+    elif isinstance(old, nn.GroupNorm):
+        groups = outputs if old.num_groups == old.num_channels else math.gcd(old.num_groups, outputs)
+        options = {"num_groups": groups, "num_channels": outputs, "eps": old.eps, "affine": old.affine}
     elif isinstance(old, _NormBase):
         options = {key: getattr(old, key) for key in ("eps", "momentum", "affine", "track_running_stats")}
+        options["num_features"] = outputs
     else:
-        options = {}
+        options["num_parameters"] = outputs
     parameter = next(network.parameters())
-    new = type(old)(**{**options, **changes}).to(parameter.device, parameter.dtype)
+    new = type(old)(**options).to(parameter.device, parameter.dtype)
     for parent in list(network.modules()):  # a module may be registered in several places (DynUNet's heads are)
         for child, module in list(parent.named_children()):
             if module is old:

@@ -3,112 +3,31 @@
 import copy
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from riskft.errors import InputError, first_line
-from riskft.source.resize import has_channels, resize_tail
+from riskft.source.diagnose import does_not_run
+from riskft.source.resize import has_channels, in_channels, out_channels, resize_norm, resize_outputs, resize_tail
+from riskft.source.trace import FailedRunError, Trace, run
 
 FirstConvolution = Literal["mean", "repeat"]
 """How the kernel of a first convolution is made for another number of channels, see ``with_input_channels``."""
 
 
-@dataclass
-class Trace:
-    """What one forward pass shows of a network.
-
-    Attributes:
-        first: Names of the convolutions that take the network's input.
-        executed: Names of convolutions in the order of execution, each once.
-        channels: Channels of each output (several with deep supervision).
-        last: Names of the convolutions whose results are the outputs themselves, one for each output or none.
-    """
-
-    first: list[str] = field(default_factory=list)
-    executed: list[str] = field(default_factory=list)
-    channels: list[int] = field(default_factory=list)
-    last: list[str] = field(default_factory=list)
-
-
-def input_channels(network: nn.Module) -> int:
-    """Returns the number of channels that the network's first convolution takes.
+def trace(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace:
+    """Returns what a forward pass on a window shows of a network, which stays as it is; see ``riskft.source.trace``.
 
     Raises:
-        InputError: If the network has no convolution.
-    """
-    for module in network.modules():
-        if isinstance(module, _ConvNd):
-            return int(module.in_channels)
-    raise InputError(f"{type(network).__name__} has no convolution, expected a convolutional segmentation network.")
-
-
-def outputs_of(result: object) -> list[Tensor]:
-    """Returns a network's outputs, finest first: one tensor, or several with deep supervision."""
-    if isinstance(result, Tensor):
-        # MONAI's DynUNet stacks its deep-supervision outputs along a new second axis
-        return list(result.unbind(1)) if result.ndim == 6 else [result]
-    if isinstance(result, Sequence) and result and all(isinstance(item, Tensor) for item in result):
-        return list(result)
-    raise InputError(f"The network returns {type(result).__name__}, expected a tensor or a list of tensors.")
-
-
-@torch.no_grad()
-def trace(network: nn.Module, size: Sequence[int]) -> Trace:
-    """Runs a copy of the network on zeros of (2, C, *size) and records what runs when.
-
-    The copy is in training mode, in which networks with deep supervision show all of their outputs; two samples
-    satisfy batch normalisation.
-
-    Raises:
-        InputError: If the network does not run on such an input.
+        InputError: If it does not run on the window, with what is known of the reason.
     """
     try:
-        # without numbers, which costs neither time nor memory, whatever the window
-        return _run(copy.deepcopy(network).to("meta"), size)
-    except InputError as error:
-        if "meta" not in str(error):
-            raise
-        return _run(copy.deepcopy(network), size)  # it looks at values, and must run for real
-
-
-def _run(network: nn.Module, size: Sequence[int]) -> Trace:
-    network.train()
-    shape = (2, input_channels(network), *size)
-    parameter = next(network.parameters())
-    example = torch.zeros(shape, device=parameter.device, dtype=parameter.dtype)
-    found = Trace()
-    results: dict[int, tuple[str, Tensor]] = {}
-    for name, module in network.named_modules():
-        if isinstance(module, _ConvNd):
-
-            def record(_: nn.Module, inputs: tuple[Tensor, ...], result: Tensor, name: str = name) -> None:
-                if inputs[0] is example and name not in found.first:
-                    found.first.append(name)
-                if name in found.executed:
-                    found.executed.remove(name)
-                found.executed.append(name)
-                results[id(result)] = (name, result)  # kept, so that no other tensor gets its identity
-
-            module.register_forward_hook(record)
-    try:
-        outputs = outputs_of(network(example))
-    except (RuntimeError, ValueError, IndexError) as error:
-        window = " x ".join(map(str, size))
-        raise InputError(
-            f"{type(network).__name__} does not run on a window of {window} voxels ({first_line(error)}).",
-            [
-                "The window is model.inferer.init_args.roi_size, which the shipped configs take from data.patch_size. "
-                "Many networks need sizes that all of their downsamplings divide: try multiples of 16 or 32."
-            ],
-        ) from error
-    found.channels = [output.shape[1] for output in outputs]
-    if all(id(output) in results for output in outputs):
-        found.last = [results[id(output)][0] for output in outputs]
-    return found
+        return run(network, size, training)
+    except FailedRunError as failure:
+        raise does_not_run(network, size, failure) from failure
 
 
 def with_input_channels(
@@ -125,28 +44,72 @@ def with_input_channels(
             C_old equal ones gave (``repeat``: exactly only where C_old divides C_new).
 
     Raises:
-        InputError: If no convolution takes the input itself, or one that does is grouped.
+        InputError: If no convolution takes the input itself, or one that does is grouped, or the network does not run
+            with that many channels.
     """
-    if input_channels(network) == channels:
+    found = trace(network, size)
+    if found.in_channels == channels:
         return network, []
-    names = trace(network, size).first
-    if not names:
+    kind = type(network).__name__
+    if not found.first:
         raise InputError(
-            f"No convolution of {type(network).__name__} takes the input itself, so it cannot be given {channels} "
-            "channels. Build it with as many."
+            f"No convolution of {kind} takes the input itself, so it cannot be given {channels} channels. Build it "
+            f"with {channels} input channels."
         )
     network = copy.deepcopy(network)
-    for name in names:
+    for name in found.sized[: found.sized.index(found.first[0])]:  # a normalisation of the input
+        if has_channels(network.get_submodule(name), found.in_channels):
+            resize_norm(network, name, channels, how == "mean")
+    for name in found.first:
         convolution = network.get_submodule(name)
-        if not isinstance(convolution, _ConvNd) or convolution.groups != 1:
-            raise InputError(f"The first convolution '{name}' is grouped and cannot take {channels} channels.")
+        if not isinstance(convolution, _ConvNd) or convolution.in_channels != found.in_channels:
+            raise InputError(
+                f"The first layer '{name}' of {kind} takes the input in another arrangement "
+                f"({type(convolution).__name__} of {in_channels(convolution)} values), and cannot be given {channels} "
+                f"channels. Build {kind} with {channels} input channels."
+            )
+        if convolution.groups != 1:
+            raise InputError(
+                f"The first convolution '{name}' is grouped and cannot take {channels} channels. Build {kind} with "
+                f"{channels} input channels."
+            )
         old = convolution.weight.detach()
         axis = 0 if isinstance(convolution, _ConvTransposeNd) else 1
         source = old.mean(axis, keepdim=True) if how == "mean" else old
         taken = torch.arange(channels, device=old.device) % source.shape[axis]
         convolution.weight = nn.Parameter(source.index_select(axis, taken) * (old.shape[axis] / channels))
         convolution.in_channels = channels
-    return network, names
+    for attempt in (_told(network, found, channels), network):
+        try:
+            if run(attempt, size).in_channels == channels:
+                return attempt, found.first
+        except FailedRunError as failure:
+            reason = first_line(failure.cause)
+    others = f"; its layer '{found.mixed[0]}' takes the input too" if found.mixed else ""
+    raise InputError(
+        f"{kind} cannot be given {channels} input channels by changing its first convolutions ({reason}{others}). "
+        f"Build it with {channels} input channels."
+    )
+
+
+def _told(network: nn.Module, found: Trace, channels: int) -> nn.Module:
+    """Returns a copy in which all else that depends on the number of input channels follows it, as far as is known.
+
+    These are the modules around the first convolutions, which may note it, and the last layer of a branch that gives
+    the image back, on which the segmentation does not depend (an auto-encoder beside it).
+    """
+    network = copy.deepcopy(network)
+    for name in found.first:
+        parts = name.split(".")
+        for length in range(len(parts)):
+            around: Any = network.get_submodule(".".join(parts[:length]))
+            if getattr(around, "in_channels", None) == found.in_channels:
+                around.in_channels = channels
+    for name in reversed(found.executed):
+        if f"{name}.weight" in found.unused and out_channels(network.get_submodule(name)) == found.in_channels:
+            resize_outputs(network, name, channels)
+            break
+    return network
 
 
 def with_classes(
@@ -154,7 +117,7 @@ def with_classes(
 ) -> tuple[nn.Module, list[str]]:
     """Returns a copy with ``classes`` output channels, and the names of the modules that make up its head.
 
-    The head is the shortest tail of convolutions with as many output channels as there are classes whose
+    The head is the shortest tail of layers with as many output channels as there are classes whose
     replacement gives a network that runs and has the wanted outputs. A plain U-Net's is its last convolution; where
     a residual block works on the class channels (MONAI's UNet with residual units), the convolution before it and
     the normalisation between them belong to the head as well. New weights are random.
@@ -172,14 +135,14 @@ def with_classes(
     old = found.channels[0]
     if head is not None:
         return _with_named_head(network, classes, size, head, found)
-    tail = [name for name in found.executed if _out_channels(network.get_submodule(name)) == old]
+    tail = [name for name in found.executed if out_channels(network.get_submodule(name)) == old]
     # with the right number already, another one shows what belongs to the head
     wanted = classes + 1 if old == classes else classes
     tails = [tail[-depth:] for depth in range(1, len(tail) + 1)]
-    if len(found.last) > 1:  # between heads of several resolutions run others that may have as many channels by chance
+    if found.last:  # between heads of several resolutions run others that may have as many channels by chance
         tails.insert(0, [name for name in found.executed if name in found.last])
-    for convolutions in tails:
-        if (resized := _with_head(network, convolutions, None, old, wanted, size)) is not None:
+    for layers in tails:
+        if (resized := _with_head(network, layers, None, found, wanted, size)) is not None:
             candidate, names = resized
             return (copy.deepcopy(network) if old == classes else candidate), names
     if tail and old == classes:
@@ -202,13 +165,13 @@ def _with_named_head(
     # by identity, for a module may be registered under several names
     inside = {id(part) for name in head if name in modules for part in modules[name].modules()}
     # in the order of execution, for the first takes the backbone's channels
-    convolutions = [name for name in found.executed if id(modules[name]) in inside]
+    layers = [name for name in found.executed if id(modules[name]) in inside]
     problems += [
-        f"'{name}' has {_out_channels(modules[name])} output channels, the network {old}"
-        for name in convolutions
-        if _out_channels(modules[name]) != old
+        f"'{name}' has {out_channels(modules[name])} output channels, the network {old}"
+        for name in layers
+        if out_channels(modules[name]) != old
     ]
-    if not problems and not convolutions:
+    if not problems and not layers:
         problems = ["there is no convolution among them that runs"]
     if problems:
         raise InputError(
@@ -216,7 +179,7 @@ def _with_named_head(
         )
     others = [name for name, module in network.named_modules() if id(module) in inside and has_channels(module, old)]
     wanted = classes + 1 if old == classes else classes
-    resized = _with_head(network, convolutions, others, old, wanted, size)
+    resized = _with_head(network, layers, others, found, wanted, size)
     if resized is None:
         raise InputError(
             f"model.source.head is {list(head)}, but {type(network).__name__} does not give {wanted} channels with "
@@ -227,31 +190,30 @@ def _with_named_head(
 
 def _with_head(
     network: nn.Module,
-    convolutions: Sequence[str],
+    layers: Sequence[str],
     others: Sequence[str] | None,
-    old: int,
+    found: Trace,
     wanted: int,
     size: Sequence[int],
 ) -> tuple[nn.Module, list[str]] | None:
     """Returns a copy with another number of class channels and what was resized, or None if that does not run."""
-    entry, *rest = convolutions
-    takers = [name for name in rest if _takes(network.get_submodule(name), old)]
+    entry, *rest = layers
+    old = found.channels[0]
+    takers = [name for name in rest if in_channels(network.get_submodule(name)) == old]
+    if others is None:
+        after = found.sized[found.sized.index(entry) :]
+        others = [name for name in after if has_channels(network.get_submodule(name), old)]
+        choices: list[Sequence[str]] = [others, []] if others else [[]]
+    else:
+        choices = [others]
     # what has as many channels as there are classes works on these or, by chance, on as many of the backbone
-    attempts = [(takers, others), ([], [] if others is None else others)]
-    for inner, along in attempts if rest else attempts[:1]:
-        candidate = copy.deepcopy(network)
-        names = resize_tail(candidate, entry, rest, inner, along, old, wanted)
-        try:
-            if set(trace(candidate, size).channels) == {wanted}:
-                return candidate, names
-        except InputError:
-            continue  # a skip connection joins old and new class channels: the head starts earlier
+    for inner in [takers, []] if takers else [[]]:
+        for along in choices:
+            candidate = copy.deepcopy(network)
+            names = resize_tail(candidate, entry, rest, inner, along, wanted)
+            try:
+                if run(candidate, size).channels == [wanted] * len(found.channels):
+                    return candidate, names
+            except InputError:
+                continue  # a skip connection joins old and new class channels: the head starts earlier
     return None
-
-
-def _takes(module: nn.Module, channels: int) -> bool:
-    return isinstance(module, _ConvNd) and module.in_channels == channels
-
-
-def _out_channels(module: nn.Module) -> int:
-    return int(module.out_channels) if isinstance(module, _ConvNd) else -1

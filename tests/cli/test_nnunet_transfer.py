@@ -17,8 +17,8 @@ from riskft.cli import main
 from riskft.data.labels import LabelMap
 from riskft.data.preprocess import Preprocessing, preprocess
 from riskft.source.network import Source, load
+from riskft.source.outputs import outputs_of
 from riskft.source.packages import find_package
-from riskft.source.surgery import outputs_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATASET = "Dataset001_Blobs"

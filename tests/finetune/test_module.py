@@ -22,6 +22,7 @@ from riskft.finetune.module import RiskModule, window_size
 from riskft.finetune.schedule import schedule_length, schedule_over
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.network import LoadedSource, Source, load
+from riskft.source.outputs import Readings
 
 CLASSES = ["background", "shell", "core"]
 EDGE = 8
@@ -343,7 +344,7 @@ def test_inference_in_windows_by_any_network():
     torch.nn.init.zeros_(constant.weight)
     with torch.no_grad():
         assert made.infer(image).shape == (1, 3, 12, 9, 8)
-        found = made.source.infer(image, constant)
+        found = made.source.infer(image, constant, Readings())
     torch.testing.assert_close(found, constant.bias.reshape(1, 5, 1, 1, 1).expand(1, 5, 12, 9, 8))
 
 

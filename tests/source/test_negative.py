@@ -7,7 +7,7 @@ from monai.networks import nets
 from riskft.errors import InputError
 from riskft.source.invert import inverted_network
 from riskft.source.network import Source, inverted, load
-from riskft.source.surgery import outputs_of
+from riskft.source.outputs import outputs_of
 
 SIZE = (16, 16, 16)
 NETWORKS = {
@@ -36,7 +36,7 @@ def test_it_gives_for_x_what_the_network_gives_for_minus_x(name):
 
 def test_no_convolution_takes_the_input_itself():
     with pytest.raises(InputError, match="cannot be inverted"):
-        inverted_network(torch.nn.Sequential(torch.nn.InstanceNorm3d(1), torch.nn.Conv3d(1, 2, 3)), (4, 4, 4))
+        inverted_network(torch.nn.Sequential(torch.nn.InstanceNorm3d(1), torch.nn.Conv3d(1, 2, 1)), (4, 4, 4))
 
 
 @torch.no_grad()

@@ -9,7 +9,8 @@ from monai.networks import nets
 from riskft.errors import InputError
 from riskft.source.network import Source, architecture, load
 from riskft.source.output import Sigmoid
-from riskft.source.surgery import outputs_of, trace
+from riskft.source.outputs import outputs_of
+from riskft.source.surgery import trace
 
 SIZE = (8, 8, 8)
 

@@ -24,8 +24,9 @@ from riskft import nnunet_network
 from riskft.errors import InputError
 from riskft.source.adapt import load_source
 from riskft.source.checkpoint import read_checkpoint
+from riskft.source.outputs import outputs_of
 from riskft.source.packages import find_package, nnunet, nnunet_plans
-from riskft.source.surgery import outputs_of, trace, with_classes, with_input_channels
+from riskft.source.surgery import trace, with_classes, with_input_channels
 
 UNET = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 

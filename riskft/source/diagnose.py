@@ -1,0 +1,61 @@
+"""Saying why a network does not run on a window, and on which it does."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+from riskft.errors import InputError, first_line
+from riskft.source.trace import FailedRunError, run
+
+_WHERE = "The window is model.inferer.init_args.roi_size, which the shipped configs take from data.patch_size."
+
+
+def does_not_run(network: nn.Module, size: Sequence[int], failure: FailedRunError) -> InputError:
+    """Returns the error for a network that does not run on a window.
+
+    Args:
+        network: The network.
+        size: The window, voxels along x, y, z.
+        failure: How it failed.
+    """
+    kind, window, reason = type(network).__name__, _text(size), first_line(failure.cause)
+    dimensions = {len(module.kernel_size) for module in network.modules() if isinstance(module, _ConvNd)}
+    if dimensions and 3 not in dimensions:
+        return InputError(
+            f"{kind} is a {max(dimensions)}-D network (its convolutions are Conv{max(dimensions)}d), and riskft needs "
+            "3-D ones: it works on volumes (batch, channels, X, Y, Z).",
+            ["Build it for three dimensions, where it can be (MONAI: spatial_dims: 3), or choose another network."],
+        )
+    title = f"{kind} does not run on a window of {window} voxels ({reason})."
+    for other in _other_sizes(size):
+        try:
+            run(network, other)
+        except InputError:
+            continue
+        return InputError(
+            title,
+            [f"It runs on {_text(other)}: set data.patch_size to that, or to another size that suits it. {_WHERE}"],
+        )
+    return InputError(
+        title,
+        [
+            f"It does not run on larger windows either. Is it a 3-D segmentation network of one argument, images "
+            f"(batch, channels, X, Y, Z)? {_WHERE}"
+        ],
+    )
+
+
+def _text(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
+
+
+def _other_sizes(size: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Gives the next larger windows that 2, 4, 8, ... divide, then cubes: some networks are built for one size."""
+    seen = {tuple(size)}
+    rounded = [tuple(-(-edge // step) * step for edge in size) for step in (2, 4, 8, 16, 32, 64, 128)]
+    cubes = [(edge,) * 3 for edge in (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)]
+    for other in [*rounded, *cubes]:
+        if other not in seen:
+            seen.add(other)
+            yield other

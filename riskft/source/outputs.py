@@ -1,0 +1,145 @@
+"""Reading what a segmentation network returns: one tensor, or a structure with more in it than the logits."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from riskft.errors import InputError
+
+Activation = Literal["softmax", "sigmoid"]
+
+# what networks with several outputs call the segmentation, in the order of preference
+_KEYS = ("out", "logits", "seg", "segmentation", "pred", "prediction", "main", "output")
+
+
+def tensors_in(result: object) -> dict[str, Tensor]:
+    """Returns the tensors of a network's result by their path in it, such as ``0``, ``out`` or ``heads.1``.
+
+    Looks into lists, tuples, dictionaries and data classes; anything else in them, None too, is left out.
+    """
+    return dict(_walk(result, ()))
+
+
+def _walk(result: object, path: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(result, Tensor):
+        if result.ndim == 6:  # MONAI's DynUNet stacks its deep-supervision outputs along a new second axis
+            yield from _walk(result.unbind(1), path)
+        else:
+            yield ".".join(path), result
+        return
+    if dataclasses.is_dataclass(result) and not isinstance(result, (type, Mapping)):
+        result = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    if isinstance(result, Mapping):
+        items = list(result.items())
+    elif isinstance(result, Sequence) and not isinstance(result, (str, bytes)):
+        items = list(enumerate(result))
+    else:
+        return
+    for key, value in items:
+        yield from _walk(value, (*path, str(key)))
+
+
+def segmentations(result: object) -> dict[str, Tensor]:
+    """Returns the outputs that can be a segmentation's logits, by their path, the likeliest first.
+
+    These are the floating-point tensors (B, K, X, Y, Z): those with most voxels first, then those with a usual key,
+    then in the order in which the network returns them. Losses, latent vectors and None are left out, and so are
+    tensors with other channels than the first, such as an auto-encoder's reconstruction.
+
+    Raises:
+        InputError: If there is none.
+    """
+    found = {path: tensor for path, tensor in tensors_in(result).items() if tensor.ndim == 5}
+    floating = {path: tensor for path, tensor in found.items() if tensor.is_floating_point()}
+    if not floating:
+        raise InputError(
+            f"The network returns {_described(result)}, expected logits: a floating-point tensor (batch, classes, X, "
+            "Y, Z), by itself or in a list, tuple or dictionary."
+        )
+    ordered = sorted(floating, key=lambda path: (-floating[path].shape[2:].numel(), _preference(path)))
+    channels = floating[ordered[0]].shape[1]
+    return {path: floating[path] for path in ordered if floating[path].shape[1] == channels}
+
+
+def _preference(path: str) -> int:
+    keys = path.lower().split(".")
+    return min((_KEYS.index(key) for key in keys if key in _KEYS), default=len(_KEYS))
+
+
+def _described(result: object) -> str:
+    tensors = tensors_in(result)
+    kind = type(result).__name__
+    if not tensors:
+        return f"{kind} without a tensor"
+    shown = ", ".join(
+        f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}" for tensor in list(tensors.values())[:3]
+    )
+    return f"{kind} of {shown}"
+
+
+def outputs_of(result: object) -> list[Tensor]:
+    """Returns a network's outputs, the likeliest first: one tensor, or several with deep supervision.
+
+    Raises:
+        InputError: If none can be a segmentation.
+    """
+    return list(segmentations(result).values())
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a network's result is read in one mode.
+
+    Attributes:
+        paths: Where in the result the outputs are, the segmentation first, then those that deep supervision trains.
+        activation: What the network's last operation makes of the logits; None if the outputs are logits.
+    """
+
+    paths: tuple[str, ...] = ("",)
+    activation: Activation | None = None
+
+    def __call__(self, result: object) -> list[Tensor]:
+        """Returns the logits, the segmentation's first.
+
+        Raises:
+            InputError: If none of the result can be a segmentation.
+        """
+        found = tensors_in(result)
+        if all(path in found for path in self.paths):
+            outputs = [found[path] for path in self.paths]
+        else:
+            outputs = outputs_of(result)
+        return [logits_of(output, self.activation) for output in outputs]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """How a network's result is read while it trains and otherwise, which may differ."""
+
+    training: Reading = Reading()
+    evaluation: Reading = Reading()
+
+    def __call__(self, network: nn.Module, image: Tensor) -> list[Tensor]:
+        """Runs the network; returns its logits (B, K, X, Y, Z), the segmentation's first."""
+        return (self.training if network.training else self.evaluation)(network(image))
+
+
+def logits_of(output: Tensor, activation: Activation | None) -> Tensor:
+    """Returns the logits that an activation has made probabilities of, up to what does not change these.
+
+    Args:
+        output: (B, K, *spatial), logits or probabilities.
+        activation: The activation that has been applied, or None. A softmax's logits are log p, a sigmoid's
+            log p - log (1 - p), in float32; a probability of exactly 0 or 1 gives a large finite value.
+    """
+    if activation is None:
+        return output
+    values = output.float()
+    smallest = torch.finfo(torch.float32).tiny
+    if activation == "softmax":
+        return values.clamp_min(smallest).log()
+    return values.clamp_min(smallest).log() - (1 - values).clamp_min(torch.finfo(torch.float32).eps / 4).log()

@@ -1,0 +1,90 @@
+"""Recognising probabilities among outputs that are taken for logits."""
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from riskft.errors import InputError
+from riskft.source.output import SourceOutput
+from riskft.source.outputs import Readings
+
+log = logging.getLogger(__name__)
+
+_OPTION = (
+    "If it applies the {activation} itself, set model.source.output.class_path to riskft.{name} and "
+    "model.source.output.init_args.applied to true; if these are logits, set it to false."
+)
+
+
+class ProbabilityCheck:
+    """Looks at a network's outputs until it is clear if they are probabilities.
+
+    Values within 0..1 that sum to 1 over the channels of a whole patch are no logits. Values within 0..1 that do not
+    are a sigmoid's if they come near to both ends in a volume; an untrained network's logits can lie there too.
+
+    Args:
+        name: The network, for messages.
+        asked: Whether to look.
+    """
+
+    def __init__(self, name: str, asked: bool = True) -> None:
+        self.name = name
+        self._patch_open = self._volume_open = asked
+
+    def patch(self, outputs: Tensor) -> None:
+        """Looks at a patch's outputs, (B, K, *spatial); at the first that is not constant, and no further.
+
+        Raises:
+            InputError: If they are probabilities that sum to 1.
+        """
+        if not self._patch_open or outputs.shape[1] < 2:
+            return
+        values = outputs.detach().float()
+        tolerance = 1e-3 if outputs.dtype in (torch.float32, torch.float64) else 2e-2
+        if not _within(values, tolerance) or float((values.sum(1) - 1).abs().max()) > tolerance:
+            self._patch_open = False
+        elif float((values.amax((0, *range(2, values.ndim))) - values.amin((0, *range(2, values.ndim)))).max()) > 1e-2:
+            raise InputError(
+                f"{self.name} returns probabilities: all outputs are within 0..1 and sum to 1 over the channels, and a "
+                "second softmax would make LEEP and the loss wrong.",
+                [_OPTION.format(activation="softmax", name="Softmax")],
+            )
+
+    def volume(self, outputs: Tensor) -> None:
+        """Looks at the outputs of the first whole volume, (1, K, *spatial).
+
+        Raises:
+            InputError: If each is within 0..1, and they come near to both ends.
+        """
+        if not self._volume_open:
+            return
+        self._volume_open = False
+        values = outputs.detach().float()
+        if not _within(values, 1e-6):
+            return
+        option = _OPTION.format(activation="sigmoid", name="Sigmoid")
+        lowest, highest = float(values.min()), float(values.max())
+        if lowest < 0.05 and highest > 0.95:
+            raise InputError(
+                f"{self.name} seems to return probabilities: all outputs of a volume are within 0..1, from "
+                f"{lowest:.3g} to {highest:.3g}, and a second sigmoid or softmax would make LEEP and the loss wrong.",
+                [option],
+            )
+        log.warning(
+            "%s returns values from %.3g to %.3g only, taken for logits. Are they probabilities? %s",
+            self.name,
+            lowest,
+            highest,
+            option,
+        )
+
+
+def probability_check(network: nn.Module, read: Readings, output: SourceOutput | None) -> ProbabilityCheck:
+    """Returns the check of a network, which does nothing where it is known what the outputs are."""
+    known = read.evaluation.activation is not None or (output is not None and output.applied is not None)
+    return ProbabilityCheck(f"model.source.network ({type(network).__name__})", asked=not known)
+
+
+def _within(values: Tensor, tolerance: float) -> bool:
+    return bool((values >= -tolerance).all() and (values <= 1 + tolerance).all())
