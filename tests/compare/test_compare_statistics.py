@@ -61,6 +61,12 @@ def test_two_cases_by_hand():
     assert interval_over(np.array([[0.0], [1.0]])) == "seeds alone"
 
 
+def test_draws_that_hit_nothing_but_gaps_are_left_out():
+    # two seeds with a case each: a draw of one seed and of the other's case is empty
+    low, high = bootstrap_interval(np.array([[1.0, GAP], [GAP, 3.0]]))
+    assert (low, high) == (1, 3)
+
+
 def test_seeds_that_agree_do_not_make_the_interval_narrower():
     """The cases are the same in each seed: five trainings with one outcome say no more than one."""
     one, five = bootstrap_interval(TABLE[:1]), bootstrap_interval(np.repeat(TABLE[:1], 5, axis=0))

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from riskft.finetune.module import RiskModule, window_size
 from riskft.finetune.schedule import schedule_length, schedule_over
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.network import LoadedSource, Source, load
+from riskft.source.output import Sigmoid
 from riskft.source.outputs import Readings
 
 CLASSES = ["background", "shell", "core"]
@@ -164,6 +166,18 @@ def test_how_the_head_starts(loaded, head_init, source_classes, names, how):
         torch.testing.assert_close(new[key], expected[key])
     status = {"copy": "loaded", "random": "new", "leep": "adapted"}[how]
     assert {row[2] for row in made.adaptation.rows if row[0] in head} == {status}
+
+
+def test_a_sigmoid_head_with_the_target_s_names_is_not_copied(loaded):
+    """Its channels are labels that may overlap: equal names do not make them classes that exclude each other."""
+    source = replace(loaded(3, CLASSES), output=Sigmoid())
+    made = module(head_init="auto")
+    with pytest.raises(InputError, match="needs phase 1"):
+        made.start_from(source, None)
+    made.start_from(source, torch.rand(3, 8, dtype=torch.float64))
+    assert {row[2] for row in made.adaptation.rows if row[0].startswith("model.2.conv.")} == {"adapted"}
+    with pytest.raises(InputError, match="sigmoid"):
+        module(head_init="copy").start_from(source, None)
 
 
 @pytest.mark.parametrize(

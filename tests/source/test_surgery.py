@@ -209,3 +209,28 @@ def test_trace_changes_nothing():
     assert_same_state(network, before)
     assert not network.training
     assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize("how", ["mean", "repeat"])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_first_convolution_answers_equal_channels_as_before(how, transposed):
+    """A transposed convolution has its input channels along the other axis of its kernel."""
+    torch.manual_seed(0)
+    first = nn.ConvTranspose3d(2, 3, 3, padding=1) if transposed else nn.Conv3d(2, 3, 3, padding=1)
+    network = nn.Sequential(first, nn.Conv3d(3, 2, 1))
+    new, names = with_input_channels(network, 4, (4, 4, 4), how)
+    assert names == ["0"]
+    image = torch.randn(1, 1, 4, 4, 4)
+    with torch.no_grad():
+        old_answer, answer = network(image.expand(1, 2, 4, 4, 4)), new(image.expand(1, 4, 4, 4, 4))
+    torch.testing.assert_close(answer, old_answer)
+    assert network[0].in_channels == 2
+    assert new[0].in_channels == 4
+
+
+def test_same_classes_give_a_network_of_its_own():
+    network = nets.UNet(3, 1, 3, channels=(4, 8), strides=(2,))
+    new, _ = with_classes(network, 3, (8, 8, 8))
+    with torch.no_grad():
+        next(new.parameters()).add_(1)
+    assert not torch.equal(next(new.parameters()), next(network.parameters()))
