@@ -7,15 +7,16 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from jsonargparse import set_parsing_settings
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from riskft.building import refuse_as_input, refused_by
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
 from riskft.finetune.checkpoint_io import WholeCheckpointIO
@@ -25,6 +26,7 @@ from riskft.finetune.module import RiskModule
 from riskft.flags import with_values
 from riskft.interruptions import again, ending_with, go_on, sigterm_raised
 from riskft.messages import message
+from riskft.parser import BriefParser, config_faults
 from riskft.places import places_of, refuse_unwritable, why_not_writable
 from riskft.report.loggers import logs_to_wandb, run_loggers, staging_undone
 from riskft.report.wandb_online import refuse_unreachable
@@ -32,7 +34,6 @@ from riskft.requeue import Requeue, in_slurm_task
 from riskft.run_folder import (
     RunOptions,
     WandbOptions,
-    clear_for_new_start,
     refuse_finished,
 )
 from riskft.run_lock import locked
@@ -48,17 +49,6 @@ cohort to try it on, and `riskft data check` looks for faults in a data set (see
 from one file, here or on a SLURM cluster (see `riskft sweep --help`). `riskft compare` compares tested runs, paired by
 case and seed, and writes a report (see `riskft compare --help`). `riskft validity` asks the test cases whether the risk
 map finds what fine-tuning gets wrong (see `riskft validity --help`)."""
-
-
-class BriefParser(LightningArgumentParser):
-    """Says what is wrong without printing the usage of two hundred options first."""
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Ends the process with status 2 after the message."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        sys.stderr.write(f"riskft: {message}\n(all options: riskft fit --help)\n")
-        raise SystemExit(2)
 
 
 class RiskCLI(LightningCLI):
@@ -87,7 +77,9 @@ class RiskCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments, after what the source model says of itself."""
-        self.config = parser.parse_args(with_package_defaults(sys.argv[1:] if args is None else args))
+        arguments = sys.argv[1:] if args is None else args
+        with config_faults(arguments):
+            self.config = parser.parse_args(with_package_defaults(arguments))
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -110,12 +102,19 @@ class RiskCLI(LightningCLI):
         if is_first_rank() and logs_to_wandb(config) and not config.wandb.offline:
             refuse_unreachable()
 
+    def instantiate_classes(self) -> None:
+        """Builds the parts, and tells what a class of another library refuses as bad input."""
+        refuse_as_input(self.parser)
+        super().instantiate_classes()
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        with refused_by("trainer", {}):
+            return super()._instantiate_trainer(config, callbacks)
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the run folder with its loggers (where the config names none) and checkpoints."""
         config = self.config_init[self.subcommand]
         self.starts_anew = self.subcommand == "fit" and config.ckpt_path is None
-        if self.starts_anew and config.run.overwrite and is_first_rank():
-            clear_for_new_start(self.folder)
         kwargs["default_root_dir"] = str(self.folder)
         if config.trainer.logger is None:
             # a run that others share need not be written to be used

@@ -4,7 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-from riskft.errors import InputError, ProcessLost
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from riskft.errors import InputError, ProcessLost, first_line
 from riskft.files import FULL, no_space_message
 
 
@@ -24,8 +27,21 @@ def message(error: BaseException) -> str | None:
         return str(behind)
     if isinstance(error, OSError):  # what a logger writes, for example
         return _of_the_system(error)
+    return _of_a_library(error)
+
+
+def _of_a_library(error: BaseException) -> str | None:
+    """Returns what a library says of options that do not go together, or of what the machine lacks."""
+    said = " ".join(str(error).split())
+    if isinstance(error, MisconfigurationException):
+        return said
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in said:
+        return (
+            f"Out of memory ({first_line(error)}). Use a smaller data.patch_size, data.batch_size, data.queue_length "
+            "or window of model.inferer, or a coarser data.preprocessing.spacing."
+        )
     if (wandb := sys.modules.get("wandb")) is not None and isinstance(error, wandb.Error):
-        return f"W&B: {' '.join(str(error).split())} To go without it: --wandb.offline true or --wandb.enabled false."
+        return f"W&B: {said} To go without it: --wandb.offline true or --wandb.enabled false."
     return None
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from riskft.errors import InputError
 from riskft.files import write_text
+from riskft.reading import read_text
 
 SEED_FOLDER = re.compile(r"seed=(\d+)$")
 
@@ -118,8 +119,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{path}: is no YAML ({' '.join(str(error).split())}).") from error
     return content if isinstance(content, dict) else {}
 

@@ -10,14 +10,19 @@ from lightning.pytorch.cli import SaveConfigCallback
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.files import write_text
-from riskft.run_folder import git_commit
+from riskft.run_folder import clear_for_new_start, git_commit
 
 
 class SaveRun(SaveConfigCallback):
     """Keeps the config in the run folder, and tells the loggers what was run on what."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keeps what every command accepts and may be given again: without checkpoint, without leave to overwrite."""
+        """Keeps what every command accepts and may be given again: without checkpoint, without leave to overwrite.
+
+        Only now, when data and source are known to be good, does a run that starts anew remove the one that was there.
+        """
+        if self.config.run.overwrite and self.config.get("ckpt_path") is None and trainer.is_global_zero:
+            clear_for_new_start(Path(trainer.default_root_dir))
         self.config = self.config.clone()
         self.config.pop("ckpt_path", None)
         self.config.run.overwrite = False

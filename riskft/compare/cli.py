@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -17,6 +16,7 @@ from riskft.compare.runs import Found, Metric
 from riskft.compare.table import Comparison, compare
 from riskft.errors import InputError
 from riskft.files import write_text
+from riskft.parser import CommandParser
 from riskft.places import refuse_unwritable
 
 DESCRIPTION = """Compare methods on the same test cases, paired by case, class and seed.
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         InputError: If runs cannot be compared, or the report would overwrite another.
     """
-    parser = ArgumentParser(prog="riskft compare", description=DESCRIPTION)
+    parser = CommandParser(prog="riskft compare", description=DESCRIPTION)
     parser.add_argument(
         "runs",
         nargs="+",

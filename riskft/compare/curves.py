@@ -1,9 +1,10 @@
 """Learning curves from a run's ``metrics.csv`` and its kept parts."""
 
-import csv
 import math
 from dataclasses import dataclass
 from pathlib import Path
+
+from riskft.reading import read_rows
 
 #: What is drawn, if the runs have it, and what the axis is called.
 CURVES = {"val/dice": "validation Dice", "train/loss": "training loss"}
@@ -53,8 +54,7 @@ def _number(path: Path) -> str:
 
 def _read_part(path: Path, name: str) -> dict[int, float]:
     """Returns a part's values by step; lines that a killed process left half written count nowhere."""
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_rows(path)
     points = {}
     for row in rows:
         try:

@@ -1,6 +1,5 @@
 """Finding finished runs and reading their scores."""
 
-import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from riskft.errors import InputError
+from riskft.reading import read_rows
 from riskft.run_folder import SEED_FOLDER, read_config, run_name
 
 Metric = Literal["dice", "hd95_mm"]
@@ -106,8 +106,7 @@ def read_cases(path: Path, metric: Metric = "dice") -> dict[Case, float]:
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such file. Run `riskft test` for this run first.")
-    with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+    rows = read_rows(path)
     missing = {"subject", "class_name", metric} - set(rows[0] if rows else ())
     if missing:
         raise InputError(f"{path}: has no {', '.join(sorted(missing))}, expected a cases.csv of `riskft test`.")

@@ -1,7 +1,6 @@
 """Small volumes for the report's viewer: image, risk and label of a few cases as bytes."""
 
 import base64
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.volumes import read_volume
+from riskft.reading import read_mapping
 from riskft.risk.store import RiskStore
 from riskft.run_folder import read_config
 
@@ -52,10 +52,10 @@ def mapped_cases(folder: Path) -> list[MappedCase]:
     summary, manifest = (folder / "risk" / name for name in ("summary.json", "manifest.json"))
     if not (summary.is_file() and manifest.is_file()):
         return []
-    if not (place := json.loads(summary.read_text(encoding="utf-8")).get("maps")):
+    if not (place := read_mapping(summary).get("maps")):
         return []  # of a version that did not say
     maps = Path(place)
-    inputs = json.loads(manifest.read_text(encoding="utf-8"))
+    inputs = read_mapping(manifest)
     given = (read_config(folder).get("data") or {}).get("cache_dir")
     # by default the maps lie in the cache; where they do not, the config says where it is
     caches = [maps.parents[2], *([Path(given)] if given else [])]

@@ -232,8 +232,9 @@ class _Digests:
         self.path = path
         self._known: dict[str, str] = {}
         self._new = False
-        with suppress(OSError, ValueError):  # without a file, or with a damaged one, the scans are read
-            self._known = json.loads(path.read_text())
+        with suppress(OSError, ValueError, TypeError):  # without a file, or with a damaged one, the scans are read
+            known = json.loads(path.read_text(encoding="utf-8"))
+            self._known = {key: known[key] for key in known if isinstance(known[key], str)}
 
     def of(self, path: Path) -> str:
         """Returns the digest of an image; one of several files, such as an Analyze pair, counts as all of them."""

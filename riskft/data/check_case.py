@@ -3,16 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from riskft.data.background import find_background
 from riskft.data.check_grid import Volume, compare_grids
 from riskft.data.check_header import check_headers
 from riskft.data.check_labels import count_classes
-from riskft.data.check_report import BackgroundSize, Row
+from riskft.data.check_report import Row
 from riskft.data.check_volume import channel_words, open_volume, read_voxels, voxel_digest
 from riskft.data.findings import FaultKind, Finding, WarningKind
 from riskft.data.labels import LabelMap
@@ -49,12 +44,13 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Case
     """
     result = CaseResult(Row(case.subject, split, case.person))
     volumes = []
+    intensity: dict[str, tuple[float, float]] = {}
     for path, names in _names_by_file(case).items():
         channels = [case.channels.get(name) for name in names]
         if volume := open_volume(path, result.report, channels):
             volumes.append(volume)
             if voxels:
-                _inspect_voxels(volume, dict(zip(names, channels, strict=True)), result)
+                intensity |= _inspect_voxels(volume, dict(zip(names, channels, strict=True)), result)
             else:
                 result.images[str(path.resolve())] = path
     counts: dict[str, int] = {}
@@ -74,7 +70,7 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Case
         check_headers(volumes, result.report)
         first = volumes[0]
         result.row = replace(result.row, shape=first.shape, spacing=first.spacing, orientation=first.orientation)
-    result.row = replace(result.row, voxels=counts)
+    result.row = replace(result.row, intensity=intensity, voxels=counts)
     return result
 
 
@@ -85,24 +81,20 @@ def _names_by_file(case: Case) -> dict[Path, list[str]]:
     return files
 
 
-def _inspect_voxels(volume: Volume, channels: Mapping[str, int | None], result: CaseResult) -> None:
-    """Reads a file once for all modalities that lie in it, and enters each one's grey values and background."""
+def _inspect_voxels(
+    volume: Volume, channels: Mapping[str, int | None], result: CaseResult
+) -> dict[str, tuple[float, float]]:
+    """Reads a file once for all modalities that lie in it; returns each one's lowest and highest finite value."""
+    intensity = {}
     read = read_voxels(volume, result.report, tuple(channels.values()))
     for (name, channel), values in zip(channels.items(), read or (), strict=False):
         if not values.size:
             continue
-        low, high = float(values.min()), float(values.max())
-        result.row = replace(result.row, intensity={**result.row.intensity, name: (low, high)})
+        low, high = intensity[name] = (float(values.min()), float(values.max()))
         if low == high:
             where = channel_words(channel)
             message = f"all voxels{where} are {low:g}, expected an image. Export it again or drop the case"
             result.report(FaultKind.CONSTANT, volume.path, message)
-            continue
-        result.images[voxel_digest(values)] = volume.path
-        if values.ndim == 3:  # else voxels that are not finite were dropped
-            result.row = replace(result.row, background={**result.row.background, name: _background(values)})
-
-
-def _background(values: npt.NDArray[Any]) -> BackgroundSize:
-    found = find_background(values.astype(np.float32))
-    return BackgroundSize(found.value, int(found.outside.sum()), float(found.outside.mean()), found.is_level)
+        else:
+            result.images[voxel_digest(values)] = volume.path
+    return intensity

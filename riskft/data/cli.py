@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import set_parsing_settings
 from rich.console import Console
 
+from riskft.building import refuse_as_input
 from riskft.data.check import check
 from riskft.data.datamodule import RiskDataModule
+from riskft.parser import CommandParser, config_faults
 from riskft.places import refuse_unwritable
 
 
@@ -21,15 +23,15 @@ def main(arguments: Sequence[str]) -> None:
     if list(arguments[:1]) == ["check"] and not {"-h", "--help"} & set(arguments):
         _check(arguments[1:])
         return
-    phantom = ArgumentParser(description="Write a cohort of phantoms with real anatomy, in FeTS and iSeg layout.")
+    phantom = CommandParser(description="Write a cohort of phantoms with real anatomy, in FeTS and iSeg layout.")
     phantom.add_argument("out", type=Path, help="folder to write")
     phantom.add_argument("--subjects", type=int, default=14, help="number of subjects")
     phantom.add_argument("--seed", type=int, default=0, help="seed; the same seed gives the same cohort")
     phantom.add_argument("--spacing", type=float, default=2.0, help="voxel size in mm")
     phantom.add_argument("--overwrite", type=bool, default=False, help="replace a cohort with other options")
-    checker = ArgumentParser(description="Read every case of a data set, print a table and all faults; exit 1 if any.")
+    checker = CommandParser(description="Read every case of a data set, print a table and all faults; exit 1 if any.")
     checker.add_argument("--config", help="a config as for fit; its other options may be given as well")
-    parser = ArgumentParser(prog="riskft data", description="Make a cohort, or check a data set.")
+    parser = CommandParser(prog="riskft data", description="Make a cohort, or check a data set.")
     commands = parser.add_subcommands()
     commands.add_subcommand("phantom", phantom)
     commands.add_subcommand("check", checker)
@@ -56,11 +58,14 @@ def build_data(arguments: Sequence[str]) -> RiskDataModule:
         arguments: ``--config`` files and options as for ``fit``; a data config by itself is enough.
     """
     set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
-    parser = ArgumentParser(prog="riskft data check", parser_mode="omegaconf+")
+    parser = CommandParser(prog="riskft data check", parser_mode="omegaconf+")
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(RiskDataModule, "data", fail_untyped=False)
     for other in ("model", "trainer", "run", "wandb"):
         parser.add_argument(f"--{other}", type=dict[str, Any], default={})
     parser.add_argument("--seed_everything", type=Any, default=0)
-    data: RiskDataModule = parser.instantiate_classes(parser.parse_args(list(arguments))).data
+    refuse_as_input(parser)
+    with config_faults(arguments):
+        options = parser.parse_args(list(arguments))
+    data: RiskDataModule = parser.instantiate_classes(options).data
     return data

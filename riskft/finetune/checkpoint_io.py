@@ -10,6 +10,12 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from riskft.errors import InputError
 from riskft.files import atomic_path
 
+_PARTS = {
+    **{"state_dict": dict, "loops": dict, "callbacks": dict, "hyper_parameters": dict, "riskft": dict},
+    **{"epoch": int, "global_step": int, "pytorch-lightning_version": str},
+    **{"optimizer_states": list, "lr_schedulers": list},
+}
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and renames it.
@@ -30,10 +36,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """Reads a checkpoint.
 
         Raises:
-            InputError: If the file is damaged.
+            InputError: If the file is damaged, or holds something else than a checkpoint.
         """
         try:
-            return super().load_checkpoint(path, *args, **kwargs)
+            content = super().load_checkpoint(path, *args, **kwargs)
         except FileNotFoundError:
             raise
         except (OSError, RuntimeError, EOFError, KeyError, ValueError, UnpicklingError) as error:
@@ -42,3 +48,17 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 f"{path}: cannot be read ({reason}). Remove the file, or give another one by --ckpt_path, such as "
                 "best.ckpt beside it."
             ) from error
+        if problems := _problems(content):
+            raise InputError(f"{path}: is no checkpoint of a riskft run. Give another one by --ckpt_path:", problems)
+        return content
+
+
+def _problems(content: object) -> list[str]:
+    """Says which parts of a checkpoint are of another type than Lightning writes; which are missing is not asked."""
+    if not isinstance(content, dict):
+        return [f"it holds a {type(content).__name__}, expected a mapping"]
+    return [
+        f"its {name} is of type {type(content[name]).__name__}, expected {kind.__name__}"
+        for name, kind in _PARTS.items()
+        if name in content and not isinstance(content[name], kind)
+    ]

@@ -21,7 +21,7 @@ from riskft.distributed import gather_objects
 from riskft.errors import InputError
 from riskft.finetune.loss import Loss, RiskWeightedLoss
 from riskft.finetune.metrics import CaseScore, as_volume, score_case
-from riskft.finetune.schedule import Shared, schedule_length, schedule_over
+from riskft.finetune.schedule import Shared, schedule_length, schedule_over, try_optimizer
 from riskft.finetune.scores import keep_cases, log_means
 from riskft.finetune.start import HeadInit, start_network
 from riskft.report.cases import log_table
@@ -94,6 +94,7 @@ class RiskModule(LightningModule):
         self.validation_surface = validation_surface
         self._compile = compile
         self._optimizer = Shared(optimizer)
+        try_optimizer(self._optimizer)
         self._schedule = None if schedule is None else Shared(schedule)
         size = window_size(inferer)
         self.source = BoundSource(source, in_channels, size, inferer, channels_last)  # neither trained nor saved

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from riskft.distributed import is_first_rank
 from riskft.files import keep_old
@@ -45,9 +47,25 @@ def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> l
                 settings={"console": "off", "silent": options.offline},
             )
         )
-    if command == "fit" and is_first_rank():
-        keep_old(folder / "metrics.csv")  # which Lightning's logger would delete
-    return [*loggers, CSVLogger(str(folder), name="", version="" if command == "fit" else command)]
+    if command == "fit":
+        return [*loggers, RunCSVLogger(str(folder), name="", version="")]
+    return [*loggers, CSVLogger(str(folder), name="", version=command)]
+
+
+class RunCSVLogger(CSVLogger):
+    """Writes ``metrics.csv``, beside an earlier one, which Lightning's logger would delete.
+
+    The earlier one is moved when something is logged, not before: a command may yet be refused.
+    """
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """Returns what writes the file."""
+        if self._experiment is None:
+            keep_old(Path(self.log_dir) / "metrics.csv")
+        writer: ExperimentWriter = super().experiment
+        return writer
 
 
 def logs_to_wandb(config: Any) -> bool:

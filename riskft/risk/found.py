@@ -11,6 +11,7 @@ from torch import Tensor
 from riskft.data.datamodule import RiskDataModule
 from riskft.errors import InputError
 from riskft.finetune.module import RiskModule
+from riskft.reading import read_mapping
 from riskft.risk.callback import phase_inputs
 from riskft.risk.summary import RiskSummary
 from riskft.source.network import LoadedSource
@@ -72,10 +73,6 @@ def find_risk(folder: Path, module: RiskModule) -> FoundRisk:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"There is no {path}: this run had no phase 1.") from None
-    except ValueError as error:
-        raise InputError(f"{path}: is no JSON ({error}). Fine-tune again.") from error
-    return content
+    if not path.is_file():
+        raise InputError(f"There is no {path}: this run had no phase 1.")
+    return read_mapping(path)

@@ -205,8 +205,8 @@ class RiskStore:
 def _json(path: Path) -> Any:
     """Returns a JSON file's value, or None where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from riskft.errors import InputError
+
 
 @dataclass(frozen=True)
 class RiskSummary:
@@ -39,7 +41,16 @@ class RiskSummary:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RiskSummary":
-        """Restores what ``to_json`` gave; further keys are left out."""
+        """Restores what ``to_json`` gave; further keys are left out.
+
+        Raises:
+            InputError: If a key is missing, or the joint is no table of numbers.
+        """
+        if missing := [key for key in cls.__dataclass_fields__ if key not in values]:
+            raise InputError(f"The summary of the risk maps has no {', '.join(missing)}. Make the maps again.")
         own = {key: values[key] for key in cls.__dataclass_fields__}
-        joint = torch.tensor(values["joint"], dtype=torch.float64)
+        try:
+            joint = torch.tensor(values["joint"], dtype=torch.float64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"The summary's joint is no table of numbers ({error}). Make the maps again.") from error
         return cls(**{**own, "joint": joint})

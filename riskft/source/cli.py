@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
+from riskft.parser import CommandParser
 from riskft.source.convert import convert
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs ``riskft convert OLD NEW``."""
-    parser = ArgumentParser(
+    parser = CommandParser(
         prog="riskft convert",
         description="Write a checkpoint's weights alone to NEW, from which they load without running any code.",
     )

@@ -1,18 +1,18 @@
 """``riskft sweep``: many runs from one file."""
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
 from riskft.errors import InputError
 from riskft.files import write_json
+from riskft.parser import CommandParser
 from riskft.places import refuse_unwritable
+from riskft.reading import read_json
 from riskft.sweep.agent import given_values, take_wandb_id
 from riskft.sweep.local import run_locally, run_steps
 from riskft.sweep.plan import Run, plan_run, plan_runs
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _sweep(arguments: Sequence[str]) -> None:
-    parser = ArgumentParser(prog="riskft sweep", description=DESCRIPTION)
+    parser = CommandParser(prog="riskft sweep", description=DESCRIPTION)
     parser.add_argument("files", nargs="+", type=Path, help="sweep files")
     parser.add_argument("--dry-run", action="store_true", help="print each run's state and command, and do nothing")
     parser.add_argument("--local", action="store_true", help="run here")
@@ -107,7 +107,7 @@ def _run_here(runs: Sequence[Run], jobs: int) -> bool:
 
 
 def _status(arguments: Sequence[str]) -> None:
-    parser = ArgumentParser(prog="riskft sweep status", description="Show how far the runs of a sweep are.")
+    parser = CommandParser(prog="riskft sweep status", description="Show how far the runs of a sweep are.")
     parser.add_argument("folder", type=Path, help="the sweep's folder, runs/sweeps/<name>")
     folder = parser.parse_args(list(arguments)).folder
     runs, queued = _runs(folder), queue(folder)
@@ -133,7 +133,7 @@ def status_table(runs: Sequence[Run], states: Mapping[str, State]) -> Table:
 
 
 def _offline(arguments: Sequence[str]) -> None:
-    parser = ArgumentParser(
+    parser = CommandParser(
         prog="riskft sweep offline",
         description="List the commands that upload a sweep's offline W&B runs, oldest first; those uploaded are left "
         "out. Pipe it into a shell where there is a network.",
@@ -150,11 +150,14 @@ def _runs(folder: Path) -> list[Run]:
     path = folder / RUNS
     if not path.is_file():
         raise InputError(f"There is no {path}: give the folder of a sweep that was started, runs/sweeps/<name>.")
-    return [read_run(Path(name)) for name in json.loads(path.read_text(encoding="utf-8"))]
+    names = read_json(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{path}: expected a list of run folders. Start the sweep again, which writes it.")
+    return [read_run(Path(name)) for name in names]
 
 
 def _run(arguments: Sequence[str]) -> None:
-    parser = ArgumentParser(prog="riskft sweep run", description="Run one command of a planned run, or go on with it.")
+    parser = CommandParser(prog="riskft sweep run", description="Run one command of a planned run, or go on with it.")
     parser.add_argument("folder", type=Path, help="the run's folder")
     parser.add_argument("--step", required=True, help="fit or test")
     parser.add_argument("--devices", type=int, help="trainer.devices, where the cluster gives them")
@@ -168,7 +171,7 @@ def _run(arguments: Sequence[str]) -> None:
 def _agent(arguments: Sequence[str]) -> None:
     from riskft.sweep.resolve import resolve
 
-    parser = ArgumentParser(prog="riskft sweep agent", description="Run what W&B's agent asks for (`command`).")
+    parser = CommandParser(prog="riskft sweep agent", description="Run what W&B's agent asks for (`command`).")
     parser.add_argument("file", type=Path, help="the sweep file")
     parser.add_argument("values", nargs="*", help="--<parameter>=<value> of each parameter")
     sweep = read_sweep(parser.parse_args(list(arguments[:1])).file)

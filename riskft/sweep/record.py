@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 from riskft.errors import InputError
 from riskft.files import write_json
+from riskft.reading import read_json
 from riskft.run_lock import take_lock
 from riskft.sweep.plan import Run
 
@@ -30,7 +30,7 @@ def read_run(folder: Path) -> Run:
     """Returns the run that a folder is for.
 
     Raises:
-        InputError: If no sweep made the folder.
+        InputError: If no sweep made the folder, or its record is broken.
     """
     if (content := _read(folder)) is None:
         raise InputError(f"There is no {folder / RECORD}: no sweep has planned a run there.")
@@ -63,7 +63,28 @@ def refuse_others(runs: Sequence[Run]) -> None:
 
 def _read(folder: Path) -> dict[str, Any] | None:
     path = folder / RECORD
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    kinds = {"folder": str, "arguments": list, "values": dict, "tested": bool, "done": list}
+    problems = (
+        [
+            f"{name} is {content[name]!r}, expected a {kind.__name__}" if name in content else f"{name} is missing"
+            for name, kind in kinds.items()
+            if not isinstance(content.get(name), kind)
+        ]
+        if isinstance(content, dict)
+        else [f"the whole is {content!r}, expected a mapping"]
+    )
+    problems = problems or [
+        f"{name} holds {part!r}, expected text"
+        for name in ("arguments", "done")
+        for part in content[name]
+        if not isinstance(part, str)
+    ]
+    if problems:
+        raise InputError(f"{path}: is not as a sweep writes it. Remove the file, and start the sweep again:", problems)
+    return dict(content)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Job arrays of a SLURM cluster, which does the scheduling."""
 
 import getpass
-import json
 import os
 import shlex
 import shutil
@@ -14,6 +13,7 @@ from typing import Any
 
 from riskft.errors import InputError
 from riskft.files import write_json, write_text
+from riskft.reading import read_json
 from riskft.sweep.plan import Run
 from riskft.sweep.record import FAILURE, LOG
 from riskft.sweep.state import Queued
@@ -211,4 +211,9 @@ def read_queue(text: str, jobs: dict[int, list[str]]) -> dict[str, Queued]:
 
 def _jobs(folder: Path) -> list[dict[str, Any]]:
     path = folder / JOBS
-    return list(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else []
+    if not path.is_file():
+        return []
+    jobs = read_json(path)
+    if not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
+        raise InputError(f"{path}: expected a list of jobs as `riskft sweep --submit` writes it.")
+    return jobs

@@ -77,7 +77,7 @@ def read_sweep(path: Path) -> Sweep:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"The sweep file {path} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise InputError(f"The sweep file {path} holds {type(content).__name__}, expected keys such as parameters.")

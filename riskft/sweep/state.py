@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from riskft.errors import first_line
 from riskft.sweep.plan import Run
 from riskft.sweep.record import FAILURE, LOG, is_locked, steps_done
 
@@ -55,7 +56,7 @@ def state_of(run: Run, queue: Mapping[str, Queued] | None = None) -> State:
     if is_locked(folder):
         return State("running", metric=metric)
     if (folder / FAILURE).is_file():
-        return State("failed", (folder / FAILURE).read_text(encoding="utf-8").strip(), metric)
+        return State("failed", (folder / FAILURE).read_text(encoding="utf-8", errors="replace").strip(), metric)
     if (folder / LOG).is_file():
         return State("failed", f"it ended without a word; the log's last line: {last_line(folder / LOG)}", metric)
     return State("missing", metric=metric)
@@ -76,8 +77,11 @@ def last_metric(folder: Path, column: str = "val/dice") -> str:
     """Returns the last value of a column in the run's curves, with its epoch; empty if there is none."""
     # a resumed run puts earlier curves aside as metrics.1.csv and so on
     for path in sorted(folder.glob("metrics*.csv"), key=lambda path: path.stat().st_mtime, reverse=True):
-        with path.open(newline="", encoding="utf-8") as stream:
-            rows = [row for row in csv.DictReader(stream) if row.get(column)]
-        if rows:
-            return f"{column} {float(rows[-1][column]):.3f} (epoch {rows[-1].get('epoch', '?')})"
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                rows = [row for row in csv.DictReader(stream) if row.get(column)]
+            if rows:
+                return f"{column} {float(rows[-1][column]):.3f} (epoch {rows[-1].get('epoch', '?')})"
+        except (OSError, ValueError, csv.Error) as error:
+            return f"{path.name} cannot be read ({first_line(error)})"
     return ""

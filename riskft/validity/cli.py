@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from riskft.errors import InputError
 from riskft.files import write_text
+from riskft.parser import CommandParser
 from riskft.places import refuse_unwritable
 from riskft.report.statistics import save_figure
 from riskft.validity.examine import examine
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         InputError: If runs do not belong together, or files would be overwritten.
     """
-    parser = ArgumentParser(prog="riskft validity", description=DESCRIPTION)
+    parser = CommandParser(prog="riskft validity", description=DESCRIPTION)
     parser.add_argument(
         "runs", nargs="+", type=Path, help="run folders of plain fine-tuning that had phase 1, or folders above them"
     )

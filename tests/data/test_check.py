@@ -301,24 +301,6 @@ def test_render_cuts_nothing_off(data: DataSet, width: int, terminal: bool) -> N
         assert "5x7x4" in text
 
 
-def test_render_says_what_is_taken_for_background(data: DataSet) -> None:
-    stripped, air = image(0), image(1)
-    stripped[:, :, :1] = 0  # 5 x 7 voxels of 140
-    air[:, :2] = -1024  # 5 x 2 x 4
-    save(data.add("a").images["t1"], stripped)
-    save(data.add("b").images["t1"], air)
-    report = data.check()
-    sizes = [row.background["t1"] for row in report.rows]
-    assert [(size.value, size.voxels, size.is_level) for size in sizes] == [(0, 35, False), (-1024, 40, True)]
-    assert report.rows[0].background["flair"].value is None
-    stream = io.StringIO()
-    report.render(Console(file=stream))
-    first, second = (line for line in stream.getvalue().splitlines() if " train " in line)
-    assert ", background 0 in 35 (25.0 %) " in first
-    assert ", no background " in first
-    assert ", background -1024 in 40 (28.6 %), a grey level " in second
-
-
 def test_render_keeps_the_order_of_modalities_where_a_file_is_missing(data: DataSet) -> None:
     data.add("a").images["t1"].unlink()
     data.add("b")

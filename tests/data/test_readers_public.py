@@ -65,7 +65,7 @@ def test_unusable_descriptions(tmp_path: Path, reader: Any, text: str | None, wo
 def test_the_root_is_checked(tmp_path: Path, reader: Any) -> None:
     assert "is no folder: set the reader's root" in problems_of(reader(tmp_path / "nowhere"), "t1")
     (tmp_path / "dataset.json").write_bytes(b'{"name": "\xff"}')
-    assert "is no JSON in UTF-8" in problems_of(reader(tmp_path), "t1")
+    assert "is not text in UTF-8 (byte 10 is 0xff)" in problems_of(reader(tmp_path), "t1")
 
 
 @pytest.mark.parametrize("reader", [MsdReader, NnunetReader])

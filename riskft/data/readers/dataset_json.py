@@ -9,6 +9,7 @@ from typing import Any
 from riskft.data.labels import LabelMap
 from riskft.data.readers.naming import class_name
 from riskft.errors import InputError
+from riskft.reading import read_json
 
 _CHANNELS = ("channel_names", "modality")
 _IGNORE = "ignore"
@@ -151,18 +152,3 @@ def read_dataset_json(root: Path) -> DatasetJson:
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__}, expected an object with 'labels' and so on.")
     return DatasetJson(path, content)
-
-
-def read_json(path: Path) -> Any:
-    """Returns what a JSON file holds.
-
-    Raises:
-        InputError: If it is not there or no JSON in UTF-8.
-    """
-    try:
-        # some editors write a byte order mark, which utf-8-sig takes away
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): correct the path or its permissions.") from error
-    except ValueError as error:
-        raise InputError(f"{path} is no JSON in UTF-8 ({error}): correct it.") from error

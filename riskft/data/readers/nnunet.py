@@ -9,11 +9,12 @@ from typing import Any
 from riskft.data.formats import ENDINGS
 from riskft.data.labels import LabelMap
 from riskft.data.readers.base import Reader
-from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json, read_json
+from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json
 from riskft.data.readers.naming import is_subject
 from riskft.data.readers.persons import People
 from riskft.data.records import Case
 from riskft.errors import InputError
+from riskft.reading import read_json
 
 _SPLITS = "splits_final.json"
 
