@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # one more than there are cores, for some tests wait for a cluster or another environment
 WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 
-.PHONY: help demo evidence-quick evidence test test-fast mutants lint format clean
+.PHONY: help demo evidence-quick evidence test fuzz test-fast mutants lint format clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,6 +31,11 @@ evidence: $(STAMP)  ## The studies of experiments/, hours; what is done is not d
 
 test: $(STAMP)  ## The whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+DRAWS ?= 300
+SEED ?= 0
+fuzz: $(STAMP)  ## Commands with mistakes in them, DRAWS many from SEED on; none may end in a traceback
+	RISKFT_FUZZ_DRAWS=$(DRAWS) RISKFT_FUZZ_SEED=$(SEED) $(BIN)/python -m pytest tests/fuzz -n 0 -s
 
 test-fast: $(STAMP)  ## The tests that take no command line and no second process
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not slow'

@@ -11,7 +11,10 @@ os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
 
 #: Files whose few tests take minutes: begun first, for begun last they would run alone at the end.
-LONG = ("test_nnunet_transfer", "test_sweep_on_slurm", "test_memory", "test_two_processes", "test_real_data")
+LONG = (
+    *("test_fuzz", "test_nnunet_transfer", "test_sweep_on_slurm", "test_memory"),
+    *("test_two_processes", "test_real_data"),
+)
 
 
 def pytest_collection_modifyitems(items):
