@@ -134,7 +134,7 @@ def logits_of(output: Tensor, activation: Activation | None) -> Tensor:
     Args:
         output: (B, K, *spatial), logits or probabilities.
         activation: The activation that has been applied, or None. A softmax's logits are log p, a sigmoid's
-            log p - log (1 - p), in float32; a probability of exactly 0 or 1 gives a large finite value.
+            log p - log (1 - p), all finite. float32 cannot tell a sigmoid from 1 beyond a logit of 16.
     """
     if activation is None:
         return output
