@@ -54,7 +54,9 @@ def test_every_mistake_ends_in_a_message(names: Sequence[str], world: World, end
             verdict = judge(draw, folder, before, process)
             ended[verdict.ending] += 1
             ended[f"all of {draw.command}"] += 1
-            problems += [f"{draw}\n    {problem}\n{_tail(process.log)}" for problem in verdict.problems]
+            found = [f"{draw}\n    {problem}\n{_tail(process.log)}" for problem in verdict.problems]
+            print("\n".join(found), end="", flush=True)  # noqa: T201 (with -s, long before the end)
+            problems += found
             shutil.rmtree(folder.parent, ignore_errors=True)
     assert not problems, f"{len(problems)} of {len(names)}:\n\n" + "\n\n".join(problems)
 
