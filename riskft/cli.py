@@ -106,6 +106,8 @@ class RiskCLI(LightningCLI):
         """Builds the parts, and tells what a class of another library refuses as bad input."""
         refuse_as_input(self.parser)
         super().instantiate_classes()
+        if isinstance(self.model, RiskModule):
+            self.model.try_out()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         with refused_by("trainer", {}):

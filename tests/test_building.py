@@ -7,7 +7,7 @@ from torch import nn
 from riskft.building import refuse_as_input
 from riskft.data.splits import FractionSplit
 from riskft.errors import InputError
-from riskft.finetune.schedule import try_optimizer
+from riskft.finetune.trials import try_training
 from riskft.messages import message
 
 
@@ -53,7 +53,7 @@ def test_an_optimizer_is_tried_before_it_is_needed():
 
     make = built(Callable[[list], Optimizer], '{"class_path": "torch.optim.SGD", "init_args": {"lr": -1}}')
     with pytest.raises(InputError, match=r"SGD cannot be made with the options .* Invalid learning rate: -1"):
-        try_optimizer(make)
+        try_training(make, None)
 
 
 def test_a_mistake_of_riskft_s_own_is_not_put_down_to_the_user():

@@ -54,9 +54,11 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 
 def _problems(content: object) -> list[str]:
-    """Says which parts of a checkpoint are of another type than Lightning writes; which are missing is not asked."""
+    """Says which parts of a checkpoint are of another type than Lightning writes; or that it has none of them."""
     if not isinstance(content, dict):
         return [f"it holds a {type(content).__name__}, expected a mapping"]
+    if missing := [name for name in ("state_dict", "pytorch-lightning_version") if name not in content]:
+        return [f"it has no {' and no '.join(missing)}; weights to start from are given as --model.source.checkpoint"]
     return [
         f"its {name} is of type {type(content[name]).__name__}, expected {kind.__name__}"
         for name, kind in _PARTS.items()

@@ -1,7 +1,7 @@
 """Phase 2: the target network and its training, a thin shell around pure functions."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from riskft.distributed import gather_objects
 from riskft.errors import InputError
 from riskft.finetune.loss import Loss, RiskWeightedLoss
 from riskft.finetune.metrics import CaseScore, as_volume, score_case
-from riskft.finetune.schedule import Shared, schedule_length, schedule_over, try_optimizer
+from riskft.finetune.schedule import Shared, schedule_length, schedule_over
 from riskft.finetune.scores import keep_cases, log_means
 from riskft.finetune.start import HeadInit, start_network
+from riskft.finetune.trials import try_inferer, try_training
 from riskft.report.cases import log_table
 from riskft.source.adapt import AdaptationReport
 from riskft.source.bound import BoundSource
@@ -94,7 +95,6 @@ class RiskModule(LightningModule):
         self.validation_surface = validation_surface
         self._compile = compile
         self._optimizer = Shared(optimizer)
-        try_optimizer(self._optimizer)
         self._schedule = None if schedule is None else Shared(schedule)
         size = window_size(inferer)
         self.source = BoundSource(source, in_channels, size, inferer, channels_last)  # neither trained nor saved
@@ -106,6 +106,32 @@ class RiskModule(LightningModule):
         self.keep_probabilities = False
         self.tested: list[CaseScore] = []
         self._scores: list[CaseScore] = []
+
+    def try_out(self) -> None:
+        """Runs what a config chose on next to nothing, so that what cannot work is found before phase 1.
+
+        Raises:
+            InputError: If the optimizer, the schedule or the inferer fails.
+        """
+        try_training(self._optimizer, self._schedule)
+        try_inferer(self.inferer, self.in_channels, window_size(self.inferer))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Takes the weights of a checkpoint.
+
+        Raises:
+            InputError: If they are another network's, or the checkpoint lacks what the loss has counted.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines()[1:]]
+            more = [f"and {len(lines) - 3} more"] if len(lines) > 3 else []
+            raise InputError(
+                "The checkpoint does not fit this command's network and loss. Give the options that it was trained "
+                "with (config.yaml in its run folder), or another --ckpt_path:",
+                [*lines[:3], *more],
+            ) from error
 
     # -- start -------------------------------------------------------------------------------------------------------
 

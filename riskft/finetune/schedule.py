@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -31,18 +29,6 @@ class Shared:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Shared":
         """Returns itself."""
         return self
-
-
-def try_optimizer(optimizer: Callable[[list[Any]], Optimizer]) -> None:
-    """Makes an optimizer of two numbers, so that options that it refuses are found before phase 1.
-
-    Args:
-        optimizer: Called with the parameter groups.
-
-    Raises:
-        InputError: If the class of another library refuses its options.
-    """
-    optimizer([{"params": [nn.Parameter(torch.zeros(1))], "name": name} for name in ("backbone", "head")])
 
 
 def schedule_over(schedule: Callable[[Optimizer, int], LRScheduler], optimizer: Optimizer, steps: float) -> LRScheduler:

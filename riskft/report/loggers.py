@@ -1,10 +1,11 @@
 """The loggers of a run, and finding the W&B run among those of a trainer."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Trainer
@@ -47,25 +48,47 @@ def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> l
                 settings={"console": "off", "silent": options.offline},
             )
         )
-    if command == "fit":
-        return [*loggers, RunCSVLogger(str(folder), name="", version="")]
-    return [*loggers, CSVLogger(str(folder), name="", version=command)]
+    fits = command == "fit"
+    return [*loggers, RunCSVLogger(folder if fits else folder / command, keep=fits)]
 
 
 class RunCSVLogger(CSVLogger):
     """Writes ``metrics.csv``, beside an earlier one, which Lightning's logger would delete.
 
-    The earlier one is moved when something is logged, not before: a command may yet be refused.
+    Args:
+        folder: Where the file goes.
+        keep: Move an earlier one aside, rather than replace it.
     """
+
+    def __init__(self, folder: Path, keep: bool) -> None:
+        super().__init__(str(folder), name="", version="")
+        self._keep = keep
 
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
         """Returns what writes the file."""
         if self._experiment is None:
-            keep_old(Path(self.log_dir) / "metrics.csv")
-        writer: ExperimentWriter = super().experiment
-        return writer
+            self._experiment = _LateWriter(self.log_dir, self._keep)
+        return cast(ExperimentWriter, self._experiment)
+
+
+class _LateWriter(ExperimentWriter):
+    """Touches an earlier file when there is something to write, not when it is made: a command may yet be refused."""
+
+    def __init__(self, folder: str, keep: bool) -> None:
+        super().__init__(folder)
+        self._earlier: Callable[[Path], None] | None = keep_old if keep else partial(Path.unlink, missing_ok=True)
+
+    def _check_log_dir_exists(self) -> None:
+        """Does nothing; Lightning's deletes the earlier file."""
+
+    def save(self) -> None:
+        """Writes what was logged."""
+        if self.metrics and self._earlier is not None:
+            self._earlier(Path(self.metrics_file_path))
+            self._earlier = None
+        super().save()
 
 
 def logs_to_wandb(config: Any) -> bool:

@@ -139,6 +139,9 @@ def test_sigterm_of_two_processes(study):
 
 def test_paths_of_checkpoints_with_dots(tmp_path: Path):
     path = tmp_path / "a.last.b/epoch=1.5.ckpt"
-    checkpoint_io.WholeCheckpointIO().save_checkpoint({"x": torch.ones(2)}, path)
+    checkpoint_io.WholeCheckpointIO().save_checkpoint(
+        {"state_dict": {"x": torch.ones(2)}, "pytorch-lightning_version": "2.6"}, path
+    )
     assert [file.name for file in path.parent.iterdir()] == ["epoch=1.5.ckpt"]
-    assert torch.equal(checkpoint_io.WholeCheckpointIO().load_checkpoint(path, weights_only=True)["x"], torch.ones(2))
+    content = checkpoint_io.WholeCheckpointIO().load_checkpoint(path, weights_only=True)
+    assert torch.equal(content["state_dict"]["x"], torch.ones(2))
