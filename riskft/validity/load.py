@@ -93,8 +93,12 @@ def load_run(folder: Path, accelerator: str | None = None) -> LoadedRun:
     except SystemExit:
         message = said.getvalue().removeprefix("riskft: ").partition("\n(all options")[0].strip()
         raise InputError(f"{folder / 'config.yaml'}: {message}") from None
-    except MisconfigurationException as error:
-        raise InputError(f"{folder / 'config.yaml'}: {error} Choose another device with --accelerator.") from error
+    except InputError as error:
+        if not isinstance(error.__cause__, MisconfigurationException):  # Lightning's word for the trainer's options
+            raise
+        raise InputError(
+            f"{folder / 'config.yaml'}: {error.__cause__} Choose another device with --accelerator."
+        ) from error
     data: RiskDataModule = built.datamodule
     data.prepare_data()
     data.setup("test")
