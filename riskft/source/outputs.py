@@ -97,10 +97,12 @@ class Reading:
     Attributes:
         paths: Where in the result the outputs are, the segmentation first, then those that deep supervision trains.
         activation: What the network's last operation makes of the logits; None if the outputs are logits.
+        unused: Names of the parameters that these outputs do not depend on.
     """
 
     paths: tuple[str, ...] = ("",)
     activation: Activation | None = None
+    unused: tuple[str, ...] = ()
 
     def __call__(self, result: object) -> list[Tensor]:
         """Returns the logits, the segmentation's first.

@@ -243,7 +243,7 @@ def _read(network: nn.Module, result: object, size: Sequence[int], nodes: dict[A
     found.last = [name for name in origins if name is not None]
     if len(found.last) < len(origins):
         found.last = []
-    found.reading = Reading(paths, _activation(outputs[main]))
+    found.reading = Reading(paths, _activation(outputs[main]), tuple(found.unused))
 
 
 def _origin(output: Tensor, nodes: dict[Any, str]) -> str | None:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from monai.networks import nets
 from torch import nn
 
 from riskft.errors import InputError
 from riskft.source.invert import inverted_network
 from riskft.source.outputs import outputs_of, segmentations
-from riskft.source.read import describe, readings
+from riskft.source.read import describe, readings, refuse_unused
 from riskft.source.surgery import trace, with_classes, with_input_channels
 
 SIZE = (16, 16, 16)
@@ -313,3 +314,12 @@ def test_a_stack_of_resolutions_is_taken_apart():
     assert {path: tensor.flatten().tolist() for path, tensor in segmentations([stacked, 3.0]).items()} == {
         "0.0": [0, 1, 6, 7], "0.1": [2, 3, 8, 9], "0.2": [4, 5, 10, 11]
     }  # fmt: skip
+
+
+def test_parameters_without_use_need_a_strategy_that_looks_for_them():
+    found = readings(Net(), SIZE, None)
+    refuse_unused(SingleDeviceStrategy(), Net(), found)
+    refuse_unused(DDPStrategy(find_unused_parameters=True), Net(), found)
+    refuse_unused(DDPStrategy(), Dictionary(), readings(Dictionary(), SIZE, None))
+    with pytest.raises(InputError, match=r"Net has 2 parameters .* 'aux\.weight'\..* ddp_find_unused_parameters_true"):
+        refuse_unused(DDPStrategy(), Net(), found)
