@@ -26,6 +26,7 @@ from riskft.finetune.module import RiskModule
 from riskft.flags import with_values
 from riskft.interruptions import again, ending_with, go_on, sigterm_raised
 from riskft.messages import message
+from riskft.moved import bring_along, moved_run, place_is_given, settle
 from riskft.parser import BriefParser, config_faults
 from riskft.places import places_of, refuse_unwritable, why_not_writable
 from riskft.report.loggers import logs_to_wandb, run_loggers, staging_undone
@@ -40,6 +41,8 @@ from riskft.run_lock import locked
 from riskft.save_run import SaveRun
 from riskft.source.packages.defaults import with_package_defaults
 from riskft.trainer import RiskTrainer
+
+log = logging.getLogger(__name__)
 
 DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentation networks.
 
@@ -76,10 +79,14 @@ class RiskCLI(LightningCLI):
         parser.link_arguments("data.regions", "model.regions", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments, after what the source model says of itself."""
-        arguments = sys.argv[1:] if args is None else args
+        """Parses the arguments, after what the source model says of itself; paths inside a moved run follow it."""
+        arguments = list(sys.argv[1:] if args is None else args)
         with config_faults(arguments):
             self.config = parser.parse_args(with_package_defaults(arguments))
+        self.moved = moved_run(arguments)
+        self.place_is_given = place_is_given(arguments)
+        if self.moved is not None:
+            bring_along(self.config[self.config.subcommand], self.moved)
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -94,6 +101,11 @@ class RiskCLI(LightningCLI):
         options = RunOptions(**config.run.as_dict())
         folder = config.out if command == "riskmap" else config.trainer.default_root_dir
         self.folder = Path(folder) if folder else options.path(config.seed_everything)
+        stays = self.moved is None or self.place_is_given or self.moved.before != self.folder.absolute()
+        if self.moved is not None and not stays:
+            log.info("The run is not at %s, as its config says, but at %s.", self.moved.before, self.moved.now)
+            self.folder = self.moved.now
+            settle(config.run, self.moved, config.seed_everything)
         refuse_unwritable(places_of(command, config, self.folder))
         if command == "fit":
             if is_first_rank():

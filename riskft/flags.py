@@ -1,4 +1,4 @@
-"""Switches on the command line, which mean yes where they are given alone."""
+"""Options on the command line: their values, and switches, which mean yes where they are given alone."""
 
 from collections.abc import Sequence
 
@@ -27,3 +27,15 @@ def with_values(arguments: Sequence[str]) -> list[str]:
         if argument in FLAGS and after not in _VALUES:
             result.append("true")
     return result
+
+
+def options_of(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns a command's options with their values, in both ways of writing them."""
+    found = []
+    for index, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if argument.startswith("--") and equals:
+            found.append((name[2:], value))
+        elif argument.startswith("--") and index + 1 < len(arguments):
+            found.append((name[2:], arguments[index + 1]))
+    return found

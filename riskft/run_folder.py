@@ -1,10 +1,12 @@
 """One folder a run, with a fixed place for everything."""
 
+import os
 import re
 import shutil
 import subprocess
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -74,18 +76,44 @@ def refuse_finished(folder: Path, overwrite: bool, resuming: bool) -> None:
         )
 
 
+def recorded_folder(config: Mapping[str, Any]) -> Path | None:
+    """Returns where a run was when its config was written, or None if it does not say.
+
+    Args:
+        config: Content of a run's ``config.yaml``.
+    """
+    options, seed = config.get("run"), config.get("seed_everything")
+    if not isinstance(options, dict):
+        return None
+    if given := (config.get("trainer") or {}).get("default_root_dir"):
+        return Path(given)
+    known = {field.name: options[field.name] for field in fields(RunOptions) if field.name in options}
+    return RunOptions(**known).path(seed) if isinstance(seed, int) else None
+
+
 def run_id(folder: Path, renew: bool) -> str:
     """Returns the W&B id kept in the run folder, which a resumed run shares with the run that it goes on with.
+
+    It goes along when the folder is moved. A copy gets one of its own, so that it does not write into the W&B run of
+    the original.
 
     Args:
         folder: The run folder.
         renew: Make a new one (a run starts anew).
     """
     path = folder / "wandb_id"
-    if renew or not path.is_file():
+    if renew or not path.is_file() or _is_copy(folder):
         readable = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(folder.parts[-3:]))[-40:].strip("-")
         write_text(path, f"{readable}-{uuid.uuid4().hex[:8]}")
     return path.read_text(encoding="utf-8").strip()
+
+
+def _is_copy(folder: Path) -> bool:
+    """Whether the run that the folder's config was written for is elsewhere, with the same W&B id."""
+    original = recorded_folder(read_config(folder))
+    if original is None or not (original / "wandb_id").is_file() or original.samefile(folder):
+        return False
+    return (original / "wandb_id").read_bytes() == (folder / "wandb_id").read_bytes()
 
 
 def clear_for_new_start(folder: Path) -> None:
@@ -125,11 +153,25 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def git_commit(folder: Path | None = None) -> str:
-    """Returns the commit of the checkout that the code runs from (``-dirty`` if changed), or ``unknown``."""
-    command = ["git", "-C", str(folder or Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+def git_commit(file: Path = Path(__file__)) -> str:
+    """Returns the commit of the checkout that the code runs from (``-dirty`` if changed), or ``unknown``.
+
+    Git looks for a repository in the folders above too. That of an installed package is another one's: the repository
+    must have the file.
+
+    Args:
+        file: A file of the code.
+    """
+    # what a hook of another repository sets
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
+        return done.stdout.strip()
+
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        git("ls-files", "--error-unmatch", "--", file.name)
+        return git("describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return done.stdout.strip()

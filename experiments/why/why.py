@@ -102,7 +102,7 @@ class Staleness:
 
     def __init__(self, run: LoadedRun, found: FoundRisk) -> None:
         self.run = run
-        dataset = kept_distribution(found.summary, found.manifest, run.data)
+        dataset = kept_distribution(run.folder, found.summary, found.manifest, run.data)
         infer = source_states(run.module, found.source)
         self.cases: list[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
         for split in ("train", "test"):

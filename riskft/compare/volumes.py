@@ -13,6 +13,7 @@ import numpy.typing as npt
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.volumes import read_volume
 from riskft.reading import read_mapping
+from riskft.risk.found import maps_of
 from riskft.risk.store import RiskStore
 from riskft.run_folder import read_config
 
@@ -52,9 +53,8 @@ def mapped_cases(folder: Path) -> list[MappedCase]:
     summary, manifest = (folder / "risk" / name for name in ("summary.json", "manifest.json"))
     if not (summary.is_file() and manifest.is_file()):
         return []
-    if not (place := read_mapping(summary).get("maps")):
-        return []  # of a version that did not say
-    maps = Path(place)
+    if (maps := maps_of(folder, read_mapping(summary))) is None:
+        return []
     inputs = read_mapping(manifest)
     given = (read_config(folder).get("data") or {}).get("cache_dir")
     # by default the maps lie in the cache; where they do not, the config says where it is

@@ -1,7 +1,9 @@
 """Which checkpoints a run keeps: the best, and the latest to go on from."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -28,6 +30,18 @@ class BestCheckpoint(ModelCheckpoint):
             self.save_top_k = 0
         super().setup(trainer, pl_module, stage)
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Takes over the best scores of a run that was moved, for all checkpoint callbacks of the trainer.
+
+        Lightning ties them to the absolute path of the folder: in another it forgets them, and the next validation,
+        however bad, overwrites the best checkpoint.
+        """
+        states = checkpoint.get("callbacks", {})
+        for callback in trainer.checkpoint_callbacks:
+            state = states.get(callback.state_key)
+            if isinstance(callback, ModelCheckpoint) and isinstance(state, dict) and callback.dirpath is not None:
+                states[callback.state_key] = moved_state(state, Path(callback.dirpath))
+
 
 class LatestCheckpoint(ModelCheckpoint):
     """Keeps ``last.ckpt``, written after each epoch.
@@ -41,6 +55,30 @@ class LatestCheckpoint(ModelCheckpoint):
 
     def __init__(self, folder: str) -> None:
         super().__init__(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+
+
+def moved_state(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Returns the state of a ``ModelCheckpoint`` whose folder was moved or copied; else the state as it is.
+
+    Args:
+        state: What ``ModelCheckpoint.state_dict`` gave.
+        folder: Where its files are now. If the best of them are not there, the folder is another one, and the state
+            stays tied to the one before.
+    """
+    before = state.get("dirpath")
+    if before is None or Path(before) == folder:
+        return dict(state)
+
+    def here(path: str) -> str:
+        inside = Path(path).is_relative_to(before) and Path(path) != Path(before)
+        return str(folder / Path(path).relative_to(before)) if inside else path
+
+    best = {here(path): score for path, score in state.get("best_k_models", {}).items()}
+    names = ("best_model_path", "kth_best_model_path", "last_model_path")
+    paths = {name: here(state[name]) for name in names if state.get(name)}
+    if not all(Path(path).is_file() for path in (*best, *paths.values())):
+        return dict(state)
+    return {**state, **paths, "best_k_models": best, "dirpath": str(folder)}
 
 
 def run_checkpoints(folder: str) -> list[Callback]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,9 @@ def log_risk_summary(
     )
     folder = Path(trainer.default_root_dir) / "risk"
     write_json(folder / "manifest.json", store.inputs)
-    write_json(folder / "summary.json", {"maps": str(store.weights_folder.resolve()), **summary.to_json()})
+    maps = store.weights_folder.resolve()
+    places = {"maps": str(maps), "maps_from_here": os.path.relpath(maps, folder.resolve())}
+    write_json(folder / "summary.json", {**places, **summary.to_json()})
     write_text(folder / "classes.csv", class_table(summary, classes))
     figures = {
         "conditional": conditional_figure(summary, classes, source_classes),

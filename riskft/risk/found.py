@@ -72,6 +72,21 @@ def find_risk(folder: Path, module: RiskModule) -> FoundRisk:
     return FoundRisk(source, joint, bool(manifest.get("mask")), summary, manifest)
 
 
+def maps_of(folder: Path, summary: Mapping[str, Any]) -> Path | None:
+    """Returns the folder of a run's maps in the risk store, or None if the summary does not say.
+
+    The store may have been moved along with the run, or only one of them.
+
+    Args:
+        folder: The run folder.
+        summary: Its ``risk/summary.json``.
+    """
+    along = folder.resolve() / "risk" / str(summary.get("maps_from_here", "nowhere"))
+    if along.is_dir():
+        return along.resolve()
+    return Path(summary["maps"]) if summary.get("maps") else None
+
+
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"There is no {path}: this run had no phase 1.")

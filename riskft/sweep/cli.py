@@ -75,7 +75,8 @@ def _sweep(arguments: Sequence[str]) -> None:
                 _say(f"# {run.folder}: {states[run.folder].name}\nriskft fit {shlex.join(run.arguments)}")
             continue
         refuse_unwritable({"run.root": folder})
-        write_json(folder / RUNS, [run.folder for run in runs])
+        # from here, so that the folder of all runs can be moved
+        write_json(folder / RUNS, [os.path.relpath(run.folder, folder) for run in runs])
         for run in due:
             write_record(run, steps_done(Path(run.folder)))
         if options.submit:
@@ -153,7 +154,7 @@ def _runs(folder: Path) -> list[Run]:
     names = read_json(path)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{path}: expected a list of run folders. Start the sweep again, which writes it.")
-    return [read_run(Path(name)) for name in names]
+    return [read_run(Path(os.path.normpath(folder / name))) for name in names]
 
 
 def _run(arguments: Sequence[str]) -> None:

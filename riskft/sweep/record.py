@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,10 @@ def read_run(folder: Path) -> Run:
     """
     if (content := _read(folder)) is None:
         raise InputError(f"There is no {folder / RECORD}: no sweep has planned a run there.")
-    return Run(content["folder"], content["arguments"], content["values"], content["tested"])
+    named, arguments = Path(content["folder"]), content["arguments"]
+    if os.path.abspath(named) != os.path.abspath(folder):  # moved since
+        named, arguments = folder, [*_without_root(arguments), f"--run.folder={folder}"]
+    return Run(str(named), arguments, content["values"], content["tested"])
 
 
 def steps_done(folder: Path) -> list[str]:
@@ -51,14 +55,17 @@ def refuse_others(runs: Sequence[Run]) -> None:
             continue  # planned at most, never started
         if (content := _read(folder)) is None:
             problems.append(f"{folder} holds a run that no sweep started")
-        elif (before := content["arguments"]) != run.arguments:
-            gone, new = (
-                [part for part in a if part not in b] for a, b in ((before, run.arguments), (run.arguments, before))
-            )
+        elif (before := _without_root(content["arguments"])) != (planned := _without_root(run.arguments)):
+            gone, new = ([part for part in a if part not in b] for a, b in ((before, planned), (planned, before)))
             was, now = (" ".join(parts) or "nothing" for parts in (gone, new))
             problems.append(f"{folder} was run with {was} where the sweep has {now}")
     if problems:
         raise InputError("Set another run.study, or remove these folders:", problems)
+
+
+def _without_root(arguments: Sequence[str]) -> list[str]:
+    """Returns a run's options without the folder of all runs, which may have been moved."""
+    return [argument for argument in arguments if not argument.startswith(("--run.root=", "--run.folder="))]
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

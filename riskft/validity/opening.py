@@ -13,7 +13,7 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target
-from riskft.risk.found import find_risk
+from riskft.risk.found import find_risk, maps_of
 from riskft.risk.store import RiskStore
 from riskft.source.network import LoadedSource
 from riskft.validity.load import LoadedRun, load_run
@@ -60,7 +60,7 @@ def open_pair(pair: Pair, accelerator: str | None = None) -> OpenPair:
     problems += [f"test case {case.subject}: has no label" for case in tuned.data.prepared("test") if not case.labelled]
     if problems:
         raise InputError(f"cannot be compared with {pair.scratch.folder}:", problems)
-    dataset = kept_distribution(found.summary, found.manifest, tuned.data)
+    dataset = kept_distribution(pair.run.folder, found.summary, found.manifest, tuned.data)
     return OpenPair(pair, tuned, scratch, found.source, found.joint, found.use_mask, dataset)
 
 
@@ -83,12 +83,12 @@ def differences(run: RiskDataModule, scratch: RiskDataModule) -> list[str]:
 
 
 def kept_distribution(
-    summary: Mapping[str, Any], manifest: Mapping[str, Any], data: RiskDataModule
+    folder: Path, summary: Mapping[str, Any], manifest: Mapping[str, Any], data: RiskDataModule
 ) -> ClassDistribution | None:
     """Returns the training cases' hardness by class from the risk store, or None where that has gone."""
-    if not summary.get("maps"):
+    if (maps := maps_of(folder, summary)) is None:
         return None
-    store = RiskStore(Path(summary["maps"]).parents[1], manifest, {})
+    store = RiskStore(maps.parents[1], manifest, {})
     cases = data.prepared("train")
     if not all(store.has_hardness(case.subject) for case in cases):
         return None

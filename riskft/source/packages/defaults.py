@@ -10,6 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from riskft.flags import options_of
 from riskft.source.packages import find_package
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def given_checkpoint(arguments: Sequence[str]) -> str | None:
     What cannot be read here is left to the command's own parser, which has a better message for it.
     """
     parts = []
-    for name, value in _options(arguments):
+    for name, value in options_of(arguments):
         if name == "config" or _OPTION.startswith(f"{name}."):
             content = _content(value)
             parts.append(content if name == "config" else _nested(name, content))
@@ -62,20 +63,6 @@ def given_checkpoint(arguments: Sequence[str]) -> str | None:
     except OmegaConfBaseException:
         return None
     return found if isinstance(found, str) else None
-
-
-def _options(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns the options with their values, in both ways of writing them."""
-    found = []
-    for index, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if not name.startswith("--"):
-            continue
-        if equals:
-            found.append((name[2:], value))
-        elif index + 1 < len(arguments):
-            found.append((name[2:], arguments[index + 1]))
-    return found
 
 
 def _content(value: str) -> object:
