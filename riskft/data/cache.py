@@ -130,6 +130,14 @@ class PreparedCache:
         self._digests.save()
         return [self._load(case, key) for case, key in zip(cases, keys, strict=True)]
 
+    def holds(self, case: Case) -> bool:
+        """Whether a case is there already, made with its label if it has one."""
+        try:
+            (key,) = self._keys([case])
+        except InputError:  # a file that cannot be read
+            return False
+        return self._meta(key).is_file()
+
     def _keys(self, cases: Sequence[Case]) -> list[str]:
         labels = asdict(self.labels)
         del labels["regions"]  # which concern the scores alone

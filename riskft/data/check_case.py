@@ -6,9 +6,9 @@ from pathlib import Path
 
 from riskft.data.check_grid import Volume, compare_grids
 from riskft.data.check_header import check_headers
-from riskft.data.check_labels import count_classes
+from riskft.data.check_labels import count_classes, warn_if_empty
 from riskft.data.check_report import Row
-from riskft.data.check_volume import channel_words, open_volume, read_voxels, voxel_digest
+from riskft.data.check_volume import as_kept, open_volume, read_voxels, voxel_digest
 from riskft.data.findings import FaultKind, Finding, WarningKind
 from riskft.data.labels import LabelMap
 from riskft.data.records import LABELLED, Case
@@ -62,9 +62,7 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Case
         volumes.append(volume)
         if voxels and (read := read_voxels(volume, result.report)) is not None:
             counts = count_classes(read[0], labels, volume, result.report)
-            if split == "train" and not sum(counts[name] for name in labels.classes):
-                message = f"no voxel is of {', '.join(labels.classes)}. Correct the label or the map, or drop the case"
-                result.report(FaultKind.EMPTY_FOREGROUND, case.label, message)
+            warn_if_empty(counts, split, labels, case.label, result.report)
     if volumes:
         compare_grids(volumes, result.report)
         check_headers(volumes, result.report)
@@ -90,11 +88,8 @@ def _inspect_voxels(
     for (name, channel), values in zip(channels.items(), read or (), strict=False):
         if not values.size:
             continue
-        low, high = intensity[name] = (float(values.min()), float(values.max()))
-        if low == high:
-            where = channel_words(channel)
-            message = f"all voxels{where} are {low:g}, expected an image. Export it again or drop the case"
-            result.report(FaultKind.CONSTANT, volume.path, message)
-        else:
-            result.images[voxel_digest(values)] = volume.path
+        intensity[name] = (float(values.min()), float(values.max()))
+        kept = as_kept(values, volume.path, channel, result.report)
+        if kept is not None:
+            result.images[voxel_digest(kept)] = volume.path
     return intensity

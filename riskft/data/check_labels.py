@@ -1,5 +1,7 @@
 """What the data check finds in the values of a label."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +10,7 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import SpatialImage
 
 from riskft.data.check_grid import Volume
-from riskft.data.findings import FaultKind, Report
+from riskft.data.findings import FaultKind, Report, WarningKind
 from riskft.data.label_values import nearest_whole, why_not_whole, written
 from riskft.data.labels import LabelMap
 
@@ -51,3 +53,13 @@ def _scaling(source: Any) -> str:
         f"The header multiplies the stored numbers by {proxy.slope:.7g} (scl_slope){added}: set scl_slope to 1 and "
         "scl_inter to 0 if the stored numbers are the labels, else save whole numbers without a scale"
     )
+
+
+def warn_if_empty(counts: Mapping[str, int], split: str, labels: LabelMap, path: Path, report: Report) -> None:
+    """Reports a label in which every voxel is ignored, and a training label without foreground; both are trained on."""
+    foreground = sum(counts[name] for name in labels.classes)
+    if counts.get("ignore") and not counts["background"] + foreground:
+        report(WarningKind.ALL_IGNORED, path, "every voxel is ignored, so that the case has no effect. Drop the case")
+    elif split == "train" and not foreground:
+        message = f"no voxel is of {', '.join(labels.classes)}. Correct the label or the map if there should be some"
+        report(WarningKind.EMPTY_FOREGROUND, path, message)

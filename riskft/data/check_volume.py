@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from riskft.data.archives import FileError, checked_voxels
 from riskft.data.check_grid import Volume, has_place, times
-from riskft.data.findings import FaultKind, Report
+from riskft.data.findings import FaultKind, Report, WarningKind
 from riskft.data.formats import open_image, parts, spatial_shape, stored_spacing
 from riskft.data.itk import ItkImage
 from riskft.data.volumes import take_channel
@@ -88,10 +88,46 @@ def _finite(voxels: npt.NDArray[Any], path: Path, channel: int | None, report: R
     return kept
 
 
+def as_kept(
+    voxels: npt.NDArray[Any], path: Path, channel: int | None, report: Report
+) -> npt.NDArray[np.float32] | None:
+    """Returns finite voxels as they are computed with, in float32, and reports what is lost on the way.
+
+    Returns:
+        The voxels; None if they cannot be used.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        kept: npt.NDArray[np.float32] = voxels.astype(np.float32)
+    where = channel_words(channel)
+    if beyond := kept.size - int(np.count_nonzero(np.isfinite(kept))):
+        message = (
+            f"{beyond:,} of {kept.size:,} voxels{where} are beyond 3.4e38, which 32-bit numbers cannot hold. Rescale "
+            "the image"
+        )
+        report(FaultKind.BEYOND_FLOAT, path, message)
+        return None
+    low, high = float(kept.min()), float(kept.max())
+    if low == high:
+        found = f"all voxels{where} are {low:g}"
+        if voxels.min() < voxels.max():
+            found = f"the voxels{where} differ by no more than {float(voxels.max()) - float(voxels.min()):g}, which "
+            found += f"32-bit numbers cannot hold: all become {low:g}"
+        report(FaultKind.CONSTANT, path, f"{found}, expected an image. Export it again or drop the case")
+        return None
+    levels = (high - low) / float(np.spacing(np.float32(max(abs(low), abs(high)))))
+    if levels < 256 and (kept != voxels).any():
+        message = (
+            f"32-bit numbers hold no more than {int(levels) + 1} of the grey levels{where} from {low:.9g} to {high:.9g}"
+            ". Subtract the offset, or rescale the image"
+        )
+        report(WarningKind.COARSE, path, message)
+    return kept
+
+
 def voxel_digest(voxels: npt.NDArray[Any]) -> str:
     """Returns a digest that is the same for the same voxels, whatever their data type, file and compression."""
     digest = hashlib.blake2b(times(voxels.shape).encode(), digest_size=16)
-    digest.update(voxels.astype(np.float32).tobytes(order="F"))
+    digest.update(voxels.astype(np.float32, copy=False).tobytes(order="F"))
     return digest.hexdigest()
 
 

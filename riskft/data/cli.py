@@ -8,7 +8,6 @@ from jsonargparse import set_parsing_settings
 from rich.console import Console
 
 from riskft.building import refuse_as_input
-from riskft.data.check import check
 from riskft.data.datamodule import RiskDataModule
 from riskft.parser import CommandParser, config_faults
 from riskft.places import refuse_unwritable
@@ -44,8 +43,8 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _check(arguments: Sequence[str]) -> None:
-    report_data = build_data(arguments)
-    report = check(report_data.cases(), report_data.labels)
+    data = build_data(arguments)
+    report = data.check(data.cases())
     report.render(Console())
     if report.faults:
         raise SystemExit(1)

@@ -1,8 +1,9 @@
 """The target data set as Lightning sees it: patch queue for training, whole volumes otherwise."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from lightning.pytorch import LightningDataModule
 
 from riskft.data.augment import training_transform
 from riskft.data.cache import Prepared, PreparedCache
-from riskft.data.check import check
+from riskft.data.check import CheckReport, check
+from riskft.data.check_memory import CheckMemory
+from riskft.data.check_training import huge_grids, too_few_patches
 from riskft.data.labels import LabelMap
 from riskft.data.preprocess import Preprocessing
 from riskft.data.queue import ShardedQueue, patch_loader
@@ -53,7 +56,8 @@ class RiskDataModule(LightningDataModule):
         queue_length: Patches held in memory and shuffled.
         sampling: Where patches are taken.
         num_workers: Processes that load and augment training volumes.
-        check_files: Check names and headers of all files before anything else is done.
+        check_files: Check all files as ``riskft data check`` does before anything else is done; those that have been
+            checked and have not changed are not read again.
 
     Raises:
         InputError: For an unusable value.
@@ -164,32 +168,52 @@ class RiskDataModule(LightningDataModule):
         cases = self.cases()
         return cases["predict"] or cases["test"]
 
-    def _needed_cases(self) -> dict[str, list[Case]]:
-        """Returns the cases of the splits that the trainer's command reads: for ``fit``, or without one, all."""
+    def _needed_cases(self, cache: PreparedCache) -> dict[str, list[Case]]:
+        """Returns the cases of the splits that the trainer's command reads: for ``fit``, or without one, all.
+
+        ``predict`` needs no label: it takes a case that is prepared with one, and leaves other labels unread.
+        """
         cases = self.cases()
         command = self.trainer.state.fn.value if self.trainer is not None and self.trainer.state.fn else "fit"
-        needed = {"validate": ["val"], "test": ["test"], "predict": ["predict" if cases["predict"] else "test"]}
+        if command == "predict":
+            wanted = cases["predict"] or cases["test"]
+            return {"predict": [case if cache.holds(case) else replace(case, label=None) for case in wanted]}
+        needed = {"validate": ["val"], "test": ["test"]}
         return {split: cases[split] for split in needed.get(command, cases)}
 
     def prepare_data(self) -> None:
-        """Checks headers and preprocesses what is not in the cache (one process a node).
+        """Checks all files and preprocesses what is not in the cache (one process a node).
 
         Bad input is kept for ``setup``, where every process raises it: raised here, its message would be lost among
         those of the processes that wait for this one.
         """
         self._problem = None  # that of an earlier command in the same process
         try:
-            cases = self._needed_cases()
+            cache = self._cache()
+            cases = self._needed_cases(cache)
             if self.check_files:
                 self._check(cases)
-            self._cache().prepare([case for split in cases.values() for case in split], workers=self.num_workers)
+            cache.prepare([case for split in cases.values() for case in split], workers=self.num_workers)
         except InputError as error:
             if self.trainer is None:
                 raise
             self._problem = str(error)
 
+    def check(self, cases: Mapping[str, Sequence[Case]], memory: CheckMemory | None = None) -> CheckReport:
+        """Looks at cases, and at how they fit the options; the same for ``riskft data check`` and for a training.
+
+        Args:
+            cases: By split, those of the splits that are needed.
+            memory: See ``riskft.data.check.check``.
+        """
+        report = check(cases, self.labels, memory=memory)
+        train, (_, world_size) = len(cases.get("train", ())), self._ranks()
+        more = too_few_patches(train, self.patches_per_volume, self.batch_size, world_size)
+        more += huge_grids(report.rows, self.preprocessing.spacing)
+        return replace(report, faults=[*report.faults, *more])
+
     def _check(self, cases: dict[str, list[Case]]) -> None:
-        report = check(cases, self.labels, voxels=False)
+        report = self.check(cases, CheckMemory(self.cache_dir / "checks.json"))
         report.raise_if_faulty()
         if is_first_rank():
             report.log_warnings(log)
@@ -204,7 +228,7 @@ class RiskDataModule(LightningDataModule):
             if self._problem is not None:
                 raise InputError(self._problem)
             cache = self._cache()
-            for split, cases in self._needed_cases().items():
+            for split, cases in self._needed_cases(cache).items():
                 if split not in self._prepared:
                     self._prepared[split] = cache.prepare(cases)
         # fixed now, after seed_everything, so that an epoch's random numbers do not depend on what came before it

@@ -16,6 +16,7 @@ class FaultKind(str, Enum):
     AFFINE = "affines differ"
     GEOMETRY = "unusable geometry"
     NON_FINITE = "NaN or infinite voxels"
+    BEYOND_FLOAT = "values beyond 32-bit numbers"
     CONSTANT = "constant image"
     NON_INTEGER = "label values not whole"
     OUTSIDE_MAP = "label values in no class"
@@ -24,6 +25,8 @@ class FaultKind(str, Enum):
     LEAKAGE = "same image in two splits"
     PERSON_LEAKAGE = "person in two splits"
     NO_LABEL = "no label"
+    TOO_LARGE = "too large after resampling"
+    TOO_FEW_PATCHES = "too few patches"
 
 
 class WarningKind(str, Enum):
@@ -31,6 +34,10 @@ class WarningKind(str, Enum):
 
     HEADER = "header that programs read differently"
     SIZE = "unlikely size"
+    COARSE = "few grey levels"
+    EMPTY_FOREGROUND = "no foreground"
+    ALL_IGNORED = "nothing but ignored voxels"
+    EMPTY_SPLIT = "no training case"
 
 
 @dataclass(frozen=True)

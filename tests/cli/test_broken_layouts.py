@@ -83,7 +83,6 @@ BREAKS = {
     "constant": Break(FaultKind.CONSTANT, "image", lambda path: change(path, lambda v: 0 * v + 7)),
     "not whole": Break(FaultKind.NON_INTEGER, "label", poke(0.5)),
     "no class": Break(FaultKind.OUTSIDE_MAP, "label", poke(9)),
-    "no foreground": Break(FaultKind.EMPTY_FOREGROUND, "label", lambda path: change(path, lambda v: 0 * v)),
 }
 
 CHANNEL = Break(FaultKind.NOT_3D, "image", lambda path: change(path, lambda v: v[..., :2]))

@@ -207,7 +207,9 @@ def test_a_stage_without_its_split(make, reader, stage, left, split):
 
 
 def test_fewer_patches_than_a_batch(make):
-    data = make(batch_size=9)
+    with pytest.raises(InputError, match=r"an epoch has 8 patches, fewer than data\.batch_size \(9\)"):
+        make(batch_size=9)
+    data = make(batch_size=9, check_files=False)
     with pytest.raises(InputError, match=r"8 patches a rank, fewer than data\.batch_size \(9\)"):
         data.train_dataloader()
 
@@ -219,7 +221,7 @@ def test_files_are_checked_first(make, reader, tmp_path):
         make()
     assert "p1_t1.nii" in str(caught.value)
     assert "p9_t1.nii" in str(caught.value)
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache/cases").exists()
 
 
 def test_attached_maps_travel_with_the_patches(make):

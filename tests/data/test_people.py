@@ -259,5 +259,5 @@ def test_data_check_refuses_lists_and_folds_that_tear_a_patient_apart(
     )
     with pytest.raises(InputError, match="p1 has scans in train and test"):
         asked.prepare_data()
-    assert not (tmp_path / "cache").exists()
+    assert not (tmp_path / "cache/cases").exists()
     assert reader.cases(["t1"])[0].owner == "visit-a_p1"
