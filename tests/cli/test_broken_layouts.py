@@ -81,6 +81,7 @@ BREAKS = {
     "nan": Break(FaultKind.NON_FINITE, "image", poke(np.nan)),
     "infinite": Break(FaultKind.NON_FINITE, "image", poke(np.inf)),
     "constant": Break(FaultKind.CONSTANT, "image", lambda path: change(path, lambda v: 0 * v + 7)),
+    "beyond": Break(FaultKind.BEYOND_FLOAT, "image", lambda path: change(path, lambda v: v.astype(np.float64) * 1e39)),
     "not whole": Break(FaultKind.NON_INTEGER, "label", poke(0.5)),
     "no class": Break(FaultKind.OUTSIDE_MAP, "label", poke(9)),
 }
