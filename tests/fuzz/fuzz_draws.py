@@ -41,7 +41,7 @@ def make_draw(world: World, name: str, folder: Path) -> Draw:
     command = random.choices([*COMMANDS], [*COMMANDS.values()])[0]
     draw = Draw(name, command, _sound(command, world, random))
     _odds(folder)
-    ways = [_option, _option, _option, _file, _file, _line]
+    ways = [_option, _option, _option, _file, _file, _file, _line]
     for _ in range(random.choice((1, 1, 2, 3))):
         random.choice(ways)(draw, folder, random)
     return draw

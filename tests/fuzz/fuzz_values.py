@@ -68,12 +68,12 @@ def value_for(name: str, current: Any, random: Random) -> str:
 def _like(current: Any) -> tuple[str, ...]:
     kinds: dict[type, tuple[str, ...]] = {
         bool: BOOLEANS,
-        int: (*INTEGERS, *INTEGERS, *NUMBERS),
-        float: (*INTEGERS, *FRACTIONS, *FRACTIONS, *NUMBERS),
+        int: (*INTEGERS, *INTEGERS, *INTEGERS, *NUMBERS),
+        float: (*INTEGERS, *FRACTIONS, *FRACTIONS, *FRACTIONS, *NUMBERS),
         list: LISTS,
         tuple: LISTS,
         dict: MAPPINGS,
-        type(None): (*NUMBERS, *LISTS[:6], *PATHS, *WORDS[:8]),
+        type(None): (*INTEGERS, *INTEGERS, *NUMBERS, *LISTS[:6], *PATHS),
     }
     return kinds.get(type(current), (*PATHS, *WORDS))
 
