@@ -67,3 +67,26 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("fcntl.lockf", none)
     with locked(tmp_path):
         assert "cannot be locked ([Errno 95] Operation not supported): take care" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (["--run.overwrite", "true", "--data.labels.classes", "{core: [2]}"], "are in no class"),
+        (["--run.overwrite", "true", "--model.schedule.init_args.power", "-1"], "model.schedule (PolynomialLR) fails"),
+        (["--ckpt_path", "last", "--model.optimizer.init_args.lr", "-1"], "AdamW cannot be made with the options"),
+        (["--ckpt_path", "last", "--model.inferer.init_args.padding_mode", "none"], "model.inferer"),
+    ],
+)
+def test_a_refused_fit_leaves_the_run_as_it_was(tmp_path, tiny_manifest, mistake, words):
+    study = Study(tmp_path, tiny_manifest)
+    first = forked(study.arguments("fit", "--trainer.max_epochs", "1"), tmp_path / "first")
+    assert first.wait() == 0, first.text
+    before = {path: path.read_bytes() for path in study.folder().rglob("*") if path.is_file()}
+    second = forked(study.arguments("fit", *mistake), tmp_path / "second")
+    assert second.wait() == 1, second.text
+    assert words in second.text
+    assert "Traceback" not in second.text
+    after = {path: path.read_bytes() for path in study.folder().rglob("*") if path.is_file()}
+    assert after == before
