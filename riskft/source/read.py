@@ -49,7 +49,7 @@ def _applied(reading: Reading, output: SourceOutput) -> Reading:
     return replace(reading, activation=output.activation)
 
 
-def refuse_unused(strategy: Strategy | None, network: nn.Module, found: Readings) -> None:
+def refuse_unused(strategy: Strategy, network: nn.Module, found: Readings) -> None:
     """Refuses to train on several processes with parameters that the loss does not reach, which those wait for.
 
     Raises:
