@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,10 @@ from riskft.data.datamodule import RiskDataModule
 from riskft.data.formats import ENDINGS, ending, parts, stem
 from riskft.data.native import native_dtype, reference_image, write_native
 from riskft.data.records import Case
-from riskft.distributed import together
+from riskft.distributed import gather_objects, together
 from riskft.errors import InputError
 from riskft.risk.store import RiskStore
+from riskft.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ class SegmentationWriter(BasePredictionWriter):
         probabilities: Write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32, as well.
         dtype: Stored type of the segmentations: ``uint8``, or ``input`` for that of the scan (of its first modality),
             where it can hold the class indices.
+        made_with: Fingerprint of the weights and of how they are used. With it, a prediction that was stopped goes on
+            with what is missing.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class SegmentationWriter(BasePredictionWriter):
         overwrite: bool = False,
         probabilities: bool = False,
         dtype: Literal["input", "uint8"] = "input",
+        made_with: str | None = None,
     ) -> None:
         super().__init__(write_interval="batch")
+        self.unfinished = None if made_with is None else Unfinished(Path(folder), made_with)
         self.folder = Path(folder)
         self.overwrite = overwrite
         self.probabilities = probabilities
@@ -49,8 +54,12 @@ class SegmentationWriter(BasePredictionWriter):
         self._names: dict[str, str] = {}
         self._warned = False
 
-    def check(self, cases: Sequence[Case]) -> None:
+    def check(self, cases: Sequence[Case], keys: Mapping[str, str] | None = None) -> None:
         """Looks at the names of what would be written, and of nothing else; to be called before anything is computed.
+
+        Args:
+            cases: The cases.
+            keys: Fingerprints of their scans and preprocessing by subject, once these are known.
 
         Raises:
             InputError: If scans lie in the folder, files would be overwritten, or two cases' files have one name.
@@ -63,24 +72,48 @@ class SegmentationWriter(BasePredictionWriter):
                 _first([str(path) for path in sorted(scans)]),
             )
         names = output_names(cases)
-        targets = [self.folder / name for name in names.values()]
-        if self.probabilities:
-            targets += [self._probabilities_path(subject) for subject in names]
+        targets = [path for subject, name in names.items() for path in self._targets(subject, name)]
         if twice := [name for name, count in Counter(path.name for path in targets).items() if count > 1]:
             raise InputError("Several cases' files would have one name. Rename the subjects:", _first(twice))
-        existing = [str(part) for path in targets for part in parts(path) if part.exists()]
+        finished = self.finished(cases, keys)
+        missing = [
+            path for subject in names if subject not in finished for path in self._targets(subject, names[subject])
+        ]
+        existing = [str(part) for path in missing for part in parts(path) if part.exists()]
         if existing and not self.overwrite:
             raise InputError(
                 f"{len(existing)} output files exist. Add --overwrite true, or choose another --out:", _first(existing)
             )
 
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses to overwrite before anything is computed."""
-        cases = [prepared.case for prepared in _data(trainer).prepared("predict")]
+    def finished(self, cases: Sequence[Case], keys: Mapping[str, str] | None = None) -> frozenset[str]:
+        """Returns the subjects that an earlier prediction, which was stopped, has finished; see ``check``."""
+        if self.unfinished is None:
+            return frozenset()
+        names = {case.subject: RiskStore.safe_name(case.subject) for case in cases}
+        return frozenset(
+            subject for subject, name in names.items() if self.unfinished.has(name, keys[subject] if keys else None)
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses to overwrite before anything is computed, and leaves out what is finished."""
+        data = _data(trainer)
+        prepared = data.prepared("predict")
+        cases, keys = [one.case for one in prepared], {one.subject: one.key for one in prepared}
         # all processes look before the first of them writes
         with together("looking for segmentations that exist"):
-            self.check(cases)
+            self.check(cases, keys)
+            data.left_out = self.finished(cases, keys)
+        gather_objects(None, "looking for segmentations that exist")
         self._names = output_names(cases)
+        if data.left_out and trainer.is_global_zero:
+            log.info("%d of %d segmentations are finished: going on with the others", len(data.left_out), len(cases))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forgets which segmentations are finished, now that all are."""
+        _data(trainer).left_out = frozenset()
+        gather_objects(None, "writing segmentations")
+        if self.unfinished is not None and trainer.is_global_zero:
+            self.unfinished.end()
 
     def write_on_batch_end(
         self,
@@ -94,13 +127,22 @@ class SegmentationWriter(BasePredictionWriter):
     ) -> None:
         """Writes one case."""
         data = _data(trainer)
-        case = data.prepared_case(prediction["subject"]).case
+        prepared = data.prepared_case(prediction["subject"])
+        case = prepared.case
         dtype = np.dtype(np.uint8) if self.dtype == "uint8" else self._scan_dtype(case, len(data.class_names))
         write_native(self.folder / self._names[case.subject], prediction["segmentation"].astype(dtype), case)
         probabilities = prediction.get("probabilities")
         if self.probabilities and probabilities is not None:
             volume = np.moveaxis(np.asarray(probabilities, dtype=np.float32), 0, -1)
             write_native(self._probabilities_path(case.subject), volume, case)
+        if self.unfinished is not None:
+            targets = self._targets(case.subject, self._names[case.subject])
+            written = [part for path in targets for part in parts(path) if part.exists()]
+            self.unfinished.add(RiskStore.safe_name(case.subject), prepared.key, written)
+
+    def _targets(self, subject: str, name: str) -> list[Path]:
+        """Returns the files of a case."""
+        return [self.folder / name, *([self._probabilities_path(subject)] if self.probabilities else [])]
 
     def _scan_dtype(self, case: Case, classes: int) -> np.dtype[Any]:
         stored = native_dtype(case)

@@ -16,12 +16,13 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import gather_objects, losses_named, together
 from riskft.errors import InputError, ProcessLost
-from riskft.files import write_text
+from riskft.files import file_digest, fingerprint, write_text
 from riskft.finetune.checkpoints import find_checkpoint
 from riskft.finetune.module import RiskModule
 from riskft.predictions import SegmentationWriter
 from riskft.risk.callback import RiskMapCallback
 from riskft.risk.export import export_share, refuse_existing, summary_csv
+from riskft.source.bound import options_as_text
 
 log = logging.getLogger(__name__)
 GRACE_SECONDS = 10.0
@@ -93,7 +94,8 @@ class RiskTrainer(Trainer):
             ckpt_path: Checkpoint; by default the run folder's best.
             out: Folder for the segmentations, named as their subjects (a folder's scans: as their files), in the
                 scans' formats; by default ``predictions`` in the run folder.
-            overwrite: Replace segmentations that exist.
+            overwrite: Replace segmentations that exist. What a prediction of the same weights, options and scans has
+                finished before it was stopped is kept in any case.
             images: A folder of scans without labels to segment in place of the data set's cases: one file a subject,
                 or with several modalities ``<subject>_0000.nii.gz`` (in the order of ``data.modalities``) or
                 ``<subject>_<modality>.nii.gz``.
@@ -101,7 +103,17 @@ class RiskTrainer(Trainer):
             dtype: Stored type of the segmentations: that of the scan (``input``) or ``uint8``.
         """
         folder = Path(out) if out else Path(self.default_root_dir) / "predictions"
-        writer = SegmentationWriter(folder, overwrite, probabilities=probabilities, dtype=dtype)
+        checkpoint = self._checkpoint(ckpt_path)
+        made_with = fingerprint(
+            {
+                "checkpoint": file_digest(Path(checkpoint)),
+                "inference": options_as_text(model.inferer) if isinstance(model, RiskModule) else None,
+                "classes": datamodule.class_names if datamodule is not None else None,
+                "precision": self.precision,
+                "written": [probabilities, dtype],
+            }
+        )
+        writer = SegmentationWriter(folder, overwrite, probabilities, dtype, made_with)
         with ExitStack() as held:
             held.enter_context(self._as_it_was())
             if images is not None:
@@ -110,6 +122,7 @@ class RiskTrainer(Trainer):
                 held.enter_context(datamodule.reading_folder(images))
             if datamodule is not None:
                 writer.check(datamodule.predict_cases())  # before hours of preprocessing
+                held.callback(setattr, datamodule, "left_out", frozenset())
             if isinstance(model, RiskModule):
                 held.callback(setattr, model, "keep_probabilities", model.keep_probabilities)
                 model.keep_probabilities = probabilities
@@ -118,7 +131,7 @@ class RiskTrainer(Trainer):
             super().predict(
                 model,
                 datamodule=datamodule,
-                ckpt_path=self._checkpoint(ckpt_path),
+                ckpt_path=checkpoint,
                 return_predictions=False,
                 weights_only=True,
             )

@@ -123,6 +123,7 @@ class RiskDataModule(LightningDataModule):
         self._weights: dict[str, Path] = {}
         self._expectations: dict[str, Path] = {}
         self._problem: str | None = None
+        self.left_out: frozenset[str] = frozenset()  # of the cases to predict
         self._seed = 0
 
     @property
@@ -325,7 +326,8 @@ class RiskDataModule(LightningDataModule):
         return self._volumes("predict")
 
     def _volumes(self, split: str) -> Any:
-        subjects = [case.to_subject() for case in self.prepared(split)]
+        left_out = self.left_out if split == "predict" else frozenset()
+        subjects = [case.to_subject() for case in self.prepared(split) if case.subject not in left_out]
         rank, world_size = self._ranks()
         # without padding: a case that is repeated to fill a rank's share would count twice
         share = list(range(rank, len(subjects), world_size))

@@ -104,7 +104,10 @@ class BoundSource:
 
     def inferer_description(self) -> dict[str, str]:
         """Returns the options of the inferer as text, for the fingerprint."""
-        options = {
-            key: without_addresses(str(value)) for key, value in vars(self.inferer).items() if not key.startswith("_")
-        }
-        return {"class": type(self.inferer).__name__, **options}
+        return options_as_text(self.inferer)
+
+
+def options_as_text(inferer: Inferer) -> dict[str, str]:
+    """Returns the class and the options of an inferer, for a fingerprint."""
+    options = {key: without_addresses(str(value)) for key, value in vars(inferer).items() if not key.startswith("_")}
+    return {"class": type(inferer).__name__, **options}

@@ -1,0 +1,57 @@
+"""Which files of a prediction that was stopped are finished, so that the next one need not make them again."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from riskft.files import write_json
+
+
+class Unfinished:
+    """A note beside the files for each case that is finished, until all are.
+
+    A file counts only if it was written with the same weights and options, from the same scan, and has not been
+    touched since.
+
+    Args:
+        folder: Where the files are.
+        made_with: Fingerprint of the weights and options.
+    """
+
+    def __init__(self, folder: Path, made_with: str) -> None:
+        self.folder = folder
+        self.made_with = made_with
+        self._notes = folder / ".unfinished"
+
+    def has(self, name: str, key: str | None = None) -> bool:
+        """Whether a case is finished.
+
+        Args:
+            name: The case, as a file name.
+            key: Fingerprint of its scan and preprocessing; None where it is not known yet.
+        """
+        try:
+            note = json.loads(self._note(name).read_text(encoding="utf-8"))
+            made_with, of, files = note["made_with"], note["of"], note["files"]
+            same = made_with == self.made_with and key in (None, of)
+            return same and all(_state(self.folder / file) == state for file, state in files.items())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return False
+
+    def add(self, name: str, key: str, files: Sequence[Path]) -> None:
+        """Notes that a case is finished, with the files that were written for it."""
+        states = {file.name: _state(file) for file in files}
+        write_json(self._note(name), {"made_with": self.made_with, "of": key, "files": states})
+
+    def end(self) -> None:
+        """Removes the notes: everything is finished, and will not be written again unless that is asked for."""
+        shutil.rmtree(self._notes, ignore_errors=True)
+
+    def _note(self, name: str) -> Path:
+        return self._notes / f"{name}.json"
+
+
+def _state(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
