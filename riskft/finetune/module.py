@@ -30,7 +30,7 @@ from riskft.source.adapt import AdaptationReport
 from riskft.source.bound import BoundSource
 from riskft.source.network import LoadedSource, Source, architecture
 from riskft.source.probabilities import probability_check
-from riskft.source.read import readings, refuse_unused
+from riskft.source.read import freeze_unused, readings
 from riskft.source.surgery import with_classes, with_input_channels
 
 log = logging.getLogger(__name__)
@@ -156,8 +156,8 @@ class RiskModule(LightningModule):
         """Starts from the source where no phase 1 has done so, and prepares the network for speed."""
         if stage == "fit" and self.source.trained and self.adaptation is None:
             self.start_from(self.source.load(whole=False), None)
-        if stage == "fit" and self._trainer is not None:
-            refuse_unused(self.trainer.strategy, self.network, self._read)
+        if stage == "fit":
+            freeze_unused(self.network, self._read)
         if self.adaptation is not None and self.trainer.is_global_zero:
             self.adaptation.write(Path(self.trainer.default_root_dir) / "adaptation.csv")
             log_table(self.trainer, "adaptation", ("parameter", "shape", "status"), self.adaptation.rows)

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
-from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import nn
 
 from riskft.errors import InputError
@@ -49,19 +48,13 @@ def _applied(reading: Reading, output: SourceOutput) -> Reading:
     return replace(reading, activation=output.activation)
 
 
-def refuse_unused(strategy: Strategy, network: nn.Module, found: Readings) -> None:
-    """Refuses to train on several processes with parameters that the loss does not reach, which those wait for.
+def freeze_unused(network: nn.Module, found: Readings) -> None:
+    """Freezes the parameters that no trained output depends on, in place.
 
-    Raises:
-        InputError: If the strategy is one that does.
+    Nothing would train them anyway, but on several devices each step would wait for their gradients.
     """
-    unused = [name for name in found.training.unused if network.get_parameter(name).requires_grad]
-    if not unused or not isinstance(strategy, DDPStrategy) or strategy._ddp_kwargs.get("find_unused_parameters", False):
-        return
-    raise InputError(
-        f"{type(network).__name__} has {len(unused)} parameters that its segmentation does not depend on, such as "
-        f"'{unused[0]}'. On several devices this needs trainer.strategy: ddp_find_unused_parameters_true."
-    )
+    for name in found.training.unused:
+        network.get_parameter(name).requires_grad_(False)
 
 
 def describe(network: nn.Module, found: Readings) -> list[str]:

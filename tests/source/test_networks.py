@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from monai.networks import nets
 from torch import nn
 
 from riskft.errors import InputError
 from riskft.source.invert import inverted_network
 from riskft.source.outputs import outputs_of, segmentations
-from riskft.source.read import describe, readings, refuse_unused
+from riskft.source.read import describe, freeze_unused, readings
 from riskft.source.surgery import trace, with_classes, with_input_channels
 
 SIZE = (16, 16, 16)
@@ -316,10 +315,10 @@ def test_a_stack_of_resolutions_is_taken_apart():
     }  # fmt: skip
 
 
-def test_parameters_without_use_need_a_strategy_that_looks_for_them():
-    found = readings(Net(), SIZE, None)
-    refuse_unused(SingleDeviceStrategy(), Net(), found)
-    refuse_unused(DDPStrategy(find_unused_parameters=True), Net(), found)
-    refuse_unused(DDPStrategy(), Dictionary(), readings(Dictionary(), SIZE, None))
-    with pytest.raises(InputError, match=r"Net has 2 parameters .* 'aux\.weight'\..* ddp_find_unused_parameters_true"):
-        refuse_unused(DDPStrategy(), Net(), found)
+def test_parameters_without_use_are_frozen_and_no_others():
+    network = Net()
+    freeze_unused(network, readings(network, SIZE, None))
+    assert [name for name, value in network.named_parameters() if not value.requires_grad] == ["aux.weight", "aux.bias"]
+    network = Dictionary()
+    freeze_unused(network, readings(network, SIZE, None))
+    assert all(value.requires_grad for value in network.parameters())
