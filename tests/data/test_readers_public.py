@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 from riskft.data.check import FaultKind, check
 from riskft.data.labels import LabelMap
-from riskft.data.readers import BidsReader, MsdReader, NnunetReader, Reader
+from riskft.data.readers import BidsReader, ManifestReader, MsdReader, NnunetReader, Reader
 from riskft.data.splits import FractionSplit, ReaderSplit
 from riskft.errors import InputError
 
@@ -89,6 +89,8 @@ def test_all_unknown_modalities_are_listed_with_what_there_is(tmp_path: Path, re
         ),
         ({"0": "Clear Label", "2": "left / right"}, LabelMap({"left_right": [2]})),
         ({"background": 0, "tumour": 1, "ignore": 3}, LabelMap({"tumour": [1]}, [0], [3])),
+        # as nnU-Net takes them too
+        ({"background": "0", "tumour": "1", "ring": 2.0}, LabelMap({"tumour": [1], "ring": [2]})),
         (
             {"background": 0, "whole tumour": [1, 2, 4], "core": [2, 4], "enhancing": 4, "ignore": 5},
             LabelMap(
@@ -112,7 +114,7 @@ def test_label_maps(tmp_path: Path, reader: Any, labels: dict[str, Any], expecte
     [
         (None, "no usable 'labels'"),
         (["background", "x"], "no usable 'labels'"),
-        ({"background": 0, "x": "1"}, "'x' is \"1\", expected a whole number"),
+        ({"background": 0, "x": "one"}, "'x' is \"one\", expected a whole number"),
         ({"background": 0, "x": 1.5, "y": True, "z": []}, "'y' is true"),
         ({"background": 0, "a b": 1, "a  b": 2}, "'a  b' is there twice"),
         ({"background": 0, "x": 1, "y": 1}, "label value 1 is in both 'x' and 'y'"),
@@ -168,6 +170,80 @@ def test_msd_files_that_are_unpacked_or_missing(tmp_path: Path) -> None:
     assert (one.subject, one.images["MRI"].name, one.label) == ("a", "a.nii", tmp_path / "labelsTr/a.nii")
     faults = check({"train": [one, two]}, LabelMap({"x": [1]}), voxels=False).faults
     assert [fault.path for fault in faults if fault.kind is FaultKind.MISSING] == [tmp_path / "labelsTr/b.nii.gz"]
+
+
+LISTED = {
+    "dot": lambda name: f"./{name}",
+    "plain": lambda name: name,
+    "backslash": lambda name: name.replace("/", "\\"),
+    "dot_backslash": lambda name: ".\\" + name.replace("/", "\\"),
+    "of_another_machine": lambda name: f"/home/anna/Task04/{name}",
+    "of_a_windows_drive": lambda name: "D:\\data\\Task04\\" + name.replace("/", "\\"),
+}
+
+
+@pytest.mark.parametrize("dicts", [True, False])
+@pytest.mark.parametrize("spelling", [*LISTED])
+def test_msd_paths_in_every_spelling(tmp_path: Path, spelling: str, dicts: bool) -> None:
+    listed = LISTED[spelling]
+    decathlon(tmp_path, ["a.nii.gz", "._a.nii.gz"], ["t.nii.gz", "._t.nii.gz"])
+    training = [
+        {"image": listed(f"imagesTr/{name}"), "label": listed(f"labelsTr/{name}")}
+        for name in ("a.nii.gz", "._a.nii.gz")
+    ]
+    held = [listed(f"imagesTs/{name}") for name in ("t.nii.gz", "._t.nii.gz")]
+    describe(
+        tmp_path,
+        modality={"0": "MRI"},
+        labels=TUMOUR,
+        training=training,
+        test=[{"image": entry} for entry in held] if dicts else held,
+    )
+    one, two = MsdReader(tmp_path).cases(["MRI"])
+    assert (one.subject, one.images) == ("a", {"MRI": tmp_path / "imagesTr/a.nii.gz"})
+    assert one.label == tmp_path / "labelsTr/a.nii.gz"
+    assert (two.subject, two.images, two.split) == ("t", {"MRI": tmp_path / "imagesTs/t.nii.gz"}, "predict")
+
+
+def test_msd_absolute_paths(tmp_path: Path) -> None:
+    files = [tmp_path / "elsewhere" / name for name in ("a.nii.gz", "a_seg.nii.gz")]
+    touch(*files)
+    training = [{"image": str(files[0]), "label": str(files[1])}]
+    decathlon(tmp_path / "task", [], [], training=training)
+    (case,) = MsdReader(tmp_path / "task").cases(["MRI"])
+    assert case.files == tuple(files)
+    files[0].unlink()
+    text = problems_of(MsdReader(tmp_path / "task"), "MRI")
+    assert f"lists absolute paths, such as {files[0]}, of which none is there" in text
+    assert "Make the paths relative to dataset.json" in text
+
+
+def test_msd_test_images_with_labels_are_for_test(tmp_path: Path) -> None:
+    held = [{"image": "./imagesTs/t.nii.gz", "label": "./labelsTs/t.nii.gz"}, {"image": "./imagesTs/u.nii.gz"}]
+    decathlon(tmp_path, ["a.nii.gz"], ["t.nii.gz", "u.nii.gz"], test=held)
+    found = {case.subject: (case.split, case.label) for case in MsdReader(tmp_path).cases(["MRI"])}
+    assert found == {
+        "a": (None, tmp_path / "labelsTr/a.nii.gz"),
+        "t": ("test", tmp_path / "labelsTs/t.nii.gz"),
+        "u": ("predict", None),
+    }
+
+
+def test_msd_reader_on_files_of_nnunet(tmp_path: Path) -> None:
+    decathlon(tmp_path, ["a.nii.gz"], [])
+    (tmp_path / "imagesTr/a.nii.gz").rename(tmp_path / "imagesTr/a_0000.nii.gz")
+    assert "but a_0000.nii.gz is" in (text := problems_of(MsdReader(tmp_path), "MRI"))
+    assert "with riskft.NnunetReader" in text
+
+
+def test_nnunet_mapping_and_manifest_of_another_system(tmp_path: Path) -> None:
+    touch(*(tmp_path / "imagesTr" / f"a_{part}.nii.gz" for part in ("t1", "t2", "seg")))
+    paths = [f".\\imagesTr\\a_{part}.nii.gz" for part in ("t1", "t2", "seg")]
+    root = raw_data(tmp_path, [], dataset={"a": {"images": paths[:2], "label": paths[2]}})
+    expected = tuple(tmp_path / "imagesTr" / f"a_{part}.nii.gz" for part in ("t1", "seg"))
+    assert NnunetReader(root).cases(["0"])[0].files == expected
+    (tmp_path / "cases.csv").write_text(f"subject,t1,label\na,{paths[0]},{paths[2]}\n")
+    assert ManifestReader(tmp_path / "cases.csv").cases(["t1"])[0].files == expected
 
 
 def test_msd_without_the_folder_of_the_test_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -117,18 +117,25 @@ class DatasetJson:
         problems = []
         found: dict[str, list[int]] = {}
         for name, value in pairs:
-            values = value if isinstance(value, list) else [value]
-            if not values or not all(type(each) is int for each in values):
+            values = [_whole(each) for each in (value if isinstance(value, list) else [value])]
+            if not values or None in values:
                 problems.append(f"'{name}' is {json.dumps(value)}, expected a whole number or a list of them")
                 continue
             # whatever the old files call it ("Background", "clear_label"), 0 is the background
             key = "background" if values == [0] else class_name(name)
             if key in found:
                 problems.append(f"'{name}' is there twice, if letters are read as in a class name ('{key}')")
-            found[key] = values
+            found[key] = [each for each in values if each is not None]
         if problems:
             raise InputError(f"{self.path}: the labels are not usable:", problems)
         return found
+
+
+def _whole(value: Any) -> int | None:
+    """Returns a label value as nnU-Net takes it, 1 for "1" and 1.0 too; None if it is not a whole number."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    return int(value) if type(value) in (int, float) and value == int(value) else None
 
 
 def read_dataset_json(root: Path) -> DatasetJson:

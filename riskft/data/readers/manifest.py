@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from riskft.data.readers.base import Reader
+from riskft.data.readers.naming import listed_path
 from riskft.data.readers.persons import People, with_one_spelling
 from riskft.data.records import SPLITS, Case
 from riskft.errors import InputError
@@ -57,8 +58,8 @@ class ManifestReader(Reader):
             problems += [f"line {number}: {problem}" for problem in found]
             first.setdefault(subject, number)
             if not found:
-                images = {name: self.root / row[name] for name in modalities}
-                label = self.root / row["label"] if row.get("label") else None
+                images = {name: listed_path(self.root, row[name]) for name in modalities}
+                label = listed_path(self.root, row["label"]) if row.get("label") else None
                 cases[subject] = Case(subject, images, label, row.get("split"), person=row.get("person") or None)
         if problems:
             raise InputError(f"{self.csv} is not usable:", problems)

@@ -3,13 +3,13 @@
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from riskft.data.formats import stem
+from riskft.data.formats import ending, stem
 from riskft.data.labels import LabelMap
 from riskft.data.readers.base import Reader
 from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json
-from riskft.data.readers.naming import either_nifti, is_subject
+from riskft.data.readers.naming import is_absolute, is_subject, listed_name, listed_path
 from riskft.data.readers.persons import People
 from riskft.data.records import Case
 from riskft.errors import InputError
@@ -21,13 +21,14 @@ class MsdReader(Reader):
     r"""Medical Segmentation Decathlon: ``dataset.json`` with ``imagesTr``, ``labelsTr`` and ``imagesTs`` beside it.
 
     The cases are those that ``dataset.json`` lists under "training" and "test"; hidden files (``._x.nii.gz``) are
-    passed over. Modalities are called as there (``FLAIR``, ``t1gd``), in upper or lower case, or by their numbers.
+    passed over. Their paths may be those of any system; absolute ones of another machine stand for the same files
+    below the root. Modalities are called as there (``FLAIR``, ``t1gd``), in upper or lower case, or by their numbers.
     Where there are several, they lie in one 4-D file, and ``Case.channels`` says where. A file that is listed as
     ``.nii.gz`` may be there as ``.nii``, and the other way round.
 
     Training cases belong to no split, so that ``riskft.FractionSplit`` or ``riskft.ListSplit`` makes one; test images
-    have no label and are for prediction. If the folder of the test images is not there at all, as in a copy of the
-    training part, they are left out.
+    are for prediction, or for test if they are listed with a label. If the folder of the test images is not there at
+    all, as in a copy of the training part, they are left out.
 
     Args:
         root: The folder that holds ``dataset.json``.
@@ -54,41 +55,57 @@ class MsdReader(Reader):
         several = len(description.channels) > 1
         problems: list[str] = []
         pairs = _training(description, problems)
-        images = _test(description, problems) if self.test else []
-        subjects = {entry: stem(Path(entry)) for entry in [*(pair[0] for pair in pairs), *images]}
+        held = _test(description, problems) if self.test else []
+        entries = [image for image, _ in [*pairs, *held]]
+        subjects = {entry: stem(Path(listed_name(entry))) for entry in entries}
         problems += [f"'{entry}' names no subject" for entry, name in subjects.items() if not is_subject(name)]
-        counts = Counter(subjects[entry] for entry in [*(pair[0] for pair in pairs), *images])
+        counts = Counter(subjects[entry] for entry in entries)
         problems += [f"subject '{name}' is listed {count} times" for name, count in counts.items() if count > 1]
         if problems:
             raise InputError(f"{description.path} is not usable:", problems)
-        if not pairs and not images:
+        if not entries:
             raise InputError(f"{description.path} lists no case under 'training'{' or test' if self.test else ''}.")
 
-        def case(entry: str, label: str | None) -> Case:
-            path = either_nifti(self.root / entry)
+        files = {entry: listed_path(self.root, entry) for entry in entries}
+        _require_own_layout(description, [(image, files[image]) for image, _ in pairs])
+
+        def case(entry: str, label: str | None, split: str | None) -> Case:
             return Case(
                 subjects[entry],
-                dict.fromkeys(modalities, path),
-                either_nifti(self.root / label) if label else None,
-                None if label else "predict",
+                dict.fromkeys(modalities, files[entry]),
+                listed_path(self.root, label) if label else None,
+                split,
                 indices if several else {},
             )
 
-        cases = [case(*pair) for pair in pairs]
-        cases += [case(entry, None) for entry in self._with_folder(images)]
+        cases = [case(image, label, None) for image, label in pairs]
+        there = [(image, label) for image, label in held if files[image].parent.is_dir()]
+        if len(there) < len(held):
+            log.warning("%s: %d test images are left out, their folder is not there", self.root, len(held) - len(there))
+        cases += [case(image, label, "test" if label else "predict") for image, label in there]
         return sorted(self.people.find(cases), key=lambda found: found.subject)
 
     def label_map(self) -> LabelMap:
         """Returns the classes of ``dataset.json``; see ``Reader.label_map``."""
         return read_dataset_json(self.root).label_map()
 
-    def _with_folder(self, images: Sequence[str]) -> list[str]:
-        there = [entry for entry in images if (self.root / entry).parent.is_dir()]
-        if len(there) < len(images):
-            log.warning(
-                "%s: %d test images are left out, their folder is not there", self.root, len(images) - len(there)
+
+def _require_own_layout(description: DatasetJson, images: Sequence[tuple[str, Path]]) -> None:
+    """Raises InputError if the entries and files are another machine's, or nnU-Net's."""
+    absolute = [(entry, path) for entry, path in images if is_absolute(entry)]
+    if absolute and not any(path.exists() for _, path in absolute):
+        raise InputError(
+            f"{description.path} lists absolute paths, such as {absolute[0][0]}, of which none is there, nor is "
+            f"a folder and file of such names below {description.path.parent}. Make the paths relative to "
+            "dataset.json, or set the reader's root to the folder that holds the images."
+        )
+    for _, path in images:
+        numbered = path.with_name(f"{stem(path)}_0000{ending(path)}")
+        if not path.exists() and numbered.exists():
+            raise InputError(
+                f"{path} is not there, but {numbered.name} is, which is how nnU-Net names files. Read this data set "
+                "with riskft.NnunetReader."
             )
-        return there
 
 
 def _training(description: DatasetJson, problems: list[str]) -> list[tuple[str, str]]:
@@ -105,19 +122,23 @@ def _training(description: DatasetJson, problems: list[str]) -> list[tuple[str, 
         image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (None, None)
         if not (isinstance(image, str) and isinstance(label, str)):
             problems.append(f"training entry {number} is {entry!r}, expected an image and a label")
-        elif not PurePosixPath(image).name.startswith("."):
+        elif not listed_name(image).startswith("."):
             pairs.append((image, label))
     return pairs
 
 
-def _test(description: DatasetJson, problems: list[str]) -> list[str]:
+def _test(description: DatasetJson, problems: list[str]) -> list[tuple[str, str | None]]:
+    """Returns the image of each test entry, and its label if there is one."""
     listed = description.content.get("test", [])
     if not isinstance(listed, list):
         problems.append(f"'test' is a {type(listed).__name__}, expected a list of images")
         return []
-    # a few tasks write them like the training entries
-    named = [entry.get("image") if isinstance(entry, dict) else entry for entry in listed]
-    problems += [
-        f"test entry {n} is {entry!r}, expected an image" for n, entry in enumerate(named) if not isinstance(entry, str)
-    ]
-    return [entry for entry in named if isinstance(entry, str) and not PurePosixPath(entry).name.startswith(".")]
+    found = []
+    for number, entry in enumerate(listed):
+        # a few tasks write them like the training entries
+        image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (entry, None)
+        if not (isinstance(image, str) and isinstance(label, str | None)):
+            problems.append(f"test entry {number} is {entry!r}, expected an image")
+        elif not listed_name(image).startswith("."):
+            found.append((image, label or None))
+    return found

@@ -10,7 +10,7 @@ from riskft.data.formats import ENDINGS
 from riskft.data.labels import LabelMap
 from riskft.data.readers.base import Reader
 from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json
-from riskft.data.readers.naming import is_subject
+from riskft.data.readers.naming import is_subject, listed_path
 from riskft.data.readers.persons import People
 from riskft.data.records import Case
 from riskft.errors import InputError
@@ -142,8 +142,8 @@ def _from_mapping(description: DatasetJson, indices: Mapping[str, int]) -> list[
             problems.append(f"'{subject}' has the label {label!r}, expected a path")
         else:
             root = description.path.parent
-            files = {modality: root / images[index] for modality, index in indices.items()}
-            cases.append(Case(subject, files, root / label))
+            files = {modality: listed_path(root, images[index]) for modality, index in indices.items()}
+            cases.append(Case(subject, files, listed_path(root, label)))
     if problems:
         raise InputError(f'{description.path}: "dataset" is not usable:', problems)
     return cases
