@@ -13,7 +13,7 @@ from riskft.data.findings import Finding, WarningKind
 from riskft.data.formats import parts
 from riskft.data.labels import LabelMap
 from riskft.data.records import Case
-from riskft.errors import NoSpaceError
+from riskft.errors import InputError
 from riskft.files import fingerprint, write_json
 
 CHECK_VERSION = 1
@@ -72,7 +72,7 @@ class CheckMemory:
     def save(self) -> None:
         """Writes the file if there is something new."""
         if self._new:
-            with suppress(OSError, NoSpaceError):
+            with suppress(InputError):  # a cache that can only be read goes without
                 write_json(self.path, self._known)
             self._new = False
 
