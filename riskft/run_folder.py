@@ -99,13 +99,26 @@ def run_id(folder: Path, renew: bool) -> str:
 
     Args:
         folder: The run folder.
-        renew: Make a new one (a run starts anew).
+        renew: Make a new one (a run starts anew). Where there is one, it stays until ``keep_run_id``, because the
+            command may yet be refused.
     """
     path = folder / "wandb_id"
-    if renew or not path.is_file() or _is_copy(folder):
-        readable = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(folder.parts[-3:]))[-40:].strip("-")
-        write_text(path, f"{readable}-{uuid.uuid4().hex[:8]}")
-    return path.read_text(encoding="utf-8").strip()
+    if renew and path.is_file():
+        return _new_id(folder)
+    if not path.is_file() or _is_copy(folder):
+        write_text(path, _new_id(folder))
+    return read_text(path).strip()
+
+
+def keep_run_id(folder: Path, name: str) -> None:
+    """Keeps the W&B id of a run that starts anew in its folder, where it replaces the one of the run before."""
+    if not (folder / "wandb_id").is_file() or run_id(folder, renew=False) != name:
+        write_text(folder / "wandb_id", name)
+
+
+def _new_id(folder: Path) -> str:
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(folder.parts[-3:]))[-40:].strip("-")
+    return f"{readable}-{uuid.uuid4().hex[:8]}"
 
 
 def _is_copy(folder: Path) -> bool:

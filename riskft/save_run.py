@@ -7,10 +7,11 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.loggers import WandbLogger
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.files import write_text
-from riskft.run_folder import clear_for_new_start, git_commit
+from riskft.run_folder import clear_for_new_start, git_commit, keep_run_id
 
 
 class SaveRun(SaveConfigCallback):
@@ -21,8 +22,13 @@ class SaveRun(SaveConfigCallback):
 
         Only now, when data and source are known to be good, does a run that starts anew remove the one that was there.
         """
-        if self.config.run.overwrite and self.config.get("ckpt_path") is None and trainer.is_global_zero:
-            clear_for_new_start(Path(trainer.default_root_dir))
+        if self.config.get("ckpt_path") is None and trainer.is_global_zero:
+            folder = Path(trainer.default_root_dir)
+            if self.config.run.overwrite:
+                clear_for_new_start(folder)
+            for logger in trainer.loggers:
+                if isinstance(logger, WandbLogger) and isinstance(logger.version, str):
+                    keep_run_id(folder, logger.version)
         self.config = self.config.clone()
         self.config.pop("ckpt_path", None)
         self.config.run.overwrite = False

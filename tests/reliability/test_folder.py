@@ -6,6 +6,7 @@ import pytest
 from forked_runs import STEPS_AN_EPOCH, Forked, Study, before_step, forked, kill
 
 from riskft.errors import InputError
+from riskft.run_folder import keep_run_id, run_id
 from riskft.run_lock import locked
 
 
@@ -90,3 +91,12 @@ def test_a_refused_fit_leaves_the_run_as_it_was(tmp_path, tiny_manifest, mistake
     assert "Traceback" not in second.text
     after = {path: path.read_bytes() for path in study.folder().rglob("*") if path.is_file()}
     assert after == before
+
+
+def test_the_name_in_w_and_b_changes_only_when_the_new_run_begins(tmp_path):
+    first = run_id(tmp_path, renew=True)
+    second = run_id(tmp_path, renew=True)
+    assert first != second
+    assert run_id(tmp_path, renew=False) == first
+    keep_run_id(tmp_path, second)
+    assert run_id(tmp_path, renew=False) == second
