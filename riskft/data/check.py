@@ -36,7 +36,8 @@ def check(
     Found only with ``voxels``: files cut off behind the header, NaN and infinite voxels and such as 32-bit numbers
     cannot hold, constant images, label values that are not whole or in no class, training cases none of which has a
     voxel of any class, and copies of an image in different splits, whatever the copies' names, formats, data types and
-    compression. Only worth a warning: a training case without foreground, and a case that is ignored wholly.
+    compression. Only worth a warning: a training case without foreground, a case that is ignored wholly, and
+    foreground in the background around the head.
 
     Args:
         cases: The cases of each split, as ``Split.assign`` returns them.

@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from riskft.data.background import find_background
 from riskft.data.check_grid import Volume, compare_grids
 from riskft.data.check_header import check_headers
-from riskft.data.check_labels import count_classes, warn_if_empty
-from riskft.data.check_report import Row
+from riskft.data.check_labels import count_classes, warn_if_cropped, warn_if_empty
+from riskft.data.check_report import BackgroundSize, Row
 from riskft.data.check_volume import as_kept, open_volume, read_voxels, voxel_digest
 from riskft.data.findings import FaultKind, Finding, WarningKind
 from riskft.data.labels import LabelMap
@@ -44,13 +48,13 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Case
     """
     result = CaseResult(Row(case.subject, split, case.person))
     volumes = []
-    intensity: dict[str, tuple[float, float]] = {}
+    heads: list[npt.NDArray[np.bool_]] = []
     for path, names in _names_by_file(case).items():
         channels = [case.channels.get(name) for name in names]
         if volume := open_volume(path, result.report, channels):
             volumes.append(volume)
             if voxels:
-                intensity |= _inspect_voxels(volume, dict(zip(names, channels, strict=True)), result)
+                heads += _inspect_voxels(volume, dict(zip(names, channels, strict=True)), result)
             else:
                 result.images[str(path.resolve())] = path
     counts: dict[str, int] = {}
@@ -63,12 +67,14 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Case
         if voxels and (read := read_voxels(volume, result.report)) is not None:
             counts = count_classes(read[0], labels, volume, result.report)
             warn_if_empty(counts, split, labels, case.label, result.report)
+            if len(heads) == len(case.images):  # else it is not known what would be left
+                warn_if_cropped(read[0], heads, labels, case.label, result.report)
     if volumes:
         compare_grids(volumes, result.report)
         check_headers(volumes, result.report)
         first = volumes[0]
         result.row = replace(result.row, shape=first.shape, spacing=first.spacing, orientation=first.orientation)
-    result.row = replace(result.row, intensity=intensity, voxels=counts)
+    result.row = replace(result.row, voxels=counts)
     return result
 
 
@@ -81,15 +87,26 @@ def _names_by_file(case: Case) -> dict[Path, list[str]]:
 
 def _inspect_voxels(
     volume: Volume, channels: Mapping[str, int | None], result: CaseResult
-) -> dict[str, tuple[float, float]]:
-    """Reads a file once for all modalities that lie in it; returns each one's lowest and highest finite value."""
-    intensity = {}
+) -> list[npt.NDArray[np.bool_]]:
+    """Reads a file once for all modalities that lie in it, and enters each one's grey values and background.
+
+    Returns:
+        What is not background, for each modality that can be looked at.
+    """
+    heads = []
     read = read_voxels(volume, result.report, tuple(channels.values()))
     for (name, channel), values in zip(channels.items(), read or (), strict=False):
         if not values.size:
             continue
-        intensity[name] = (float(values.min()), float(values.max()))
+        bounds = (float(values.min()), float(values.max()))
+        result.row = replace(result.row, intensity={**result.row.intensity, name: bounds})
         kept = as_kept(values, volume.path, channel, result.report)
-        if kept is not None:
-            result.images[voxel_digest(kept)] = volume.path
-    return intensity
+        if kept is None:
+            continue
+        result.images[voxel_digest(kept)] = volume.path
+        if kept.ndim == 3:  # else voxels that are not finite were dropped
+            found = find_background(kept)
+            size = BackgroundSize(found.value, int(found.outside.sum()), float(found.outside.mean()), found.is_level)
+            result.row = replace(result.row, background={**result.row.background, name: size})
+            heads.append(~found.outside)
+    return heads

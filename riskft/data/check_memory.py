@@ -16,7 +16,7 @@ from riskft.data.records import Case
 from riskft.errors import InputError
 from riskft.files import fingerprint, write_json
 
-CHECK_VERSION = 1
+CHECK_VERSION = 2
 """Raise it when a check is added, so that every case is looked at again."""
 
 
@@ -37,7 +37,7 @@ class CheckMemory:
                 self._known = known if isinstance(known, dict) else {}
 
     def recall(self, split: str, case: Case, labels: LabelMap) -> CaseResult | None:
-        """Returns what was found of a case, without the range of its intensities; None if it is new or has changed."""
+        """Returns what was found of a case, without grey values and background; None if it is new or has changed."""
         key = _key(split, case, labels)
         known: Mapping[str, Any] | None = self._known.get(key) if key else None
         if known is None:

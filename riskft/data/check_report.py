@@ -15,6 +15,29 @@ from riskft.errors import InputError
 
 
 @dataclass(frozen=True)
+class BackgroundSize:
+    """What preprocessing takes for background in one image, see ``riskft.data.background``.
+
+    Attributes:
+        value: Its grey value; None without a background.
+        voxels: How many voxels it has.
+        share: Which part of the image they are.
+        is_level: Whether the value is one of the scan's grey levels.
+    """
+
+    value: float | None
+    voxels: int
+    share: float
+    is_level: bool
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return "no background"
+        level = ", a grey level" if self.is_level else ""
+        return f"background {self.value:.4g} in {self.voxels:,} ({100 * self.share:.1f} %){level}"
+
+
+@dataclass(frozen=True)
 class Row:
     """What was found of one subject. What could not be read is None, or left out of the mappings.
 
@@ -26,6 +49,7 @@ class Row:
         spacing: Voxel edge lengths in mm.
         orientation: Where the axes point, for example LPS; "?" where the file does not say (Analyze).
         intensity: Lowest and highest finite value by modality.
+        background: What preprocessing takes for background, by modality.
         voxels: Number of voxels by class name, background first, "ignore" last if the map has such values.
     """
 
@@ -36,6 +60,7 @@ class Row:
     spacing: tuple[float, ...] | None = None
     orientation: str | None = None
     intensity: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    background: Mapping[str, BackgroundSize] = field(default_factory=dict)
     voxels: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -127,11 +152,11 @@ class CheckReport:
             shape = "x".join(map(str, row.shape)) if row.shape else "-"
             spacing = "x".join(f"{edge:.4g}" for edge in row.spacing) if row.spacing else "-"
             axes = row.orientation or "-"
-            ranges = [_range(row.intensity.get(name)) for name in modalities]
+            greys = [_greys(row, name) for name in modalities]
             counts = [f"{row.voxels[name]:,}" if name in row.voxels else "-" for name in classes]
-            cells = [shape, spacing, axes, *ranges, *counts]
+            cells = [shape, spacing, axes, *greys, *counts]
             if stacked:
-                cells = [f"{shape}\n{spacing} mm\n{axes}", _lines(modalities, ranges), _lines(classes, counts)]
+                cells = [f"{shape}\n{spacing} mm\n{axes}", _lines(modalities, greys), _lines(classes, counts)]
             style = "red" if faulty & {row.subject, row.owner} else None
             whose = [row.owner] if self._grouped else []
             table.add_row(*map(Text, (row.subject, row.split, *whose, *cells)), style=style)
@@ -143,8 +168,11 @@ def _names(mappings: Sequence[Mapping[str, object]]) -> list[str]:
     return list(dict.fromkeys(name for mapping in sorted(mappings, key=len, reverse=True) for name in mapping))
 
 
-def _range(bounds: tuple[float, float] | None) -> str:
-    return "-" if bounds is None else f"{bounds[0]:.4g}..{bounds[1]:.4g}"
+def _greys(row: Row, name: str) -> str:
+    if name not in row.intensity:
+        return "-"
+    low, high = row.intensity[name]
+    return f"{low:.4g}..{high:.4g}" + (f", {row.background[name]}" if name in row.background else "")
 
 
 def _lines(names: Sequence[str], values: Sequence[str]) -> str:

@@ -36,6 +36,7 @@ class WarningKind(str, Enum):
     SIZE = "unlikely size"
     COARSE = "few grey levels"
     EMPTY_FOREGROUND = "no foreground"
+    CROPPED = "label in the background"
     ALL_IGNORED = "nothing but ignored voxels"
     EMPTY_SPLIT = "no training case"
 

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from rich.console import Console
 
-from riskft.data.check import TOLERANCE_MM, CheckReport, FaultKind, check
+from riskft.data.check import TOLERANCE_MM, CheckReport, FaultKind, WarningKind, check
 from riskft.data.cli import main
 from riskft.data.formats import open_image, parts
 from riskft.data.labels import LabelMap
@@ -296,6 +296,39 @@ def test_render_cuts_nothing_off(data: DataSet, width: int, terminal: bool) -> N
     if (width, terminal) != (60, True):
         assert "subject_with_[brackets]" in text
         assert "5x7x4" in text
+
+
+def test_render_says_what_is_taken_for_background(data: DataSet) -> None:
+    stripped, air = image(0), image(1)
+    stripped[:, :, :1] = 0  # 5 x 7 voxels of 140
+    air[:, :2] = -1024  # 5 x 2 x 4
+    save(data.add("a").images["t1"], stripped)
+    save(data.add("b").images["t1"], air)
+    report = data.check()
+    sizes = [row.background["t1"] for row in report.rows]
+    assert [(size.value, size.voxels, size.is_level) for size in sizes] == [(0, 35, False), (-1024, 40, True)]
+    assert report.rows[0].background["flair"].value is None
+    stream = io.StringIO()
+    report.render(Console(file=stream))
+    first, second = (line for line in stream.getvalue().splitlines() if " train " in line)
+    assert ", background 0 in 35 (25.0 %) " in first
+    assert ", no background " in first
+    assert ", background -1024 in 40 (28.6 %), a grey level " in second
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_foreground_that_a_crop_would_remove_is_a_warning(data: DataSet, split: str) -> None:
+    case = data.add("a", split)
+    for number, path in enumerate(case.images.values()):
+        voxels = image(number)
+        voxels[:, :2], voxels[:, 5 + number :] = 0, 0  # the box is rows 2 to 5, of the two modalities together
+        save(path, voxels)
+    raw = np.zeros(SHAPE, np.int16)
+    raw[2, 1], raw[2, 5, 0], raw[2, 6, 0], raw[0, 0, 0] = 1, 2, 2, 0
+    save(case.files[-1], raw)
+    (warning,) = [found for found in data.check().warnings if found.kind is WarningKind.CROPPED]
+    assert warning.path == case.files[-1]
+    assert "5 of 6 foreground voxels lie in the background around the head" in warning.message
 
 
 def test_render_keeps_the_order_of_modalities_where_a_file_is_missing(data: DataSet) -> None:

@@ -78,13 +78,19 @@ class Threshold(LightningModule):
         }
 
 
-def predict(folder: Path, out: Path, modalities: tuple[str, ...] = ("t1",), **options: Any) -> None:
+def predict(
+    folder: Path,
+    out: Path,
+    modalities: tuple[str, ...] = ("t1",),
+    spacing: tuple[float, float, float] | None = None,
+    **options: Any,
+) -> None:
     data = RiskDataModule(
         FolderReader(folder),
         list(modalities),
         LABELS,
         cache_dir=str(out.parent / "cache"),
-        preprocessing=Preprocessing(crop=False, intensity=None),
+        preprocessing=Preprocessing(spacing=spacing, crop=False, intensity=None),
     )
     trainer = Trainer(
         accelerator="cpu",
@@ -171,6 +177,15 @@ def test_without_the_option_no_probabilities(tmp_path: Path) -> None:
     save(tmp_path / "in/a.nii", scan(4, np.int16))
     predict(tmp_path / "in", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.nii"]
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.2, 4.1), (2.3, 2.9, 1.0), (0.7, 0.7, 0.7)])
+def test_the_scan_s_outermost_slices_are_segmented(tmp_path: Path, spacing: tuple[float, float, float]) -> None:
+    save(tmp_path / "in" / "p1.nii", scan(0, np.int16) // 4 + 65)  # white everywhere
+    predict(tmp_path / "in", tmp_path / "out", spacing=spacing, probabilities=True)
+    assert (np.asarray(nib.load(tmp_path / "out" / "p1.nii").dataobj) == 2).all()
+    probabilities = np.asarray(nib.load(tmp_path / "out" / "p1_probabilities.nii.gz").dataobj)
+    np.testing.assert_allclose(probabilities[..., 2], 1, atol=1e-6)
 
 
 def test_several_modalities(tmp_path: Path) -> None:

@@ -94,6 +94,26 @@ def test_with_resampling_points_in_space_keep_their_value(tmp_path: Path) -> Non
     assert not values[outside].any()
 
 
+@pytest.mark.parametrize("spacing", [(1.2, 0.9, 4.0), (2.0, 2.0, 2.0), (0.8, 0.8, 0.8)])
+@pytest.mark.parametrize("geometry", GEOMETRIES.values(), ids=GEOMETRIES)
+def test_maps_reach_the_scan_s_outermost_voxels(tmp_path: Path, geometry: Array, spacing: tuple[float, ...]) -> None:
+    image = np.random.default_rng(0).normal(100, 10, (11, 9, 7)).astype(np.float32)  # no background, nothing cropped
+    save(tmp_path / "t1.nii", image, geometry)
+    save(tmp_path / "seg.nii", np.ones(image.shape, np.uint8), geometry)
+    files = {"t1": tmp_path / "t1.nii"}
+    case = prepare(tmp_path / "cache", [Case("s1", files, tmp_path / "seg.nii")], spacing=spacing)[0]
+    store = RiskStore(tmp_path / "risk", {}, {})
+    label = case.to_subject()["label"]
+    constant = torch.ones(label.spatial_shape)
+    store.write_hardness("s1", 2 * constant, torch.zeros_like(constant), label.affine)
+    store.write_weights("s1", 3 * constant, label.affine)
+    export_case(tmp_path / "out", store, case, NAMES)
+    for kind, value in (("hardness", 2), ("risk", 3)):
+        written = nib.load(tmp_path / "out" / f"s1_{kind}.nii.gz").get_fdata()
+        assert written.shape == image.shape
+        np.testing.assert_allclose(written, value, atol=1e-6)
+
+
 def test_codes_of_the_scan_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "scan.nii.gz"
     geometry = affine("LAS", degrees=10)
