@@ -49,7 +49,7 @@ WEIGHTY = re.compile(
     r"accumulate_grad_batches|buffer_steps|sw_batch_size|num_sanity_val_steps)$"
 )
 #: These would be waited for: a network, other nodes, a login.
-LEFT_ALONE = re.compile(r"(wandb\.offline|num_nodes|trainer\.devices|^help$)")
+LEFT_ALONE = re.compile(r"(wandb\.offline|num_nodes|trainer\.devices|^devices$|^nodes$|^help$)")
 LARGE = re.compile(r"\d{4,}|1e30|inf")
 
 

@@ -24,8 +24,8 @@ RAW = re.compile(
     r"has no len\(\)|not supported between|cannot unpack|values to unpack|^riskft: '?[\w.]*'?\s*$",
     re.MULTILINE,
 )
-#: Found by loading the weights, which comes after phase 1.
-MISFIT = "does not fit this command's network"
+#: Found when the module is set up or the weights are loaded, which is after the record of the run was written.
+AFTER_RECORD = re.compile("does not fit this command's network|, which needs phase 1")
 #: What a refused command may leave or change in a folder that was there.
 MINOR = re.compile(r"(^cache/|/\.lock$|/run\.lock$|^empty$)")
 #: What a sweep notes of a run that failed.
@@ -95,7 +95,7 @@ def judge(draw: Draw, folder: Path, before: dict[str, str], process: Forked) -> 
             verdict.problems.append(f"shows {found[0]!r}")
         elif len(message.splitlines()) > 40:
             verdict.problems.append(f"says it in {len(message.splitlines())} lines")
-    if code and not late and MISFIT not in text:
+    if code and not late and not AFTER_RECORD.search(text):
         verdict.problems += _changes(draw, before, snapshot(folder))
     return verdict
 
