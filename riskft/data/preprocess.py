@@ -1,6 +1,7 @@
 """Deterministic preprocessing of one case: pure functions from files to tensors."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ from nibabel.affines import from_matvec
 from torch import Tensor
 
 from riskft.data.background import find_background
+from riskft.data.check_grid import compare_grids
+from riskft.data.check_volume import open_volume
+from riskft.data.findings import FaultKind, WarningKind
 from riskft.data.intensity import Intensity, ZScore
 from riskft.data.labels import LabelMap
 from riskft.data.records import Case
@@ -114,6 +118,7 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
         except InputError as error:
             raise InputError(f"{case.label}: {error}") from error
         subject.add_image(tio.LabelMap(tensor=torch.from_numpy(mapped)[None], affine=affine), "label")
+    _require_one_place(case)
     if options.orientation is not None:
         subject = tio.ToOrientation(options.orientation)(subject)
     volumes = {name: image.data for name, image in subject.get_images_dict(intensity_only=False).items()}
@@ -156,3 +161,18 @@ def _bounds(inside: Tensor) -> tuple[Indices, Indices] | None:
         return None
     places = [line.nonzero().flatten() for line in found]
     return np.array([int(line[0]) for line in places]), np.array([int(line[-1]) for line in places])
+
+
+def _require_one_place(case: Case) -> None:
+    """Raises InputError if headers place the files of a case, whose shapes agree, apart."""
+    problems = []
+
+    def report(kind: FaultKind | WarningKind, path: Path, message: str) -> None:
+        if kind is FaultKind.AFFINE:  # what else there may be, reading has found
+            problems.append(f"{path}: {message}.")
+
+    channels = {path: case.channels.get(name) for name, path in case.images.items()}
+    opened = (open_volume(path, report, (channels.get(path),)) for path in case.files)
+    compare_grids([volume for volume in opened if volume is not None], report)
+    if problems:
+        raise InputError(f"The files of {case.subject} do not lie in one place:", problems)

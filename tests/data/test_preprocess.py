@@ -8,6 +8,7 @@ import pytest
 import torch
 from nibabel.affines import apply_affine
 
+from riskft.data.check_grid import TOLERANCE_MM
 from riskft.data.intensity import MinMaxRange, Percentile
 from riskft.data.labels import LabelMap
 from riskft.data.native import native_segmentation
@@ -287,6 +288,35 @@ def test_a_bad_file_is_named(tmp_path, damage, message):
     damage(case)
     with pytest.raises(InputError, match=message):
         preprocess(case, LABELS, Preprocessing())
+
+
+def moved(millimetres: float) -> np.ndarray:
+    affine = las()
+    affine[2, 3] += millimetres
+    return affine
+
+
+@pytest.mark.parametrize("file", ["t2.nii.gz", "label.nii.gz"])
+def test_files_that_lie_apart_are_named(tmp_path, file):
+    case = make(tmp_path, t1=arrays()[0], t2=arrays(seed=1)[0])
+    path = next(path for path in case.files if path.name == file)
+    voxels = np.asarray(nib.load(path).dataobj)
+    save(path, voxels, moved(0.9 * TOLERANCE_MM))
+    preprocess(case, LABELS, Preprocessing())
+    save(path, voxels, moved(3))
+    with pytest.raises(InputError, match="files of p01 do not lie in one place") as caught:
+        preprocess(case, LABELS, Preprocessing())
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{path}: the affine places a corner 3 mm from where t1.nii.gz has it")
+
+
+def test_channels_of_one_file_and_analyze_lie_in_one_place(tmp_path):
+    case = make(tmp_path, t1=arrays()[0])
+    stack = save(tmp_path / "stack.nii.gz", np.stack([arrays()[0], arrays(seed=1)[0]], axis=-1), las())
+    label = tmp_path / "label.hdr"  # whose affine says nothing
+    nib.save(nib.AnalyzeImage(np.asarray(nib.load(case.files[-1]).dataobj), np.diag([-5.0, 1, 1, 1])), label)
+    several = Case("p01", {"a": stack, "b": stack}, label, channels={"a": 0, "b": 1})
+    assert preprocess(several, LABELS, Preprocessing()).image.shape[0] == 2
 
 
 @pytest.mark.parametrize(
