@@ -74,6 +74,7 @@ class FailedRunError(InputError):
         self.cause, self.reached = cause, reached
 
 
+@torch.inference_mode(False)  # in which `test` and `predict` load the source: its copies could not be differentiated
 def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace:
     """Runs a copy of the network on zeros of (2, C, *size) and records what runs when.
 
@@ -141,7 +142,7 @@ def _run(network: nn.Module, channels: int, size: Sequence[int], training: bool)
     found = Trace(channels)
     nodes: dict[Any, str] = {}  # the layers' results in the graph of autograd
     inputs: list[tuple[str, Tensor]] = []
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.enable_grad():
         leaf = torch.zeros((2, channels, *size), device=kind.device, dtype=kind.dtype, requires_grad=True)
         example = leaf * 1  # which may be changed in place
 

@@ -322,3 +322,13 @@ def test_parameters_without_use_are_frozen_and_no_others():
     network = Dictionary()
     freeze_unused(network, readings(network, SIZE, None))
     assert all(value.requires_grad for value in network.parameters())
+
+
+def test_networks_of_inference_mode_are_traced():
+    """In `test` Lightning loads the source for the panels in inference mode."""
+    with torch.inference_mode():
+        network = Net()
+        inside = trace(network, SIZE)
+    assert inside.first == trace(Net(), SIZE).first
+    assert inside.unused == ["aux.weight", "aux.bias"]
+    assert trace(network, SIZE).channels == inside.channels
