@@ -23,6 +23,7 @@ from riskft.data.records import Case
 from riskft.data.sampling import BalancedRiskSampling, BalancedSampling, PatchSampling, RiskSampling, UniformSampling
 from riskft.data.splits import FractionSplit, ListSplit, ReaderSplit, Split
 from riskft.errors import InputError
+from riskft.finetune.average import AveragedWeights
 from riskft.finetune.distill import Distilled
 from riskft.finetune.finite import FiniteLoss
 from riskft.finetune.freeze import BackboneFreeze
@@ -47,6 +48,7 @@ __version__ = "0.1.0"
 __all__ = [
     "IGNORE_INDEX",
     "L2SP",
+    "AveragedWeights",
     "BackboneFreeze",
     "BalancedRiskSampling",
     "BalancedSampling",

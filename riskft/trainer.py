@@ -18,7 +18,9 @@ from riskft.distributed import gather_objects, losses_named, together
 from riskft.errors import InputError, ProcessLost
 from riskft.files import file_digest, fingerprint, write_text
 from riskft.finetune.checkpoints import find_checkpoint
+from riskft.finetune.length import is_endless
 from riskft.finetune.module import RiskModule
+from riskft.finetune.plan import RunPlan, lengths_asked_for
 from riskft.predictions import SegmentationWriter
 from riskft.risk.callback import RiskMapCallback
 from riskft.risk.export import export_share, refuse_existing, summary_csv
@@ -44,8 +46,14 @@ class RiskTrainer(Trainer):
             ckpt_path: Checkpoint to resume; ``last`` for the run folder's latest (starts anew where there is none).
         """
         self._check_source(model)
-        with self._ending_together():
-            super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+        self._check_length(model)
+        plan = RunPlan()
+        self.callbacks.insert(0, plan)
+        try:
+            with self._ending_together():
+                super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+        finally:
+            self.callbacks = [callback for callback in self.callbacks if callback is not plan]
 
     def validate(  # type: ignore[override]
         self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
@@ -208,6 +216,16 @@ class RiskTrainer(Trainer):
         if not self.received_sigterm and self.strategy.launcher is not None:
             self.strategy.launcher.kill(signal.Signals(signum))
         self._signal_connector.received_sigterm = True
+
+    def _check_length(self, model: LightningModule) -> None:
+        """Refuses parts of a run that has no set end, before anything is prepared."""
+        asking = [str(name) for name in lengths_asked_for(model, self.callbacks)]
+        if asking and is_endless(self):
+            raise InputError(
+                "The run has no set number of steps, and these depend on it. Set trainer.max_epochs or "
+                "trainer.max_steps, or give them whole numbers:",
+                asking,
+            )
 
     def _check_source(self, model: LightningModule) -> None:
         mapped = any(isinstance(callback, RiskMapCallback) for callback in self.callbacks)

@@ -53,6 +53,22 @@ class Loss(nn.Module, ABC):
         """Whether batches must carry the EEP, which phase 1 then keeps."""
         return False
 
+    @property
+    def needs_length(self) -> bool:
+        """Whether something in it is a part of the run, whose length it must then be told."""
+        return any(inner.needs_length for inner in self.children() if isinstance(inner, Loss))
+
+    def runs_for(self, batches: float) -> None:
+        """Takes over how long the run is, and hands it on to the losses inside; called when training starts.
+
+        Args:
+            batches: Batches of each process in the whole run, those before a checkpoint that is resumed included;
+                infinite where the run has no set end.
+        """
+        for inner in self.children():
+            if isinstance(inner, Loss):
+                inner.runs_for(batches)
+
     def start(self, joint: Tensor, knowledge: float) -> None:
         """Takes over what phase 1 found; called before training, if there is a phase 1.
 

@@ -19,9 +19,10 @@ from riskft.data.native import native_grid, to_native
 from riskft.data.volumes import read_volume
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
+from riskft.finetune.length import run_length
 from riskft.finetune.loss import Loss, RiskWeightedLoss
 from riskft.finetune.metrics import CaseScore, as_volume, score_case
-from riskft.finetune.schedule import Shared, schedule_length, schedule_over
+from riskft.finetune.schedule import Shared, say_other_length, schedule_over
 from riskft.finetune.scores import keep_cases, log_means
 from riskft.finetune.start import HeadInit, start_network
 from riskft.finetune.trials import try_inferer, try_training
@@ -133,6 +134,11 @@ class RiskModule(LightningModule):
                 [*lines[:3], *more],
             ) from error
 
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the learning rate follows a schedule, which ends with the run."""
+        return self._schedule is not None
+
     # -- start -------------------------------------------------------------------------------------------------------
 
     def start_from(self, source: LoadedSource, joint: Tensor | None, knowledge: float = 0.0) -> None:
@@ -186,21 +192,14 @@ class RiskModule(LightningModule):
         optimizer.param_groups[1]["lr"] *= self.head_lr_factor
         if self._schedule is None:
             return optimizer
-        scheduler = schedule_over(self._schedule, optimizer, self.trainer.estimated_stepping_batches)
+        scheduler = schedule_over(self._schedule, optimizer, run_length(self.trainer).steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_train_start(self) -> None:
-        """Warns if a resumed schedule has another length than the run."""
-        total = self.trainer.estimated_stepping_batches
-        for config in self.trainer.lr_scheduler_configs:
-            length = schedule_length(config.scheduler)
-            if length is not None and length != total:
-                log.warning(
-                    "The resumed schedule ends after %s steps, the run after %s: the learning rate stays as the "
-                    "checkpoint has it.",
-                    length,
-                    total,
-                )
+        """Tells the loss how long the run is; warns if a resumed schedule has another length."""
+        length = run_length(self.trainer)
+        self.loss.runs_for(length.batches)
+        say_other_length(self.trainer.lr_scheduler_configs, length.steps)
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits (B, Y, *spatial) of patches (B, C, *spatial)."""

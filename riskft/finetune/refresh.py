@@ -1,5 +1,6 @@
 """Risk that does not go stale: the map made anew from what the network in training gets wrong."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,11 +11,15 @@ from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from torch import Tensor
 
 from riskft.data.labels import IGNORE_INDEX
+from riskft.distributed import is_first_rank
 from riskft.errors import InputError
+from riskft.finetune.length import check_length, counted, is_part
 from riskft.finetune.loss import Loss, RiskWeightedLoss, without_channel
 from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.mapping import RiskMapping, made, source_knowledge
 from riskft.risk.weighting import Normalise, Power, Rank, Weight
+
+log = logging.getLogger(__name__)
 
 
 class Refreshed(Loss):
@@ -22,7 +27,7 @@ class Refreshed(Loss):
 
     The hardness of a patch is taken from the step's own logits (no second forward pass, no gradient through it) and
     ranked among the voxels of the same class in the patches of the recent steps. Every ``every`` steps these give a
-    table of weights by class and hardness, with ``RiskMapping``'s safeguards: each class's mean weight over the
+    new table of weights by class and hardness, with ``RiskMapping``'s safeguards: each class's mean weight over the
     recent steps is 1, and weights are drawn towards 1 by what the network does not know of the labels. Until step
     ``start`` the static map is used where one is attached.
 
@@ -31,8 +36,8 @@ class Refreshed(Loss):
 
     Args:
         loss: The loss that takes the weights; null for ``RiskWeightedLoss``.
-        start: Steps (batches) that are weighted by the static map.
-        every: Steps between one table and the next.
+        start: Steps (batches) that are weighted by the static map; 0.25 for a quarter of the run's.
+        every: Steps between one table and the next, or a part of the run's: 0.0833 for a twelfth.
         memory: Tables look back on so many times ``every`` steps.
         normalise: ``Rank``, ``Quantile`` or ``MinMax``, inside the voxel's class.
         weight: ``Exponential``, ``Linear`` or ``Power``.
@@ -46,8 +51,8 @@ class Refreshed(Loss):
     def __init__(
         self,
         loss: Loss | None = None,
-        start: int = 75,
-        every: int = 25,
+        start: int | float = 0.25,
+        every: int | float = 0.0833,
         memory: int = 3,
         normalise: Normalise = lazy_instance(Rank),  # noqa: B008
         weight: Weight = lazy_instance(Power),  # noqa: B008
@@ -56,11 +61,13 @@ class Refreshed(Loss):
         ignore_index: int = IGNORE_INDEX,
     ) -> None:
         super().__init__()
-        for name, value, least in (("start", start, 0), ("every", every, 1), ("memory", memory, 1)):
-            if value < least:
-                raise InputError(f"Expected argument `{name}` to be at least {least}, but got {value}")
+        check_length("start", start, least=0)
+        check_length("every", every, least=1)
+        if memory < 1:
+            raise InputError(f"Expected argument `memory` to be at least 1, but got {memory}")
         self.loss = RiskWeightedLoss() if loss is None else loss
-        self.first, self.every, self.memory = start, every, memory
+        self.given, self.memory = (start, every), memory
+        self._timing = None if self.needs_length else (int(start), int(every))
         self.mapping = RiskMapping(made(normalise), "class", "none", made(weight), balance=balance, temper=temper)
         self.ignore_index = ignore_index
         self._steps = 0
@@ -73,6 +80,37 @@ class Refreshed(Loss):
     def needs_expectation(self) -> bool:
         """Whether the loss inside needs the EEP."""
         return self.loss.needs_expectation
+
+    @property
+    def needs_length(self) -> bool:
+        """Whether ``start`` or ``every`` is a part of the run."""
+        return any(map(is_part, self.given)) or super().needs_length
+
+    def runs_for(self, batches: float) -> None:
+        """Settles ``start`` and ``every`` in steps, unless a checkpoint has; warns if they come too late."""
+        super().runs_for(batches)
+        own = counted(self.given[0], batches), counted(self.given[1], batches, least=1)
+        if self._timing is None or not self._steps:
+            self._timing = own
+        first, every = self._timing
+        if not is_first_rank():
+            return
+        if self._timing != own:
+            log.warning(
+                "riskft.Refreshed goes on as the checkpoint has it: the static map for %d steps, then a new table "
+                "every %d steps. By its options it would be %d and %d in a run of this length.",
+                *(*self._timing, *own),
+            )
+        if max(first, every) >= batches:
+            log.warning(
+                "riskft.Refreshed never refreshes: the run has %d steps, and the first refreshed map comes after %d "
+                "(start: %s, every: %s). Give parts of the run, for example start: 0.25 and every: 0.0833, or train "
+                "for longer (trainer.max_epochs, data.patches_per_volume).",
+                *(batches, max(first, every), *self.given),
+            )
+        else:
+            static = max(first, every)
+            log.info("The risk map is static for %d steps, then it is refreshed every %d steps.", static, every)
 
     def start(self, joint: Tensor, knowledge: float) -> None:
         """Hands on to the loss inside."""
@@ -106,17 +144,24 @@ class Refreshed(Loss):
         target = without_channel(target, logits, "target").long()
         if not self.training:
             return None
-        counted = target != self.ignore_index
+        if self._timing is None:
+            start, every = self.given
+            raise InputError(
+                f"riskft.Refreshed: start: {start} and every: {every} are parts of a run whose length it was not told. "
+                "Give numbers of steps, or call runs_for(batches) first."
+            )
+        first, every = self._timing
+        known = target != self.ignore_index
         hardness = nnf.cross_entropy(logits.float(), target, ignore_index=self.ignore_index, reduction="none")
         # one index for class and bin; ignored voxels go to a last one, which sums leave out without a synchronisation
-        cells = torch.where(counted, target * BINS + ClassDistribution.bin_of(hardness), logits.shape[1] * BINS)
+        cells = torch.where(known, target * BINS + ClassDistribution.bin_of(hardness), logits.shape[1] * BINS)
         self._windows = [window.to(logits.device) for window in self._windows]  # those of a checkpoint are not there
-        if self._steps % self.every == 0:
+        if self._steps % every == 0:
             self._make_table(logits.shape[1])
             self._windows.append(torch.zeros(logits.shape[1] * BINS + 1, dtype=torch.int64, device=logits.device))
         self._windows[-1].index_add_(0, cells.flatten(), torch.ones_like(cells.flatten()))
         self._steps += 1
-        if self._steps <= self.first or self._table is None:
+        if self._steps <= first or self._table is None:
             return None
         self._table = self._table.to(logits.device)
         return self._table[cells]
@@ -137,15 +182,23 @@ class Refreshed(Loss):
         return own if self._settled is None else own + self._settled.to(own.device)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Returns what checkpoints keep: steps, the recent steps' counts and the table."""
+        """Returns what checkpoints keep: steps, the recent steps' counts, the table, and when it is refreshed."""
         windows = [window.cpu() for window in self._windows]
         settled = None if self._settled is None else self._settled.cpu()
-        return {"steps": self._steps, "windows": windows, "settled": settled, "table": self._table}
+        timing = None if self._timing is None else list(self._timing)
+        return {
+            "steps": self._steps,
+            "windows": windows,
+            "settled": settled,
+            "table": self._table,
+            "timing": timing,
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Goes on from a checkpoint: what the first process had not settled then is the first process's again."""
-        self._steps, self._table = state["steps"], state["table"]
-        self._settled = state.get("settled")  # which earlier checkpoints have not
+        self._steps, self._table, self._settled = state["steps"], state["table"], state["settled"]
+        if state["timing"] is not None:
+            self._timing = (int(state["timing"][0]), int(state["timing"][1]))
         self._windows = list(state["windows"])
         if self._windows and dist.is_available() and dist.is_initialized() and dist.get_rank() > 0:
             self._windows[-1] = torch.zeros_like(self._windows[-1])

@@ -1,13 +1,17 @@
 """Learning rate schedules that know how long the run is."""
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from riskft.distributed import is_first_rank
 from riskft.errors import InputError
+
+log = logging.getLogger(__name__)
 
 _LENGTHS = ("total_iters", "T_max", "total_steps")
 
@@ -56,6 +60,24 @@ def schedule_over(schedule: Callable[[Optimizer, int], LRScheduler], optimizer: 
         "model.schedule must take the number of steps as its second argument, as torch.optim.lr_scheduler.PolynomialLR "
         f"and CosineAnnealingLR do{problem}."
     )
+
+
+def say_other_length(configs: Iterable[Any], steps: float) -> None:
+    """Warns if a schedule, which a checkpoint may have brought, is not as long as the run.
+
+    Args:
+        configs: Lightning's records of the schedules.
+        steps: Steps of the whole run.
+    """
+    for config in configs:
+        length = schedule_length(config.scheduler)
+        if length is not None and length != steps and is_first_rank():
+            log.warning(
+                "The resumed schedule ends after %s steps, the run after %s: the learning rate stays as the checkpoint "
+                "has it.",
+                length,
+                f"{steps:.0f}" if math.isfinite(steps) else "no set number",
+            )
 
 
 def schedule_length(schedule: object) -> int | None:

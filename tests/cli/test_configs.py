@@ -65,7 +65,7 @@ def test_data_and_method_configs_parse_together(data, method):
 def test_extra_configs_parse_on_top(trainer, extra):
     config = parse("model/unet", "data/fets2021", "method/riskft", f"trainer/{trainer}", extra)
     names = [callback.class_path.rpartition(".")[2] for callback in config.trainer.callbacks]
-    added = {"trainer/ema": ["EMAWeightAveraging"], "trainer/freeze": ["BackboneFreeze"]}.get(extra, [])
+    added = {"trainer/ema": ["AveragedWeights"], "trainer/freeze": ["BackboneFreeze"]}.get(extra, [])
     assert names == ["RiskMapCallback", "RiskPanelCallback", *added]
 
 

@@ -62,6 +62,7 @@ def test_maps_then_training_then_predictions_of_two_folders_and_of_the_test_case
     assert trainer.max_epochs == 2
     before = next(module.network.parameters()).clone()
     trainer.fit(module, data)
+    assert trainer.callbacks == callbacks
     assert trainer.global_step == 2 * 3  # epochs, and steps of each: three cases, two patches each, two a step
     assert not torch.equal(before, next(module.network.parameters()))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging
 from monai.inferers import SlidingWindowInferer
 from monai.networks import nets
 from monai.networks.nets import UNet
@@ -16,6 +15,7 @@ from torch.optim.lr_scheduler import PolynomialLR
 from torch.utils.data import DataLoader
 
 from riskft.errors import InputError
+from riskft.finetune.average import AveragedWeights
 from riskft.finetune.freeze import BackboneFreeze
 from riskft.finetune.loss import RiskWeightedLoss
 from riskft.finetune.metrics import class_means, overall, score_case
@@ -451,7 +451,7 @@ def test_a_resumed_run_is_frozen_until_the_same_epoch(tmp_path, stopped, frozen)
 
 @pytest.mark.parametrize("epoch", [0, -1])
 def test_backbone_freeze_wants_an_epoch(epoch):
-    with pytest.raises(InputError, match="unfreeze_at_epoch is "):
+    with pytest.raises(InputError, match="`unfreeze_at_epoch` to be at least 1"):
         BackboneFreeze(epoch)
 
 
@@ -465,7 +465,7 @@ def test_backbone_freeze_needs_ddp_to_look_for_unused_parameters(tmp_path):
 def test_averaged_weights(tmp_path):
     made, watch = module(), Watch()
     start = copy.deepcopy(made.state_dict())
-    run = trainer(tmp_path, epochs=2, callbacks=[EMAWeightAveraging(decay=0.5), watch])
+    run = trainer(tmp_path, epochs=2, callbacks=[AveragedWeights(span=2), watch])
     losses = []
 
     class Save(Callback):

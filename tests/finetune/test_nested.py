@@ -29,6 +29,9 @@ class Innermost(Loss):
     def settle(self):
         self.calls.append(("settle",))
 
+    def runs_for(self, batches):
+        self.calls.append(("runs for", batches))
+
     def forward(self, logits, target, weight=None, foreground_fraction=None, expectation=None):
         self.calls.append((logits, target, weight, foreground_fraction, expectation))
         return torch.as_tensor(logits if isinstance(logits, torch.Tensor) else logits[0]).sum() * 0
@@ -58,6 +61,8 @@ def test_everything_reaches_the_loss_inside(around):
     assert called[2] == 0.7
     loss.settle()
     assert inner.calls.pop() == ("settle",)
+    loss.runs_for(300)
+    assert inner.calls.pop() == ("runs for", 300)
     loss(logits, target, weight, fraction, expectation)
     given = inner.calls.pop()
     assert all(one is other for one, other in zip(given, (logits, target, weight, fraction, expectation), strict=True))
@@ -70,6 +75,7 @@ def test_what_distilled_adds_is_scaled_by_what_the_source_knows_however_it_is_ne
     for knowledge in (0.0, 0.5, 1.0):
         loss = Refreshed(Distilled(RiskWeightedLoss(), factor=2.0))
         loss.start(torch.rand(3, 4, generator=torch.Generator().manual_seed(1)), knowledge)
+        loss.runs_for(300)
         found.append(loss(logits, target, None, None, expectation))
     plain = RiskWeightedLoss()(logits, target)
     torch.testing.assert_close(found[0], plain)
@@ -141,7 +147,7 @@ def test_processes_share_one_table(added_up, monkeypatch):
     assert torch.equal(*tables)
     monkeypatch.undo()
     alone = refreshed()
-    alone.every = 4  # as many patches to a table
+    alone._timing = (1, 4)  # as many patches to a table
     assert torch.equal(after_steps(alone, range(10)), tables[0])
     assert not torch.equal(after_steps(refreshed(), range(0, 10, 2)), tables[0])
 

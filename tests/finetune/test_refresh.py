@@ -179,13 +179,16 @@ def test_memory_looks_back():
 def test_without_training_nothing_is_counted():
     loss = plain().eval()
     loss(*batch())
-    assert loss.get_extra_state() == {"steps": 0, "windows": [], "settled": None, "table": None}
+    state = loss.get_extra_state()
+    assert state == {"steps": 0, "windows": [], "settled": None, "table": None, "timing": [0, 1]}
 
 
 def test_before_the_first_table_and_with_weight_1_it_is_the_plain_loss():
     logits, target = batch()
     weight = torch.rand(2, *SHAPE)
-    assert torch.equal(Refreshed()(logits, target, weight), RiskWeightedLoss()(logits, target, weight))
+    loss = Refreshed()
+    loss.runs_for(300)
+    assert torch.equal(loss(logits, target, weight), RiskWeightedLoss()(logits, target, weight))
 
 
 def test_no_gradient_goes_through_the_weights():

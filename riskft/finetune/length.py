@@ -1,0 +1,96 @@
+"""How long a run is, and lengths that are given as a part of it."""
+
+import math
+from dataclasses import dataclass
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, Timer
+
+from riskft.errors import InputError
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """How long a run is in all, what a checkpoint has done of it included.
+
+    Args:
+        epochs: Epochs, the last of which ``trainer.max_steps`` may cut short; infinite where nothing but a time or a
+            callback ends the run.
+        steps: Optimizer steps; likewise.
+        batches: Batches (forward passes of the training) of each process, more than steps with
+            ``trainer.accumulate_grad_batches``; likewise.
+        epoch_batches: Batches of a whole epoch.
+        whole_epochs: Epochs that are not cut short.
+    """
+
+    epochs: float
+    steps: float
+    batches: float
+    epoch_batches: float
+    whole_epochs: float
+
+
+def run_length(trainer: Trainer) -> RunLength:
+    """Returns how long a run is; makes the training loader if there is none yet."""
+    if trainer.train_dataloader is None:
+        trainer.fit_loop.setup_data()
+    per_epoch = float(trainer.num_training_batches)
+    epochs = math.inf if trainer.max_epochs in (None, -1) else float(trainer.max_epochs or 0)
+    most = math.inf if trainer.max_steps == -1 else float(trainer.max_steps)
+    if not per_epoch or not epochs or not most:
+        return RunLength(0, 0, 0, per_epoch, 0)
+    if not math.isfinite(per_epoch) or not (math.isfinite(epochs) or math.isfinite(most)):
+        return RunLength(epochs, most, most * trainer.accumulate_grad_batches, per_epoch, epochs)
+    schedule = next((one for one in trainer.callbacks if isinstance(one, GradientAccumulationScheduler)), None)  # type: ignore[attr-defined]
+    epoch, steps, batches = 0, 0.0, 0.0
+    while epoch < epochs and steps < most:
+        together = trainer.accumulate_grad_batches if schedule is None else schedule.get_accumulate_grad_batches(epoch)
+        whole = math.ceil(per_epoch / together)
+        if steps + whole > most:
+            return RunLength(epoch + 1, most, batches + min(per_epoch, (most - steps) * together), per_epoch, epoch)
+        epoch, steps, batches = epoch + 1, steps + whole, batches + per_epoch
+    return RunLength(epoch, steps, batches, per_epoch, epoch)
+
+
+def is_endless(trainer: Trainer) -> bool:
+    """Whether neither epochs nor steps end a run (before it has begun)."""
+    timed = any(isinstance(one, Timer) for one in trainer.callbacks)  # type: ignore[attr-defined]
+    return trainer.max_steps == -1 and (trainer.max_epochs == -1 or (trainer.max_epochs is None and timed))
+
+
+def is_part(value: float) -> bool:
+    """Whether a length is a part of the run, a number between 0 and 1, and not a count."""
+    return isinstance(value, float) and 0 < value < 1
+
+
+def check_length(name: str, value: float, least: int) -> None:
+    """Raises InputError unless a length is a count or a part of the run.
+
+    Args:
+        name: The option, for the message.
+        value: What was given.
+        least: The smallest count.
+    """
+    whole = not isinstance(value, bool) and math.isfinite(value) and value == int(value) and value >= least
+    if not whole and not is_part(value):
+        raise InputError(
+            f"Expected argument `{name}` to be at least {least}, or a part of the run between 0 and 1, but got {value}"
+        )
+
+
+def counted(value: float, total: float, least: int = 0) -> int:
+    """Returns a length as a count.
+
+    Args:
+        value: A count, or a part of the run.
+        total: What the run has in all.
+        least: The smallest count that a part may come to.
+
+    Raises:
+        InputError: If a part is asked of a run without end.
+    """
+    if not is_part(value):
+        return int(value)
+    if not math.isfinite(total):
+        raise InputError(f"{value} of a run without end: set trainer.max_epochs or trainer.max_steps.")
+    return max(least, round(value * total))
