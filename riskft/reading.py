@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON in UTF-8 ({error}): correct it.") from error
+        raise InputError(f"{path} is not valid JSON in UTF-8 ({error}): correct it.") from error
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

@@ -17,8 +17,8 @@ def test_what_editors_leave_is_read(tmp_path):
     ("content", "words"),
     [
         (b"\xff\xfe{", r"is not text in UTF-8 \(byte 0 is 0xff\)"),
-        (b"{", "is no JSON in UTF-8"),
-        (b"[" * 100_000, "is no JSON in UTF-8"),
+        (b"{", "is not valid JSON in UTF-8"),
+        (b"[" * 100_000, "is not valid JSON in UTF-8"),
         (b"[1]", r"holds \[1\], expected a mapping"),
         (None, "cannot be read"),
     ],

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import nibabel as nib
@@ -31,6 +32,8 @@ _ADVICE = {
     WarningKind.HEADER: "Correct the header",
     WarningKind.SIZE: "Correct the header if its numbers are not in mm",
 }
+_ONE_AT_A_TIME = Lock()
+"""The check reads in threads, and ITK's NIfTI library keeps global state."""
 _RIGHT_ANGLE = 1e-4  # beyond which SimpleITK refuses a file; cosine
 
 
@@ -123,10 +126,11 @@ def _itk_affine(path: Path) -> npt.NDArray[np.float64] | None:
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
     reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return None
+    with _ONE_AT_A_TIME:
+        try:
+            reader.ReadImageInformation()
+        except RuntimeError:
+            return None
     dimension = reader.GetDimension()
     axes = min(dimension, 3)
     direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:axes, :axes]

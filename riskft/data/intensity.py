@@ -197,7 +197,10 @@ def zscore(image: Tensor, inside: Tensor) -> Tensor:
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Returns mean and standard deviation, which is above 0."""
     values = values.double()
-    return values.mean(), values.std().clamp_min(1e-8)
+    mean = values.mean()
+    # relative to the mean: images in SI units, such as diffusion in m²/s, have deviations far below 1e-8
+    least = (1e-8 * mean.abs()).clamp_min(torch.finfo(torch.float64).tiny)
+    return mean, torch.maximum(values.std(), least)
 
 
 def _stretched(channel: Tensor, low: float, high: float) -> Tensor:

@@ -139,7 +139,7 @@ def test_a_test_without_what_phase_1_left_warns_and_scores(study, caplog):
     finally:
         summary.write_text(text)
     assert "No risk heatmaps of test cases." in caplog.text
-    assert "summary.json is no JSON" in caplog.text
+    assert "summary.json is not valid JSON in UTF-8" in caplog.text
     assert (folder / "cases.csv").is_file()
     assert not list((folder / "heatmaps").glob("test_*"))
     # another phase 1 than the run's

@@ -1,5 +1,6 @@
 """Grey values by hand."""
 
+import numpy as np
 import pytest
 import torch
 from jsonargparse import ArgumentParser
@@ -144,3 +145,13 @@ def test_it_is_chosen_by_class_path(arguments, expected):
         parser.parse_string(parser.dump(parsed, skip_none=False))
     )  # as a run's config keeps it
     assert made.p.preprocessing.intensity == expected
+
+
+def test_units_do_not_matter():
+    """Diffusion in m²/s: about 1e-9 with a deviation of 1e-10."""
+    image = torch.from_numpy(np.random.default_rng(0).normal(10, 1, (1, 6, 5, 4)).astype(np.float32))
+    inside = torch.ones_like(image, dtype=torch.bool)
+    torch.testing.assert_close(ZScore()(image * 1e-10, inside), ZScore()(image, inside), atol=1e-5, rtol=1e-5)
+    constant = torch.full_like(image, 0.1)
+    assert ZScore()(constant, inside).abs().max() < 1e-3
+    assert ZScore()(torch.zeros_like(image), inside).abs().max() == 0

@@ -45,7 +45,7 @@ def problems_of(reader: Reader, *modalities: str) -> str:
     ("text", "words"),
     [
         (None, "dataset.json is not there (found first: ['other.txt'])"),
-        ("{'labels': 1}", "is no JSON in UTF-8"),
+        ("{'labels': 1}", "is not valid JSON in UTF-8"),
         ("[1, 2]", "holds a list, expected an object"),
         ('{"labels": {}}', "has no 'channel_names' (or 'modality') among ['labels']"),
         ('{"modality": {}}', "'modality' is {}, expected the channels by number from 0"),
