@@ -38,6 +38,10 @@ _MOST_SPECKLES = 2e-4
 _MOST_AT_THE_TOP = 0.02
 """Part of the head's voxels with the highest value above which a scan was clipped to a window of grey values."""
 
+_MOST_EQUAL = 0.02
+"""Part of the head's voxels with the background's value above which it is one of the head's grey levels, as in the
+lungs of a CT that was clipped to soft tissue. Skull-stripped T1w, T2w and FLAIR scans have up to 0.001."""
+
 _HOUNSFIELD_AIR = -500.0
 """Background values up to this are a CT's air (-1000), or what a scanner writes beyond its field of view."""
 
@@ -127,6 +131,7 @@ def _is_stripped(channel: npt.NDArray[Any], outside: npt.NDArray[np.bool_], valu
         (head < value).mean() > _MOST_BELOW
         or (distance < limit).mean() > _MOST_NEAR
         or (head == head.max()).mean() > _MOST_AT_THE_TOP
+        or (head == value).mean() > _MOST_EQUAL
     ):
         return False
     near = np.zeros_like(outside)

@@ -12,7 +12,7 @@ from riskft.data.check_copies import duplicates, leaks
 from riskft.data.check_grid import TOLERANCE_MM
 from riskft.data.check_header import silent_itk
 from riskft.data.check_memory import CheckMemory
-from riskft.data.check_people import people_in_two_splits
+from riskft.data.check_people import people_in_two_splits, visits_in_two_splits
 from riskft.data.check_report import CheckReport, Row
 from riskft.data.check_splits import poor_splits
 from riskft.data.findings import FaultKind, Finding, WarningKind
@@ -36,8 +36,8 @@ def check(
     Found only with ``voxels``: files cut off behind the header, NaN and infinite voxels and such as 32-bit numbers
     cannot hold, constant images, label values that are not whole or in no class, training cases none of which has a
     voxel of any class, and copies of an image in different splits, whatever the copies' names, formats, data types and
-    compression. Only worth a warning: a training case without foreground, a case that is ignored wholly, and
-    foreground in the background around the head.
+    compression. Only worth a warning: a training case without foreground, a case that is ignored wholly,
+    foreground in the background around the head, and names in different splits that look like one person's visits.
 
     Args:
         cases: The cases of each split, as ``Split.assign`` returns them.
@@ -62,7 +62,8 @@ def check(
         memory.save()
     findings = [finding for result in found for finding in result.findings]
     findings += [*duplicates(found), *leaks(found)]
-    findings += people_in_two_splits(result.row for result in found if result.row.split in LABELLED)
+    labelled = [result.row for result in found if result.row.split in LABELLED]
+    findings += [*people_in_two_splits(labelled), *visits_in_two_splits(labelled)]
     findings += poor_splits(cases, [result.row for result in found], labels)
     faults = [finding for finding in findings if finding.is_fault]
     warnings = [finding for finding in findings if not finding.is_fault]

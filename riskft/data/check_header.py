@@ -100,7 +100,8 @@ def _elsewhere(volume: Volume) -> _Elsewhere:
     stored = [float(edge) for edge in stored_header(volume.source)["pixdim"][1:4]]
     if not np.isfinite(stored).all() or 0 in stored:
         return _Elsewhere({}, [])  # a fault already
-    affines = {ITK: _itk_affine(volume.path)}
+    # SimpleITK takes no NIfTI-2, which are sound
+    affines = {} if isinstance(volume.source, nib.Nifti2Pair) else {ITK: _itk_affine(volume.path)}
     header = volume.source.header
     causes = []
     if unit := _UNITS.get(int(header["xyzt_units"]) & 7):
@@ -118,6 +119,8 @@ def _elsewhere(volume: Volume) -> _Elsewhere:
         causes.append(f"the spacing is {times(stored)} mm in pixdim and {times(volume.spacing)} mm in the sform")
     if (angle := _shear(volume.affine)) > _RIGHT_ANGLE:
         causes.append(f"the axes are sheared by {np.degrees(np.arcsin(angle)):.2g} degrees")
+    if not causes and affines.get(ITK, volume.affine) is None:
+        del affines[ITK]  # refused for something else than the header, such as .bz2 or a damaged archive
     return _Elsewhere(affines, causes)
 
 

@@ -1,9 +1,12 @@
 """What the data check finds in whose scans lie in which split."""
 
+import re
 from collections.abc import Iterable
 
 from riskft.data.check_report import Row
-from riskft.data.findings import FaultKind, Finding
+from riskft.data.findings import FaultKind, Finding, WarningKind
+
+_VISIT = re.compile(r"(.+?)[_-](?:t|tp|time|timepoint|visit|session|baseline|follow-?up)[_-]?\d*", re.IGNORECASE)
 
 
 def people_in_two_splits(rows: Iterable[Row]) -> list[Finding]:
@@ -30,3 +33,30 @@ def people_in_two_splits(rows: Iterable[Row]) -> list[Finding]:
             )
             faults.append(Finding(FaultKind.PERSON_LEAKAGE, person, None, message))
     return faults
+
+
+def visits_in_two_splits(rows: Iterable[Row]) -> list[Finding]:
+    """Returns a warning for subjects of different splits whose names differ in what looks like a visit alone.
+
+    Names do not say so for certain, as identifiers of BraTS and BIDS do, so nothing is made of it.
+
+    Args:
+        rows: The cases that are trained on or scored. Those whose person is known are passed over.
+    """
+    alike: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.owner == row.subject and (match := _VISIT.fullmatch(row.subject)):
+            alike.setdefault(match[1].casefold(), []).append(row)
+    torn = [found for found in alike.values() if len({row.split for row in found}) > 1]
+    if not torn:
+        return []
+    first = ", ".join(f"{row.subject} ({row.split})" for row in torn[0])
+    message = (
+        f"{first} may be visits of one person in different splits{_more(len(torn) - 1)}. If so, say whose they are: by "
+        "the reader's person, or a manifest's column person."
+    )
+    return [Finding(WarningKind.VISITS, torn[0][0].subject, None, message)]
+
+
+def _more(count: int) -> str:
+    return f", and so may those of {count} more" if count else ""

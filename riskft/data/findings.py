@@ -38,6 +38,7 @@ class WarningKind(str, Enum):
     EMPTY_FOREGROUND = "no foreground"
     CROPPED = "label in the background"
     ALL_IGNORED = "nothing but ignored voxels"
+    VISITS = "visits in two splits"
     EMPTY_SPLIT = "no training case"
 
 

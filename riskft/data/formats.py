@@ -6,7 +6,7 @@ from typing import Any
 
 import nibabel as nib
 
-from riskft.data.archives import true_nature
+from riskft.data.archives import FileError, true_nature
 from riskft.data.itk import BACKENDS, ItkImage
 
 ENDINGS = (".nii.gz", ".nii", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr")
@@ -77,6 +77,9 @@ def open_image(path: Path) -> Any:
     except Exception as error:
         if (nature := true_nature(path)) is not None:
             raise nature from error
+        if "w2 should be positive" in str(error):  # nibabel's quaternions
+            reason = "its qform is no rotation: the quaternion in the header is longer than 1"
+            raise FileError(reason, "Correct the header, for example by copying the sform to the qform") from error
         raise
 
 

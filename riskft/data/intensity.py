@@ -56,7 +56,8 @@ class ZScore(Intensity):
     Args:
         masked: Take both over the head's voxels. The others become 0 where they are the background of a skull-stripped
             image; a background that is one of the scan's grey levels (a CT's air) keeps its place among the head's,
-            which is at the end of their range if it lies beyond. With false the whole volume counts.
+            which is at the end of their range if it lies beyond. With false, and where the head is of one
+            value as in a mask, the whole volume counts.
     """
 
     masked: bool = True
@@ -73,7 +74,10 @@ class ZScore(Intensity):
                 mean, spread = _moments(image[channel][mask])
                 place = ((image[channel][~mask].double() - mean) / spread).float()
                 found = result[channel][mask]
-                result[channel][~mask] = place.clamp(found.min(), found.max())
+                if found.min() == found.max():  # a mask: head and background are its two values
+                    result[channel] = zscore(image[[channel]], torch.ones_like(inside[[channel]]))[0]
+                else:
+                    result[channel][~mask] = place.clamp(found.min(), found.max())
         return result
 
 

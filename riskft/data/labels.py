@@ -38,7 +38,9 @@ class LabelMap:
     regions: dict[str, list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        problems = []
+        most = IGNORE_INDEX - 1
+        count = len(self.classes)
+        problems = [f"labels.classes has {count} classes, expected {most} at most: merge some"] if count > most else []
         if not self.classes:
             problems.append("labels.classes is empty: name at least one class, for example {whole_tumour: [1, 2, 4]}")
         if "background" in self.classes:

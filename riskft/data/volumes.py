@@ -31,8 +31,8 @@ def read_volume(path: Path, channel: int | None = None) -> tuple[npt.NDArray[np.
         The array (X, Y, Z) in its stored or scaled dtype, and its voxel-to-mm affine (4, 4), RAS+.
 
     Raises:
-        InputError: If the file cannot be read or is damaged, is not 3-D (or has no such channel), or has no usable
-            spacing.
+        InputError: If the file cannot be read or is damaged, is not 3-D (or has no such channel), does not store
+            numbers, or has no usable spacing or affine.
     """
     try:
         image = open_image(path)
@@ -43,14 +43,19 @@ def read_volume(path: Path, channel: int | None = None) -> tuple[npt.NDArray[np.
         shape = spatial_shape(image, channel)
     except ValueError as error:
         raise InputError(f"{path}: {error}.") from error
+    if image.get_data_dtype().kind not in "iufb":
+        raise InputError(f"{path}: stores complex numbers or colours, expected one number per voxel. Convert it.")
     if not np.isfinite(spacing).all() or 0 in spacing:
         raise InputError(f"{path}: the header's spacing is {spacing} mm, expected numbers above 0. Correct the header.")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
+        raise InputError(f"{path}: the affine is not three axes: {affine[:3].tolist()}. Correct the header.")
     try:
         with checked_voxels(image) as voxels:
             array = take_channel(voxels, image.shape, channel).reshape(shape)
     except Exception as error:
         raise _unreadable(path, error) from error
-    return array, np.asarray(image.affine, dtype=np.float64)
+    return array, affine
 
 
 def take_channel(data: Any, shape: tuple[int, ...], channel: int | None) -> npt.NDArray[Any]:

@@ -82,6 +82,11 @@ BACKGROUND_OF_A_GREY_LEVEL = {
     "CT, air of one value": (np.where(HEAD, np.rint(HOUNSFIELD), -1024), -1024, ~HEAD),
     "CT, circular view": (np.where(OUTSIDE_VIEW, -2000, np.rint(HOUNSFIELD)), -2000, OUTSIDE_VIEW),
     "CT from -160 to 240": (np.rint(HOUNSFIELD).clip(-160, 240), -160, ~HEAD),
+    "CT from -160 to 240, lungs and no bone": (
+        np.where(HEAD & (DISTANCE > 0.2), np.rint(TISSUE).clip(-160, 240), -160),
+        -160,
+        ~HEAD,
+    ),
     "CT from 0 to 80, 8 bit": (np.rint(HOUNSFIELD.clip(0, 80) * 3).astype(np.uint8), 0, None),
     "negative of a stripped one": (np.where(HEAD, 200 - TISSUE, 1000), 1000, ~HEAD),
     "labels": (np.select([cut > DISTANCE for cut in (0.1, 0.2, 0.3, 0.4)], [3, 2, 1, 4], 0), 0, ~HEAD),
@@ -141,6 +146,13 @@ def test_a_background_that_is_a_grey_level_keeps_its_place(tmp_path, found):
     assert result[mask].mean() == pytest.approx(0, abs=1e-4)
     assert result[mask].std(ddof=1) == pytest.approx(1, abs=1e-4)
     assert result[mask].min() <= result[outside].min() == result[outside].max() <= result[mask].max()
+
+
+def test_a_mask_is_not_emptied(tmp_path):
+    image, _ = prepared(tmp_path, HEAD * 100, crop=False)
+    inside, outside = np.unique(image[HEAD]), np.unique(image[~HEAD])
+    assert inside.size == outside.size == 1
+    assert inside - outside == pytest.approx(1 / HEAD.std(), rel=1e-3)
 
 
 @pytest.mark.parametrize("value", [0, -3, 7, 2000])

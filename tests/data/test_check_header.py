@@ -154,3 +154,23 @@ def test_sizes_that_no_body_part_has_are_warned_of(tmp_path: Path, edge: float, 
     assert words in warning.message
     assert warning.message.endswith("Correct the header if its numbers are not in mm.")
     assert not report.faults
+
+
+@pytest.mark.parametrize("kind", ["NIfTI-2", "bz2", "damaged"])
+def test_what_simpleitk_refuses_for_something_else_is_not_put_down_to_the_header(tmp_path: Path, kind: str) -> None:
+    label = save(tmp_path / "seg.nii", np.uint8)
+    image = nib.load(save(tmp_path / "plain.nii", np.float32))
+    path = tmp_path / ("t1.nii.bz2" if kind == "bz2" else "t1.nii.gz")
+    nib.save(nib.Nifti2Image.from_image(image) if kind == "NIfTI-2" else image, path)
+    if kind == "damaged":
+        content = bytearray(path.read_bytes())
+        content[-6] ^= 1  # in the checksum
+        path.write_bytes(content)
+    report = check({"val": [Case("a", {"t1": path}, label)]}, LabelMap({"lesion": [1]}))
+    assert [fault.kind for fault in report.faults] == ([FaultKind.UNREADABLE] if kind == "damaged" else [])
+    assert not report.warnings
+
+
+def test_a_quaternion_that_is_none(tmp_path: Path) -> None:
+    (fault,) = checked(tmp_path, {"quatern_b": 1.01, "quatern_c": 0.0, "sform_code": 0}, {}).faults
+    assert "its qform is no rotation: the quaternion in the header is longer than 1" in fault.message

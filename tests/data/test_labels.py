@@ -85,3 +85,9 @@ def test_regions_are_unions_of_classes_and_what_is_scored():
     assert LabelMap(classes).scored == {"necrosis": (1,), "oedema": (2,), "enhancing": (3,)}
     regions = {"whole": [1, 2, 4], "core": [4, 1], "enhancing": [4]}
     assert LabelMap(classes, regions=regions).scored == {"whole": (1, 2, 3), "core": (1, 3), "enhancing": (3,)}
+
+
+def test_more_classes_than_indices_are_refused() -> None:
+    assert len(LabelMap({f"c{value}": [value] for value in range(1, 255)}).names) == IGNORE_INDEX
+    with pytest.raises(InputError, match=r"labels\.classes has 255 classes, expected 254 at most"):
+        LabelMap({f"c{value}": [value] for value in range(1, 256)})

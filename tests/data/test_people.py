@@ -24,7 +24,7 @@ from riskft import (
     Reader,
     RiskDataModule,
 )
-from riskft.data.check import FaultKind, check
+from riskft.data.check import FaultKind, WarningKind, check
 from riskft.data.cli import main
 from riskft.data.readers.persons import People
 from riskft.data.splits import few_shot
@@ -51,6 +51,12 @@ LABELS = LabelMap({"x": [1]})
         ("FeTS21_Training_001", None),
         ("FeTS2022_01341", None),
         ("sub-01_ses-2", "sub-01"),
+        ("sub-01_ses-02_run-1", "sub-01"),
+        ("sub-A7_ses-pre_acq-highres", "sub-A7"),
+        ("sub-01_run-2", "sub-01"),
+        ("P01_ses-1", "P01"),
+        ("BraTS24-GLI-00005-100", "BraTS24-GLI-00005"),
+        ("BraTS-PED-00030-000", "BraTS-PED-00030"),
         ("sub-01", None),
         ("hippocampus_001", None),
     ],
@@ -261,3 +267,27 @@ def test_data_check_refuses_lists_and_folds_that_tear_a_patient_apart(
         asked.prepare_data()
     assert not (tmp_path / "cache/cases").exists()
     assert reader.cases(["t1"])[0].owner == "visit-a_p1"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "warned"),
+    [
+        ("patient01_t0", "patient01_t1", True),
+        ("P7_TP1", "p7_tp2", True),
+        ("100001_time1", "100001_time2", True),
+        ("anna-baseline", "anna-followup2", True),
+        ("patient01_t0", "patient02_t0", False),
+        ("hippocampus_001", "hippocampus_002", False),
+        ("sub-01_t1", "sub-02_t2", False),
+    ],
+)
+def test_names_that_look_like_visits_of_one_person_are_warned_of(one: str, other: str, warned: bool) -> None:
+    def found(split: str) -> list[str]:
+        cases = {"train": [Case(one, {}, Path("a"))], split: [Case(other, {}, Path("b"))]}
+        report = check(cases, LABELS, voxels=False)
+        return [str(warning) for warning in report.warnings if warning.kind is WarningKind.VISITS]
+
+    assert [f"{one} (train), {other} (test) may be visits of one person" in line for line in found("test")] == (
+        [True] if warned else []
+    )
+    assert not found("predict")

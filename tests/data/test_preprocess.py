@@ -271,9 +271,23 @@ def damage_nan(case: Case) -> None:
     save(case.images["t2"], image, las())
 
 
+def damage_affine(case: Case) -> None:
+    path = case.images["t2"] = case.images["t2"].with_name("t2.nii")
+    save(path, arrays()[0], las())
+    content = bytearray(path.read_bytes())
+    content[280:284] = np.float32(np.nan).tobytes()  # srow_x[0]
+    path.write_bytes(content)
+
+
+def damage_kind(case: Case) -> None:
+    save(case.files[-1], np.zeros(SHAPE, np.complex64), las())
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
+        (damage_affine, r"t2\.nii: the affine is not three axes"),
+        (damage_kind, r"label\.nii\.gz: stores complex numbers or colours"),
         (damage_shape, r"p01: modalities have shapes \[\(14, 10, 8\), \(14, 10, 7\)\], expected one"),
         (damage_label_shape, r"label\.nii\.gz: found shape \(14, 9, 8\), expected \(14, 10, 8\) as the image has"),
         (damage_label_value, r"label\.nii\.gz: Label values 3 are in no class"),

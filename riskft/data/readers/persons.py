@@ -9,11 +9,12 @@ from riskft.errors import InputError
 
 _KNOWN = (
     # BraTS 2023 and later: patient, then time point (BraTS-GLI-00005-100, BraTS-MEN-RT-0000-1)
-    re.compile(r"(BraTS-.*[a-z]-\d+)-\d+", re.IGNORECASE),
+    re.compile(r"(BraTS\d*-.*[a-z]-\d+)-\d+", re.IGNORECASE),
     # BraTS 2019 and before: centre, patient, then scan (BraTS19_CBICA_AAB_1, brats_tcia_pat153_181)
     re.compile(r"(brats(?:1\d)?_[^_]+_(?!training_|validation_|testing_)[^_]+)_\d+", re.IGNORECASE),
-    # BIDS (sub-01_ses-2)
-    re.compile(r"(sub-[^_]+)_ses-[^_]+", re.IGNORECASE),
+    # BIDS, whose subject comes first whatever follows (sub-01_ses-2_run-1), and sessions called as in BIDS (P1_ses-2)
+    re.compile(r"(sub-[^_]+)_.+", re.IGNORECASE),
+    re.compile(r"(.+?)_ses-.+", re.IGNORECASE),
 )
 
 
