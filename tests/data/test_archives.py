@@ -78,7 +78,11 @@ def test_a_damaged_archive_is_named_by_the_check_and_by_what_reads_it_first(
     assert [path.name for path in (tmp_path / "cache/cases").iterdir()] == [sound[0].key]
 
 
-@pytest.mark.parametrize("behind", [b"", bytes(512), b"garbage", gzip.compress(b""), gzip.compress(b"more")])
+@pytest.mark.parametrize(
+    "behind",
+    [b"", bytes(512), b"garbage", gzip.compress(b""), gzip.compress(b"more")],
+    ids=["nothing", "zeros", "garbage", "an empty member", "a member"],  # gzip's content has the time in it
+)
 @pytest.mark.parametrize("members", [1, 3])
 def test_archives_of_several_members_and_what_lies_behind_them(tmp_path: Path, members: int, behind: bytes) -> None:
     path = save(tmp_path / "t1.nii.gz", voxels())
