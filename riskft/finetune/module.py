@@ -30,6 +30,7 @@ from riskft.report.cases import log_table
 from riskft.source.adapt import AdaptationReport
 from riskft.source.bound import BoundSource
 from riskft.source.network import LoadedSource, Source, architecture
+from riskft.source.plain import plain
 from riskft.source.probabilities import probability_check
 from riskft.source.read import freeze_unused, readings
 from riskft.source.surgery import with_classes, with_input_channels
@@ -99,7 +100,7 @@ class RiskModule(LightningModule):
         self._schedule = None if schedule is None else Shared(schedule)
         size = window_size(inferer)
         self.source = BoundSource(source, in_channels, size, inferer, channels_last)  # neither trained nor saved
-        network, _ = with_input_channels(architecture(source), in_channels, size, source.first_convolution)
+        network, _ = with_input_channels(plain(architecture(source)), in_channels, size, source.first_convolution)
         self.network, self.head = with_classes(network, len(self.class_names), size, source.head)
         self._read = readings(self.network, size, source.output)
         self._check = probability_check(self.network, self._read, source.output)

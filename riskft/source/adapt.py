@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
+from riskft.errors import InputError
 from riskft.files import write_text
 from riskft.source.checkpoint import Checkpoint
 from riskft.source.copies import choose_copy
@@ -80,7 +81,8 @@ def load_source(
         weights: Name of the copy of the weights to take, where the checkpoint holds several; see ``choose_copy``.
 
     Raises:
-        InputError: If too much is missing; in three lines, with what to do. The network is as it was then.
+        InputError: If too much is missing, in three lines with what to do; or the weights are whole numbers. The
+            network is as it was then.
     """
     own = network.state_dict()
     state = choose_copy(checkpoint.states, own, weights).state
@@ -88,6 +90,12 @@ def load_source(
     loaded = 1 - _fraction(network, missing)
     if missing and (whole or loaded < min_loaded):
         raise misfit(network, checkpoint.path, state, missing, size, None if whole else (loaded, min_loaded))
+    for key, value in own.items():
+        if value.is_floating_point() and key in state and not state[key].is_floating_point():
+            raise InputError(
+                f"{checkpoint.path}: '{key}' holds {str(state[key].dtype).removeprefix('torch.')} numbers, expected "
+                "floating-point ones: the weights are quantised. Give those from before that."
+            )
     network.load_state_dict({key: own[key] if key in set(missing) else state[key] for key in own})
     return Loaded(tuple(missing), tuple(sorted(set(state) - set(own))))
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from riskft.errors import InputError
 from riskft.source.copies import states_in
 from riskft.source.packages import find_package
+from riskft.source.parts import index_in
 from riskft.source.unpickle import load_content
 
 
@@ -41,7 +42,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Reads the weights of a file or of a model's folder, and runs nothing that is in them.
 
     A riskft or Lightning ``.ckpt``, a state dict by itself or anywhere inside a training checkpoint (``.pt``, ``.pth``,
-    ``.safetensors``), or what ``riskft.source.packages`` knows; the latter's kernels are turned to riskft's axes.
+    ``.safetensors``), one in parts with an index, or what ``riskft.source.packages`` knows; the latter's kernels are
+    turned to riskft's axes.
 
     Raises:
         InputError: If there is no such file, it is broken, holds no state dict, or needs unpickling of arbitrary
@@ -53,7 +55,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     package = find_package(path)
     if package is None and path.is_dir():
-        raise _unknown_folder(path)
+        if (index := index_in(path)) is None:
+            raise _unknown_folder(path)
+        path = index
     file = path if package is None else package.weights
     content = load_content(file)
     states = states_in(content)

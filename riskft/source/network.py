@@ -1,6 +1,5 @@
 """The source network: an architecture and, unless it is trained from scratch, its weights."""
 
-import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from riskft.source.checkpoint import Checkpoint, read_checkpoint, state_digest
 from riskft.source.invert import inverted_network
 from riskft.source.output import Sigmoid, Softmax, SourceOutput
 from riskft.source.outputs import Readings
+from riskft.source.plain import copied, has_parametrizations, plain, with_today_s_names
 from riskft.source.read import describe, readings
 from riskft.source.surgery import FirstConvolution, trace, with_classes, with_input_channels
 
@@ -130,11 +130,12 @@ def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool =
     if source.checkpoint is None:
         raise InputError("model.source.checkpoint is not set, and phase 1 needs a trained source network.")
     checkpoint = read_checkpoint(Path(source.checkpoint))
-    network = copy.deepcopy(architecture(source))
-    if checkpoint.in_channels is not None:
-        network, _ = with_input_channels(network, checkpoint.in_channels, size, source.first_convolution)
-    if checkpoint.class_names is not None:
-        network, _ = with_classes(network, len(checkpoint.class_names), size, source.head)
+    network = copied(architecture(source)).float()
+    states = {path: with_today_s_names(state) for path, state in checkpoint.states.items()}
+    if has_parametrizations(network.state_dict()) and any(map(has_parametrizations, states.values())):
+        checkpoint = replace(checkpoint, states=states)
+    else:
+        network = _as_described(plain(network), checkpoint, size, source)
     loaded = load_source(network, checkpoint, size, whole=whole, min_loaded=source.min_loaded, weights=source.weights)
     if loaded.missing:
         log.warning(
@@ -144,6 +145,7 @@ def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool =
             len(network.state_dict()),
             ", ".join(loaded.missing[:5]) + (", ..." if len(loaded.missing) > 5 else ""),
         )
+    network = plain(network)
     digest = state_digest(network.state_dict())
     network, adapted = with_input_channels(network, in_channels, size, source.first_convolution)
     for value in network.state_dict().values():  # running statistics too
@@ -166,6 +168,15 @@ def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool =
         digest=digest,
     )
     return inverted(result, size) if source.invert is True else result
+
+
+def _as_described(network: nn.Module, checkpoint: Checkpoint, size: Sequence[int], source: Source) -> nn.Module:
+    """Returns the network with the numbers of channels and classes that the checkpoint says, where it says them."""
+    if checkpoint.in_channels is not None:
+        network, _ = with_input_channels(network, checkpoint.in_channels, size, source.first_convolution)
+    if checkpoint.class_names is not None:
+        network, _ = with_classes(network, len(checkpoint.class_names), size, source.head)
+    return network
 
 
 def _default_output(read: Readings, checkpoint: Checkpoint) -> SourceOutput:

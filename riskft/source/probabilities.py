@@ -64,6 +64,8 @@ class ProbabilityCheck:
         if not _within(values, 1e-6):
             return
         option = _OPTION.format(activation="sigmoid", name="Sigmoid")
+        if outputs.shape[1] > 1:
+            option += " If it masks or pads what a softmax gives, the class is riskft.Softmax."
         lowest, highest = float(values.min()), float(values.max())
         if lowest < 0.05 and highest > 0.95:
             raise InputError(

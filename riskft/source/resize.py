@@ -1,5 +1,6 @@
 """Replacing layers, normalisations and activations by others with another number of channels, in place."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from riskft.errors import InputError
 
 LAYERS = (_ConvNd, nn.Linear)
 """What makes channels of channels by weights."""
@@ -81,27 +84,38 @@ def has_channels(module: nn.Module, channels: int) -> bool:
 
 
 def resize_outputs(network: nn.Module, name: str, outputs: int, inputs: int | None = None) -> None:
-    """Puts a module of the same kind and options, but for the numbers of channels, in another's place."""
+    """Puts a module of the same kind and options, but for the numbers of channels, in another's place.
+
+    The module is a copy, for a subclass may be constructed in any way; its parameters are initialised afresh.
+
+    Raises:
+        InputError: If it is a grouped convolution.
+    """
     old = network.get_submodule(name)
-    options: dict[str, Any] = {}
-    if isinstance(old, _ConvNd):
-        options = {key: getattr(old, key) for key in ("kernel_size", "stride", "padding", "dilation", "groups")}
-        options |= {"in_channels": inputs or old.in_channels, "out_channels": outputs}
-        options |= {"bias": old.bias is not None, "padding_mode": old.padding_mode}
-        if isinstance(old, _ConvTransposeNd):
-            options["output_padding"] = old.output_padding
-    elif isinstance(old, nn.Linear):
-        options = {"in_features": inputs or old.in_features, "out_features": outputs, "bias": old.bias is not None}
-    elif isinstance(old, nn.GroupNorm):
-        groups = outputs if old.num_groups == old.num_channels else math.gcd(old.num_groups, outputs)
-        options = {"num_groups": groups, "num_channels": outputs, "eps": old.eps, "affine": old.affine}
-    elif isinstance(old, _NormBase):
-        options = {key: getattr(old, key) for key in ("eps", "momentum", "affine", "track_running_stats")}
-        options["num_features"] = outputs
+    if getattr(old, "groups", 1) != 1:
+        raise InputError(f"'{name}' is a grouped convolution, which cannot be given another number of channels.")
+    new: Any = copy.deepcopy(old)
+    shape = [outputs]
+    if isinstance(old, LAYERS):
+        inputs = inputs or in_channels(old)
+        kernel = [inputs, outputs] if isinstance(old, _ConvTransposeNd) else [outputs, inputs]
+        new.weight = nn.Parameter(new.weight.new_empty([*kernel, *new.weight.shape[2:]]))
+        convolution = isinstance(old, _ConvNd)
+        setattr(new, "in_channels" if convolution else "in_features", inputs)
+        setattr(new, "out_channels" if convolution else "out_features", outputs)
     else:
-        options["num_parameters"] = outputs
-    parameter = next(network.parameters())
-    new = type(old)(**options).to(parameter.device, parameter.dtype)
+        if isinstance(old, nn.GroupNorm):
+            new.num_groups = outputs if old.num_groups == old.num_channels else math.gcd(old.num_groups, outputs)
+        counts = {nn.GroupNorm: "num_channels", nn.PReLU: "num_parameters"}
+        setattr(new, next((key for kind, key in counts.items() if isinstance(old, kind)), "num_features"), outputs)
+        if "weight" in new._parameters and new.weight is not None:
+            new.weight = nn.Parameter(new.weight.new_empty(shape))
+    for key, value in list(new.named_buffers(recurse=False)):
+        if value.ndim:
+            setattr(new, key, value.new_empty(shape))
+    if getattr(new, "bias", None) is not None:
+        new.bias = nn.Parameter(new.bias.new_empty(shape))
+    new.reset_parameters()
     for parent in list(network.modules()):  # a module may be registered in several places (DynUNet's heads are)
         for child, module in list(parent.named_children()):
             if module is old:

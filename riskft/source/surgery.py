@@ -129,13 +129,19 @@ def with_classes(
         head: Names of the modules that make up the head, where they shall not be found in this way.
 
     Raises:
-        InputError: If no such tail exists, or the named modules are none.
+        InputError: If no such tail exists, the head is grouped, or the named modules are none.
     """
     found = trace(network, size)
     old = found.channels[0]
     if head is not None:
         return _with_named_head(network, classes, size, head, found)
     tail = [name for name in found.executed if out_channels(network.get_submodule(name)) == old]
+    for name in found.last or tail[-1:]:
+        if getattr(network.get_submodule(name), "groups", 1) != 1:
+            raise InputError(
+                f"The head '{name}' of {type(network).__name__} is a grouped convolution, of which each class sees "
+                "other features, and cannot be started from the source's. Build it with groups: 1."
+            )
     # with the right number already, another one shows what belongs to the head
     wanted = classes + 1 if old == classes else classes
     tails = [tail[-depth:] for depth in range(1, len(tail) + 1)]
@@ -210,8 +216,8 @@ def _with_head(
     for inner in [takers, []] if takers else [[]]:
         for along in choices:
             candidate = copy.deepcopy(network)
-            names = resize_tail(candidate, entry, rest, inner, along, wanted)
             try:
+                names = resize_tail(candidate, entry, rest, inner, along, wanted)
                 if run(candidate, size).channels == [wanted] * len(found.channels):
                     return candidate, names
             except InputError:

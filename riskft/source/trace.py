@@ -1,6 +1,5 @@
 """What one forward pass shows of a network: which layers see the input, which give the outputs, in what order."""
 
-import copy
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from riskft.errors import InputError
 from riskft.source.outputs import Activation, Reading, segmentations
+from riskft.source.plain import copied
 from riskft.source.resize import LAYERS, SIZED, in_channels
 
 # operations that leave a probability what it is: those of the shape, the type and the memory, and interpolation
@@ -104,24 +104,6 @@ def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace
                 except FailedRunError as real:
                     failures[-1] = real
     raise max(failures, key=lambda failure: failure.reached)  # the first of equals
-
-
-def copied(network: nn.Module) -> nn.Module:
-    """Returns a deep copy.
-
-    Raises:
-        InputError: If the network cannot be copied.
-    """
-    try:
-        return copy.deepcopy(network)
-    except Exception as error:
-        raise InputError(
-            f"{type(network).__name__} cannot be copied ({' '.join(str(error).split())[:120]}).",
-            [
-                "It may use torch.nn.utils.weight_norm or spectral_norm: build it with those of "
-                "torch.nn.utils.parametrizations, which can be copied, or without."
-            ],
-        ) from error
 
 
 def _possible_channels(network: nn.Module) -> list[int]:

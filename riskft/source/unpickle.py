@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from riskft.errors import InputError, first_line
+from riskft.source.parts import INDEX, parts_of
 
 # what numpy's scalars, types and arrays are made of, by the names that numpy 1 and 2 pickle them under
 _NUMPY = (
@@ -51,12 +52,16 @@ class _Ignored:
 def load_content(path: Path) -> Any:
     """Returns what a file of ``torch.save`` or a ``.safetensors`` file holds, on the CPU; numpy's values are left out.
 
-    A ``.safetensors`` file comes back as {"state_dict": tensors by name, "riskft": riskft's own entry, maybe empty}.
+    A ``.safetensors`` file comes back as {"state_dict": tensors by name, "riskft": riskft's own entry, maybe empty}, a
+    checkpoint in parts, of which ``path`` is the index, as one dictionary.
 
     Raises:
         UntrustedError: If it holds objects that only unpickling could restore.
         InputError: If it cannot be read: missing, empty, cut off, or another kind of file.
     """
+    if path.name.endswith(INDEX) and path.is_file():
+        parts = [load_content(part) for part in parts_of(path)]
+        return {key: value for part in parts for key, value in part.get("state_dict", part).items()}
     refuse_other_files(path)
     if path.suffix == ".safetensors":
         return _load_safetensors(path)
@@ -99,6 +104,8 @@ def refuse_other_files(path: Path) -> None:
         raise InputError(f"{path}: is a Git LFS pointer and not the file itself. Run git lfs pull where it was cloned.")
     if head.lstrip().startswith(b"<"):
         raise InputError(f"{path}: is a web page and no checkpoint. Download the file itself (it may need a login).")
+    if path.suffix == ".json":
+        raise InputError(f"{path}: is a JSON file and no checkpoint. Give the file of weights.")
     if head.startswith(b"PK"):
         _refuse_other_archives(path)
 

@@ -201,6 +201,12 @@ def test_half_precision_is_not_exact():
         check(torch.randn(1, 20, 4, 4, 4).mul(3).softmax(1).bfloat16())
 
 
+def test_a_masked_softmax_is_recognised_and_both_classes_are_named():
+    inside = (torch.arange(4) < 2).view(1, 1, 4, 1, 1)
+    with pytest.raises(InputError, match=r"riskft\.Sigmoid and .* what a softmax gives, the class is riskft\.Softmax"):
+        check(torch.randn(1, 3, 4, 4, 4).mul(5).softmax(1) * inside)
+
+
 @pytest.mark.parametrize(
     "outputs",
     [

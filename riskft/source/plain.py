@@ -1,0 +1,88 @@
+"""Networks whose parameters are their own: parametrised ones (weight or spectral norm) as the values these give."""
+
+import copy
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from riskft.errors import InputError
+
+# the names that torch.nn.utils.weight_norm and spectral_norm gave, and those of torch.nn.utils.parametrizations
+_WEIGHT_NORM = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+_SPECTRAL_NORM = {
+    "weight_orig": "parametrizations.weight.original",
+    "weight_u": "parametrizations.weight.0._u",
+    "weight_v": "parametrizations.weight.0._v",
+}
+
+
+def copied(network: nn.Module) -> nn.Module:
+    """Returns a deep copy.
+
+    Raises:
+        InputError: If the network cannot be copied.
+    """
+    try:
+        return copy.deepcopy(network)
+    except Exception as error:
+        raise InputError(
+            f"{type(network).__name__} cannot be copied ({' '.join(str(error).split())[:120]}).",
+            [
+                "It may use torch.nn.utils.weight_norm or spectral_norm: build it with those of "
+                "torch.nn.utils.parametrizations, which can be copied, or without."
+            ],
+        ) from error
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """Returns a copy in float32 in which no layer is parametrised: it gives what the network gives in evaluation.
+
+    A head or a first convolution can then be resized, mixed and negated. Fine-tuning trains the weights themselves.
+
+    Args:
+        network: Left as it is.
+
+    Raises:
+        InputError: If the network cannot be copied.
+    """
+    network = copied(network).float()
+    for module in list(network.modules()):
+        if is_parametrized(module):
+            _resolve(module)
+    return network
+
+
+def _resolve(module: nn.Module) -> None:
+    """Puts plain tensors in the place of a layer's parametrised ones.
+
+    torch's remove_parametrizations deletes a property of the layer's class, which copies share, and so ruins these.
+    """
+    training = module.training
+    module.eval()  # in training spectral_norm would take a step
+    lists = dict(module.parametrizations.items())  # type: ignore[operator, union-attr]
+    values = {name: getattr(module, name).detach().clone() for name in lists}
+    module.train(training)
+    module.__class__ = type(module).__bases__[0]
+    del module.parametrizations
+    for name, value in values.items():
+        if next(lists[name].parameters(), None) is None:
+            module.register_buffer(name, value)
+        else:
+            module.register_parameter(name, nn.Parameter(value))
+
+
+def has_parametrizations(state: Mapping[str, Tensor]) -> bool:
+    """Returns whether the state is that of a network with parametrised layers."""
+    return any(".parametrizations." in f".{key}" for key in state)
+
+
+def with_today_s_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns the state with the entries of old weight and spectral norms under the names of the new."""
+    renamed = {}
+    for key, value in state.items():
+        layer, dot, name = key.rpartition(".")
+        names = _SPECTRAL_NORM if f"{layer}{dot}weight_orig" in state else _WEIGHT_NORM
+        known = all(f"{layer}{dot}{old}" in state for old in names)
+        renamed[f"{layer}{dot}{names.get(name, name) if known else name}"] = value
+    return renamed
