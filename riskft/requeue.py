@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -33,13 +34,14 @@ class Requeue(Callback):
 
     A command that gets no further would go round for ever: one whose epochs are longer than the time limit, and one
     that has no epochs and starts from the beginning each time (``test``). So the starts in a row that did not end one
-    epoch are counted in the run folder (``requeue.json``), and the last one allowed says that the job needs more time.
+    epoch, or one case of ``predict``, are counted in the run folder (``requeue.json``), and the last one allowed says
+    that the job needs more time.
 
     Args:
         folder: The run folder.
         command: What is run: ``fit``, ``test``, ...
         patience: How long to wait for the end of the epoch, in s; less than the notice that sbatch gives.
-        most_starts: Starts in a row without the end of an epoch, after which the job does not go back.
+        most_starts: Starts in a row that got no further, after which the job does not go back.
     """
 
     def __init__(self, folder: str | Path, command: str, patience: float = 60.0, most_starts: int = 5) -> None:
@@ -48,7 +50,7 @@ class Requeue(Callback):
         self.command = command
         self.patience = patience
         self.most_starts = most_starts
-        self._epochs = 0
+        self._progress = 0
         # not a daemon: a step that ends meanwhile waits for it, lest the next one starts and is killed half done
         self._timer: threading.Timer | None = None
         signal.signal(signal.SIGUSR1, self._on_signal)
@@ -57,7 +59,11 @@ class Requeue(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Counts; the checkpoint is written after this."""
-        self._epochs += 1
+        self._progress += 1
+
+    def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
+        """Counts cases, which another start of ``predict`` leaves out."""
+        self._progress += 1
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Goes back at once if asked to while the epoch before was running; that one's checkpoint is written."""
@@ -76,13 +82,15 @@ class Requeue(Callback):
     def _go_back(self) -> None:
         job = job_name(os.environ)
         try:
-            starts = count_start(self.folder, job, self.command, progress=self._epochs > 0)
+            starts = count_start(self.folder, job, self.command, progress=self._progress > 0)
         except (OSError, InputError) as error:  # without a count there is no end
             reason = f"its starts cannot be counted in {self.folder / COUNT} ({error})"
             log.error("The job %s is not queued again: %s.", job, reason)  # noqa: TRY400 - a traceback would not help
             return
         if starts >= self.most_starts:
-            missed = "one epoch" if self.command == "fit" else "and begin from the beginning each time"
+            missed = {"fit": "one epoch", "predict": "one case"}.get(
+                self.command, "and begin from the beginning each time"
+            )
             log.error(
                 "The job %s is not queued again: %d starts of `%s` did not end %s. Give the job more time "
                 "(--slurm.time in a sweep), and submit it again.",

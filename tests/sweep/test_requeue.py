@@ -69,9 +69,11 @@ def test_outside_an_epoch_it_goes_back_when_patience_ends(scontrol, tmp_path):
     assert wait_for(scontrol) == "requeue 12\n"
 
 
-def start(folder, command="fit", epochs=0):
+def start(folder, command="fit", epochs=0, cases=0):
     """One start of the job that the time limit ends."""
     callback = Requeue(folder, command, patience=0.0)
+    for _ in range(cases):
+        callback.on_predict_batch_end(None, None, {}, {}, 0)
     for _ in range(epochs):
         callback.on_train_epoch_end(None, None)
     callback._go_back()
@@ -89,7 +91,7 @@ def test_a_job_whose_limit_is_too_short_for_an_epoch_does_not_go_round_for_ever(
     assert scontrol() == 9 * "requeue 12\n"
 
 
-@pytest.mark.parametrize("command", ["test", "predict", "validate", "riskmap"])
+@pytest.mark.parametrize("command", ["test", "validate", "riskmap"])
 def test_a_command_without_epochs_that_is_longer_than_the_limit_does_not_go_round_for_ever(
     scontrol, tmp_path, caplog, command
 ):
@@ -100,6 +102,15 @@ def test_a_command_without_epochs_that_is_longer_than_the_limit_does_not_go_roun
         start(tmp_path, command)
     assert scontrol() == 24 * "requeue 12\n"
     assert f"5 starts of `{command}` did not end and begin from the beginning each time. Give the job" in caplog.text
+
+
+def test_a_prediction_goes_back_as_long_as_each_start_segments_a_case(scontrol, tmp_path, caplog):
+    for _ in range(9):
+        start(tmp_path, "predict", cases=2)
+    for _ in range(7):
+        start(tmp_path, "predict")
+    assert scontrol() == (9 + 4) * "requeue 12\n"
+    assert "5 starts of `predict` did not end one case. Give the job" in caplog.text
 
 
 def test_another_job_has_starts_of_its_own_and_a_damaged_count_is_none(scontrol, tmp_path, monkeypatch):
