@@ -30,7 +30,7 @@ from riskft.moved import bring_along, moved_run, place_is_given, settle
 from riskft.parser import BriefParser, config_faults
 from riskft.places import places_of, refuse_unwritable, why_not_writable
 from riskft.report.loggers import logs_to_wandb, run_loggers, staging_undone
-from riskft.report.wandb_online import refuse_unreachable
+from riskft.report.wandb_online import refuse_unreachable, refuse_unusable_settings
 from riskft.requeue import Requeue, in_slurm_task
 from riskft.run_folder import (
     RunOptions,
@@ -107,6 +107,8 @@ class RiskCLI(LightningCLI):
             self.folder = self.moved.now
             settle(config.run, self.moved, config.seed_everything)
         refuse_unwritable(places_of(command, config, self.folder))
+        if logs_to_wandb(config):
+            refuse_unusable_settings()
         if command == "fit":
             if is_first_rank():
                 self._held.enter_context(locked(self.folder))

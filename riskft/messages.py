@@ -41,7 +41,7 @@ def _of_a_library(error: BaseException) -> str | None:
             "or window of model.inferer, or a coarser data.preprocessing.spacing."
         )
     if (wandb := sys.modules.get("wandb")) is not None and isinstance(error, wandb.Error):
-        return f"W&B: {said} To go without it: --wandb.offline true or --wandb.enabled false."
+        return f"W&B: {said.rstrip('.')}. To go without it: --wandb.offline true or --wandb.enabled false."
     return None
 
 

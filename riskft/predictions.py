@@ -65,7 +65,10 @@ class SegmentationWriter(BasePredictionWriter):
             InputError: If scans lie in the folder, files would be overwritten, or two cases' files have one name.
         """
         folder = self.folder.resolve()
-        scans = {path for case in cases for path in case.files if path.parent.resolve() == folder}
+        # a scan may be given as a link to one that lies there
+        scans = {
+            path for case in cases for path in case.files if folder in (path.parent.resolve(), path.resolve().parent)
+        }
         if scans:
             raise InputError(
                 f"{self.folder} holds the scans themselves. Choose another folder for the segmentations (--out):",

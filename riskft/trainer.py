@@ -275,7 +275,7 @@ class RiskExport(Callback):
         data = getattr(trainer, "datamodule", None)
         if isinstance(data, RiskDataModule):
             with together("looking for risk maps that exist"):
-                refuse_existing(self.folder, [case.subject for case in data.prepared("train")], self.overwrite)
+                refuse_existing(self.folder, [case.case for case in data.prepared("train")], self.overwrite)
 
 
 def end_processes(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:

@@ -25,6 +25,7 @@ from riskft.compare.runs import read_cases
 from riskft.files import write_text
 from riskft.report.heatmaps import riskiest_slices, upright
 from riskft.report.statistics import new_figure, save_figure
+from riskft.risk.found import maps_of
 from riskft.risk.leep import conditional_from_joint
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.packages import find_package
@@ -87,7 +88,9 @@ def read_maps(subject: str, source: Path) -> list[Volume]:
     risk = folder("riskft") / "risk"
     summary = json.loads((risk / "summary.json").read_text())
     key = json.loads((risk / "manifest.json").read_text())["training data and preprocessing"][subject]
-    prepared, weights = RUNS / "cache/cases" / key, Path(summary["maps"])
+    prepared, weights = RUNS / "cache/cases" / key, maps_of(folder("riskft"), summary)
+    if weights is None:
+        raise SystemExit(f"{risk / 'summary.json'} does not say where the maps are")
     image = nib.load(prepared / "image.nii")
     checkpoint = read_checkpoint(source)
     package = find_package(source)

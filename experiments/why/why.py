@@ -31,6 +31,7 @@ from measure import (
 from telling import lines
 
 from riskft.data.labels import IGNORE_INDEX
+from riskft.errors import InputError
 from riskft.files import write_text
 from riskft.finetune.loss import soft_dice_loss, weighted_cross_entropy
 from riskft.finetune.refresh import weight_table
@@ -38,7 +39,7 @@ from riskft.progress import track
 from riskft.risk.callback import source_states
 from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.forward import counted_target, source_probabilities
-from riskft.risk.found import FoundRisk, find_risk
+from riskft.risk.found import FoundRisk, find_risk, maps_of
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.store import RiskStore
 from riskft.validity.load import LoadedRun, load_run
@@ -132,7 +133,8 @@ class Gradients:
 
     def __init__(self, run: LoadedRun, found: FoundRisk) -> None:
         self.run = run
-        maps = Path(found.summary["maps"])
+        if (maps := maps_of(run.folder, found.summary)) is None:
+            raise InputError(f"{run.folder}/risk/summary.json does not say where the maps are")
         run.data.attach_risk(
             {case.subject: maps / f"{RiskStore.safe_name(case.subject)}.nii" for case in run.data.prepared("train")}
         )

@@ -92,8 +92,9 @@ class _LateWriter(ExperimentWriter):
 
 
 def logs_to_wandb(config: Any) -> bool:
-    """Whether a command with these options makes a W&B run."""
-    return bool(config.wandb.enabled and not config.trainer.fast_dev_run and config.trainer.logger is None)
+    """Whether a command with these options makes a W&B run, which the user's environment can forbid."""
+    wanted = config.wandb.enabled and os.environ.get("WANDB_MODE") != "disabled"
+    return bool(wanted and not config.trainer.fast_dev_run and config.trainer.logger is None)
 
 
 def _wandb_id(folder: Path, command: str, starts_anew: bool) -> str | None:

@@ -1,12 +1,37 @@
-"""Whether W&B can be reached and knows the user, asked before any work is done."""
+"""Whether W&B can be used: its settings, and online whether it can be reached and knows the user.
+
+Asked before any work is done.
+"""
 
 import os
 import threading
+from typing import Any
 
 from riskft.errors import InputError
 
 SECONDS = 10.0
 WAYS_OUT = "Log in with `wandb login`, or log without a network: --wandb.offline true (`wandb sync` uploads it later)."
+
+
+def refuse_unusable_settings() -> None:
+    """Raises InputError if the environment gives W&B settings that it does not take, which ends offline runs too."""
+    import wandb
+
+    try:
+        wandb.Settings().update_from_env_vars(os.environ)
+    except (ValueError, wandb.Error) as error:
+        raise InputError(
+            f"W&B's settings in the environment (WANDB_*) are not usable: {_what_is_wrong(error)}. Correct or unset "
+            "them, or go without W&B: --wandb.enabled false."
+        ) from error
+
+
+def _what_is_wrong(error: Any) -> str:
+    """Returns the settings' names, values and what was expected of them, where the error has them."""
+    said = " ".join(str(error).split()).rstrip(".")
+    # no key or token: W&B has messages without their values for these
+    parts = error.errors(include_url=False) if hasattr(error, "errors") else []
+    return "; ".join(f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in parts) or said
 
 
 def refuse_unreachable(seconds: float = SECONDS) -> None:
@@ -25,8 +50,10 @@ def refuse_unreachable(seconds: float = SECONDS) -> None:
     try:
         url = wandb.setup().settings.base_url.rstrip("/")
     except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"wandb.offline is false, and W&B's settings are not usable ({reason}). {WAYS_OUT}") from error
+        # one of its files, beside the environment
+        raise InputError(
+            f"wandb.offline is false, and W&B's settings are not usable: {_what_is_wrong(error)}. {WAYS_OUT}"
+        ) from error
     kept = get_netrc_auth(url)  # where `wandb login` writes it
     key = os.environ.get("WANDB_API_KEY") or (kept[1] if kept else None)
     if not key and not os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
@@ -52,6 +79,8 @@ def _refusal(url: str, key: str | None, seconds: float) -> list[str]:
         answer = requests.post(f"{url}/graphql", json=question, auth=("api", key) if key else None, timeout=seconds / 2)
     except requests.RequestException as error:
         return [f"cannot be reached ({type(error).__name__})"]
+    except ValueError as error:  # a login or an address that cannot be sent as it is
+        return [f"cannot be asked with this login ({type(error).__name__})"]
     if answer.status_code in (401, 403):
         return [f"does not accept the login (status {answer.status_code})"]
     if not answer.ok:

@@ -11,6 +11,7 @@ import torch
 from riskft.data.cache import Prepared
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.native import to_native, write_native
+from riskft.data.records import Case
 from riskft.data.volumes import read_volume
 from riskft.errors import InputError
 from riskft.progress import track
@@ -20,9 +21,20 @@ COLUMNS = ("subject", "class", "voxels", "mean_hardness_nats", "p95_hardness_nat
 Row = tuple[str, str, int, float, float, float, float]
 
 
-def refuse_existing(folder: Path, subjects: Sequence[str], overwrite: bool) -> None:
-    """Raises InputError naming the files that an export would overwrite, unless that is allowed."""
-    targets = [path for subject in subjects for path in _targets(folder, subject)] + [folder / "risk_summary.csv"]
+def refuse_existing(folder: Path, cases: Sequence[Case], overwrite: bool) -> None:
+    """Raises InputError naming the files that an export would overwrite, unless that is allowed.
+
+    The cases' own files are never overwritten: earlier maps may be images of the data set.
+
+    Args:
+        folder: Where the maps go.
+        cases: The cases.
+        overwrite: Whether other files may be replaced.
+    """
+    targets = [path for case in cases for path in _targets(folder, case.subject)] + [folder / "risk_summary.csv"]
+    own = {file.resolve() for case in cases for file in case.files}
+    if taken := [str(path) for path in targets if path.resolve() in own]:
+        raise InputError("These files are images or labels of the data set. Choose another --out:", taken[:3])
     existing = [str(path) for path in targets if path.exists()]
     if existing and not overwrite:
         more = [f"and {len(existing) - 3} more"] if len(existing) > 3 else []

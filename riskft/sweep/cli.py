@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.console import Console
@@ -101,9 +102,10 @@ def _planned(file: Path, tested: bool) -> tuple[str, Path, list[Run]]:
 def _run_here(runs: Sequence[Run], jobs: int) -> bool:
     """Runs what is due and says how each ended; returns whether all ended well."""
     well = True
-    for run, state in run_locally(runs, jobs):
-        _say(f"{run.folder}: {state.name} {state.metric} {state.reason}".rstrip())
-        well &= state.name == "finished"
+    with closing(run_locally(runs, jobs)) as ended:
+        for run, state in ended:
+            _say(f"{run.folder}: {state.name} {state.metric} {state.reason}".rstrip())
+            well &= state.name == "finished"
     return well
 
 

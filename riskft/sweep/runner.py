@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
 from riskft.files import write_text
@@ -47,6 +49,8 @@ def run_step(folder: Path, step: str, more: Sequence[str] = ()) -> None:
 def _reason(error: BaseException) -> str:
     """Returns one line; the command line's exit hides what was wrong in its context."""
     cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
+    if isinstance(cause, KeyboardInterrupt | SIGTERMException):
+        return "stopped by " + ("Ctrl-C" if isinstance(cause, KeyboardInterrupt) else "SIGTERM")
     if isinstance(cause, SystemExit):
         return f"{type(cause).__name__}: status {cause.code}"
     lines = str(cause).strip().splitlines() or [""]

@@ -225,7 +225,7 @@ def test_existing_probabilities_count_where_they_are_written(tmp_path: Path) -> 
         SegmentationWriter(tmp_path, probabilities=True).check([case("/in/a.nii", "a")])
 
 
-@pytest.mark.parametrize("how", ["same", "link", "relative"])
+@pytest.mark.parametrize("how", ["same", "link", "relative", "link to the scan"])
 def test_scans_are_never_overwritten(tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "in/a.nii", scan(0, np.int16))
     before = path.read_bytes()
@@ -236,6 +236,10 @@ def test_scans_are_never_overwritten(tmp_path: Path, how: str, monkeypatch: pyte
     elif how == "relative":
         monkeypatch.chdir(tmp_path)
         out = Path("in")
+    elif how == "link to the scan":
+        path = tmp_path / "links/a.nii"
+        path.parent.mkdir()
+        path.symlink_to(out / "a.nii")
     with pytest.raises(InputError, match="holds the scans themselves"):
         SegmentationWriter(out, overwrite=True).check([case(str(path), "a")])
     if how == "same":

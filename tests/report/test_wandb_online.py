@@ -7,10 +7,11 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from jsonargparse import Namespace
 
 from riskft.errors import InputError
-from riskft.report.loggers import STAGING, stage_in, staging_undone
-from riskft.report.wandb_online import refuse_unreachable
+from riskft.report.loggers import STAGING, logs_to_wandb, stage_in, staging_undone
+from riskft.report.wandb_online import refuse_unreachable, refuse_unusable_settings
 
 KEY = "a" * 40
 
@@ -36,6 +37,37 @@ def online(monkeypatch, tmp_path):
 def test_without_a_login():
     with pytest.raises(InputError, match=r"there is no login for http.*`wandb login`.*--wandb\.offline true"):
         refuse_unreachable()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("WANDB_MODE", "off", r"mode is 'off': Input should be 'online', 'offline'"),
+        ("WANDB_BASE_URL", "wandb.example", r"base_url is 'wandb\.example': Input should be a valid URL"),
+        ("WANDB_SILENT", "maybe", r"silent is 'maybe': Input should be a valid boolean"),
+        ("WANDB_API_KEY", f"{KEY}\n", r"API key cannot start or end with whitespace\. Correct"),
+    ],
+)
+def test_settings_that_wandb_does_not_take(monkeypatch, name, value, said):
+    """Offline runs end on them too, with a traceback after preprocessing."""
+    refuse_unusable_settings()
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=rf"\(WANDB_\*\) are not usable: {said}") as raised:
+        refuse_unusable_settings()
+    assert KEY not in str(raised.value)
+
+
+def test_a_login_that_cannot_be_sent(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "\u6f22" * 40)
+    with pytest.raises(InputError, match=r"cannot be asked with this login \(UnicodeEncodeError\)"):
+        refuse_unreachable()
+
+
+def test_the_environment_may_turn_wandb_off(monkeypatch):
+    config = Namespace(wandb=Namespace(enabled=True), trainer=Namespace(fast_dev_run=False, logger=None))
+    assert logs_to_wandb(config)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert not logs_to_wandb(config)
 
 
 def test_without_a_network(monkeypatch):

@@ -185,19 +185,33 @@ def test_native_segmentation_flips_back(tmp_path: Path) -> None:
 
 
 def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
-    refuse_existing(tmp_path, ["s 1", "s2"], overwrite=False)  # nothing there yet
+    cases = [Case(subject, {"t1": Path("/in/a.nii")}) for subject in ("s 1", "s2")]
+    refuse_existing(tmp_path, cases, overwrite=False)  # nothing there yet
     for name in ("s 1_risk.nii.gz", "s 1_hardness.nii.gz", "s2_risk.nii.gz", "risk_summary.csv"):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"These files exist\. Add --overwrite true, or choose another --out") as error:
-        refuse_existing(tmp_path, ["s 1", "s2"], overwrite=False)
+        refuse_existing(tmp_path, cases, overwrite=False)
     assert [Path(line).name for line in error.value.problems[:3]] == [
         "s 1_risk.nii.gz",
         "s 1_hardness.nii.gz",
         "s2_risk.nii.gz",
     ]
     assert error.value.problems[3] == "and 1 more"
-    refuse_existing(tmp_path, ["s 1", "s2"], overwrite=True)
-    refuse_existing(tmp_path / "other", ["s 1", "s2"], overwrite=False)
+    refuse_existing(tmp_path, cases, overwrite=True)
+    refuse_existing(tmp_path / "other", cases, overwrite=False)
+
+
+@pytest.mark.parametrize("how", ["same", "link"])
+def test_maps_never_overwrite_the_images_they_are_made_from(tmp_path: Path, how: str) -> None:
+    """Earlier maps can be a modality of the data set."""
+    image = tmp_path / "s1_risk.nii.gz"
+    image.touch()
+    if how == "link":
+        image = tmp_path / "links/image.nii.gz"
+        image.parent.mkdir()
+        image.symlink_to(tmp_path / "s1_risk.nii.gz")
+    with pytest.raises(InputError, match=r"are images or labels of the data set\. Choose another --out(.|\n)*s1_risk"):
+        refuse_existing(tmp_path, [Case("s1", {"risk": image})], overwrite=True)
 
 
 def test_summary_by_hand(tmp_path: Path) -> None:

@@ -1,23 +1,27 @@
 """A sweep on this machine, through the command line: runs, skips what is finished, tells of what failed."""
 
 import csv
+import os
 import signal
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+import riskft.sweep.local
 from riskft.cli import main
-from riskft.sweep.local import run_steps
+from riskft.interruptions import sigterm_raised
+from riskft.sweep.local import Commands, run_locally, run_steps
 from riskft.sweep.plan import Run
 from riskft.sweep.record import LOG, steps_done, write_record
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.slow
 def test_a_local_sweep(tiny_manifest, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("COLUMNS", "300")
@@ -76,8 +80,72 @@ def test_a_crash_is_named_and_undoes_nothing(tmp_path, finished):
             write_record(run, steps)
         return SimpleNamespace(start=lambda: None, join=lambda: None, exitcode=-signal.SIGSEGV)
 
-    state = run_steps(run, {}, SimpleNamespace(Process=process))
+    state = run_steps(run, {}, Commands(SimpleNamespace(Process=process)))
     assert steps == (["fit", "test"] if finished else ["fit"])
     assert (tmp_path / LOG).read_text() == "".join(f"riskft {step}: ended by SIGSEGV\n" for step in steps)
     assert state.name == ("finished" if finished else "failed")
     assert finished or "ended by SIGSEGV" in state.reason
+
+
+class Endless:
+    """A process that goes on until it is told to end."""
+
+    started: list["Endless"]
+    exitcode: int | None = None
+
+    def __init__(self, target, args):
+        self.over = threading.Event()
+
+    def start(self):
+        self.started.append(self)
+
+    def join(self):
+        assert self.over.wait(20)
+
+    def terminate(self):
+        self.exitcode = -signal.SIGTERM
+        self.over.set()
+
+
+@pytest.fixture
+def endless(monkeypatch):
+    monkeypatch.setattr(Endless, "started", [], raising=False)
+    monkeypatch.setattr(riskft.sweep.local, "prepared_processes", lambda: SimpleNamespace(Process=Endless))
+    monkeypatch.setattr(riskft.sweep.local, "CTRL_C_SECONDS", 0.1)
+    return Endless.started
+
+
+def planned(root):
+    runs = [Run(str(root / name), ["--config=x.yaml"]) for name in "abc"]
+    for run in runs:
+        write_record(run)
+    return runs
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SIGTERMException), (signal.SIGINT, KeyboardInterrupt)])
+def test_an_interruption_ends_what_runs_and_starts_nothing_else(tmp_path, endless, number, error):
+    """Sent to the sweep alone, as by ``kill`` or a scheduler; a Ctrl-C in a terminal reaches its processes too."""
+    interruption = threading.Timer(0.5, os.kill, (os.getpid(), number))
+    interruption.start()
+    with sigterm_raised(), pytest.raises(error):
+        list(run_locally(planned(tmp_path), jobs=2))
+    assert [process.exitcode for process in endless] == [-signal.SIGTERM] * 2
+    assert "ended by SIGTERM" in (tmp_path / "a" / LOG).read_text()
+
+
+def test_a_sweep_that_is_left_while_it_tells_of_a_run_ends_the_others(tmp_path, endless):
+    def end_one():
+        endless[0].terminate()
+
+    ended = run_locally(planned(tmp_path), jobs=2)
+    threading.Timer(0.5, end_one).start()  # which has not started yet
+    next(ended)
+    ended.close()
+    assert all(process.exitcode == -signal.SIGTERM for process in endless)
+
+
+def test_an_agents_run_ends_with_it(tmp_path, endless):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with sigterm_raised(), pytest.raises(SIGTERMException):
+        run_steps(planned(tmp_path)[0], {})
+    assert [process.exitcode for process in endless] == [-signal.SIGTERM]
