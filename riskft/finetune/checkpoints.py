@@ -34,7 +34,8 @@ class BestCheckpoint(ModelCheckpoint):
         """Takes over the best scores of a run that was moved, for all checkpoint callbacks of the trainer.
 
         Lightning ties them to the absolute path of the folder: in another it forgets them, and the next validation,
-        however bad, overwrites the best checkpoint.
+        however bad, overwrites the best checkpoint. In the same folder it keeps them even if their files are gone, and
+        a run that does not get better would end without any.
         """
         states = checkpoint.get("callbacks", {})
         for callback in trainer.checkpoint_callbacks:
@@ -58,7 +59,9 @@ class LatestCheckpoint(ModelCheckpoint):
 
 
 def moved_state(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Returns the state of a ``ModelCheckpoint`` whose folder was moved or copied; else the state as it is.
+    """Returns the state of a ``ModelCheckpoint`` whose folder was moved or copied, or whose files were removed.
+
+    Anything else stays as it is.
 
     Args:
         state: What ``ModelCheckpoint.state_dict`` gave.
@@ -66,7 +69,10 @@ def moved_state(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             stays tied to the one before.
     """
     before = state.get("dirpath")
-    if before is None or Path(before) == folder:
+    if before is not None and Path(before) == folder:
+        kept = {path: score for path, score in state.get("best_k_models", {}).items() if Path(path).is_file()}
+        return {**state, "best_k_models": kept}  # from which Lightning finds the others at the next validation
+    if before is None:
         return dict(state)
 
     def here(path: str) -> str:

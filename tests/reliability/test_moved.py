@@ -3,12 +3,14 @@
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 from forked_runs import STEPS_AN_EPOCH, Study, forked
 from jsonargparse import Namespace
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from riskft.finetune.checkpoints import BestCheckpoint, moved_state
 from riskft.moved import Moved, bring_along, moved_run, place_is_given, settle
@@ -49,6 +51,17 @@ def test_another_folder_is_not_taken_for_a_moved_one(tmp_path):
     (tmp_path / "other").mkdir()
     kept = state(tmp_path / "other")
     assert moved_state(kept, tmp_path / "own") == kept
+
+
+def test_a_best_checkpoint_that_was_removed_is_not_waited_for(tmp_path):
+    """A run that goes on and does not get better than 0.9 has a best checkpoint all the same."""
+    kept = state(tmp_path)
+    callback = BestCheckpoint(str(tmp_path))
+    callback.load_state_dict(moved_state(kept, tmp_path))
+    assert callback.check_monitor_top_k(SimpleNamespace(strategy=SingleDeviceStrategy()), torch.tensor(0.1))
+    (tmp_path / "best.ckpt").touch()
+    callback.load_state_dict(moved_state(kept, tmp_path))
+    assert not callback.check_monitor_top_k(SimpleNamespace(strategy=SingleDeviceStrategy()), torch.tensor(0.1))
 
 
 def record(folder, root, method="riskft", **more):
