@@ -92,7 +92,7 @@ def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
         for axes, (_, volume, colours, bottom, top) in zip(grid[axis, -len(heats) :], heats, strict=True):
             plane = upright(volume, axis, index)
             heat = axes.imshow(plane, cmap=colours, vmin=bottom, vmax=top, aspect=aspect, interpolation="nearest")
-            if foreground.any():
+            if 0 < foreground.mean() < 1 and min(foreground.shape) > 1:  # a line of voxels has no border to draw
                 axes.contour(foreground.astype(float), levels=[0.5], colors="lime", linewidths=0.6)
             if axis == 2:
                 figure.colorbar(heat, ax=axes, location="bottom", shrink=0.9, pad=0.03)

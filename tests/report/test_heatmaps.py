@@ -154,6 +154,16 @@ def test_figure_is_drawn_and_written(tmp_path: Path, changes: dict[str, Any], ti
     assert [file.name for file in tmp_path.iterdir()] == ["panel.png"]
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("axis", range(3))
+def test_a_volume_of_one_slice_is_drawn(tmp_path: Path, axis: int) -> None:
+    whole = panel()
+    volumes = ("image", "truth", "hardness", "relative", "weight", "prediction", "source")
+    thin = {name: np.take(getattr(whole, name), [(3, 5, 2)[axis]], axis) for name in volumes}
+    save_figure(case_figure(panel(**thin), NAMES), tmp_path / "panel.png")
+    assert (tmp_path / "panel.png").is_file()
+
+
 def test_figure_shows_the_riskiest_slices_of_each_volume() -> None:
     case = panel()
     rows = panels(case_figure(case, NAMES))
