@@ -29,6 +29,7 @@ from riskft.messages import message
 from riskft.moved import bring_along, moved_run, place_is_given, settle
 from riskft.parser import BriefParser, config_faults
 from riskft.places import places_of, refuse_unwritable, why_not_writable
+from riskft.record.options import trained_options
 from riskft.report.loggers import logs_to_wandb, run_loggers, staging_undone
 from riskft.report.wandb_online import refuse_unreachable, refuse_unusable_settings
 from riskft.requeue import Requeue, in_slurm_task
@@ -88,6 +89,9 @@ class RiskCLI(LightningCLI):
         if self.moved is not None:
             bring_along(self.config[self.config.subcommand], self.moved)
 
+    def _parse_ckpt_path(self) -> None:
+        """Does nothing: Lightning would replace the command's options by the checkpoint's, which are compared here."""
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Returns Lightning's commands and ``riskmap``, each with the arguments that it does not show."""
@@ -130,6 +134,7 @@ class RiskCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Adds the run folder with its loggers (where the config names none) and checkpoints."""
         config = self.config_init[self.subcommand]
+        self.model.options = trained_options(self.config_dump)
         self.starts_anew = self.subcommand == "fit" and config.ckpt_path is None
         kwargs["default_root_dir"] = str(self.folder)
         if config.trainer.logger is None:

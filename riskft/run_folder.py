@@ -16,6 +16,7 @@ from riskft.errors import InputError
 from riskft.files import write_text
 from riskft.reading import read_text
 
+RECORD = "record.json"
 SEED_FOLDER = re.compile(r"seed=(\d+)$")
 
 
@@ -133,7 +134,7 @@ def clear_for_new_start(folder: Path) -> None:
     """Removes what a run that starts anew would leave beside its own: checkpoints, panels and scores."""
     for name in ("checkpoints", "heatmaps"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    for path in [*folder.glob("cases*.csv"), *folder.glob("metrics*.csv")]:
+    for path in [*folder.glob("cases*.csv"), *folder.glob("metrics*.csv"), *folder.glob(RECORD)]:
         path.unlink()
 
 

@@ -1,4 +1,4 @@
-"""The record of a run in its folder: its config in full."""
+"""The record of a run in its folder: its config in full, and what its weights are made with."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -10,8 +10,9 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from riskft.data.datamodule import RiskDataModule
-from riskft.files import write_text
-from riskft.run_folder import clear_for_new_start, git_commit, keep_run_id
+from riskft.files import write_json, write_text
+from riskft.finetune.module import RiskModule
+from riskft.run_folder import RECORD, clear_for_new_start, git_commit, keep_run_id
 
 
 class SaveRun(SaveConfigCallback):
@@ -33,9 +34,12 @@ class SaveRun(SaveConfigCallback):
         self.config.pop("ckpt_path", None)
         self.config.run.overwrite = False
         data = getattr(trainer, "datamodule", None)
-        if isinstance(data, RiskDataModule) and self.config.data.labels is None:
-            # found in the data set's description, which need not be there when new scans are predicted
-            self.config.data.labels = asdict(data.labels)
+        if isinstance(data, RiskDataModule):
+            if self.config.data.labels is None:
+                # found in the data set's description, which need not be there when new scans are predicted
+                self.config.data.labels = asdict(data.labels)
+            # in the order of the weights, if they are resumed
+            self.config.data.labels["classes"] = data.labels.classes
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -49,3 +53,8 @@ class SaveRun(SaveConfigCallback):
             record["data_fingerprint"] = {split: data.fingerprint(split) for split in ("train", "val", "test")}
         for logger in trainer.loggers:
             logger.log_hyperparams(record)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes ``record.json``, which tells other commands what a run is, whatever it is called."""
+        if isinstance(pl_module, RiskModule) and pl_module.record is not None and trainer.is_global_zero:
+            write_json(Path(trainer.default_root_dir) / RECORD, pl_module.record.plain())

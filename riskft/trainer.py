@@ -22,6 +22,8 @@ from riskft.finetune.length import is_endless
 from riskft.finetune.module import RiskModule
 from riskft.finetune.plan import RunPlan, lengths_asked_for
 from riskft.predictions import SegmentationWriter
+from riskft.record.check import check_checkpoint, check_source
+from riskft.record.compare import Command
 from riskft.risk.callback import RiskMapCallback
 from riskft.risk.export import export_share, refuse_existing, summary_csv
 from riskft.source.bound import options_as_text
@@ -45,8 +47,9 @@ class RiskTrainer(Trainer):
             datamodule: The data.
             ckpt_path: Checkpoint to resume; ``last`` for the run folder's latest (starts anew where there is none).
         """
-        self._check_source(model)
+        self._check_source(model, datamodule)
         self._check_length(model)
+        ckpt_path = self._resumed(ckpt_path, model, datamodule)
         plan = RunPlan()
         self.callbacks.insert(0, plan)
         try:
@@ -66,9 +69,8 @@ class RiskTrainer(Trainer):
             ckpt_path: Checkpoint; by default the run folder's best.
         """
         with self._ending_together():
-            return super().validate(
-                model, datamodule=datamodule, ckpt_path=self._checkpoint(ckpt_path), weights_only=True
-            )
+            checkpoint = self._checkpoint(ckpt_path, model, datamodule, "validate")
+            return super().validate(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
 
     def test(  # type: ignore[override]
         self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
@@ -81,7 +83,8 @@ class RiskTrainer(Trainer):
             ckpt_path: Checkpoint; by default the run folder's best.
         """
         with self._ending_together():
-            return super().test(model, datamodule=datamodule, ckpt_path=self._checkpoint(ckpt_path), weights_only=True)
+            checkpoint = self._checkpoint(ckpt_path, model, datamodule, "test")
+            return super().test(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
 
     def predict(  # type: ignore[override]
         self,
@@ -111,7 +114,7 @@ class RiskTrainer(Trainer):
             dtype: Stored type of the segmentations: that of the scan (``input``) or ``uint8``.
         """
         folder = Path(out) if out else Path(self.default_root_dir) / "predictions"
-        checkpoint = self._checkpoint(ckpt_path)
+        checkpoint = str(find_checkpoint(Path(self.default_root_dir), ckpt_path))
         made_with = fingerprint(
             {
                 "checkpoint": file_digest(Path(checkpoint)),
@@ -128,6 +131,7 @@ class RiskTrainer(Trainer):
                 if datamodule is None:
                     raise InputError("--images needs a riskft.RiskDataModule.")
                 held.enter_context(datamodule.reading_folder(images))
+            check_checkpoint(Path(checkpoint), model, datamodule, "predict")
             if datamodule is not None:
                 writer.check(datamodule.predict_cases())  # before hours of preprocessing
                 held.callback(setattr, datamodule, "left_out", frozenset())
@@ -161,7 +165,7 @@ class RiskTrainer(Trainer):
                 ``risk_summary.csv``.
             overwrite: Replace files that exist.
         """
-        self._check_source(model)
+        self._check_source(model, datamodule)
         with self._as_it_was():
             callbacks = self.callbacks
             if not any(isinstance(callback, RiskMapCallback) for callback in callbacks):
@@ -227,14 +231,27 @@ class RiskTrainer(Trainer):
                 asking,
             )
 
-    def _check_source(self, model: LightningModule) -> None:
+    def _check_source(self, model: LightningModule, datamodule: RiskDataModule | None) -> None:
         mapped = any(isinstance(callback, RiskMapCallback) for callback in self.callbacks)
         if isinstance(model, RiskModule):
             model.source.check(whole=mapped)
+            if datamodule is not None:
+                check_source(model, datamodule)
 
-    def _checkpoint(self, path: str | None) -> str:
-        """Returns the checkpoint to use; untrained weights are never tested silently."""
-        return str(find_checkpoint(Path(self.default_root_dir), path))
+    def _checkpoint(
+        self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None, command: Command
+    ) -> str:
+        """Returns the checkpoint to use: never silently none, nor one that contradicts the command."""
+        found = find_checkpoint(Path(self.default_root_dir), path)
+        check_checkpoint(found, model, datamodule, command)
+        return str(found)
+
+    def _resumed(self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None) -> str | None:
+        """Returns the checkpoint to resume, or None to start: there may be no ``last`` yet."""
+        last = Path(self.default_root_dir) / "checkpoints/last.ckpt"
+        if path is None or (path == "last" and not last.is_file()):
+            return None
+        return self._checkpoint(path, model, datamodule, "fit")
 
 
 class RiskExport(Callback):

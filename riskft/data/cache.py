@@ -101,7 +101,7 @@ class PreparedCache:
         Raises:
             InputError: Naming every case that cannot be preprocessed.
         """
-        keys = self._keys(cases)
+        keys = self.keys(cases)
         missing = [(case, key) for case, key in zip(cases, keys, strict=True) if not self._is_whole(key)]
         if missing and (reason := why_not_writable(self.root)) is not None:
             raise InputError(
@@ -133,12 +133,17 @@ class PreparedCache:
     def holds(self, case: Case) -> bool:
         """Whether a case is there already, made with its label if it has one."""
         try:
-            (key,) = self._keys([case])
+            (key,) = self.keys([case])
         except InputError:  # a file that cannot be read
             return False
         return self._meta(key).is_file()
 
-    def _keys(self, cases: Sequence[Case]) -> list[str]:
+    def keys(self, cases: Sequence[Case]) -> list[str]:
+        """Returns each case's fingerprint, and reads the files that it has not read before.
+
+        Raises:
+            InputError: Naming every case with a file that cannot be read.
+        """
         labels = asdict(self.labels)
         del labels["regions"]  # which concern the scores alone
         common = {
@@ -160,6 +165,7 @@ class PreparedCache:
             digests = list(pool.map(read, cases))
         if problems:
             raise InputError(f"{len(problems)} of {len(cases)} cases have files that cannot be read:", sorted(problems))
+        self._digests.save()
         return [
             fingerprint({**common, **_content(case), "files": files})
             for case, files in zip(cases, digests, strict=True)

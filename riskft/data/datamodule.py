@@ -256,6 +256,25 @@ class RiskDataModule(LightningDataModule):
         """Returns a fingerprint of a split's content, preprocessing and label map."""
         return fingerprint({case.subject: case.key for case in self.prepared(split)})
 
+    def case_keys(self, split: str) -> dict[str, list[str]]:
+        """Returns, by subject, what stands for a case's files, label map and preprocessing, and its person.
+
+        Args:
+            split: The split, prepared or not.
+
+        Raises:
+            InputError: If a file cannot be read.
+        """
+        if split in self._prepared:
+            return {case.subject: [case.key, case.case.owner] for case in self._prepared[split]}
+        cases = self.cases()[split]
+        keys = self._cache().keys(cases)
+        return {case.subject: [key, case.owner] for case, key in zip(cases, keys, strict=True)}
+
+    def order_classes(self, names: Sequence[str]) -> None:
+        """Gives the foreground classes another order, that of weights to be used; before anything is prepared."""
+        self.labels = replace(self.labels, classes={name: self.labels.classes[name] for name in names})
+
     def attach_risk(self, weights: Mapping[str, Path]) -> None:
         """Gives training subjects their risk maps; called by phase 1 before the training loader is made.
 

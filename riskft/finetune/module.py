@@ -26,6 +26,7 @@ from riskft.finetune.schedule import Shared, say_other_length, schedule_over
 from riskft.finetune.scores import keep_cases, log_means
 from riskft.finetune.start import HeadInit, start_network
 from riskft.finetune.trials import try_inferer, try_training
+from riskft.record.record import Record, record_of
 from riskft.report.cases import log_table
 from riskft.source.adapt import AdaptationReport
 from riskft.source.bound import BoundSource
@@ -45,7 +46,7 @@ class RiskModule(LightningModule):
     adapted first convolution. Batches without a risk map (plain fine-tuning) run the same code with weight 1.
 
     Args:
-        source: Architecture and checkpoint to start from; without a checkpoint the network is trained from scratch.
+        source: Architecture and checkpoint to start from; with ``load: none`` the network is trained from scratch.
         class_names: Target classes, background first. Linked from ``data``.
         in_channels: Target channels. Linked from ``data``.
         regions: What to score in place of each class by itself: unions of class indices by name. Linked from ``data``.
@@ -105,6 +106,8 @@ class RiskModule(LightningModule):
         self._read = readings(self.network, size, source.output)
         self._check = probability_check(self.network, self._read, source.output)
         self.adaptation: AdaptationReport | None = None
+        self.options: dict[str, Any] = {}  # those of its config, where there is one; see ``Record``
+        self.record: Record | None = None
         self.keep_probabilities = False
         self.tested: list[CaseScore] = []
         self._scores: list[CaseScore] = []
@@ -165,6 +168,8 @@ class RiskModule(LightningModule):
             self.start_from(self.source.load(whole=False), None)
         if stage == "fit":
             freeze_unused(self.network, self._read)
+            data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
+            self.record = record_of(self, data if isinstance(data, RiskDataModule) else None)
         if self.adaptation is not None and self.trainer.is_global_zero:
             self.adaptation.write(Path(self.trainer.default_root_dir) / "adaptation.csv")
             log_table(self.trainer, "adaptation", ("parameter", "shape", "status"), self.adaptation.rows)
@@ -175,11 +180,19 @@ class RiskModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a later fine-tuning needs to know, and keeps the file loadable without unpickling."""
-        checkpoint["riskft"] = {"class_names": list(self.class_names), "in_channels": int(self.in_channels)}
+        checkpoint["riskft"] = (self.record or record_of(self, None)).plain()
         options = checkpoint.get("hyper_parameters", {})
         if "_instantiator" not in options:  # built in Python: objects cannot be restored from the file anyway
             plain = (str, int, float, bool, type(None))
             checkpoint["hyper_parameters"] = {key: value for key, value in options.items() if isinstance(value, plain)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out the state of the loss where nothing is trained: the command may have been given another one."""
+        if self._trainer is None or self.trainer.state.fn == "fit":
+            return
+        own = {key: value for key, value in self.state_dict().items() if key.startswith("loss.")}
+        kept = {key: value for key, value in checkpoint["state_dict"].items() if not key.startswith("loss.")}
+        checkpoint["state_dict"] = {**kept, **own}
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -195,6 +208,12 @@ class RiskModule(LightningModule):
             return optimizer
         scheduler = schedule_over(self._schedule, optimizer, run_length(self.trainer).steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def trial_optimizer(self) -> Optimizer:
+        """Returns an optimizer of the kind that training will have, over nothing that matters."""
+        groups = ({"params": [nn.Parameter(torch.zeros(1))], "name": name} for name in ("backbone", "head"))
+        optimizer: Optimizer = self._optimizer(list(groups))
+        return optimizer
 
     def on_train_start(self) -> None:
         """Tells the loss how long the run is; warns if a resumed schedule has another length."""

@@ -1,15 +1,20 @@
 """The source as a target uses it: its weights for the target's channels and window, and how phase 1 runs it."""
 
+import logging
 from collections.abc import Sequence
 
 import torch
 from monai.inferers import Inferer
 from torch import Tensor, nn
 
+from riskft.errors import InputError
 from riskft.files import without_addresses
+from riskft.record.record import Record
 from riskft.source.network import LoadedSource, Source, architecture, inverted, load
 from riskft.source.outputs import Readings
 from riskft.source.probabilities import ProbabilityCheck
+
+log = logging.getLogger(__name__)
 
 
 class BoundSource:
@@ -32,11 +37,13 @@ class BoundSource:
         self._size = list(size)
         self._channels_last = channels_last
         self._loaded: LoadedSource | None = None
+        self.digest: str | None = None
+        self.record: Record | None = None
 
     @property
     def trained(self) -> bool:
-        """Whether there is a checkpoint; else the target starts from scratch."""
-        return self.source.checkpoint is not None
+        """Whether the target starts from its weights; else it starts from scratch."""
+        return self.source.load != "none"
 
     @property
     def compares_negative(self) -> bool:
@@ -54,6 +61,11 @@ class BoundSource:
         """
         if whole or self.trained:
             self._loaded = self.load(whole)
+        elif self.source.checkpoint is not None:
+            log.info(
+                "The weights of %s are not loaded, because model.source.load is none: training starts from scratch.",
+                self.source.checkpoint,
+            )
 
     def load(self, whole: bool = True) -> LoadedSource:
         """Builds the frozen source network.
@@ -62,10 +74,24 @@ class BoundSource:
             whole: Nothing may be missing in the checkpoint, which phase 1 needs.
 
         Raises:
-            InputError: If there is no checkpoint, or it does not fit.
+            InputError: If there is no checkpoint, it shall not be loaded, or it does not fit.
         """
+        if not self.trained:
+            raise InputError(
+                "model.source.load is none, and phase 1 (riskft.RiskMapCallback in trainer.callbacks) needs a source's "
+                "weights. To train from scratch, use configs/method/scratch.yaml alone, which has no phase 1; to start "
+                "from the source, set model.source.load to network."
+            )
+        if self.source.checkpoint is None:
+            raise InputError(
+                "model.source.checkpoint is not set, and training starts from its weights (model.source.load is "
+                "network). Set it; or to train from scratch, use configs/method/scratch.yaml, which sets "
+                "model.source.load to none."
+            )
         loaded, self._loaded = self._loaded, None
-        return loaded or load(self.source, self._in_channels, self._size, whole=whole)
+        loaded = loaded or load(self.source, self._in_channels, self._size, whole=whole)
+        self.digest, self.record = loaded.digest, loaded.record
+        return loaded
 
     def in_negative(self, loaded: LoadedSource) -> LoadedSource:
         """Returns the source network as it sees its images in negative."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from riskft.errors import InputError
+from riskft.record.record import Record, read_record
 from riskft.source.copies import states_in
 from riskft.source.packages import find_package
 from riskft.source.parts import index_in
@@ -25,12 +26,14 @@ class Checkpoint:
         states: Each dictionary of tensors by its path in the file, the likeliest first; at least one.
         class_names: What the output channels are, if riskft wrote the file or its folder says it; else None.
         in_channels: Number of input channels, if riskft wrote the file or its folder says it; else None.
+        record: What it was made with, if riskft wrote the file; else None.
     """
 
     path: Path
     states: dict[str, dict[str, Tensor]]
     class_names: tuple[str, ...] | None = None
     in_channels: int | None = None
+    record: Record | None = None
 
     @property
     def state(self) -> dict[str, Tensor]:
@@ -68,7 +71,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         names, channels = package.class_names or names, package.in_channels or channels
         if package.kernel_axes is not None:
             states = {path: with_kernel_axes(state, package.kernel_axes) for path, state in states.items()}
-    return Checkpoint(file, states, names, channels)
+    record = read_record(content.get("riskft")) if isinstance(content, Mapping) else None
+    return Checkpoint(file, states, names, channels, record)
 
 
 def no_state(path: Path) -> InputError:

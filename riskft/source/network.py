@@ -11,6 +11,7 @@ from monai.inferers import Inferer
 from torch import nn
 
 from riskft.errors import InputError
+from riskft.record.record import Record
 from riskft.source.adapt import load_source
 from riskft.source.checkpoint import Checkpoint, read_checkpoint, state_digest
 from riskft.source.invert import inverted_network
@@ -32,9 +33,11 @@ class Source:
             For checkpoints that riskft wrote, the numbers of classes and channels are taken from the file. null takes
             the checkpoint's own description, where it has one.
         checkpoint: Its weights: a riskft or Lightning ``.ckpt``, a state dict (``.pt``, ``.pth``, ``.safetensors``), or
-            a model that describes itself (nnU-Net v2 folder, MONAI bundle, MeshNet). null trains from scratch.
+            a model that describes itself (nnU-Net v2 folder, MONAI bundle, MeshNet).
         weights: Which copy of the weights to take where the checkpoint holds several, such as ``net_ema`` or
             ``model_ema``. null takes the one that fits best; the log names the others.
+        load: What training takes from the checkpoint: the weights of the ``network``, or ``none``, which trains from
+            scratch whatever ``checkpoint`` is. A model that describes itself still gives its architecture and defaults.
         head: Name or names of the modules that make up the network's head. null finds them.
         first_convolution: How its first convolution is adapted to another number of channels: each new channel starts
             as the ``mean`` of the old ones, or the old ones are ``repeat``-ed in turn.
@@ -51,6 +54,7 @@ class Source:
     network: nn.Module | None = None
     checkpoint: str | None = None
     weights: str | None = None
+    load: Literal["network", "none"] = "network"
     head: list[str] | str | None = None
     first_convolution: FirstConvolution = "mean"
     min_loaded: float = 0.5
@@ -80,6 +84,7 @@ class LoadedSource:
         unused: Keys of the checkpoint without use.
         digest: Fingerprint of the source's weights.
         inverted: Whether it sees its images in negative.
+        record: What it was made with if riskft trained it, else None.
     """
 
     network: nn.Module
@@ -93,6 +98,7 @@ class LoadedSource:
     unused: tuple[str, ...]
     digest: str
     inverted: bool = False
+    record: Record | None = None
 
 
 def architecture(source: Source) -> nn.Module:
@@ -166,6 +172,7 @@ def load(source: Source, in_channels: int, size: Sequence[int], *, whole: bool =
         missing=loaded.missing,
         unused=loaded.unused,
         digest=digest,
+        record=checkpoint.record,
     )
     return inverted(result, size) if source.invert is True else result
 

@@ -1,0 +1,1 @@
+"""What a checkpoint was made with, and whether that fits what a command asks."""

@@ -1,0 +1,119 @@
+"""What weights were made with, as plain values that their checkpoint keeps."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal
+
+from riskft.data.datamodule import RiskDataModule
+
+if TYPE_CHECKING:
+    from riskft.finetune.module import RiskModule
+
+Cases = dict[str, list[str]]
+Start = Literal["source", "scratch"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What weights were made with; plain values, so that the checkpoint loads without unpickling.
+
+    Attributes:
+        class_names: By index, background first.
+        in_channels: Number of input channels.
+        classes: (name, raw label values) of each foreground class, in order; empty where there was no data module.
+        background: Raw values that were background.
+        ignore: Raw values that counted nowhere.
+        modalities: The input channels, in order.
+        preprocessing: ``Preprocessing.describe``.
+        patch_size: Voxels of a training patch along x, y, z.
+        cases: By split (``train``, ``val``) and subject: the key that stands for files, label map and preprocessing,
+            and the person.
+        start: Where training started: ``load`` as in ``Source``, ``checkpoint``, and of what was loaded ``digest`` and
+            ``fraction`` of the parameters.
+        parts: Classes of ``loss`` and ``optimizer``.
+        options: The run's config, as far as ``riskft.record.options.trained_options`` takes it; empty in Python.
+    """
+
+    class_names: list[str]
+    in_channels: int
+    classes: list[list[Any]] = field(default_factory=list)
+    background: list[int] = field(default_factory=list)
+    ignore: list[int] = field(default_factory=list)
+    modalities: list[str] = field(default_factory=list)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    patch_size: list[int] = field(default_factory=list)
+    cases: dict[str, Cases] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """Returns it as JSON has it: dictionaries, lists, strings and numbers."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        return content
+
+    @property
+    def values(self) -> dict[str, list[int]]:
+        """Raw label values by class."""
+        return {name: list(values) for name, values in self.classes}
+
+    @property
+    def started_from(self) -> Start:
+        """Whether training started from a source's weights."""
+        return "source" if self.start.get("fraction") else "scratch"
+
+
+def read_record(content: object) -> Record | None:
+    """Returns the record in what a checkpoint holds under ``riskft``, or None where there is none."""
+    if not isinstance(content, Mapping):
+        return None
+    kept: dict[str, Any] = {}
+    for each in fields(Record):
+        default = each.default_factory() if each.default_factory is not MISSING else None
+        wanted = int if each.name == "in_channels" else list if each.name == "class_names" else type(default)
+        if isinstance(content.get(each.name), wanted):
+            kept[each.name] = content[each.name]
+    return Record(**kept) if {"class_names", "in_channels"} <= kept.keys() else None
+
+
+def record_of(module: "RiskModule", data: RiskDataModule | None, splits: tuple[str, ...] = ("train", "val")) -> Record:
+    """Returns what a module's weights are made with.
+
+    Args:
+        module: The module.
+        data: Its data, prepared or not; None where it is trained on something else.
+        splits: Whose cases are recorded, which reads those of their files that no run has read yet.
+
+    Raises:
+        InputError: If a file of these cases cannot be read.
+    """
+    adaptation, source = module.adaptation, module.source
+    start = {"load": source.source.load, "checkpoint": source.source.checkpoint, "digest": source.digest}
+    made = Record(
+        class_names=list(module.class_names),
+        in_channels=int(module.in_channels),
+        start={**start, "fraction": adaptation.fraction if adaptation is not None else 0.0},
+        parts={"loss": _path(module.loss), "optimizer": _path(module.trial_optimizer())},
+        options=dict(module.options),
+    )
+    if data is not None:
+        labels = data.labels
+        made = Record(
+            **{
+                **vars(made),
+                "classes": [[name, list(values)] for name, values in labels.classes.items()],
+                "background": sorted(labels.background),
+                "ignore": sorted(labels.ignore),
+                "modalities": list(data.modalities),
+                "preprocessing": data.preprocessing.describe(),
+                "patch_size": list(data.patch_size),
+                "cases": {split: data.case_keys(split) for split in splits},
+            }
+        )
+    return Record(**made.plain())
+
+
+def _path(value: object) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
