@@ -71,6 +71,8 @@ def main(arguments: Sequence[str]) -> None:
     console = Console()
     for study in dict.fromkeys(row.study for row in comparison.rows):
         console.print(study_table(study, comparison))
+    for note in found.notes:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
     _say_left_out(console, found, comparison)
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
 

@@ -27,7 +27,7 @@ def find_runs_and_exports(paths: Sequence[Path], metric: Metric) -> Found:
     runs = [*found.runs, *(run for path in paths if path.is_file() for run in read_export(path, metric))]
     if twice := doubles(runs):
         raise InputError("These runs cannot be compared:", twice)
-    return Found(sorted(runs, key=lambda run: (run.study, run.method, run.seed)), found.untested)
+    return Found(sorted(runs, key=lambda run: (run.study, run.method, run.seed)), found.untested, found.notes)
 
 
 def read_export(path: Path, metric: Metric) -> list[RunScores]:

@@ -87,7 +87,7 @@ def report_html(found: Found, comparison: Comparison, viewer_cases: int) -> str:
     }
     return Template(_asset("page.html")).substitute(
         title=escape(title),
-        lead=f"<p>{escape(_lead(comparison))}</p>",
+        lead=f"<p>{escape(_lead(comparison))}</p>" + "".join(f"<p>Note: {escape(note)}</p>" for note in found.notes),
         contents="".join(f'<a href="#{name}">{escape(text)}</a>' for name, text in contents),
         body="\n".join(sections),
         footer=f'<p class="note">Made by riskft compare, commit {escape(git_commit())}.</p>',

@@ -2,12 +2,13 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from riskft.errors import InputError
 from riskft.reading import read_rows
+from riskft.record.started import misnamed
 from riskft.run_folder import SEED_FOLDER, read_config, run_name
 
 Metric = Literal["dice", "hd95_mm"]
@@ -40,10 +41,12 @@ class Found:
     Attributes:
         runs: By study, method and seed.
         untested: Run folders without a ``cases.csv``.
+        notes: Which methods are not what they are called.
     """
 
     runs: list[RunScores]
     untested: list[Path]
+    notes: list[str] = field(default_factory=list)
 
 
 def find_runs(paths: Sequence[Path], metric: Metric) -> Found:
@@ -76,7 +79,8 @@ def find_runs(paths: Sequence[Path], metric: Metric) -> Found:
         raise InputError("None of the runs has been tested. Run `riskft test --config <run>/config.yaml` for each:",
                          [str(folder) for folder in unique])  # fmt: skip
     runs.sort(key=lambda run: (run.study, run.method, run.seed))
-    return Found(runs, [folder for folder in unique if folder not in tested])
+    notes = misnamed((run.study, run.method, run.folder) for run in runs)
+    return Found(runs, [folder for folder in unique if folder not in tested], notes)
 
 
 def run_folders(paths: Sequence[Path]) -> list[Path]:

@@ -46,7 +46,7 @@ class RiskModule(LightningModule):
     adapted first convolution. Batches without a risk map (plain fine-tuning) run the same code with weight 1.
 
     Args:
-        source: Architecture and checkpoint to start from; with ``load: none`` the network is trained from scratch.
+        source: Architecture and checkpoint to start from; with ``load: none`` it is trained from scratch.
         class_names: Target classes, background first. Linked from ``data``.
         in_channels: Target channels. Linked from ``data``.
         regions: What to score in place of each class by itself: unions of class indices by name. Linked from ``data``.

@@ -43,7 +43,7 @@ class BoundSource:
     @property
     def trained(self) -> bool:
         """Whether the target starts from its weights; else it starts from scratch."""
-        return self.source.load != "none"
+        return self.source.load != "none" and self.source.checkpoint is not None
 
     @property
     def compares_negative(self) -> bool:
@@ -59,7 +59,7 @@ class BoundSource:
         Raises:
             InputError: As ``load`` says.
         """
-        if whole or self.trained:
+        if whole or self.source.load != "none":
             self._loaded = self.load(whole)
         elif self.source.checkpoint is not None:
             log.info(
@@ -76,7 +76,7 @@ class BoundSource:
         Raises:
             InputError: If there is no checkpoint, it shall not be loaded, or it does not fit.
         """
-        if not self.trained:
+        if self.source.load == "none":
             raise InputError(
                 "model.source.load is none, and phase 1 (riskft.RiskMapCallback in trainer.callbacks) needs a source's "
                 "weights. To train from scratch, use configs/method/scratch.yaml alone, which has no phase 1; to start "

@@ -8,6 +8,7 @@ from typing import Any
 from riskft.compare.runs import run_folders
 from riskft.errors import InputError
 from riskft.finetune.checkpoints import find_checkpoint
+from riskft.record.started import started_from
 from riskft.run_folder import read_config, run_name
 
 
@@ -89,8 +90,8 @@ def _partners(name: RunName, references: Sequence[RunName]) -> list[RunName]:
 def _lacking(name: RunName) -> list[str]:
     """Says what a fine-tuned run lacks."""
     problems = _untrained(name)
-    if _source_checkpoint(name) is None:
-        problems.append(f"{name.folder}: is trained from scratch (model.source.checkpoint is null), not fine-tuned")
+    if started_from(name.folder) == "scratch":
+        problems.append(f"{name.folder}: is trained from scratch, without a source's weights, not fine-tuned")
     elif not all((name.folder / "risk" / file).is_file() for file in ("summary.json", "manifest.json")):
         problems.append(
             f"{name.folder}: has no risk/summary.json with P(y|z). Fine-tune with phase 1 (riskft.RiskMapCallback), as "
@@ -101,8 +102,8 @@ def _lacking(name: RunName) -> list[str]:
 
 def _lacking_from_scratch(name: RunName) -> list[str]:
     problems = _untrained(name)
-    if (checkpoint := _source_checkpoint(name)) is not None:
-        problems.append(f"{name.folder}: is not trained from scratch, but from {checkpoint}")
+    if started_from(name.folder) == "source":
+        problems.append(f"{name.folder}: is not trained from scratch, but from {_source_checkpoint(name)}")
     return problems
 
 

@@ -62,7 +62,11 @@ def test_fit_leaves_a_complete_run_folder(study, method):
     assert len(offline) == 1
     assert list((offline[0] / "files/media/images/risk").rglob("*.png"))
     checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
-    assert checkpoint["riskft"] == {"class_names": ["background", "shell", "core"], "in_channels": 1}
+    made = checkpoint["riskft"]
+    assert (made["class_names"], made["in_channels"]) == (["background", "shell", "core"], 1)
+    assert made["classes"] == [["shell", [1]], ["core", [2]]]
+    assert sorted(made["cases"]["train"]) == ["case00", "case01", "case02"]
+    assert made == json.loads((folder / "record.json").read_text())
     assert checkpoint["global_step"] == 2 * 3
 
 

@@ -371,7 +371,9 @@ def test_a_checkpoint_holds_no_objects_and_can_be_a_source(tmp_path):
     run.fit(made, loader())
     run.save_checkpoint(tmp_path / "last.ckpt")
     content = torch.load(tmp_path / "last.ckpt", weights_only=True)
-    assert content["riskft"] == {"class_names": CLASSES, "in_channels": 1}
+    made_with = content["riskft"]
+    assert (made_with["class_names"], made_with["in_channels"]) == (CLASSES, 1)
+    assert made_with["parts"]["optimizer"] == "torch.optim.adamw.AdamW"
     assert content["hyper_parameters"]["head_init"] == "auto"
     checkpoint = read_checkpoint(tmp_path / "last.ckpt")
     assert checkpoint.class_names == tuple(CLASSES)
