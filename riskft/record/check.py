@@ -134,13 +134,8 @@ def _leak_lines(path: Path, then: Record, data: RiskDataModule, split: str) -> l
     return []
 
 
-def _check_kind(path: Path, content: object, command: Command) -> None:
-    """Refuses files that hold something else than Lightning's checkpoints do."""
-    if not isinstance(content, Mapping) or not {"state_dict", "pytorch-lightning_version"} <= content.keys():
-        raise InputError(
-            f"{path} is not a checkpoint of a riskft or Lightning run. To start from its weights, give it as "
-            "--model.source.checkpoint instead of --ckpt_path."
-        )
+def _check_kind(path: Path, content: Mapping[str, Any], command: Command) -> None:
+    """Refuses to resume from weights alone."""
     if command == "fit" and (missing := [name for name in _TRAINING if name not in content]):
         raise InputError(
             f"{path} holds weights but not the state of the training ({', '.join(missing)}), so the training cannot be "

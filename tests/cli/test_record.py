@@ -91,7 +91,7 @@ def test_an_explicit_path_is_compared_too_and_other_epochs_are_welcome(study, ti
         ("validate", ["--data.preprocessing.orientation", "LPS"], "data.preprocessing.orientation: RAS in the"),
         ("predict", ["--data.modalities", "[t2, t1]"], "data.modalities: [t1, t2] in the checkpoint, [t2, t1]"),
         ("predict", ["--model.source.network.init_args.channels", "[8, 8]"], "source.network.init_args.channels: "),
-        ("predict", ["--ckpt_path", "source.pt"], "give it as --model.source.checkpoint"),
+        ("predict", ["--ckpt_path", "source.pt"], "weights to start from are given as --model.source.checkpoint"),
     ],
 )
 def test_weights_are_not_used_for_what_they_were_not_trained_for(study, capsys, monkeypatch, command, more, said):
@@ -126,8 +126,9 @@ def test_training_cases_are_not_scored_as_test_cases(study, tiny_manifest, tmp_p
 
 def test_a_source_that_was_trained_otherwise_is_said_so(study, tiny_manifest, caplog):
     source = study / "runs/tiny/scratch/seed=0/checkpoints/best.ckpt"
+    both = ["--data.modalities", "[t1, t2]", "--run.method", "tuned"]
     main([
-        "fit", *options(study, tiny_manifest, "--data.modalities", "[t1, t2]", method="vanilla"), "--run.method", "tuned",
+        "fit", *options(study, tiny_manifest, *both, method="vanilla"),
         "--model.source.checkpoint", str(source), "--data.preprocessing.orientation", "LPS",
     ])  # fmt: skip
     assert "data.preprocessing.orientation: RAS in the checkpoint, LPS in this command" in caplog.text
@@ -136,7 +137,6 @@ def test_a_source_that_was_trained_otherwise_is_said_so(study, tiny_manifest, ca
 
 def test_scratch_is_from_scratch_whatever_the_command_line_says(study, tiny_manifest, capsys, caplog):
     source = ["--model.source.checkpoint", str(study / "source.pt")]
-    source += ["--model.source.network.init_args.out_channels", "3"]
     states = []
     for name, more in (("with", source), ("without", [])):
         folder = study / name
