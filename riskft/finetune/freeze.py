@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
-from riskft.finetune.length import check_length, counted, run_length
+from riskft.finetune.length import check_length, counted, is_part, run_length
 from riskft.finetune.module import RiskModule
 
 log = logging.getLogger(__name__)
@@ -50,8 +50,11 @@ class BackboneFreeze(BaseFinetuning):
         if is_first_rank() and self.epoch >= epochs:
             log.warning(
                 "riskft.BackboneFreeze never trains the backbone: the run has %d epochs, and it is frozen until "
-                "epoch %d (unfreeze_at_epoch: %s). Give a part of the run, for example 0.1, or more epochs.",
+                "epoch %d (unfreeze_at_epoch: %s). %s.",
                 *(epochs, self.epoch, self.unfreeze_at_epoch),
+                "Train for more epochs (trainer.max_epochs)"
+                if is_part(self.unfreeze_at_epoch)
+                else "Give a part of the run, for example 0.1, or more epochs",
             )
         if trainer.current_epoch < self.epoch:
             if is_first_rank():

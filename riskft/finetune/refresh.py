@@ -102,11 +102,14 @@ class Refreshed(Loss):
                 *(*self._timing, *own),
             )
         if max(first, every) >= batches:
+            parts = all(map(is_part, self.given))
             log.warning(
                 "riskft.Refreshed never refreshes: the run has %d steps, and the first refreshed map comes after %d "
-                "(start: %s, every: %s). Give parts of the run, for example start: 0.25 and every: 0.0833, or train "
-                "for longer (trainer.max_epochs, data.patches_per_volume).",
+                "(start: %s, every: %s). %s (trainer.max_epochs, data.patches_per_volume).",
                 *(batches, max(first, every), *self.given),
+                "Train for longer"
+                if parts
+                else "Give parts of the run, for example start: 0.25 and every: 0.0833, or train for longer",
             )
         else:
             static = max(first, every)

@@ -132,6 +132,18 @@ def test_a_loss_around_it_hands_the_length_on():
 def test_steps_that_never_come_are_said(options, caplog):
     Refreshed(**options).runs_for(24)
     assert "riskft.Refreshed never refreshes: the run has 24 steps" in caplog.text
+    assert "Give parts of the run" in caplog.text
+
+
+def test_a_run_of_one_step_is_not_told_to_give_the_parts_that_it_has(caplog):
+    Refreshed(start=0.25, every=0.0833).runs_for(1)
+    assert "comes after 1 (start: 0.25, every: 0.0833). Train for longer" in caplog.text
+    one = SimpleNamespace(
+        train_dataloader=[], num_training_batches=2, max_epochs=1, max_steps=-1, callbacks=[],
+        accumulate_grad_batches=1, current_epoch=100,
+    )  # fmt: skip
+    BackboneFreeze(0.1).on_train_start(one, None)
+    assert "frozen until epoch 1 (unfreeze_at_epoch: 0.1). Train for more epochs" in caplog.text
 
 
 def test_a_part_of_a_run_of_unknown_length_is_an_error():
