@@ -22,7 +22,7 @@ from riskft.finetune.length import is_endless
 from riskft.finetune.module import RiskModule
 from riskft.finetune.plan import RunPlan, lengths_asked_for
 from riskft.predictions import SegmentationWriter
-from riskft.record.check import check_checkpoint, check_source
+from riskft.record.check import check_checkpoint, check_filing, check_source
 from riskft.record.compare import Command
 from riskft.risk.callback import RiskMapCallback
 from riskft.risk.export import export_share, refuse_existing, summary_csv
@@ -84,6 +84,7 @@ class RiskTrainer(Trainer):
         """
         with self._ending_together():
             checkpoint = self._checkpoint(ckpt_path, model, datamodule, "test")
+            check_filing(Path(self.default_root_dir), Path(checkpoint))
             return super().test(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
 
     def predict(  # type: ignore[override]

@@ -1,5 +1,6 @@
 """Comparing a checkpoint with what a command asks of it, before anything else is done."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from riskft.record.compare import (
     use_lines,
 )
 from riskft.record.record import Record, read_record, record_of
+from riskft.run_folder import RECORD
 
 log = logging.getLogger(__name__)
 _TRAINING = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
@@ -78,6 +80,32 @@ def check_content(
             "config.yaml in its run folder has them), or train another run with `riskft fit`.",
             errors,
         )
+
+
+def check_filing(folder: Path, path: Path) -> None:
+    """Refuses to keep the scores of one run among those of another, which is what `riskft compare` would read.
+
+    Args:
+        folder: The run folder that the scores go into.
+        path: The checkpoint that is tested.
+
+    Raises:
+        InputError: If the folder is that of a run of another method or seed.
+    """
+    if path.resolve().parent.parent == folder.resolve() or not (folder / RECORD).is_file():
+        return
+    try:
+        own = read_record(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return
+    content = WholeCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True)
+    other = read_record(content.get("riskft"))
+    if own is None or other is None or own.name == other.name or not (own.options and other.options):
+        return
+    raise InputError(
+        f"{path} is of method {other.name[0]}, seed {other.name[1]}, and its scores would be kept in {folder} as those "
+        f"of method {own.name[0]}, seed {own.name[1]}. Choose another --run.method or --run.folder for them."
+    )
 
 
 def check_source(module: RiskModule, data: RiskDataModule) -> None:

@@ -59,6 +59,12 @@ class Record:
         return {name: list(values) for name, values in self.classes}
 
     @property
+    def name(self) -> tuple[Any, Any]:
+        """Method and seed, as far as known."""
+        run = self.options.get("run")
+        return run.get("method") if isinstance(run, dict) else None, self.options.get("seed_everything")
+
+    @property
     def started_from(self) -> Start:
         """Whether training started from a source's weights."""
         return "source" if self.start.get("fraction") else "scratch"

@@ -176,3 +176,21 @@ def test_labels_come_from_the_data_set_s_description(tiny_manifest, tmp_path):
     main(["fit", "--config", str(tmp_path / "mine.yaml"), "--config", scratch, "--run.root", str(tmp_path / "runs")])
     saved = yaml.safe_load((tmp_path / "runs/tiny/scratch/seed=0/config.yaml").read_text())
     assert saved["data"]["labels"]["classes"] == {"rind": [1], "stone": [2]}
+
+
+def test_a_model_that_describes_itself_is_trained_from_scratch(meshnet, tiny_manifest, tmp_path, caplog):
+    config = yaml.safe_load(TINY.read_text())
+    del config["model"]["source"]
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump(config))
+    arguments = options(tmp_path, tiny_manifest, "--model.source.checkpoint", str(meshnet))
+    arguments[arguments.index(str(TINY))] = str(mine)
+    scratch = ["--config", str(CONFIGS / "method/scratch.yaml"), "--run.method", "scratch"]
+    main(["fit", *arguments, *scratch, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"])
+    folder = tmp_path / "runs/tiny/scratch/seed=0"
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["model"]["source"]["network"]["class_path"] == "riskft.MeshNet"
+    assert saved["data"]["preprocessing"]["orientation"] == "LIA"
+    assert "are not loaded, because model.source.load is none" in caplog.text
+    assert json.loads((folder / "record.json").read_text())["start"]["fraction"] == 0
+    assert not (folder / "adaptation.csv").exists()

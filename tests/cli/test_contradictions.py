@@ -154,6 +154,18 @@ def test_scratch_is_from_scratch_whatever_the_command_line_says(study, tiny_mani
     assert "model.source.load is none, and phase 1" in text
 
 
+def test_scores_are_not_kept_as_those_of_another_run(study, tiny_manifest, capsys):
+    both = ["--data.modalities", "[t1, t2]", "--run.method", "other"]
+    main(["fit", *options(study, tiny_manifest, *both)])
+    best = study / "runs/tiny/scratch/seed=0/checkpoints/best.ckpt"
+    text = refused(capsys, "test", *options(study, tiny_manifest, *both), "--ckpt_path", str(best))
+    assert "is of method scratch, seed 0, and its scores would be kept in" in text
+    assert not (study / "runs/tiny/other/seed=0/cases.csv").exists()
+    both[-1] = "as_it_is"  # a folder of its own
+    main(["test", *options(study, tiny_manifest, *both), "--ckpt_path", str(best)])
+    assert (study / "runs/tiny/as_it_is/seed=0/cases.csv").is_file()
+
+
 def test_compare_and_validity_believe_the_record_and_not_the_name(study, tiny_manifest, capsys):
     folders = {}
     for name in ("vanilla", "scratch"):  # both of which load the source, whatever they are called
