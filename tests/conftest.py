@@ -12,7 +12,7 @@ os.environ["WANDB_SILENT"] = "true"
 
 #: Files whose few tests take minutes: begun first, for begun last they would run alone at the end.
 LONG = (
-    *("test_fuzz", "test_nnunet_transfer", "test_sweep_on_slurm", "test_memory"),
+    *("test_fuzz_even", "test_fuzz_odd", "test_nnunet_transfer", "test_sweep_on_slurm", "test_memory"),
     *("test_two_processes", "test_real_data"),
 )
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.volumes import read_volume
+from riskft.errors import InputError
 from riskft.reading import read_mapping
 from riskft.risk.found import maps_of
 from riskft.risk.store import RiskStore
@@ -49,24 +50,35 @@ class MappedCase:
 
 
 def mapped_cases(folder: Path) -> list[MappedCase]:
-    """Returns a run's cases whose risk maps can still be read, those for validation first."""
+    """Returns a run's cases whose risk maps can still be read, those for validation first.
+
+    Raises:
+        InputError: If the run's record of its maps was tampered with.
+    """
     summary, manifest = (folder / "risk" / name for name in ("summary.json", "manifest.json"))
     if not (summary.is_file() and manifest.is_file()):
         return []
     if (maps := maps_of(folder, read_mapping(summary))) is None:
         return []
     inputs = read_mapping(manifest)
-    given = (read_config(folder).get("data") or {}).get("cache_dir")
+    data = read_config(folder).get("data")
+    given = data.get("cache_dir") if isinstance(data, dict) else None
     # by default the maps lie in the cache; where they do not, the config says where it is
-    caches = [maps.parents[2], *([Path(given)] if given else [])]
+    caches = [maps.parents[2], *([Path(given)] if given and isinstance(given, str) else [])]
     cache = next((path for path in caches if (path / "cases").is_dir()), caches[0])
     cases = []
     for kind, name in (("validation", "validation data"), ("training", "training data and preprocessing")):
-        for subject, key in (inputs.get(name) or {}).items():
+        for subject, key in _keys(inputs.get(name) or {}, name, manifest):
             safe = RiskStore.safe_name(subject)
             hardness = maps.parent / safe / "hardness.nii"
             cases.append(MappedCase(subject, kind, cache / "cases" / key, hardness, maps / f"{safe}.nii"))
     return [case for case in cases if case.complete]
+
+
+def _keys(content: object, name: str, manifest: Path) -> list[tuple[str, str]]:
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content.values()):
+        raise InputError(f"{manifest}: {name!r} is {content!r:.60}, expected the key of each case in the cache.")
+    return list(content.items())
 
 
 def mean_hardness(case: MappedCase) -> float:

@@ -19,6 +19,7 @@ from riskft.compare.volumes import (
     mean_hardness,
     viewer_entry,
 )
+from riskft.errors import InputError
 
 SHAPE = (14, 11, 9)
 
@@ -86,6 +87,16 @@ def test_maps_that_are_gone_are_left_out(tmp_path):
     (case,) = mapped_cases(folder)
     assert case.subject == "t1"
     assert mean_hardness(case) == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("keys", [{"v1": True}, {"v1": None}, ["v1"], "v1"])
+def test_a_record_of_maps_that_was_tampered_with_is_named(tmp_path, keys):
+    folder = write_run(tmp_path / "run", scores={("a", "core"): 0.5})
+    write_maps(folder, tmp_path / "cache", np.eye(4), SHAPE)
+    manifest = folder / "risk/manifest.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "validation data": keys}))
+    with pytest.raises(InputError, match=r"manifest.json: 'validation data' is .* expected the key of each case"):
+        mapped_cases(folder)
 
 
 def panels_of(folder, metric="dice"):
