@@ -4,7 +4,7 @@ import errno
 import os
 
 import pytest
-from forked_runs import Study, forked
+from forked_runs import Study, forked, ranks
 
 import riskft.predictions
 from riskft.unfinished import Unfinished
@@ -66,3 +66,30 @@ def test_predict_after_a_full_disk(tmp_path, tiny_manifest):
     third = forked(predict, tmp_path / "third")
     assert third.wait() == 1
     assert "2 output files exist" in third.text
+
+
+@pytest.mark.slow
+def test_predict_on_two_processes_goes_on_after_the_disk_of_one_was_full(tmp_path, tiny_manifest):
+    study = Study(tmp_path, tiny_manifest)
+    fit = forked(study.arguments("fit", "--trainer.max_epochs", "1", method="scratch"), tmp_path / "fit")
+    assert fit.wait() == 0, fit.text
+    out = tmp_path / "out"
+    predict = ["predict", "--config", str(study.folder() / "config.yaml"), "--out", str(out)]
+
+    def fill(rank: int) -> None:
+        def write(path, *arguments):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+        if rank == 1:
+            riskft.predictions.write_native = write
+
+    full = ranks(predict, tmp_path / "full", fill)
+    assert [process.wait() for process in full] == [1, 1], full[1].text
+    assert "no space" in full[1].text
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.nii.gz")}
+    assert set(before) <= {"case04.nii.gz"}  # the first process may have been faster, or not
+    again = ranks(predict, tmp_path / "again")
+    assert [process.wait() for process in again] == [0, 0], again[0].text
+    after = {path.name: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert after.keys() == {"case04.nii.gz", "case05.nii.gz"}
+    assert before.items() <= after.items()
