@@ -55,8 +55,8 @@ PASSED = {
     "no foreground": change(label=lambda v: 0 * v),
     "ignored": change(label=lambda v: 0 * v + 9),
     "annotated at the edge": change(label=sparse),
-    "sub-01_é name": change(),
-    "SUB-01_é NAME": change(),
+    "head 01_é name": change(),
+    "HEAD 01_é NAME": change(),
 }
 
 REFUSED = {
