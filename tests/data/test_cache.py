@@ -159,7 +159,7 @@ def test_channels_in_another_order_are_another_case(tmp_path, cases):
 
 
 def test_half_written_folders_are_not_taken_for_whole(tmp_path, cases, monkeypatch):
-    (key,) = caching(tmp_path)._keys(cases[:1])
+    (key,) = caching(tmp_path).keys(cases[:1])
     folder = tmp_path / "cache" / "cases"
     real = cache_module.write_json
 
