@@ -54,4 +54,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(cause, SystemExit):
         return f"{type(cause).__name__}: status {cause.code}"
     lines = str(cause).strip().splitlines() or [""]
-    return lines[0] if isinstance(cause, InputError) else f"{type(cause).__name__}: {lines[0]}"
+    if isinstance(cause, InputError):
+        return " ".join(line.strip().removeprefix("- ") for line in lines[:2])  # a title may only count the problems
+    return f"{type(cause).__name__}: {lines[0]}"

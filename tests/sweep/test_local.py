@@ -55,7 +55,7 @@ def test_a_local_sweep(tiny_manifest, tmp_path, monkeypatch, capsys):
     main(["sweep", "status", str(root / "sweeps/tiny-sweep")])
     table = capsys.readouterr().out
     assert "3 runs: 2 finished, 1 failed" in table
-    assert "fit: An epoch has 6 patches a rank, fewer than data.batch_size (64)" in table
+    assert "too few patches" in (folders[2] / "failed.txt").read_text()
     assert table.count("val/dice") == 2
     main(["sweep", str(sweep), "--dry-run"])
     assert "3 runs, 1 to do" in capsys.readouterr().out
