@@ -100,7 +100,7 @@ def run_id(folder: Path, renew: bool) -> str:
 
     Args:
         folder: The run folder.
-        renew: Make a new one (a run starts anew). Where there is one, it stays until ``keep_run_id``, because the
+        renew: Make a new one, for a new run. Where there is one, it stays until ``keep_run_id``, because the
             command may yet be refused.
     """
     path = folder / "wandb_id"
@@ -112,7 +112,7 @@ def run_id(folder: Path, renew: bool) -> str:
 
 
 def keep_run_id(folder: Path, name: str) -> None:
-    """Keeps the W&B id of a run that starts anew in its folder, where it replaces the one of the run before."""
+    """Keeps the W&B id of a new run in its folder, where it replaces the one of the run before."""
     if not (folder / "wandb_id").is_file() or run_id(folder, renew=False) != name:
         write_text(folder / "wandb_id", name)
 
@@ -131,7 +131,7 @@ def _is_copy(folder: Path) -> bool:
 
 
 def clear_for_new_start(folder: Path) -> None:
-    """Removes what a run that starts anew would leave beside its own: checkpoints, panels and scores."""
+    """Removes what a new run would leave beside its own: checkpoints, panels and scores."""
     for name in ("checkpoints", "heatmaps"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for path in [*folder.glob("cases*.csv"), *folder.glob("metrics*.csv"), *folder.glob(RECORD)]:

@@ -21,7 +21,7 @@ class SaveRun(SaveConfigCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Keeps what every command accepts and may be given again: without checkpoint, without leave to overwrite.
 
-        Only now, when data and source are known to be good, does a run that starts anew remove the one that was there.
+        Only now, when data and source are known to be good, does a new run remove the one that was there.
         """
         if self.config.get("ckpt_path") is None and trainer.is_global_zero:
             folder = Path(trainer.default_root_dir)

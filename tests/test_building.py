@@ -1,4 +1,4 @@
-"""What classes of other libraries refuse is told as bad input; errors of riskft's own stay visible."""
+"""What classes of other libraries refuse is told as bad input; riskft's own errors stay visible."""
 
 import pytest
 from jsonargparse import ArgumentParser

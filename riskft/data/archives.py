@@ -125,5 +125,5 @@ def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             return stream.read(512)
-    except OSError:  # whoever reads it says so
+    except OSError:  # its reader says so
         return b""

@@ -43,7 +43,7 @@ def refuse_unreachable(seconds: float = SECONDS) -> None:
         seconds: How long to wait for the server's answer.
     """
     if os.environ.get("WANDB_MODE", "online") != "online":
-        return  # which goes before the option
+        return  # which takes precedence over the option
     import wandb
     from requests.utils import get_netrc_auth
 

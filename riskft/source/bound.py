@@ -74,7 +74,7 @@ class BoundSource:
             whole: Nothing may be missing in the checkpoint, which phase 1 needs.
 
         Raises:
-            InputError: If there is no checkpoint, it shall not be loaded, or it does not fit.
+            InputError: If there is no checkpoint, it must not be loaded, or it does not fit.
         """
         if self.source.load == "none":
             raise InputError(

@@ -30,7 +30,7 @@ class Payload:
 
 
 def anything(path: Path, random: Random) -> str:
-    """Replaces a file by something that is none of its kind."""
+    """Replaces a file by something of another kind."""
     kind = random.choice(("missing", "empty", "folder", "dangling", "binary", "text", "cut", "bit"))
     content = path.read_bytes()
     path.unlink()
