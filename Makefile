@@ -20,13 +20,12 @@ $(STAMP): pyproject.toml
 demo: $(STAMP)  ## The whole main job on a phantom cohort, about 2 minutes on 2 CPU cores
 	$(BIN)/python experiments/demo/run.py
 
-QUICK := experiments/phantom_cross_modality/quick
 evidence-quick: $(STAMP)  ## T2w to FLAIR on phantoms, four methods, two seeds and their report, about 3 minutes
 	$(BIN)/riskft data phantom runs/evidence/cohort --subjects 40 --spacing 3 --seed 1
-	$(BIN)/riskft sweep $(QUICK)_source.yaml $(QUICK)_scratch.yaml $(QUICK).yaml --local -j 2
+	$(BIN)/riskft sweep experiments/phantom_cross_modality/quick.yaml --local -j 2
 	$(BIN)/riskft compare runs/evidence/evidence_quick --out runs/evidence/evidence_quick_report --overwrite
 
-evidence: $(STAMP)  ## The studies of experiments/, hours; what is done is not done again
+evidence: $(STAMP)  ## The studies of experiments/, hours; finished runs are left out
 	$(BIN)/python experiments/evidence.py
 
 test: $(STAMP)  ## The whole test suite

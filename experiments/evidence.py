@@ -1,9 +1,9 @@
-"""All studies that run here: cohorts and manifests, sweeps in their order, and the committed results.
+"""Runs the studies: makes cohorts and manifests, runs the sweeps in order, and writes the committed results.
 
     python experiments/evidence.py [STUDY ...] [--jobs 2] [--data DATA_ROOT]
 
-What is finished is left out, so that it can be interrupted. The studies of real scans need the development data
-(DATA_ROOT, by default the environment's RISKFT_DATA) and are left out without them.
+Finished runs are left out, so you can interrupt it and start it again. The studies of real scans need the development
+data (DATA_ROOT, by default the environment variable RISKFT_DATA) and are left out without them.
 """
 
 import argparse
@@ -15,45 +15,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = Path("runs/evidence")
-#: The sweeps of each study, in order: source networks first, then the search for learning rates.
-STUDIES = {
-    "phantom_tissues": (
-        *("source", "lr", "lr_scratch", "scratch_t1", "scratch_t2"),
-        *("from_t1", "from_t2", "from_t1_riskft", "from_t2_riskft"),
-    ),
-    "phantom_cross_modality": (
-        *("source", "lr", "lr_scratch", "scratch", "from_t1", "from_t1ce", "from_t2", "from_flair"),
-        *("slow_from_t1", "slow_from_t1ce", "slow_from_t2", "slow_from_flair"),
-    ),
-    "brats15": (
-        *("source", "lr", "lr_scratch"),
-        *("scratch_flair_whole-t1ce_whole", "scratch_t1ce_whole-flair_whole", "scratch_t1ce_whole-t1ce_three"),
-        *("flair_whole-t1ce_whole", "t1ce_whole-flair_whole", "t1ce_whole-t1ce_three"),
-        *("slow_flair_whole-t1ce_whole", "slow_t1ce_whole-flair_whole", "slow_t1ce_whole-t1ce_three"),
-    ),
-    "phantom_cross_task": (
-        *("source", "source_tissue", "scratch_core", "scratch_enhancing", "scratch_tumour"),
-        *("whole_to_core", "core_to_enhancing", "tissue_to_tumour"),
-        *("slow_whole_to_core", "slow_core_to_enhancing", "slow_tissue_to_tumour"),
-    ),
-    "open_ms": (
-        *("source", "scratch_flair-t2", "scratch_flair-t1", "scratch_t1-flair"),
-        *("flair-t2", "flair-t1", "t1-flair"),
-    ),
-    "hippocampus_cross_task": ("source", "lr", "lr_scratch", "scratch", "fast", ""),
-    "few_shot": ("scratch", "", "fast", "lr_random_head"),
-    "ablation": ("",),
-    "why": ("hippocampus", "tissues", "tumours", "tumours_back"),
-}
+#: In an order in which the source networks of a study are there before another study takes them.
+STUDIES = (
+    *("phantom_tissues", "phantom_cross_modality", "brats15", "phantom_cross_task", "open_ms"),
+    *("hippocampus_cross_task", "few_shot", "ablation", "why"),
+)
+#: Those that choose learning rates.
+WITH_RATES = ("phantom_tissues", "phantom_cross_modality", "brats15", "hippocampus_cross_task")
 BASELINES = {"ablation": "riskft", "why": "plain"}
 ON_REAL_DATA = ("brats15", "open_ms", "hippocampus_cross_task", "few_shot", "why")
-#: What makes further results of a study.
+#: Scripts that compute further results of a study.
 FURTHER = {"why": "experiments/why/why.py"}
-
-
-def sweep_files(study: str) -> list[str]:
-    """Returns a study's sweep files."""
-    return [f"experiments/{study}/sweep{'_' if name else ''}{name}.yaml" for name in STUDIES[study]]
 
 
 def run(*command: str) -> None:
@@ -63,7 +35,7 @@ def run(*command: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Run the studies.")
-    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"of {', '.join(STUDIES)}; all by default")
+    parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"some of {', '.join(STUDIES)}; all by default")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--data", default=os.environ.get("RISKFT_DATA"), help="the development data")
     options = parser.parse_args(arguments)
@@ -78,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = [study for study in chosen if study not in left_out]
     run("-m", "riskft", "data", "phantom", str(RUNS / "cohort"), "--subjects", "40", "--spacing", "3", "--seed", "1")
     for study in chosen:
-        run("-m", "riskft", "sweep", *sweep_files(study), "--local", "-j", str(options.jobs))
-        if "lr" in STUDIES[study]:
+        run("-m", "riskft", "sweep", f"experiments/{study}/sweep.yaml", "--local", "-j", str(options.jobs))
+        if study in WITH_RATES:
             run("experiments/learning_rates.py", study)
         run("experiments/summarise.py", study, "--baseline", BASELINES.get(study, "vanilla"))
         if study in FURTHER:

@@ -1,9 +1,9 @@
-"""The learning rate of each method of a study: the one with the best mean validation Dice.
+"""Chooses the learning rate of each method of a study: the one with the best mean validation Dice.
 
     python experiments/learning_rates.py STUDY [--runs runs/evidence]
 
-Reads the runs that ``experiments/STUDY/sweep_lr*.yaml`` made, whose seeds are in no result, and writes
-``experiments/STUDY/results/learning_rates.csv``. Test cases are not looked at.
+Reads the runs of the study ``learning_rates_STUDY``, whose seeds are in no result, and writes
+``experiments/STUDY/results/learning_rates.csv``. Test cases are not used.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def mean_validation(study: Path) -> dict[str, dict[float, float]]:
     """Returns the mean over a study's runs, by method and learning rate.
 
     Raises:
-        SystemExit: If a method's learning rates have different runs, of which a mean would compare other things.
+        SystemExit: If a method's learning rates have different runs, so that their means cannot be compared.
     """
     found: dict[tuple[str, float], dict[str, float]] = defaultdict(dict)
     for cases in sorted(study.glob("*/seed=*/cases.csv")):  # of finished runs
@@ -42,7 +42,9 @@ def mean_validation(study: Path) -> dict[str, dict[float, float]]:
     expected: dict[str, set[str]] = {}
     for (method, rate), values in sorted(found.items()):
         if differing := values.keys() ^ expected.setdefault(method, set(values)):
-            raise SystemExit(f"{study}: {method} has not the same runs for all learning rates: {', '.join(differing)}")
+            raise SystemExit(
+                f"{study}: {method} does not have the same runs for all learning rates: {', '.join(differing)}"
+            )
         result[method][rate] = float(np.mean(list(values.values())))
     return dict(result)
 

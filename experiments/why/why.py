@@ -2,7 +2,7 @@
 
     python experiments/why/why.py [--runs runs/evidence]
 
-Reads the runs of ``experiments/why/sweep_*.yaml``, which keep every epoch, and writes ``wrong.csv``, ``gradient.csv``,
+Reads the runs of ``experiments/why/sweep.yaml``, which keep every epoch, and writes ``wrong.csv``, ``gradient.csv``,
 ``stale.csv`` and ``why.png`` into ``results``, and prints the means. Where there are no runs it
 takes the committed results.
 """

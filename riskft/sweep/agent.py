@@ -1,4 +1,4 @@
-"""What W&B's sweep agent hands over, as the sweep file's own parameters."""
+"""The values that W&B's sweep agent passes, as parameters of the sweep file."""
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +7,23 @@ from typing import Any
 
 from riskft.errors import InputError
 from riskft.files import write_text
-from riskft.sweep.spec import Sweep
+from riskft.sweep.spec import Sweep, read_sweeps
+
+
+def read_for_wandb(path: Path) -> Sweep:
+    """Reads the sweep of a file that W&B's server has read too.
+
+    Raises:
+        InputError: If the file holds what only riskft understands.
+    """
+    sweep, *others = read_sweeps(path)
+    found = [text for text, is_there in (("rows", sweep.groups), ("several sweeps", others)) if is_there]
+    if found:
+        raise InputError(
+            f"{path}: holds {' and '.join(found)}, which W&B's server does not understand. Run it with "
+            f"`riskft sweep {path} --local` or `--submit`."
+        )
+    return sweep
 
 
 def given_values(sweep: Sweep, arguments: Sequence[str]) -> dict[str, Any]:
@@ -15,10 +31,10 @@ def given_values(sweep: Sweep, arguments: Sequence[str]) -> dict[str, Any]:
 
     Args:
         sweep: The sweep.
-        arguments: ``--name=value`` with the value in Python's notation, as the agent's ``${args}`` has it.
+        arguments: ``--name=value`` with the value in Python's notation, as in the agent's ``${args}``.
 
     Raises:
-        InputError: If a parameter is missing, or one is not the sweep's.
+        InputError: If a parameter is missing, or is not one of the sweep's.
     """
     given: dict[str, Any] = {}
     problems = []
@@ -29,7 +45,7 @@ def given_values(sweep: Sweep, arguments: Sequence[str]) -> dict[str, Any]:
             problems.append(f"{argument}: expected --name=value")
         else:
             given.update(_flat(name, _value(text), names))
-    problems += [f"{name} is no parameter of it" for name in given if name not in names]
+    problems += [f"{name} is not one of them" for name in given if name not in names]
     problems += [f"{name} is missing" for name in names if name not in given]
     if problems:
         raise InputError(f"These are not the parameters of the sweep {sweep.name}:", problems)
@@ -37,7 +53,7 @@ def given_values(sweep: Sweep, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def take_wandb_id(folder: Path, environment: Mapping[str, str]) -> None:
-    """Gives a run the id under which W&B's agent expects it, unless it has one."""
+    """Gives a run the ID that W&B's agent expects, unless it has one."""
     if (agent_id := environment.get("WANDB_RUN_ID")) and not (folder / "wandb_id").is_file():
         write_text(folder / "wandb_id", agent_id)
 
@@ -50,7 +66,7 @@ def _value(text: str) -> Any:
 
 
 def _flat(name: str, value: Any, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Yields the parameters of a nested one, which the agent hands over as one dictionary."""
+    """Yields the parameters inside a nested one, which the agent passes as one dictionary."""
     if isinstance(value, dict) and name not in names:
         for key, below in value.items():
             yield from _flat(f"{name}.{key}", below, names)

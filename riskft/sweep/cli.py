@@ -14,20 +14,22 @@ from riskft.files import write_json
 from riskft.parser import CommandParser
 from riskft.places import refuse_unwritable
 from riskft.reading import read_json
-from riskft.sweep.agent import given_values, take_wandb_id
+from riskft.sweep.agent import given_values, read_for_wandb, take_wandb_id
 from riskft.sweep.local import run_locally, run_steps
 from riskft.sweep.plan import Run, plan_run, plan_runs
 from riskft.sweep.record import read_run, refuse_others, steps_done, write_record
 from riskft.sweep.runner import run_step
 from riskft.sweep.slurm import SlurmOptions, queue, submit
-from riskft.sweep.spec import read_sweep
+from riskft.sweep.spec import Combination, Sweep, read_sweeps
 from riskft.sweep.state import State, state_of
 
 DESCRIPTION = """Run a grid or random draws over riskft's options, from a file in W&B's sweep syntax.
 
-Without --local or --submit the runs are checked and printed. What is finished is left out, and what was interrupted
-goes on. Several files run one after the other, the next only if all of the one before ended well (source networks
-first).
+Two additions to that syntax, which W&B's server does not know: `rows` ties options that change together, such as a
+method and its learning rate, and a file may hold a list of `sweeps`.
+
+Without --local or --submit the runs are checked and printed. Finished runs are left out, and interrupted ones go on.
+Sweeps run one after the other, each only if all runs of the one before ended well (source networks first).
 
 `riskft sweep status FOLDER` shows how far the runs are; `riskft sweep offline FOLDER` lists the W&B runs to upload."""
 
@@ -54,7 +56,7 @@ def _sweep(arguments: Sequence[str]) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print each run's state and command, and do nothing")
     parser.add_argument("--local", action="store_true", help="run here")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="runs at a time with --local")
-    parser.add_argument("--submit", action="store_true", help="submit one job array a file to SLURM")
+    parser.add_argument("--submit", action="store_true", help="submit one job array per sweep to SLURM")
     parser.add_argument("--test", type=bool, default=True, help="test each run after its training")
     parser.add_class_arguments(SlurmOptions, "slurm")
     options = parser.instantiate_classes(parser.parse_args(list(arguments)))
@@ -63,8 +65,9 @@ def _sweep(arguments: Sequence[str]) -> None:
     if options.jobs < 1:
         raise InputError(f"--jobs is {options.jobs}, expected 1 or more.")
     after: list[int] = []
-    # all files first, so that a fault in the last is found before anything starts
-    for name, folder, runs in [_planned(file, options.test) for file in options.files]:
+    # all sweeps first, so that a fault in the last is found before anything starts
+    planned = [_planned(sweep, options.test) for file in options.files for sweep in read_sweeps(file)]
+    for name, folder, runs in planned:
         refuse_others(runs)
         # what SLURM holds waits or runs there already, whoever starts the rest
         queued = queue(folder)
@@ -90,11 +93,10 @@ def _sweep(arguments: Sequence[str]) -> None:
         _say(f"How far they are: riskft sweep status {shlex.quote(str(folder))}")
 
 
-def _planned(file: Path, tested: bool) -> tuple[str, Path, list[Run]]:
+def _planned(sweep: Sweep, tested: bool) -> tuple[str, Path, list[Run]]:
     """Returns a sweep's name, its folder and its runs."""
     from riskft.sweep.resolve import resolve
 
-    sweep = read_sweep(file)
     runs = plan_runs(sweep, resolve, tested)
     return sweep.name, Path(resolve(tuple(runs[0].arguments))[0].root) / "sweeps" / sweep.name, runs
 
@@ -177,8 +179,8 @@ def _agent(arguments: Sequence[str]) -> None:
     parser = CommandParser(prog="riskft sweep agent", description="Run what W&B's agent asks for (`command`).")
     parser.add_argument("file", type=Path, help="the sweep file")
     parser.add_argument("values", nargs="*", help="--<parameter>=<value> of each parameter")
-    sweep = read_sweep(parser.parse_args(list(arguments[:1])).file)
-    run = plan_run(sweep, given_values(sweep, arguments[1:]), resolve)
+    sweep = read_for_wandb(parser.parse_args(list(arguments[:1])).file)
+    run = plan_run(sweep, Combination(given_values(sweep, arguments[1:])), resolve)
     refuse_others([run])
     write_record(run, steps_done(Path(run.folder)))
     take_wandb_id(Path(run.folder), os.environ)

@@ -3,16 +3,16 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from riskft.errors import InputError
 from riskft.run_folder import RunOptions
-from riskft.sweep.spec import Parameter, Sweep
+from riskft.sweep.spec import Combination, Sweep
 
-#: Parameters that a run's folder shows in another way than in the method's name.
+#: Parameters that a run's folder shows elsewhere than in the method's name.
 NAMED_ELSEWHERE = ("seed_everything", "config", "config.method", "run.study", "run.method", "run.root", "run.folder")
 
 
@@ -23,8 +23,8 @@ class Run:
     Args:
         folder: Where it goes.
         arguments: What ``riskft fit`` gets: config files, then values, then the name.
-        values: The values that differ between the runs, by parameter.
-        tested: Whether it is tested after it was trained.
+        values: What differs between the runs: values by parameter, names of rows by ``rows.<group>``.
+        tested: Whether it is tested after training.
     """
 
     folder: str
@@ -34,11 +34,11 @@ class Run:
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The commands that it takes, in order."""
+        """The commands to run, in order."""
         return ("fit", "test") if self.tested else ("fit",)
 
 
-#: Says where a run with these arguments goes and what seed it has; raises InputError if they are no good.
+#: Returns where a run with these arguments goes, and its seed; raises InputError if riskft cannot run them.
 Resolve = Callable[[tuple[str, ...]], tuple[RunOptions, int]]
 
 
@@ -48,57 +48,66 @@ def plan_runs(sweep: Sweep, resolve: Resolve, tested: bool = True) -> list[Run]:
     Args:
         sweep: The sweep.
         resolve: Reads a command line as ``riskft fit`` would.
-        tested: Whether runs are tested too.
+        tested: Whether runs are also tested.
 
     Raises:
-        InputError: If an argument is no good, or runs share a folder; all of them in one report.
+        InputError: If riskft cannot run an argument, or runs share a folder; all problems are in one report.
     """
     runs, problems = [], []
-    for values in sweep.combinations():
+    for combination in sweep.combinations():
         try:
-            runs.append(plan_run(sweep, values, resolve, tested))
+            runs.append(plan_run(sweep, combination, resolve, tested))
         except InputError as error:
-            problems.append(f"with {_brief(values)}: {error}")
+            problems.append(f"with {_brief(_varying(sweep, combination))}: {error}")
     if problems:
-        raise InputError(f"The sweep {sweep.name} holds runs that cannot start:", _once(problems))
+        raise InputError(f"The sweep {sweep.name} has runs that cannot start:", _once(problems))
     if not runs:
-        raise InputError(f"The sweep {sweep.name} holds no run.")
+        raise InputError(f"The sweep {sweep.name} has no runs.")
     same = defaultdict(list)
     for run in runs:
         same[run.folder].append(_brief(run.values))
     if shared := [f"{folder}: {'; '.join(values)}" for folder, values in same.items() if len(values) > 1]:
-        advice = "give each file of a parameter `config` another run.method, or call the parameter config.<name>"
+        advice = "give rows names, and each file of `config` another run.method, or call that parameter config.<name>"
         raise InputError(f"Runs of the sweep {sweep.name} share a folder; {advice}:", shared)
     return runs
 
 
-def plan_run(sweep: Sweep, values: Mapping[str, Any], resolve: Resolve, tested: bool = True) -> Run:
+def plan_run(sweep: Sweep, combination: Combination, resolve: Resolve, tested: bool = True) -> Run:
     """Returns the run with the given values; see ``plan_runs``."""
+    values = combination.values
     arguments = fit_arguments(values)
-    # without the seed, so that runs that differ by it alone need be read once
+    # without the seed: runs that differ only by it are then parsed once
     options, seed = resolve(tuple(part for part in arguments if not part.startswith("--seed_everything=")))
     seed = values.get("seed_everything", seed)
     if type(seed) is not int:
         raise InputError(f"seed_everything is {seed!r}, expected a whole number")
-    label = options.method + "".join(
-        f",{name}={text}" for name, text in _label(sweep.parameters, values).items()
-    )  # in the method, so that W&B, tables and folders all show it
+    # in the method, so that W&B, tables and folders all show it
+    label = options.method + "".join(f",{name}={text}" for name, text in _label(sweep, combination).items())
     if label != options.method:
         arguments.append(f"--run.method={label}")
     folder = RunOptions(options.root, options.study, label, options.folder).path(seed)
-    varying = {parameter.name: values[parameter.name] for parameter in sweep.parameters if parameter.varies}
-    return Run(str(folder), arguments, varying, tested)
+    return Run(str(folder), arguments, _varying(sweep, combination), tested)
+
+
+def _varying(sweep: Sweep, combination: Combination) -> dict[str, Any]:
+    """Returns what distinguishes a run from the others."""
+    found = {f"rows.{group}": name for group, name in combination.rows.items()}
+    unnamed = [
+        option for group in sweep.groups if group.name not in combination.rows for option in group.rows[0].values
+    ]
+    varies = [parameter.name for parameter in sweep.parameters if parameter.varies]
+    return found | {option: combination.values[option] for option in [*unnamed, *varies]}
 
 
 def fit_arguments(values: Mapping[str, Any]) -> list[str]:
-    """Returns the command line of a combination: config files first, so that no file undoes a value."""
+    """Returns the command line of a combination: config files first, so that no file overrides a value."""
     configs = [f"--config={value}" for name, value in values.items() if _is_config(name)]
     others = [f"--{name}={argument_text(value)}" for name, value in values.items() if not _is_config(name)]
     return [*configs, *others]
 
 
 def argument_text(value: Any) -> str:
-    """Returns a value as it is written on the command line: text as it is, everything else as JSON."""
+    """Returns a value as written on the command line: text unchanged, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -106,17 +115,23 @@ def _is_config(name: str) -> bool:
     return name == "config" or name.startswith("config.")
 
 
-def _label(parameters: Iterable[Parameter], values: Mapping[str, Any]) -> dict[str, str]:
-    """Returns what a run's name shows of its values: short names, unless two parameters share one."""
-    shown = [parameter.name for parameter in parameters if parameter.varies and parameter.name not in NAMED_ELSEWHERE]
+def _label(sweep: Sweep, combination: Combination) -> dict[str, str]:
+    """Returns what a run's name shows: names of rows, and values under short names unless two parameters share one."""
+    names = [parameter.name for parameter in sweep.parameters if parameter.varies]
+    shown = [name for name in names if name not in NAMED_ELSEWHERE]
     short = {name: name.rpartition(".")[2] for name in shown}
-    count = Counter(short.values())
-    label = {}
+    count = Counter([*short.values(), *combination.rows])
+    label = {group: _text(name) for group, name in combination.rows.items()}
     for name in shown:
-        value = Path(str(values[name])).stem if _is_config(name) else argument_text(values[name])
-        text = re.sub(r"[^A-Za-z0-9._+-]+", "-", value).strip("-")
-        label[short[name] if count[short[name]] == 1 else name] = text or "none"
+        value = combination.values[name]
+        text = Path(str(value)).stem if _is_config(name) else argument_text(value)
+        label[short[name] if count[short[name]] == 1 else name] = _text(text)
     return label
+
+
+def _text(value: str) -> str:
+    """Returns a value as part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", value).strip("-") or "none"
 
 
 def _brief(values: Mapping[str, Any]) -> str:
@@ -124,7 +139,7 @@ def _brief(values: Mapping[str, Any]) -> str:
 
 
 def _once(problems: list[str]) -> list[str]:
-    """Returns one line a fault, which many runs may share, with the first run that has it."""
+    """Returns one line per fault, with the first run that has it and the number of others."""
     by_fault: dict[str, list[str]] = defaultdict(list)
     for problem in problems:
         run, _, fault = problem.partition(": ")

@@ -1,4 +1,4 @@
-"""What a sweep keeps in a run's folder: the run, what is done of it, and a lock."""
+"""What a sweep keeps in a run's folder: the planned run, its finished commands, and a lock."""
 
 import errno
 import fcntl
@@ -20,7 +20,7 @@ RECORD, FAILURE, LOG, LOCK = "sweep.json", "failed.txt", "log.txt", "run.lock"
 
 
 def write_record(run: Run, done: Sequence[str] = ()) -> None:
-    """Notes in the run's folder what is run there, and which of its commands are done.
+    """Writes the planned run and its finished commands to the run's folder.
 
     A job that waits reads this, not the sweep's file, which may change in the meantime.
     """
@@ -28,10 +28,10 @@ def write_record(run: Run, done: Sequence[str] = ()) -> None:
 
 
 def read_run(folder: Path) -> Run:
-    """Returns the run that a folder is for.
+    """Returns the run planned in a folder.
 
     Raises:
-        InputError: If no sweep made the folder, or its record is broken.
+        InputError: If no sweep planned a run there, or its record is broken.
     """
     if (content := _read(folder)) is None:
         raise InputError(f"There is no {folder / RECORD}: no sweep has planned a run there.")
@@ -47,7 +47,7 @@ def steps_done(folder: Path) -> list[str]:
 
 
 def refuse_others(runs: Sequence[Run]) -> None:
-    """Raises InputError if folders of a sweep hold runs with other options, naming all: nothing is overwritten."""
+    """Raises InputError, naming all, if folders hold runs with other options: nothing is overwritten."""
     problems = []
     for run in runs:
         folder = Path(run.folder)
@@ -81,7 +81,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
             if not isinstance(content.get(name), kind)
         ]
         if isinstance(content, dict)
-        else [f"the whole is {content!r}, expected a mapping"]
+        else [f"the file holds {content!r}, expected a mapping"]
     )
     problems = problems or [
         f"{name} holds {part!r}, expected text"
@@ -90,7 +90,9 @@ def _read(folder: Path) -> dict[str, Any] | None:
         if not isinstance(part, str)
     ]
     if problems:
-        raise InputError(f"{path}: is not as a sweep writes it. Remove the file, and start the sweep again:", problems)
+        raise InputError(
+            f"{path}: is not a record that a sweep has written. Remove the file, and start the sweep again:", problems
+        )
     return dict(content)
 
 

@@ -1,76 +1,86 @@
-"""A sweep file in W&B's syntax, and the combinations of values that it stands for."""
+"""A sweep file, and the combinations of values that it stands for."""
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from riskft.errors import InputError
-from riskft.sweep.distributions import Draw, from_entry
+from riskft.sweep.parameters import Parameter, read_parameters
+from riskft.sweep.rows import RowGroup, TiedValues, filled, read_rows, reference_faults
 
-#: What W&B's sweep files may hold. riskft uses name, method, parameters and run_cap; the others are for W&B alone.
+#: What a sweep file may hold: rows, which W&B does not know, and W&B's own keys. Of these riskft uses name, method,
+#: parameters and run_cap; the others are for W&B alone.
 KEYS = {
-    *("name", "method", "parameters", "run_cap", "command"),
+    *("name", "method", "parameters", "rows", "run_cap", "command"),
     *("description", "program", "project", "entity", "metric", "early_terminate", "controller", "settings"),
 }
-ENTRY_KEYS = {"value", "values", "probabilities", "distribution", "min", "max", "mu", "sigma", "q"}
 
 
 @dataclass(frozen=True)
-class Parameter:
-    """One option of riskft that a sweep sets.
+class Combination:
+    """The values of one run.
 
     Args:
-        name: The option with dots, ``data.train_limit``; ``config`` and ``config.<anything>`` are config files.
-        values: What it takes; None where it is drawn from a distribution.
-        draw: Draws a value.
-        varies: Whether it was given by ``values`` or a distribution, and so belongs to a run's name.
+        values: Values by option: those of the parameters, then those of the rows.
+        rows: The names of the chosen rows, by group; groups without names are left out.
     """
 
-    name: str
-    values: tuple[Any, ...] | None
-    draw: Draw
-    varies: bool
+    values: Mapping[str, Any]
+    rows: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep file.
+    """A sweep.
 
     Args:
         name: What the sweep is called; by default the file's stem.
         random: Whether values are drawn (``method: random``) or all combined (``method: grid``).
         parameters: In the order of the file.
+        groups: The groups of rows, in the order of the file.
         run_cap: The most runs; a random sweep has exactly so many.
     """
 
     name: str
     random: bool
     parameters: tuple[Parameter, ...]
-    run_cap: int | None
+    groups: tuple[RowGroup, ...] = ()
+    run_cap: int | None = None
 
-    def combinations(self) -> Iterator[dict[str, Any]]:
-        """Yields each run's values by parameter, always in the same order; a raised ``run_cap`` adds runs at the end.
+    def combinations(self) -> Iterator[Combination]:
+        """Yields each run's values, always in the same order; a raised ``run_cap`` adds runs at the end.
 
-        The last parameter of a grid changes fastest. Draws are seeded by the sweep's name.
+        The last parameter of a grid changes fastest, and rows change more slowly than parameters. Draws are seeded by
+        the sweep's name.
         """
         if self.random:
             rng = random.Random(self.name)
             for _ in range(self.run_cap or 0):
-                yield {parameter.name: parameter.draw(rng) for parameter in self.parameters}
+                drawn = [parameter.draw(rng) for parameter in self.parameters]
+                yield self._combination([rng.choice(group.rows) for group in self.groups], drawn)
             return
-        grid = itertools.product(*(parameter.values or () for parameter in self.parameters))
-        names = [parameter.name for parameter in self.parameters]
-        for values in itertools.islice(grid, self.run_cap):
-            yield dict(zip(names, values, strict=True))
+        rows = [group.rows for group in self.groups]
+        values = [parameter.values or () for parameter in self.parameters]
+        for chosen in itertools.islice(itertools.product(*rows, *values), self.run_cap):
+            yield self._combination(chosen[: len(rows)], chosen[len(rows) :])
+
+    def _combination(self, rows: Sequence[TiedValues], values: Sequence[Any]) -> Combination:
+        names = {group.name: row.name for group, row in zip(self.groups, rows, strict=True) if row.name is not None}
+        found = {parameter.name: value for parameter, value in zip(self.parameters, values, strict=True)}
+        for row in rows:
+            found |= row.values
+        # a file without rows stays exactly what W&B reads
+        return Combination(filled(found, names) if self.groups else found, names)
 
 
-def read_sweep(path: Path) -> Sweep:
-    """Reads a sweep file.
+def read_sweeps(path: Path) -> list[Sweep]:
+    """Reads the sweeps of a file: one, or a list of them under ``sweeps``.
 
     Raises:
         InputError: If it cannot be read or holds what riskft cannot run, all faults in one report.
@@ -79,8 +89,29 @@ def read_sweep(path: Path) -> Sweep:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"The sweep file {path} cannot be read: {error}") from error
+    several = isinstance(content, dict) and "sweeps" in content
+    contents = content["sweeps"] if several else [content]
+    problems = [f"unknown key '{key}' beside sweeps" for key in content if key != "sweeps"] if several else []
+    if not isinstance(contents, list) or not contents:
+        contents, problems = [], [*problems, f"sweeps is {contents!r}, expected a list of sweeps"]
+    sweeps = []
+    for number, one in enumerate(contents):
+        sweep, faults = _sweep(one, path.stem)
+        sweeps.append(sweep)
+        problems += [f"sweep {number + 1} ({sweep.name}): {fault}" if several else fault for fault in faults]
+    count = Counter(sweep.name for sweep in sweeps)
+    problems += [
+        f"{number} sweeps are called {name}: rename all but one" for name, number in count.items() if number > 1
+    ]
+    if problems:
+        raise InputError(f"The sweep file {path} is not usable:", problems)
+    return sweeps
+
+
+def _sweep(content: object, stem: str) -> tuple[Sweep, list[str]]:
+    """Returns a sweep, and one line per problem; with problems the sweep is not complete."""
     if not isinstance(content, dict):
-        raise InputError(f"The sweep file {path} holds {type(content).__name__}, expected keys such as parameters.")
+        return Sweep(stem, False, ()), [f"holds {type(content).__name__}, expected keys such as parameters"]
     problems = [f"unknown key '{key}', expected one of {', '.join(sorted(KEYS))}" for key in content if key not in KEYS]
     method, run_cap = content.get("method", "grid"), content.get("run_cap")
     if method not in ("grid", "random"):
@@ -92,48 +123,28 @@ def read_sweep(path: Path) -> Sweep:
         problems.append(f"run_cap is {run_cap}, expected a whole number above 0")
     if method == "random" and run_cap is None:
         problems.append("method is random: give run_cap, the number of runs")
-    parameters = []
-    entries = content.get("parameters")
-    if not isinstance(entries, dict) or not entries:
-        problems.append("parameters is missing or empty, expected options such as `seed_everything: {values: [0, 1]}`")
-        entries = {}
-    for name, entry in flat_entries(entries):
-        try:
-            parameters.append(_parameter(name, entry, method == "grid"))
-        except KeyError as error:
-            problems.append(f"{name}: {error.args[0]} is missing")
-        except (TypeError, ValueError) as error:
-            problems.append(f"{name}: {error}")
-    if problems:
-        raise InputError(f"The sweep file {path} is not usable:", problems)
-    name = str(content.get("name", path.stem))
-    return Sweep(name, method == "random", tuple(parameters), run_cap)
+    parameters: list[Parameter] = []
+    groups: list[RowGroup] = []
+    if "parameters" in content or "rows" not in content:
+        parameters, faults = read_parameters(content.get("parameters"), method == "grid")
+        problems += faults
+    if "rows" in content:
+        groups, faults = read_rows(content["rows"])
+        problems += faults or _conflicts(parameters, groups)
+    name = str(content.get("name", stem))
+    return Sweep(name, method == "random", tuple(parameters), tuple(groups), run_cap), problems
 
 
-def flat_entries(entries: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields each parameter with its name in dots; nested ones lie under a key ``parameters``, as in W&B's syntax."""
-    for key, entry in entries.items():
-        if isinstance(entry, dict) and isinstance(entry.get("parameters"), dict):
-            yield from flat_entries(entry["parameters"], f"{above}{key}.")
-        else:
-            yield f"{above}{key}", entry
-
-
-def _parameter(name: str, entry: Any, grid: bool) -> Parameter:
-    if not isinstance(entry, dict):
-        raise TypeError(f"is {entry!r}, expected {{value: ...}}, {{values: [...]}} or {{min: ..., max: ...}}")
-    if unknown := sorted(map(str, set(entry) - ENTRY_KEYS)):
-        raise ValueError(f"unknown key {', '.join(unknown)}, expected some of {', '.join(sorted(ENTRY_KEYS))}")
-    if "value" in entry:
-        return Parameter(name, (entry["value"],), lambda _: entry["value"], varies=False)
-    values = entry.get("values")
-    if values is not None and (not isinstance(values, list) or not values):
-        raise ValueError(f"values is {values!r}, expected a list of at least one value")
-    if values is not None and any(value in values[:number] for number, value in enumerate(values)):
-        raise ValueError(f"values {values} holds a value twice")
-    draw = from_entry(entry)
-    if values is None and grid:
-        if entry.get("distribution", "int_uniform") != "int_uniform" or type(entry["min"]) is not int:
-            raise ValueError("a grid needs values, or min and max that are whole numbers (or set method: random)")
-        values = list(range(entry["min"], entry["max"] + 1))
-    return Parameter(name, None if values is None else tuple(values), draw, varies=True)
+def _conflicts(parameters: Sequence[Parameter], groups: Sequence[RowGroup]) -> Iterator[str]:
+    """Yields one line for each option that is set in two places, and for each reference to a row that is not there."""
+    places: dict[str, list[str]] = {parameter.name: ["parameters"] for parameter in parameters}
+    for group in groups:
+        for option in group.rows[0].values:
+            places.setdefault(option, []).append(f"rows.{group.name}")
+    for option, found in places.items():
+        if len(found) > 1:
+            yield f"{option} is in {' and in '.join(found)}: leave it in one"
+    yield from reference_faults({parameter.name: parameter.values for parameter in parameters}, groups)
+    for group in groups:
+        for number, row in enumerate(group.rows):
+            yield from (f"rows.{group.name}, row {number + 1}: {line}" for line in reference_faults(row.values, groups))

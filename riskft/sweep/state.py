@@ -1,4 +1,4 @@
-"""How far each run is, read from its folder alone."""
+"""The state of each run, read from its folder alone."""
 
 import csv
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Queued:
     Args:
         job: The number of its job array.
         running: Whether it has started.
-        reason: Why it waits, in the cluster's word.
+        reason: Why it waits, in the cluster's words.
     """
 
     job: int
@@ -58,7 +58,9 @@ def state_of(run: Run, queue: Mapping[str, Queued] | None = None) -> State:
     if (folder / FAILURE).is_file():
         return State("failed", (folder / FAILURE).read_text(encoding="utf-8", errors="replace").strip(), metric)
     if (folder / LOG).is_file():
-        return State("failed", f"it ended without a word; the log's last line: {last_line(folder / LOG)}", metric)
+        return State(
+            "failed", f"it exited without an error message; the log's last line: {last_line(folder / LOG)}", metric
+        )
     return State("missing", metric=metric)
 
 

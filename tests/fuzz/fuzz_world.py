@@ -83,9 +83,9 @@ def _write_sweep(file: Path) -> None:
     from riskft.sweep.plan import plan_runs
     from riskft.sweep.record import write_record
     from riskft.sweep.resolve import resolve
-    from riskft.sweep.spec import read_sweep
+    from riskft.sweep.spec import read_sweeps
 
-    runs = plan_runs(read_sweep(file), resolve)
+    runs = plan_runs(read_sweeps(file)[0], resolve)
     for run in runs:
         write_record(run)
     write_json(Path("runs/sweeps/swept") / RUNS, [run.folder for run in runs])

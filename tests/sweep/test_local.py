@@ -33,11 +33,11 @@ def test_a_local_sweep(tiny_manifest, tmp_path, monkeypatch, capsys):
         "data.cache_dir": {"value": str(tmp_path / "cache")},
         "run.root": {"value": str(root)},
         "trainer.max_epochs": {"value": 1},
-        # the third needs more patches than there are
-        "data.batch_size": {"values": [1, 2, 64]},
     }
+    # the third needs more patches than there are
+    rows = {"size": [{"name": size, "data.batch_size": size} for size in (1, 2, 64)]}
     sweep = tmp_path / "tiny.yaml"
-    sweep.write_text(yaml.safe_dump({"name": "tiny-sweep", "parameters": parameters}))
+    sweep.write_text(yaml.safe_dump({"name": "tiny-sweep", "parameters": parameters, "rows": rows}))
     main(["sweep", str(sweep)])
     printed = capsys.readouterr().out
     assert "3 runs, 3 to do" in printed
@@ -47,7 +47,7 @@ def test_a_local_sweep(tiny_manifest, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["sweep", str(sweep), "--local", "-j", "2"])
     assert stopped.value.code == 1
-    folders = [root / f"tiny/scratch,batch_size={size}/seed=0" for size in (1, 2, 64)]
+    folders = [root / f"tiny/scratch,size={size}/seed=0" for size in (1, 2, 64)]
     assert [steps_done(folder) for folder in folders] == [["fit", "test"], ["fit", "test"], []]
     with (folders[0] / "cases.csv").open() as stream:
         assert [row["subject"] for row in csv.DictReader(stream)] == ["case04", "case04", "case05", "case05"]
@@ -62,7 +62,7 @@ def test_a_local_sweep(tiny_manifest, tmp_path, monkeypatch, capsys):
 
     # another sweep file under the same name does not overwrite what is there
     parameters["trainer.max_epochs"]["value"] = 2
-    sweep.write_text(yaml.safe_dump({"name": "tiny-sweep", "parameters": parameters}))
+    sweep.write_text(yaml.safe_dump({"sweeps": [{"name": "tiny-sweep", "parameters": parameters, "rows": rows}]}))
     with pytest.raises(SystemExit):
         main(["sweep", str(sweep), "--local"])
     assert "max_epochs=1 where the sweep has --trainer.max_epochs=2" in capsys.readouterr().err
@@ -70,7 +70,7 @@ def test_a_local_sweep(tiny_manifest, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_a_crash_is_named_and_undoes_nothing(tmp_path, finished):
-    """Native code may end a process without a word, even when its work is done and recorded."""
+    """Native code may end a process without an error message, even when its work is done and recorded."""
     run = Run(str(tmp_path), ["--config=x.yaml"])
     steps = []
 

@@ -9,10 +9,12 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from riskft.errors import InputError
 from riskft.run_folder import RunOptions
-from riskft.sweep.agent import given_values, take_wandb_id
+from riskft.sweep.agent import given_values, read_for_wandb, take_wandb_id
+from riskft.sweep.parameters import Parameter
 from riskft.sweep.plan import fit_arguments, plan_run, plan_runs
 from riskft.sweep.resolve import resolve
-from riskft.sweep.spec import Parameter, Sweep, read_sweep
+from riskft.sweep.rows import RowGroup, TiedValues
+from riskft.sweep.spec import Sweep, read_sweeps
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SWEEPS = sorted((CONFIGS / "sweeps").glob("*.yaml"))
@@ -22,8 +24,8 @@ def parameter(name, *values, varies=True):
     return Parameter(name, values, lambda _: values[0], varies)
 
 
-def grid(*parameters):
-    return Sweep("s", random=False, parameters=parameters, run_cap=None)
+def grid(*parameters, groups=()):
+    return Sweep("s", random=False, parameters=parameters, groups=groups)
 
 
 def by_method_file(arguments):
@@ -92,6 +94,41 @@ def test_other_config_parameters_are_named_by_their_files():
     ]
 
 
+def test_named_rows_come_first_in_a_run_s_name_and_unnamed_ones_are_not_shown():
+    folds = (TiedValues("1", {"data.val": ["a"]}), TiedValues("2", {"data.val": ["b"]}))
+    methods = (TiedValues(None, {"config": "m.yaml", "lr": 0.1}), TiedValues(None, {"config": "n.yaml", "lr": 0.2}))
+    sweep = grid(parameter("alpha", 1, 2), groups=(RowGroup("fold", folds), RowGroup("method", methods)))
+    runs = plan_runs(sweep, by_method_file)
+    assert [run.folder for run in runs] == [
+        f"runs/study/{method},fold={fold},alpha={alpha}/seed=0"
+        for fold in (1, 2)
+        for method in "mn"
+        for alpha in (1, 2)
+    ]
+    assert runs[-1].arguments == [
+        *("--config=n.yaml", "--alpha=2", '--data.val=["b"]', "--lr=0.2", "--run.method=n,fold=2,alpha=2")
+    ]
+    assert runs[-1].values == {"rows.fold": "2", "config": "n.yaml", "lr": 0.2, "alpha": 2}
+
+
+def test_rows_that_do_not_show_in_the_name_are_asked_for_names():
+    rows = (TiedValues(None, {"lr": 0.1}), TiedValues(None, {"lr": 0.2}))
+    sweep = grid(parameter("config", "m.yaml", varies=False), groups=(RowGroup("rate", rows),))
+    with pytest.raises(InputError, match="give rows names") as raised:
+        plan_runs(sweep, by_method_file)
+    assert raised.value.problems == ("runs/study/m/seed=0: lr=0.1; lr=0.2",)
+
+
+def test_a_config_can_be_written_in_a_row(monkeypatch):
+    monkeypatch.chdir(CONFIGS.parent)
+    files = [
+        parameter(f"config.{name}", f"configs/{name}.yaml", varies=False) for name in ("model/unet", "data/fets2021")
+    ]
+    change = TiedValues(None, {"config.change": {"run": {"method": "short"}, "trainer": {"max_epochs": 3}}})
+    (run,) = plan_runs(grid(*files, groups=(RowGroup("change", (change,)),)), resolve)
+    assert run.folder == "runs/fets2021/short/seed=0"
+
+
 def test_runs_that_share_a_folder_are_all_named():
     sweep = grid(parameter("config", "a/m.yaml", "b/m.yaml"))
     with pytest.raises(InputError, match=r"share a folder") as raised:
@@ -118,13 +155,13 @@ def test_faults_of_many_runs_are_told_once_each():
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_shipped_sweeps_are_taken_by_the_command_line(path, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
-    sweep = read_sweep(path)
-    for values in list(sweep.combinations())[:2]:
-        run = plan_run(sweep, values, resolve)
-        assert Path(run.folder).name == f"seed={values.get('seed_everything', 0)}"
-        # and what it is started with gives that folder
-        options, seed = resolve(tuple(run.arguments))
-        assert str(options.path(seed)) == run.folder
+    for sweep in read_sweeps(path):
+        for combination in list(sweep.combinations())[:2]:
+            run = plan_run(sweep, combination, resolve)
+            assert Path(run.folder).name == f"seed={combination.values.get('seed_everything', 0)}"
+            # and what it is started with gives that folder
+            options, seed = resolve(tuple(run.arguments))
+            assert str(options.path(seed)) == run.folder
 
 
 def test_what_the_command_line_refuses_is_said(monkeypatch):
@@ -140,17 +177,31 @@ def test_what_the_command_line_refuses_is_said(monkeypatch):
 def test_the_agent_of_wandb_asks_for_the_same_runs(monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
     path = CONFIGS / "sweeps/fets2021.yaml"
-    sweep = read_sweep(path)
+    sweep = read_for_wandb(path)
     command = create_sweep_command(yaml.safe_load(path.read_text())["command"])
     assert command[:3] == ["riskft", "sweep", "agent"]
     assert (CONFIGS.parent / command[3]).samefile(path)
-    for values in list(sweep.combinations())[:3]:
+    for values in [combination.values for combination in sweep.combinations()][:3]:
         # the agent's own order is not the file's
         names = random.Random(0).sample(list(values), len(values))
         asked = create_sweep_command_args({"args": {name: {"value": values[name]} for name in names}})["args"]
         given = given_values(sweep, asked)
         assert given == values
         assert list(given) == list(values)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"parameters": {"a": {"value": 1}}, "rows": {"g": [{"b": 1}]}}, "holds rows"),
+        ({"sweeps": [{"name": name, "parameters": {"a": {"value": 1}}} for name in "ab"]}, "holds several sweeps"),
+    ],
+)
+def test_the_agent_says_what_wandb_does_not_understand(tmp_path, content, words):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(InputError, match=rf"{words}, which W&B's server does not understand.*--local"):
+        read_for_wandb(path)
 
 
 def test_the_agent_s_values_are_python_s_and_nested_ones_come_together():

@@ -9,13 +9,18 @@ import yaml
 
 from riskft.errors import InputError
 from riskft.sweep.distributions import from_entry
-from riskft.sweep.spec import read_sweep
+from riskft.sweep.spec import read_sweeps
 
 
 def sweep(tmp_path, **content):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return read_sweep(path)
+    (found,) = read_sweeps(path)
+    return found
+
+
+def values(found):
+    return [combination.values for combination in found.combinations()]
 
 
 def test_a_grid_is_all_combinations_with_the_last_parameter_fastest(tmp_path):
@@ -24,7 +29,7 @@ def test_a_grid_is_all_combinations_with_the_last_parameter_fastest(tmp_path):
         parameters={"a": {"values": [1, 2]}, "b": {"value": "x"}, "c": {"min": 3, "max": 5}},
     )
     assert found.name == "study"
-    combinations = list(found.combinations())
+    combinations = values(found)
     assert [(each["a"], each["c"]) for each in combinations] == [(1, 3), (1, 4), (1, 5), (2, 3), (2, 4), (2, 5)]
     assert {each["b"] for each in combinations} == {"x"}
     assert [parameter.varies for parameter in found.parameters] == [True, False, True]
@@ -32,20 +37,20 @@ def test_a_grid_is_all_combinations_with_the_last_parameter_fastest(tmp_path):
 
 def test_nested_parameters_get_dots(tmp_path):
     nested = {"data": {"parameters": {"train_limit": {"values": [4]}, "deep": {"parameters": {"er": {"value": 0}}}}}}
-    assert list(sweep(tmp_path, parameters=nested).combinations()) == [{"data.train_limit": 4, "data.deep.er": 0}]
+    assert values(sweep(tmp_path, parameters=nested)) == [{"data.train_limit": 4, "data.deep.er": 0}]
 
 
 def test_random_draws_are_the_same_each_time_and_more_come_at_the_end(tmp_path):
     content = {"method": "random", "parameters": {"lr": {"min": 0.0, "max": 1.0}, "k": {"values": [1, 2, 3]}}}
-    three = list(sweep(tmp_path, run_cap=3, **content).combinations())
-    five = list(sweep(tmp_path, run_cap=5, **content).combinations())
+    three = values(sweep(tmp_path, run_cap=3, **content))
+    five = values(sweep(tmp_path, run_cap=5, **content))
     assert five[:3] == three
     assert len({each["lr"] for each in five}) == 5
 
 
 def test_run_cap_cuts_a_grid(tmp_path):
     found = sweep(tmp_path, run_cap=2, parameters={"a": {"values": [1, 2, 3]}})
-    assert list(found.combinations()) == [{"a": 1}, {"a": 2}]
+    assert values(found) == [{"a": 1}, {"a": 2}]
 
 
 @pytest.mark.parametrize(
@@ -114,9 +119,9 @@ def test_unusable_files_are_named(tmp_path, text):
     path = tmp_path / "bad.yaml"
     path.write_text(text)
     with pytest.raises(InputError, match=r"bad\.yaml"):
-        read_sweep(path)
+        read_sweeps(path)
 
 
 def test_a_missing_file_is_named():
     with pytest.raises(InputError, match="nowhere"):
-        read_sweep(Path("nowhere.yaml"))
+        read_sweeps(Path("nowhere.yaml"))

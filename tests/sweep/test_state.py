@@ -55,7 +55,7 @@ def test_states_of_a_run(run):
     assert state_of(run, {run.folder: Queued(7, True)}) == State("running")
     folder = folder_of(run)
     (folder / "log.txt").write_text("first\nKilled\n\n")
-    assert state_of(run) == State("failed", "it ended without a word; the log's last line: Killed")
+    assert state_of(run) == State("failed", "it exited without an error message; the log's last line: Killed")
     with held_elsewhere(folder):
         assert state_of(run) == State("running")
     (folder / "failed.txt").write_text("fit: no such file\n")
