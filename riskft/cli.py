@@ -17,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from riskft.building import refuse_as_input, refused_by
+from riskft.callback_lists import with_callbacks_merged
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
 from riskft.finetune.checkpoint_io import WholeCheckpointIO
@@ -54,6 +55,15 @@ from one file, here or on a SLURM cluster (see `riskft sweep --help`). `riskft c
 case and seed, and writes a report (see `riskft compare --help`). `riskft validity` asks the test cases whether the risk
 map finds what fine-tuning gets wrong (see `riskft validity --help`)."""
 
+#: Defaults that a constructor cannot state: one refers to another option, the other depends on the run's length.
+PATCHWISE = {
+    "model.inferer": {
+        "class_path": "monai.inferers.SlidingWindowInferer",
+        "init_args": {"roi_size": "${....data.patch_size}", "sw_batch_size": 4, "overlap": 0.5, "mode": "gaussian"},
+    },
+    "model.schedule": {"class_path": "torch.optim.lr_scheduler.PolynomialLR", "init_args": {"power": 0.9}},
+}
+
 
 class RiskCLI(LightningCLI):
     """LightningCLI with a run folder, its loggers and checkpoints, and the links between data and model."""
@@ -75,6 +85,14 @@ class RiskCLI(LightningCLI):
         """Adds ``run`` and ``wandb``; links what must agree."""
         parser.add_class_arguments(RunOptions, "run")
         parser.add_class_arguments(WandbOptions, "wandb")
+        parser.add_argument(
+            "--trainer.drop_callbacks",
+            type=list[str],
+            default=[],
+            help="Classes of callbacks to leave out although a config lists them, such as riskft.RiskPanelCallback. "
+            "Lists of trainer.callbacks add up; a class that is listed again takes the later options.",
+        )
+        parser.set_defaults(PATCHWISE)
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments("data.num_channels", "model.in_channels", apply_on="instantiate")
         parser.link_arguments("data.regions", "model.regions", apply_on="instantiate")
@@ -83,7 +101,7 @@ class RiskCLI(LightningCLI):
         """Parses the arguments, after what the source model says of itself; paths inside a moved run follow it."""
         arguments = list(sys.argv[1:] if args is None else args)
         with config_faults(arguments):
-            self.config = parser.parse_args(with_package_defaults(arguments))
+            self.config = parser.parse_args(with_callbacks_merged(with_package_defaults(arguments)))
         self.moved = moved_run(arguments)
         self.place_is_given = place_is_given(arguments)
         if self.moved is not None:
@@ -128,6 +146,7 @@ class RiskCLI(LightningCLI):
             self.model.try_out()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        config.pop("drop_callbacks", None)  # the parser has dropped them
         with refused_by("trainer", {}):
             return super()._instantiate_trainer(config, callbacks)
 

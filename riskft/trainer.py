@@ -52,6 +52,8 @@ class RiskTrainer(Trainer):
         ckpt_path = self._resumed(ckpt_path, model, datamodule)
         plan = RunPlan()
         self.callbacks.insert(0, plan)
+        # phase 1 starts the head; callbacks that average the weights copy the network in their own setup
+        self.callbacks.sort(key=lambda callback: not isinstance(callback, RiskMapCallback))
         try:
             with self._ending_together():
                 super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)

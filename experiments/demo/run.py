@@ -19,6 +19,7 @@ from riskft.processes import prepared_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path("configs")
+SHARED = (CONFIGS / "model/small_unet.yaml", CONFIGS / "demo/base.yaml")
 DEMO = Path("runs/demo")
 METHODS = ("vanilla", "riskft", "scratch")
 console = Console()
@@ -42,7 +43,7 @@ def _run(arguments: Sequence[str]) -> None:
 
 def configs(method: str, *more: str) -> list[str]:
     """Returns the options that give a run's config files."""
-    files = [CONFIGS / "demo/base.yaml", CONFIGS / f"method/{method}.yaml", *(CONFIGS / name for name in more)]
+    files = [*SHARED, CONFIGS / f"method/{method}.yaml", *(CONFIGS / name for name in more)]
     return [part for file in files for part in ("--config", str(file))]
 
 
@@ -53,7 +54,7 @@ def run_folder(method: str) -> Path:
 
 def train_source() -> None:
     """Trains the source network, unless the same one is there."""
-    files = [CONFIGS / "demo/base.yaml", CONFIGS / "demo/source.yaml", CONFIGS / "method/scratch.yaml"]
+    files = [*SHARED, CONFIGS / "demo/source.yaml", CONFIGS / "method/scratch.yaml"]
     recipe = {str(file): file.read_text() for file in files}
     done = run_folder("source") / "finished.json"
     if done.is_file() and json.loads(done.read_text()) == recipe:

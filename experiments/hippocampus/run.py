@@ -56,10 +56,11 @@ def write_manifest(data_root: Path, tests: int) -> Path:
 
 def arguments(method: str, source: Path, options: argparse.Namespace, manifest: Path) -> list[str]:
     """Returns a run's options. From scratch it is the same network with other weights, on the same input."""
-    configs = ["model/from_checkpoint", "data/hippocampus", f"method/{method}", "trainer/cpu"]
+    configs = ["data/manifest", f"method/{method}", "trainer/cpu"]
     result = [part for name in configs for part in ("--config", f"configs/{name}.yaml")]
     result += ["--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(RUNS / "cache")]
-    result += ["--data.patch_size", str(PATCH)]
+    result += ["--data.labels.classes", "{anterior: [1], posterior: [2]}", "--run.study", "hippocampus"]
+    result += ["--data.patch_size", str(PATCH), "--data.batch_size", "4"]
     # a network of 5600 parameters learns faster than one of millions
     result += ["--model.optimizer.init_args.lr", "1.0e-2"]
     result += ["--data.train_limit", str(options.train), "--trainer.max_epochs", str(options.epochs)]

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 import torch
+from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from torch import Tensor
 
 from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError
 from riskft.finetune.loss import Loss, RiskWeightedLoss, without_channel
 from riskft.risk.leep import MIN_PROBABILITY, class_prior
+from riskft.risk.mapping import made
 
 _FULL = 0.5
 """Least mass of an EEP, and most that it may lack of 1: beyond, the voxel was warped in from outside the volume."""
@@ -30,7 +32,7 @@ class Distilled(Loss):
     class prior, teaches nothing. Not of the paper.
 
     Args:
-        loss: The loss that the term is added to; null for ``RiskWeightedLoss``.
+        loss: The loss that the term is added to.
         factor: Lambda; 0 leaves the loss as it is.
         gated: Without, g = 1: plain distillation.
         temper: Without, s = 1.
@@ -39,7 +41,7 @@ class Distilled(Loss):
 
     def __init__(
         self,
-        loss: Loss | None = None,
+        loss: Loss = lazy_instance(RiskWeightedLoss),  # noqa: B008
         factor: float = 1.0,
         gated: bool = True,
         temper: bool = True,
@@ -48,7 +50,7 @@ class Distilled(Loss):
         super().__init__()
         if factor < 0:
             raise InputError(f"Expected argument `factor` to be at least 0, but got {factor}")
-        self.loss = RiskWeightedLoss() if loss is None else loss
+        self.loss = made(loss)
         self.factor = factor
         self.gated = gated
         self.temper = temper

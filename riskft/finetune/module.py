@@ -73,7 +73,9 @@ class RiskModule(LightningModule):
         regions: dict[str, list[int]] | None = None,
         loss: Loss = lazy_instance(RiskWeightedLoss),  # noqa: B008
         inferer: Inferer | None = None,
-        optimizer: Callable[[list[Any]], Optimizer] = lambda groups: torch.optim.AdamW(groups, lr=1e-3),
+        optimizer: Callable[[list[Any]], Optimizer] = lambda groups: torch.optim.AdamW(
+            groups, lr=5e-4, weight_decay=1e-4
+        ),
         schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
         head_init: HeadInit = "auto",
         head_lr_factor: float = 1.0,

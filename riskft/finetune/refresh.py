@@ -35,7 +35,7 @@ class Refreshed(Loss):
     before a checkpoint, which keeps what has been counted. Not stated by the paper, whose map is static.
 
     Args:
-        loss: The loss that takes the weights; null for ``RiskWeightedLoss``.
+        loss: The loss that takes the weights.
         start: Steps (batches) that are weighted by the static map; 0.25 for a quarter of the run's.
         every: Steps between one table and the next, or a part of the run's: 0.0833 for a twelfth.
         memory: Tables look back on so many times ``every`` steps.
@@ -50,7 +50,7 @@ class Refreshed(Loss):
 
     def __init__(
         self,
-        loss: Loss | None = None,
+        loss: Loss = lazy_instance(RiskWeightedLoss),  # noqa: B008
         start: int | float = 0.25,
         every: int | float = 0.0833,
         memory: int = 3,
@@ -65,7 +65,7 @@ class Refreshed(Loss):
         check_length("every", every, least=1)
         if memory < 1:
             raise InputError(f"Expected argument `memory` to be at least 1, but got {memory}")
-        self.loss = RiskWeightedLoss() if loss is None else loss
+        self.loss = made(loss)
         self.given, self.memory = (start, every), memory
         self._timing = None if self.needs_length else (int(start), int(every))
         self.mapping = RiskMapping(made(normalise), "class", "none", made(weight), balance=balance, temper=temper)

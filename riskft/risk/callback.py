@@ -34,7 +34,7 @@ class RiskMapCallback(Callback):
     panels; they do not enter P(y|z).
 
     Args:
-        mapping: How hardness becomes weight; null for ``RiskMapping``'s defaults.
+        mapping: How hardness becomes weight.
         attach: Train with the maps. With false they are made (for the head and the panels) but not used: the control
             of plain fine-tuning. The EEP is kept and attached where ``model.loss`` needs it, whatever this says.
         use_mask: Let voxels outside the head mask count nowhere in P(y|z), LEEP and the maps.
@@ -43,13 +43,13 @@ class RiskMapCallback(Callback):
 
     def __init__(
         self,
-        mapping: RiskMapping | None = None,
+        mapping: RiskMapping = RiskMapping(),  # noqa: B008
         attach: bool = True,
         use_mask: bool = False,
         store: str | None = None,
     ) -> None:
         super().__init__()
-        self.mapping = RiskMapping() if mapping is None else mapping
+        self.mapping = mapping
         self.attach = attach
         self.use_mask = use_mask
         self.store_root = store

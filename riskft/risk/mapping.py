@@ -13,7 +13,7 @@ from riskft.risk.distribution import ClassDistribution
 from riskft.risk.leep import class_prior, label_entropy
 from riskft.risk.weighting import Normalise, Power, Rank, Weight, mean_weight
 
-Part = TypeVar("Part", Normalise, Weight)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -116,11 +116,11 @@ def source_knowledge(joint: Tensor, leep: float) -> float:
     return 0.0 if entropy <= 0 else min(1.0, max(0.0, 1 + leep / entropy))
 
 
-def made(item: Part) -> Part:
+def made(item: T) -> T:
     """Returns the object that one of jsonargparse's lazy defaults stands for, which itself has no attributes yet."""
     if not hasattr(item, "lazy_get_init_args"):
         return item
-    result: Part = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
+    result: T = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
     return result
 
 

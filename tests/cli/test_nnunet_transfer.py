@@ -79,7 +79,7 @@ def test_fine_tuning_from_the_folder(trained, tmp_path):
     labels = {"background": 0, "rim": 1, "centre": 2}
     raw = write_raw(tmp_path / "raw", ("t2",), labels, rotated_affine((2.5, 1.2, 1.5)), inverted=True)
     main([
-        "fit", "--config", str(CONFIGS / "model/from_checkpoint.yaml"), "--config", str(CONFIGS / "method/riskft.yaml"),
+        "fit", "--config", str(CONFIGS / "method/riskft.yaml"),
         "--config", str(CONFIGS / "trainer/cpu.yaml"), "--model.source.checkpoint", str(model),
         "--data.reader", "riskft.NnunetReader", "--data.reader.root", str(raw), "--data.modalities", "[t2]",
         "--data.split", "{class_path: riskft.FractionSplit, init_args: {val: 0.25, test: 0.25}}",

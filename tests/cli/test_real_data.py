@@ -34,19 +34,30 @@ def manifests(tmp_path_factory):
     return folder
 
 
+def data_options(table, modality, classes, *more):
+    return [
+        *("--config", str(CONFIGS / "data/manifest.yaml"), "--data.reader.init_args.csv", str(table)),
+        *("--data.modalities", f"[{modality}]", "--data.labels.classes", classes, *more),
+    ]
+
+
 @pytest.mark.parametrize(
-    ("config", "table", "cases"), [("brats15_2mm", "brats15_2mm", 6), ("open_ms", "open_ms_mni", 3)]
+    ("table", "modality", "classes", "cases"),
+    [
+        ("brats15_2mm", "t1ce", "{whole_tumour: [1, 2, 3, 4]}", 6),
+        ("open_ms_mni", "t2", "{lesion: [1]}", 3),
+    ],
 )
-def test_check_finds_no_fault(manifests, capsys, config, table, cases):
-    configs = ["--config", str(CONFIGS / "model/unet.yaml"), "--config", str(CONFIGS / f"data/{config}.yaml")]
-    main(["data", "check", *configs, "--data.reader.init_args.csv", str(manifests / f"{table}.csv")])
+def test_check_finds_no_fault(manifests, capsys, table, modality, classes, cases):
+    main(["data", "check", *data_options(manifests / f"{table}.csv", modality, classes)])
     assert f"{cases} cases" in capsys.readouterr().out
 
 
 def test_flair_to_t1ce_runs_through_both_phases(manifests, tmp_path):
     common = [
-        *("--config", str(CONFIGS / "demo/base.yaml"), "--config", str(CONFIGS / "data/brats15_2mm.yaml")),
-        *("--data.reader.init_args.csv", str(manifests / "brats15_2mm.csv"), "--data.augment", "null"),
+        *("--config", str(CONFIGS / "model/small_unet.yaml"), "--config", str(CONFIGS / "demo/base.yaml")),
+        *data_options(manifests / "brats15_2mm.csv", "t1ce", "{whole_tumour: [1, 2, 3, 4]}", "--data.augment", "null"),
+        *("--run.study", "brats15_2mm"),
         *("--data.cache_dir", str(tmp_path / "cache"), "--run.root", str(tmp_path / "runs")),
     ]
     scratch, riskft = (["--config", str(CONFIGS / f"method/{name}.yaml")] for name in ("scratch", "riskft"))
@@ -71,10 +82,11 @@ def test_flair_to_t1ce_runs_through_both_phases(manifests, tmp_path):
 def test_a_published_tissue_network_maps_the_hippocampus(manifests, tmp_path):
     """MeshNet by its own files alone: where it takes the hippocampus for white matter, the map is high."""
     source = Path(DATA) / "pretrained_meshnet/model5_gw_ae.json"
-    configs = ["model/from_checkpoint", "data/hippocampus", "method/riskft", "trainer/cpu"]
+    configs = ["method/riskft", "trainer/cpu"]
     main(
         ["riskmap", *(part for name in configs for part in ("--config", str(CONFIGS / f"{name}.yaml"))),
-         "--data.reader.init_args.csv", str(manifests / "msd_hippocampus.csv"), "--data.cache_dir", str(tmp_path),
+         *data_options(manifests / "msd_hippocampus.csv", "t1", "{anterior: [1], posterior: [2]}"),
+         "--data.patch_size", "[32, 32, 32]", "--data.batch_size", "4", "--data.cache_dir", str(tmp_path),
          "--data.split.class_path", "riskft.ListSplit", "--data.split.init_args.train", "['hippocampus_00*']",
          "--data.train_limit", "2", "--model.source.checkpoint", str(source), "--wandb.enabled", "false",
          "--model.source.inferer.init_args.roi_size", "[96, 96, 96]",

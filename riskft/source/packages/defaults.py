@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from riskft.flags import options_of
+from riskft.flags import content_of, options_of
 from riskft.source.packages import find_package
 
 log = logging.getLogger(__name__)
@@ -54,7 +53,8 @@ def given_checkpoint(arguments: Sequence[str]) -> str | None:
     parts = []
     for name, value in options_of(arguments):
         if name == "config" or _OPTION.startswith(f"{name}."):
-            content = _content(value)
+            content = content_of(value)
+            content = content if isinstance(content, dict) else {}
             parts.append(content if name == "config" else _nested(name, content))
         elif name == _OPTION:
             parts.append(_nested(name, None if value == "null" else value))
@@ -63,19 +63,6 @@ def given_checkpoint(arguments: Sequence[str]) -> str | None:
     except OmegaConfBaseException:
         return None
     return found if isinstance(found, str) else None
-
-
-def _content(value: str) -> object:
-    """Returns a config that is given as a file or as text; nothing if it is neither."""
-    try:
-        is_file = Path(value).is_file()
-    except (OSError, ValueError):  # a text that can be no name
-        is_file = False
-    try:
-        content = yaml.safe_load(Path(value).read_text(encoding="utf-8") if is_file else value)
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _nested(name: str, value: object) -> object:

@@ -1,0 +1,91 @@
+"""Callbacks that several configs list: all count, in any order, and one that is listed again keeps one entry."""
+
+import itertools
+
+import pytest
+import yaml
+
+from riskft.callback_lists import with_callbacks_merged
+from riskft.errors import InputError
+
+MAP, PANEL, EMA = "riskft.RiskMapCallback", "riskft.RiskPanelCallback", "riskft.AveragedWeights"
+
+
+def listed(*arguments):
+    """Returns the config that the merge adds, or None if it adds none."""
+    given = ["fit", *arguments]
+    result = with_callbacks_merged(given)
+    assert result[: len(given)] == given
+    if len(result) == len(given):
+        return None
+    assert result[len(given)] == "--config"
+    return yaml.safe_load(result[-1])["trainer"]
+
+
+def config(*entries, **more):
+    return ["--config", yaml.safe_dump({"trainer": {"callbacks": list(entries), **more}})]
+
+
+def entry(name, **options):
+    return {"class_path": name, "init_args": options}
+
+
+def test_one_list_is_left_to_the_parser():
+    assert listed(*config(MAP, PANEL)) is None
+    assert listed("--trainer.callbacks", "[]") is None
+    assert listed(*config(MAP), "--trainer.callbacks", "null") is None
+    assert listed(*config(MAP), "--trainer.callbacks.init_args.attach", "false") is None
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_three_lists_count_in_every_order(order):
+    configs = [config(entry(MAP, attach=False), PANEL), config(entry(EMA, span=0.2)), config(entry(MAP, use_mask=True))]
+    found = listed(*itertools.chain.from_iterable(configs[index] for index in order))["callbacks"]
+    options = {one["class_path"]: one.get("init_args") for one in found}
+    assert options == {MAP: {"attach": False, "use_mask": True}, PANEL: None, EMA: {"span": 0.2}}
+
+
+def test_the_later_options_of_a_class_win_one_by_one():
+    first = entry(MAP, attach=False, mapping={"scope": "volume", "weight": entry("riskft.Exponential", base=2.0)})
+    second = entry("riskft.risk.callback.RiskMapCallback", mapping={"temper": False, "weight": entry("riskft.Power")})
+    (found,) = listed(*config(first), *config(second))["callbacks"]
+    mapping = {"scope": "volume", "temper": False, "weight": entry("riskft.Power")}
+    assert found["init_args"] == {"attach": False, "mapping": mapping}
+
+
+def test_two_of_a_class_in_one_list_stay_two():
+    keep = "lightning.pytorch.callbacks.ModelCheckpoint"
+    both = [entry(keep, monitor="val/dice"), entry(keep, monitor="val/loss")]
+    found = listed(*config(*both), *config(EMA))["callbacks"]
+    assert found == [*both, {"class_path": EMA}]
+    # and so a saved config that is given again adds nothing
+    assert listed(*config(*both), *config(*both))["callbacks"] == both
+
+
+def test_every_way_to_list_counts():
+    appended = ["--config", yaml.safe_dump({"trainer": {"callbacks+": [EMA]}})]
+    dotted = ["-c", yaml.safe_dump({"trainer.callbacks": entry("Timer", duration="00:01:00:00")})]
+    option = ["--trainer.callbacks+", "riskft.L2SP", "--trainer.callbacks.init_args.alpha", "2.0"]
+    group = ["--trainer", yaml.safe_dump({"callbacks": [PANEL]})]
+    found = listed(*config(MAP), *appended, *dotted, *option, *group)["callbacks"]
+    assert [one["class_path"] for one in found] == [MAP, EMA, "Timer", "riskft.L2SP", PANEL]
+    assert found[3]["init_args"] == {"alpha": 2.0}
+
+
+def test_an_empty_list_removes_what_was_listed_before_it():
+    assert listed(*config(MAP, PANEL), "--trainer.callbacks=[]")["callbacks"] == []
+    assert listed(*config(MAP), "--trainer.callbacks=[]", *config(EMA))["callbacks"] == [{"class_path": EMA}]
+
+
+def test_a_dropped_callback_is_left_out_whichever_file_comes_first():
+    drop = ["--trainer.drop_callbacks", "[riskft.report.callback.RiskPanelCallback]"]
+    for arguments in ([*config(MAP, PANEL), *drop], [*drop, *config(MAP, PANEL)]):
+        assert [one["class_path"] for one in listed(*arguments)["callbacks"]] == [MAP]
+    both = listed(*config(MAP, PANEL, drop_callbacks=[PANEL]), *config(EMA, drop_callbacks=["AveragedWeights"]))
+    assert [one["class_path"] for one in both["callbacks"]] == [MAP]
+    assert both["drop_callbacks"] == [PANEL, "AveragedWeights"]
+
+
+def test_a_dropped_class_that_does_not_exist_is_named():
+    with pytest.raises(InputError, match=r"trainer.drop_callbacks: there is no class 'riskft.RiskPanel'"):
+        listed(*config(MAP), "--trainer.drop_callbacks", "[riskft.RiskPanel]")
