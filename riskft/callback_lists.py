@@ -62,6 +62,8 @@ def with_callbacks_merged(arguments: Sequence[str]) -> list[str]:
 def _given(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
     """Yields the values that are not null of the options about callbacks, in their order."""
     for name, text in options_of(arguments):
+        if name.partition(".")[0] not in ("config", "trainer"):
+            continue  # a value may be the name of a large file
         content = content_of(text)
         given = content if name == "config" else {name: content}
         for option in (CALLBACKS, DROP):

@@ -1,6 +1,8 @@
 """Callbacks that several configs list: all count, in any order, and one that is listed again keeps one entry."""
 
 import itertools
+from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
@@ -70,6 +72,15 @@ def test_every_way_to_list_counts():
     found = listed(*config(MAP), *appended, *dotted, *option, *group)["callbacks"]
     assert [one["class_path"] for one in found] == [MAP, EMA, "Timer", "riskft.L2SP", PANEL]
     assert found[3]["init_args"] == {"alpha": 2.0}
+
+
+def test_other_options_are_not_looked_into(tmp_path):
+    """A checkpoint would take long to read."""
+    file = tmp_path / "large.ckpt"
+    file.write_text(yaml.safe_dump({"callbacks": [EMA]}))
+    assert listed(*config(MAP), "--model.source.checkpoint", str(file)) is None
+    with mock.patch.object(Path, "read_text", side_effect=AssertionError):
+        assert listed(*config(MAP), "--model.source.checkpoint", str(file), "--ckpt_path", str(file)) is None
 
 
 def test_an_empty_list_removes_what_was_listed_before_it():

@@ -26,12 +26,12 @@ def study(tmp_path_factory, tiny_manifest):
     return root, tiny_manifest
 
 
-def fit(study, method, *more):
+def fit(study, method, *more, first=()):
     root, manifest = study
     source = [] if method == "scratch" else ["--model.source.checkpoint", str(root / "source.pt")]
     main(
         [
-            *("fit", "--config", str(TINY), "--config", str(CONFIGS / f"method/{method}.yaml")),
+            *("fit", *first, "--config", str(TINY), "--config", str(CONFIGS / f"method/{method}.yaml")),
             *("--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(root / "cache")),
             *("--run.root", str(root / "runs"), "--model.source.network.init_args.out_channels", "3", *source),
             *("--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1", "--wandb.enabled", "false", *more),
@@ -85,12 +85,19 @@ def test_a_run_with_refreshed_risk_and_distillation_goes_on_as_if_undisturbed(st
     assert (ends[0]["table"] != 1).any()
 
 
-def test_averaged_weights(study):
-    folder = study[0] / "averaged"
-    fit(study, "riskft_hrd", "--config", str(CONFIGS / "trainer/ema.yaml"), "--run.folder", str(folder))
-    content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
-    own, averaged = content["current_model_state"], content["state_dict"]
-    assert any(not torch.equal(own[key], averaged[key]) for key in own if key.startswith("network."))
+def test_averaged_weights_whichever_config_comes_first(study):
+    ema = ["--config", str(CONFIGS / "trainer/ema.yaml")]
+    found = []
+    for name, order in (("before", {"first": ema}), ("after", {})):
+        folder = study[0] / f"averaged_{name}"
+        fit(study, "riskft_hrd", *([] if order else ema), "--run.folder", str(folder), **order)
+        content = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+        found.append(content["state_dict"])
+        own = content["current_model_state"]
+        assert any(not torch.equal(own[key], found[-1][key]) for key in own if key.startswith("network."))
+    for key, value in found[0].items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(found[1][key], value, rtol=0, atol=0, msg=key)
 
 
 def test_distillation_without_phase_1_stops_before_training(study, capsys):
