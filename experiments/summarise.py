@@ -23,12 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
+from riskft.analysis.comparison import Row, compare, headline
+from riskft.analysis.pairs import MEAN
+from riskft.analysis.runs import RunScores, find_runs
 from riskft.compare.figures import method_colours
-from riskft.compare.pairs import MEAN
-from riskft.compare.runs import RunScores, find_runs
-from riskft.compare.table import Row, compare, headline
 from riskft.files import write_text
-from riskft.report.statistics import new_figure, save_figure
+from riskft.plots.figure import new_figure, save_figure
 
 ROOT = Path(__file__).resolve().parent
 ALL = "all"

@@ -5,9 +5,16 @@ The public API. Everything can be named by ``class_path: riskft.<name>`` in a co
 
 from riskft import account  # noqa: F401  (first)
 from riskft.data.datamodule import RiskDataModule
-from riskft.data.intensity import Clip, Intensity, MinMaxRange, Percentile, PerChannel, ZScore
 from riskft.data.labels import IGNORE_INDEX, LabelMap
-from riskft.data.preprocess import Preprocessing
+from riskft.data.patches.sampling import (
+    BalancedRiskSampling,
+    BalancedSampling,
+    PatchSampling,
+    RiskSampling,
+    UniformSampling,
+)
+from riskft.data.prepare.intensity import Clip, Intensity, MinMaxRange, Percentile, PerChannel, ZScore
+from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers import (
     BidsReader,
     Brats2023Reader,
@@ -20,20 +27,12 @@ from riskft.data.readers import (
     Reader,
 )
 from riskft.data.records import Case
-from riskft.data.sampling import BalancedRiskSampling, BalancedSampling, PatchSampling, RiskSampling, UniformSampling
 from riskft.data.splits import FractionSplit, ListSplit, ReaderSplit, Split
 from riskft.errors import InputError
-from riskft.finetune.average import AveragedWeights
-from riskft.finetune.distill import Distilled
-from riskft.finetune.finite import FiniteLoss
-from riskft.finetune.freeze import BackboneFreeze
-from riskft.finetune.hard_voxels import FocalLoss, TopKLoss
-from riskft.finetune.l2sp import L2SP
-from riskft.finetune.loss import Loss, RiskWeightedLoss
-from riskft.finetune.module import RiskModule
-from riskft.finetune.refresh import Refreshed
-from riskft.report.callback import RiskPanelCallback
-from riskft.risk.callback import RiskMapCallback
+from riskft.losses.distill import Distilled
+from riskft.losses.hard_voxels import FocalLoss, TopKLoss
+from riskft.losses.refresh import Refreshed
+from riskft.losses.weighted import Loss, RiskWeightedLoss
 from riskft.risk.leep import LeepConditional, expected_prediction, hardness
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.weighting import Exponential, Linear, MinMax, Normalise, Power, Quantile, Rank, Weight, Window
@@ -41,7 +40,14 @@ from riskft.source.meshnet import MeshNet
 from riskft.source.network import Source
 from riskft.source.nnunet import nnunet_network
 from riskft.source.output import Sigmoid, Softmax, SourceOutput
-from riskft.trainer import RiskTrainer
+from riskft.training.average import AveragedWeights
+from riskft.training.finite import FiniteLoss
+from riskft.training.freeze import BackboneFreeze
+from riskft.training.l2sp import L2SP
+from riskft.training.module import RiskModule
+from riskft.training.panels import RiskPanelCallback
+from riskft.training.risk_maps import RiskMapCallback
+from riskft.training.trainer import RiskTrainer
 
 __version__ = "0.1.0"
 

@@ -19,6 +19,10 @@ class InputError(ValueError):
         super().__init__("\n".join([title, *(f"  - {problem}" for problem in self.problems)]))
 
 
+class UsageError(Exception):
+    """A command line that the parser does not take; the message says why, and where to read more."""
+
+
 class NoSpaceError(InputError):
     """A file could not be written, because its file system is full or its size limited."""
 

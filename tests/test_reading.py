@@ -3,7 +3,7 @@
 import pytest
 
 from riskft.errors import InputError
-from riskft.reading import read_json, read_mapping, read_rows
+from riskft.files import read_json, read_mapping, read_rows
 
 
 def test_what_editors_leave_is_read(tmp_path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from riskft.files import write_json
-from riskft.processes import prepared_processes
+from riskft.sweep.processes import prepared_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path("configs")

@@ -20,13 +20,13 @@ from matplotlib.figure import Figure
 from monai.inferers import SlidingWindowInferer
 
 from riskft import MeshNet, expected_prediction
+from riskft.analysis.runs import read_cases
 from riskft.cli import main as riskft
-from riskft.compare.runs import read_cases
 from riskft.files import write_text
-from riskft.report.heatmaps import riskiest_slices, upright
-from riskft.report.statistics import new_figure, save_figure
-from riskft.risk.found import maps_of
+from riskft.plots.figure import new_figure, save_figure
+from riskft.plots.heatmaps import riskiest_slices, upright
 from riskft.risk.leep import conditional_from_joint
+from riskft.run.folder import maps_of
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.packages import find_package
 

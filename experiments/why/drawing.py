@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from measure import KINDS
 
-from riskft.report.statistics import new_figure, save_figure
+from riskft.plots.figure import new_figure, save_figure
 
 Row = Mapping[str, Any]
 COLOURS = {"none": "0.4", "source's map": "tab:orange", "fresh map": "tab:blue"}

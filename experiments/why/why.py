@@ -33,15 +33,16 @@ from telling import lines
 from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError
 from riskft.files import write_text
-from riskft.finetune.loss import soft_dice_loss, weighted_cross_entropy
-from riskft.finetune.refresh import weight_table
+from riskft.losses.refresh import weight_table
+from riskft.losses.weighted import soft_dice_loss, weighted_cross_entropy
 from riskft.progress import track
-from riskft.risk.callback import source_states
 from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.forward import counted_target, source_probabilities
-from riskft.risk.found import FoundRisk, find_risk, maps_of
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.store import RiskStore
+from riskft.run.folder import maps_of
+from riskft.training.found_risk import FoundRisk, find_risk
+from riskft.training.risk_maps import source_states
 from riskft.validity.load import LoadedRun, load_run
 from riskft.validity.opening import kept_distribution
 from riskft.validity.predictors import RANK, boundary_distance, predictors, region

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from riskft.compare.runs import Case, Found, Metric, RunScores, doubles, find_runs
+from riskft.analysis.runs import Case, Found, Metric, RunScores, doubles, find_runs
 from riskft.errors import InputError
 
 ADVICE = "Expected a CSV or JSON table of W&B's `test/cases`, or a cases.csv of `riskft compare`."

@@ -9,14 +9,12 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from riskft.compare.curves import Curve
-from riskft.compare.table import Row, Unit
-from riskft.report.statistics import new_figure
+from riskft.analysis.comparison import Row, Unit
+from riskft.analysis.curves import Curve
+from riskft.plots.figure import COLOURS, new_figure
 
 # a colour that nothing else has, replaced by the page's own
 INK = "#010203"
-# Okabe and Ito's colours, told apart by the colour-blind, but for black and yellow
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names may hold a $

@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from riskft.analysis.comparison import Row, Unit
 from riskft.compare.panels import ShownPanel
-from riskft.compare.table import Row, Unit
 
 #: A cell: its text, and the number that it is sorted by (NaN for none) or None to sort by the text.
 Cell = tuple[str, float | None]

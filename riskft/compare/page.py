@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
-from riskft.compare.curves import CURVES, Curve, read_curve
+from riskft.analysis.comparison import Comparison, Row, headline
+from riskft.analysis.curves import CURVES, Curve, read_curve
+from riskft.analysis.pairs import pair
+from riskft.analysis.runs import Found, RunScores
+from riskft.analysis.statistics import REPLICATES, case_means
 from riskft.compare.figures import boxes_svg, curves_svg, forest_svg
 from riskft.compare.html import panel_figure, plain_table, result_table, svg_figure
-from riskft.compare.pairs import pair
 from riskft.compare.panels import choose_panels
-from riskft.compare.runs import Found, RunScores
-from riskft.compare.statistics import REPLICATES, case_means
-from riskft.compare.table import Comparison, Row, headline
 from riskft.compare.volumes import MappedCase, class_names, mapped_cases, viewer_entry
-from riskft.run_folder import git_commit
+from riskft.run.folder import git_commit
 
 NOTES = f"""<h2 id="notes">How to read it</h2>
 <ul>

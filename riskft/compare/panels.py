@@ -7,10 +7,10 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from riskft.compare.pairs import pair
-from riskft.compare.runs import RunScores
-from riskft.compare.statistics import case_means
-from riskft.compare.table import Unit
+from riskft.analysis.comparison import Unit
+from riskft.analysis.pairs import pair
+from riskft.analysis.runs import RunScores
+from riskft.analysis.statistics import case_means
 from riskft.compare.volumes import mapped_cases, mean_hardness
 
 KINDS = {"test": "test case", "val": "validation case", "train": "training case"}

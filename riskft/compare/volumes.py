@@ -10,13 +10,12 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
+from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.volumes import read_volume
 from riskft.errors import InputError
-from riskft.reading import read_mapping
-from riskft.risk.found import maps_of
+from riskft.files import read_mapping
 from riskft.risk.store import RiskStore
-from riskft.run_folder import read_config
+from riskft.run.folder import maps_of, read_config
 
 #: Longest edge in voxels; larger volumes are made coarser.
 EDGE = 96

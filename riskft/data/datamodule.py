@@ -12,20 +12,20 @@ import torchio as tio
 from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from lightning.pytorch import LightningDataModule
 
-from riskft.data.augment import training_transform
-from riskft.data.cache import Prepared, PreparedCache
-from riskft.data.check import CheckReport, check
-from riskft.data.check_memory import CheckMemory
-from riskft.data.check_training import huge_grids, too_few_patches
+from riskft.data.check.data_set import CheckReport, check
+from riskft.data.check.memory import CheckMemory
+from riskft.data.check.training import huge_grids, too_few_patches
 from riskft.data.labels import LabelMap
-from riskft.data.preprocess import Preprocessing
-from riskft.data.queue import ShardedQueue, patch_loader
+from riskft.data.patches.augment import training_transform
+from riskft.data.patches.queue import ShardedQueue, patch_loader
+from riskft.data.patches.sampling import BalancedSampling, PatchSampling
+from riskft.data.patches.subjects import NamedSubjects
+from riskft.data.prepare.cache import Prepared, PreparedCache
+from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers.base import Reader
 from riskft.data.readers.folder import FolderReader
 from riskft.data.records import Case
-from riskft.data.sampling import BalancedSampling, PatchSampling
 from riskft.data.splits import FractionSplit, Split, few_shot
-from riskft.data.subjects import NamedSubjects
 from riskft.distributed import gather_objects, is_first_rank, together
 from riskft.errors import InputError
 from riskft.files import fingerprint
@@ -205,7 +205,7 @@ class RiskDataModule(LightningDataModule):
 
         Args:
             cases: By split, those of the splits that are needed.
-            memory: See ``riskft.data.check.check``.
+            memory: See ``riskft.data.check.data_set.check``.
         """
         report = check(cases, self.labels, memory=memory)
         train, (_, world_size) = len(cases.get("train", ())), self._ranks()
@@ -290,7 +290,7 @@ class RiskDataModule(LightningDataModule):
         """Gives training subjects their EEP; called by phase 1 before the training loader is made.
 
         Args:
-            expectations: EEP on the prepared grid, see ``riskft.data.volumes.write_channels``, by subject.
+            expectations: EEP on the prepared grid, see ``riskft.data.io.volumes.write_channels``, by subject.
 
         Raises:
             InputError: If a training subject has none.

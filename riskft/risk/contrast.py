@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from riskft.data.cache import Prepared
+from riskft.data.prepare.cache import Prepared
 from riskft.risk.phase import RiskPhase
 
 log = logging.getLogger(__name__)

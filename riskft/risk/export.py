@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from riskft.data.cache import Prepared
+from riskft.data.io.native import to_native, write_native
+from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.native import to_native, write_native
+from riskft.data.prepare.cache import Prepared
 from riskft.data.records import Case
-from riskft.data.volumes import read_volume
 from riskft.errors import InputError
 from riskft.progress import track
 from riskft.risk.store import RiskStore

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from riskft.data.cache import Prepared
+from riskft.data.io.memory import give_back
+from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.subjects import files_named
-from riskft.data.volumes import read_volume
-from riskft.memory import give_back
+from riskft.data.patches.subjects import files_named
+from riskft.data.prepare.cache import Prepared
 
 
 def source_probabilities(case: Prepared, infer: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:

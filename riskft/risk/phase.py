@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from riskft.data.cache import Prepared
+from riskft.data.io.memory import volumes_given_back
+from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.subjects import files_named
-from riskft.data.volumes import read_volume
+from riskft.data.patches.subjects import files_named
+from riskft.data.prepare.cache import Prepared
 from riskft.errors import InputError
-from riskft.memory import volumes_given_back
 from riskft.progress import track
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target, source_probabilities

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from riskft.data.subjects import is_whole
-from riskft.data.volumes import Affine, read_volume, write_channels, write_nifti
+from riskft.data.io.volumes import Affine, read_volume, write_channels, write_nifti
+from riskft.data.patches.subjects import is_whole
 from riskft.errors import InputError
 from riskft.files import atomic_path, fingerprint, write_json
-from riskft.places import why_not_writable
+from riskft.run.places import why_not_writable
 
 STORE_VERSION = 3
 
@@ -98,7 +98,7 @@ class RiskStore:
         return self._subject(subject) / "prediction.nii"
 
     def expectation_path(self, subject: str) -> Path:
-        """The EEP on the prepared grid, (Y, X, Y, Z) float16; see ``riskft.data.volumes.read_channels``."""
+        """The EEP on the prepared grid, (Y, X, Y, Z) float16; see ``riskft.data.io.volumes.read_channels``."""
         return self._subject(subject) / "expectation.npz"
 
     def weight_path(self, subject: str) -> Path:

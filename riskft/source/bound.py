@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from riskft.errors import InputError
 from riskft.files import without_addresses
-from riskft.record.record import Record
+from riskft.run.record import Record
 from riskft.source.network import LoadedSource, Source, architecture, inverted, load
 from riskft.source.outputs import Readings
 from riskft.source.probabilities import ProbabilityCheck

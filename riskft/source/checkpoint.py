@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from riskft.errors import InputError
-from riskft.record.record import Record, read_record
+from riskft.run.record import Record, read_record
 from riskft.source.copies import states_in
 from riskft.source.packages import find_package
 from riskft.source.parts import index_in

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from riskft.errors import InputError, first_line
 from riskft.files import atomic_path
-from riskft.places import refuse_unwritable
+from riskft.run.places import refuse_unwritable
 from riskft.source.checkpoint import no_state, own_description
 from riskft.source.copies import USUAL, states_in
 from riskft.source.stand_ins import forgiving_pickle

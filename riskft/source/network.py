@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 from torch import nn
 
 from riskft.errors import InputError
-from riskft.record.record import Record
+from riskft.run.record import Record
 from riskft.source.adapt import load_source
 from riskft.source.checkpoint import Checkpoint, read_checkpoint, state_digest
 from riskft.source.invert import inverted_network

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from riskft.errors import InputError
-from riskft.reading import read_json
+from riskft.files import read_json
 
 INDEX = ".index.json"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from riskft.processes import prepared_processes
 from riskft.sweep.plan import Run
+from riskft.sweep.processes import CommandLine, prepared_processes
 from riskft.sweep.record import LOG, steps_done
 from riskft.sweep.state import State, state_of
 
@@ -30,10 +30,12 @@ class Commands:
     """Processes that run commands, so that all of them can be ended with this one.
 
     Args:
+        command: Runs a command line; known by name to other processes.
         processes: Where they come from.
     """
 
-    def __init__(self, processes: BaseContext | None = None) -> None:
+    def __init__(self, command: CommandLine, processes: BaseContext | None = None) -> None:
+        self._command = command
         self._processes = processes or prepared_processes()
         self._running: list[BaseProcess] = []
         self._lock = threading.Lock()
@@ -50,7 +52,7 @@ class Commands:
         with self._lock:
             if self._ending:
                 return None
-            process = self._processes.Process(target=_step, args=(folder, step, environment))  # type: ignore[attr-defined]
+            process = self._processes.Process(target=_step, args=(self._command, folder, step, environment))  # type: ignore[attr-defined]
             process.start()
             self._running.append(process)
         try:
@@ -77,7 +79,7 @@ class Commands:
             self._ending = True
 
 
-def run_locally(runs: Sequence[Run], jobs: int) -> Generator[tuple[Run, State], None, None]:
+def run_locally(runs: Sequence[Run], jobs: int, command: CommandLine) -> Generator[tuple[Run, State], None, None]:
     """Runs planned runs, each command in a process of its own, and yields each run as it ends.
 
     After a Ctrl-C or a SIGTERM, or when it is closed, it ends the processes and waits for them.
@@ -85,10 +87,11 @@ def run_locally(runs: Sequence[Run], jobs: int) -> Generator[tuple[Run, State], 
     Args:
         runs: What to run; each run's folder holds its record.
         jobs: How many at a time; they share the cores unless OMP_NUM_THREADS says otherwise.
+        command: Runs a command line.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ} if jobs > 1 else dict(os.environ)
-    commands = Commands()
+    commands = Commands(command)
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(run_steps, run, environment, commands): run for run in runs}
         try:
@@ -105,9 +108,8 @@ def run_locally(runs: Sequence[Run], jobs: int) -> Generator[tuple[Run, State], 
             raise
 
 
-def run_steps(run: Run, environment: Mapping[str, str], commands: Commands | None = None) -> State:
+def run_steps(run: Run, environment: Mapping[str, str], commands: Commands) -> State:
     """Runs a run's commands one after the other, up to the first that fails; returns its state."""
-    commands = commands or Commands()
     folder = Path(run.folder)
     for step in run.steps:
         # a test is no run of W&B's sweep agent, which would take its scores for the training's
@@ -125,7 +127,7 @@ def _ended(code: int) -> str:
     return f"ended with status {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
 
 
-def _step(folder: Path, step: str, environment: Mapping[str, str]) -> None:
+def _step(command: CommandLine, folder: Path, step: str, environment: Mapping[str, str]) -> None:
     """Runs a command in this process, which is there for it alone, and writes what it says to the run's log."""
     os.environ.clear()
     os.environ.update(environment)
@@ -137,8 +139,6 @@ def _step(folder: Path, step: str, environment: Mapping[str, str]) -> None:
     faulthandler.enable(2)  # a crash in native code leaves where it was
     import torch
 
-    from riskft.cli import main
-
     if threads := environment.get("OMP_NUM_THREADS", "").partition(",")[0]:
         torch.set_num_threads(int(threads))  # which it has read already, where it is forked
-    main(sys.argv[1:])
+    command(sys.argv[1:])

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from riskft.errors import InputError
-from riskft.files import write_json
-from riskft.reading import read_json
-from riskft.run_lock import take_lock
+from riskft.files import read_json, write_json
+from riskft.run.lock import take_lock
 from riskft.sweep.plan import Run
 
 RECORD, FAILURE, LOG, LOCK = "sweep.json", "failed.txt", "log.txt", "run.lock"

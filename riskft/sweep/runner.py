@@ -9,23 +9,23 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
 from riskft.files import write_text
+from riskft.sweep.processes import CommandLine
 from riskft.sweep.record import FAILURE, held, read_run, steps_done, write_record
 
 
-def run_step(folder: Path, step: str, more: Sequence[str] = ()) -> None:
+def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] = ()) -> None:
     """Runs ``fit`` or ``test`` of a run, going on where it was interrupted; does nothing if it is done already.
 
     Args:
         folder: The run's folder, in which the sweep has written what is to be run.
         step: ``fit`` or ``test``.
+        command: Runs a command, ending as the command line does.
         more: Options of the machine, such as the number of devices.
 
     Raises:
         InputError: If no sweep has planned a run there, or another process is at work in it.
         SystemExit: If the command fails; the reason is in the run folder's ``failed.txt``.
     """
-    from riskft.cli import main
-
     run = read_run(folder)
     done = steps_done(folder)
     if step in done:
@@ -38,7 +38,7 @@ def run_step(folder: Path, step: str, more: Sequence[str] = ()) -> None:
             (folder / FAILURE).unlink(missing_ok=True)
             write_record(run, done)
         try:
-            main([step, *arguments, *more])
+            command([step, *arguments, *more])
         except BaseException as error:
             write_text(folder / FAILURE, f"{step}: {_reason(error)}\n")
             raise

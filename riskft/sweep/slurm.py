@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from riskft.errors import InputError
-from riskft.files import write_json, write_text
-from riskft.reading import read_json
+from riskft.files import read_json, write_json, write_text
 from riskft.sweep.plan import Run
 from riskft.sweep.record import FAILURE, LOG
 from riskft.sweep.state import Queued

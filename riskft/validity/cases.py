@@ -8,15 +8,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from riskft.data.cache import Prepared
+from riskft.data.io.memory import give_back
+from riskft.data.io.native import native_grid, native_segmentation, to_native
+from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.native import native_grid, native_segmentation, to_native
-from riskft.data.subjects import files_named
-from riskft.data.volumes import read_volume
-from riskft.memory import give_back
-from riskft.risk.callback import source_states
+from riskft.data.patches.subjects import files_named
+from riskft.data.prepare.cache import Prepared
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.leep import conditional_from_joint, hardness
+from riskft.training.risk_maps import source_states
 from riskft.validity.opening import OpenPair
 from riskft.validity.outcomes import ClassVolumes, class_volumes, outcome_map, targets
 from riskft.validity.predictors import boundary_distance, predictors, region

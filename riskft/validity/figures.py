@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from riskft.compare.figures import COLOURS
-from riskft.report.statistics import new_figure
+from riskft.plots.figure import COLOURS, new_figure
 from riskft.validity.outcomes import NEGATIVE_TRANSFER
 from riskft.validity.scores import RATES
 from riskft.validity.table import RunResult

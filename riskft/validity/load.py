@@ -1,41 +1,19 @@
 """Runs as they were trained: networks, data and how whole volumes are segmented, from their folders."""
 
-import contextlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
-from lightning.pytorch.cli import LightningCLI
 from torch import Tensor
 
-from riskft.cli import RiskCLI, run
+from riskft.build import Command
 from riskft.data.datamodule import RiskDataModule
-from riskft.errors import InputError
-from riskft.finetune.checkpoint_io import WholeCheckpointIO
-from riskft.finetune.checkpoints import find_checkpoint
-from riskft.finetune.module import RiskModule
-
-
-class _BuildOnly(RiskCLI):
-    """Builds what a run's config describes, and does nothing with it."""
-
-    def _set_seed(self) -> None:
-        """Leaves the seed of this process alone."""
-
-    def before_instantiate_classes(self) -> None:
-        """Does nothing: nothing goes into the run folder."""
-
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Makes a trainer that says on which device and with which precision the run is tested."""
-        self.save_config_callback = None
-        return LightningCLI.instantiate_trainer(self, logger=False, callbacks=[], enable_checkpointing=False)
-
-    def _run_subcommand(self, subcommand: str) -> None:
-        """Does nothing."""
+from riskft.errors import InputError, UsageError
+from riskft.training.checkpoint_io import WholeCheckpointIO
+from riskft.training.checkpoints import find_checkpoint
+from riskft.training.module import RiskModule
 
 
 @dataclass(frozen=True)
@@ -86,13 +64,11 @@ def load_run(folder: Path, accelerator: str | None = None) -> LoadedRun:
     arguments = ["test", "--config", str(folder / "config.yaml"), "--trainer.strategy", "auto"]
     arguments += ["--trainer.devices", "1", "--trainer.num_nodes", "1"]
     arguments += ["--trainer.accelerator", accelerator] if accelerator else []
-    said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
-            built = run(arguments, _BuildOnly)
-    except SystemExit:
-        message = said.getvalue().removeprefix("riskft: ").partition("\n(all options")[0].strip()
-        raise InputError(f"{folder / 'config.yaml'}: {message}") from None
+        built = Command(arguments)
+        built.build_apart()
+    except UsageError as error:
+        raise InputError(f"{folder / 'config.yaml'}: {error.args[0]}") from None
     except InputError as error:
         if not isinstance(error.__cause__, MisconfigurationException):  # Lightning's word for the trainer's options
             raise

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from riskft.data.native import native_grid, reference_image
+from riskft.data.io.native import native_grid, reference_image
+from riskft.data.io.volumes import write_nifti
 from riskft.data.records import Case
-from riskft.data.volumes import write_nifti
 from riskft.risk.store import RiskStore
 from riskft.validity.cases import NativeMaps
 from riskft.validity.outcomes import LEGEND

@@ -13,9 +13,10 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target
-from riskft.risk.found import find_risk, maps_of
 from riskft.risk.store import RiskStore
+from riskft.run.folder import maps_of
 from riskft.source.network import LoadedSource
+from riskft.training.found_risk import find_risk
 from riskft.validity.load import LoadedRun, load_run
 from riskft.validity.pairs import Pair
 

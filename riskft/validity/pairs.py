@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from riskft.compare.runs import run_folders
+from riskft.analysis.runs import run_folders
+from riskft.analysis.started import started_from
 from riskft.errors import InputError
-from riskft.finetune.checkpoints import find_checkpoint
-from riskft.record.started import started_from
-from riskft.run_folder import read_config, run_name
+from riskft.run.folder import read_config, run_name
+from riskft.training.checkpoints import find_checkpoint
 
 
 @dataclass(frozen=True)

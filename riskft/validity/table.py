@@ -5,9 +5,9 @@ from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
-from riskft.compare.output import as_csv
-from riskft.compare.pairs import Matrix
-from riskft.compare.statistics import bootstrap_interval, interval_over
+from riskft.analysis.output import as_csv
+from riskft.analysis.pairs import Matrix
+from riskft.analysis.statistics import bootstrap_interval, interval_over
 from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName
 from riskft.validity.scores import Curve, Score

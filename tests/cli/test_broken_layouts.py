@@ -15,7 +15,7 @@ from layouts import SPACING, WRITERS, Files, Layout, save
 from tiny_cohort import rotated_affine
 
 from riskft.cli import main
-from riskft.data.check import FaultKind
+from riskft.data.check.data_set import FaultKind
 
 SOUND = 4  # two training cases more than the broken ones, one for validation, one for test
 

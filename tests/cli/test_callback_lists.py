@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from riskft.callback_lists import with_callbacks_merged
+from riskft.arguments.callback_lists import with_callbacks_merged
 from riskft.errors import InputError
 
 MAP, PANEL, EMA = "riskft.RiskMapCallback", "riskft.RiskPanelCallback", "riskft.AveragedWeights"

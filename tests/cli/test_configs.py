@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from riskft.cli import RiskCLI, main, run
+from riskft.build import Command
+from riskft.cli import main
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATA = ["bids", "fets2021", "iseg2019", "manifest", "msd", "nnunet"]
@@ -37,20 +38,9 @@ METHODS = [
 PAIRS = sorted({*((data, "riskft") for data in DATA), *((DATA[0], method) for method in METHODS)})
 
 
-class ParseOnly(RiskCLI):
-    def before_instantiate_classes(self):
-        pass
-
-    def instantiate_classes(self):
-        pass
-
-    def _run_subcommand(self, subcommand):
-        pass
-
-
 def parse(*files, more=()):
     options = [part for file in files for part in ("--config", str(CONFIGS / f"{file}.yaml"))]
-    return run(["fit", *options, *more], ParseOnly).config.fit
+    return Command(["fit", *options, *more]).options
 
 
 @pytest.mark.parametrize(("data", "method"), PAIRS)
@@ -132,13 +122,13 @@ def test_a_saved_config_has_each_callback_once_when_its_method_is_given_again(tm
     files = ["model/unet", "data/fets2021", "trainer/ema", "method/l2sp"]
     more = ["--trainer.drop_callbacks", "[riskft.RiskPanelCallback]"]
     arguments = ["fit", *(part for file in files for part in ("--config", str(CONFIGS / f"{file}.yaml"))), *more]
-    first = run(arguments, ParseOnly)
+    first = Command(arguments)
     saved = tmp_path / "saved.yaml"
     saved.write_text(first._parser("fit").dump(first.config.fit, skip_unset=False))
     expected = ["AveragedWeights", "RiskMapCallback", "L2SP"]
     assert names(first.config.fit) == expected
-    assert names(run(["fit", "--config", str(saved)], ParseOnly).config.fit) == expected
-    again = run([*arguments, "--config", str(saved)], ParseOnly).config.fit
+    assert names(Command(["fit", "--config", str(saved)]).options) == expected
+    again = Command([*arguments, "--config", str(saved)]).options
     assert names(again) == expected
     assert again.trainer.callbacks[1].init_args.attach is False
 

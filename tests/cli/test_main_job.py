@@ -11,10 +11,10 @@ import torch
 
 from riskft.cli import main
 from riskft.compare.exports import read_export
-from riskft.data.volumes import read_volume
-from riskft.report.case_panel import unseen_panel
-from riskft.risk.found import find_risk
+from riskft.data.io.volumes import read_volume
 from riskft.risk.store import RiskStore
+from riskft.training.case_panel import unseen_panel
+from riskft.training.found_risk import find_risk
 from riskft.validity.load import load_run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -15,7 +15,7 @@ from tiny_cohort import rotated_affine
 from riskft import NnunetReader, nnunet_network
 from riskft.cli import main
 from riskft.data.labels import LabelMap
-from riskft.data.preprocess import Preprocessing, preprocess
+from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.source.network import Source, load
 from riskft.source.outputs import outputs_of
 from riskft.source.packages import find_package

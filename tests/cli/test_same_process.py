@@ -10,7 +10,7 @@ from monai.networks.nets import UNet
 from riskft import ManifestReader, ReaderSplit, RiskDataModule, RiskMapCallback, RiskModule, RiskTrainer, Source
 from riskft.data.labels import LabelMap
 from riskft.errors import InputError
-from riskft.finetune.loss import RiskWeightedLoss
+from riskft.losses.weighted import RiskWeightedLoss
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import math
 import pytest
 from compare_study import write_run
 
-from riskft.compare.cli import main
+from riskft.commands.compare import main
 from riskft.compare.exports import find_runs_and_exports, read_export
 from riskft.errors import InputError
 

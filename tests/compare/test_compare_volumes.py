@@ -8,9 +8,9 @@ import pytest
 from compare_study import in_ras, write_maps, write_panel, write_run
 from tiny_cohort import rotated_affine
 
+from riskft.analysis.comparison import UNITS
+from riskft.analysis.runs import find_runs
 from riskft.compare.panels import choose_panels
-from riskft.compare.runs import find_runs
-from riskft.compare.table import UNITS
 from riskft.compare.volumes import (
     class_names,
     coarser,

@@ -9,16 +9,16 @@ import pytest
 import torch
 import torchio as tio
 
-from riskft.data.cache import PreparedCache
 from riskft.data.datamodule import RiskDataModule
+from riskft.data.io.volumes import write_channels
 from riskft.data.labels import LabelMap
-from riskft.data.preprocess import Preprocessing
+from riskft.data.patches.sampling import RiskSampling
+from riskft.data.prepare.cache import PreparedCache
+from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers import ManifestReader
 from riskft.data.readers.base import Reader
 from riskft.data.records import Case
-from riskft.data.sampling import RiskSampling
 from riskft.data.splits import FractionSplit, ReaderSplit
-from riskft.data.volumes import write_channels
 from riskft.errors import InputError
 
 SHAPE = (10, 9, 8)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from riskft.data.cache import PreparedCache
-from riskft.data.check import CheckReport, FaultKind, check
+from riskft.data.check.data_set import CheckReport, FaultKind, check
 from riskft.data.label_values import common_step, nearest_whole, why_not_whole, written
 from riskft.data.labels import IGNORE_INDEX, LabelMap
-from riskft.data.preprocess import Preprocessing
+from riskft.data.prepare.cache import PreparedCache
+from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.records import Case
 from riskft.errors import InputError
 

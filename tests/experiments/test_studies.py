@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from riskft.compare.runs import RunScores
+from riskft.analysis.runs import RunScores
 from riskft.sweep.plan import plan_run
 from riskft.sweep.resolve import resolve
 from riskft.sweep.spec import read_sweeps

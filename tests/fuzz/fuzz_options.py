@@ -9,8 +9,8 @@ from unittest import mock
 import jsonargparse
 
 import riskft
-from riskft.cli import main, run
-from riskft.sweep.resolve import ParseOnly
+from riskft.build import Command
+from riskft.cli import main
 
 #: Classes of other libraries that are tried where options take a class.
 FOREIGN = (
@@ -30,7 +30,7 @@ FOREIGN = (
 
 def lightning_options(command: str, arguments: Sequence[str]) -> dict[str, Any]:
     """Returns every option of a Lightning command with its value, ``init_args`` of the classes in use among them."""
-    config = run([command, *arguments], ParseOnly).config[command]
+    config = Command([command, *arguments]).options
     return dict(_flat(config.as_dict(), ""))
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from lightning.pytorch.cli import LightningCLI
 
-from riskft.cli import run
-from riskft.sweep.resolve import ParseOnly
+from riskft.build import Command
 
 PARTS = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
 
@@ -15,7 +14,7 @@ class _MadeError(Exception):
     """Carries what ``LightningCLI.setup_parser`` has made, which no command line has had a part in."""
 
 
-class _Maker(ParseOnly):
+class _Maker(Command):
     def parse_arguments(self, parser: Any, args: Any) -> None:
         raise _MadeError({name: getattr(self, name) for name in PARTS})
 
@@ -24,7 +23,7 @@ class _Maker(ParseOnly):
 def made_parser() -> dict[str, Any]:
     """Returns the parser and its parts, by their names in ``LightningCLI``."""
     try:
-        run(["fit"], _Maker)
+        _Maker(["fit"])
     except _MadeError as made:
         return dict(made.args[0])
     raise AssertionError("LightningCLI has parsed nothing")

@@ -78,8 +78,8 @@ def _write_sweep(file: Path) -> None:
         },
     }
     file.write_text(yaml.safe_dump({"name": "swept", "parameters": parameters}))
+    from riskft.commands.sweep import RUNS
     from riskft.files import write_json
-    from riskft.sweep.cli import RUNS
     from riskft.sweep.plan import plan_runs
     from riskft.sweep.record import write_record
     from riskft.sweep.resolve import resolve

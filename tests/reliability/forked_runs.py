@@ -16,7 +16,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from monai.networks.nets import UNet
 
 from riskft.cli import main
-from riskft.finetune.module import RiskModule
+from riskft.training.module import RiskModule
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).resolve().parents[1] / "cli/tiny.yaml"

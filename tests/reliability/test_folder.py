@@ -6,8 +6,8 @@ import pytest
 from forked_runs import STEPS_AN_EPOCH, Forked, Study, before_step, forked, kill
 
 from riskft.errors import InputError
-from riskft.run_folder import keep_run_id, run_id
-from riskft.run_lock import locked
+from riskft.run.folder import keep_run_id, run_id
+from riskft.run.lock import locked
 
 
 @pytest.mark.slow

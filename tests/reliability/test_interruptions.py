@@ -8,7 +8,7 @@ import pytest
 from forked_runs import STEPS_AN_EPOCH, Study, before_step, forked
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from riskft.interruptions import again, ending_with, go_on, sigterm_raised
+from riskft.commands.interruptions import again, ending_with, go_on, sigterm_raised
 
 
 def exit_like_lightning():

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from forked_runs import STEPS_AN_EPOCH, Study, assert_same_weights, before_step, forked, kill, ranks
-
 from riskft.finetune import checkpoint_io
-from riskft.finetune.module import RiskModule
+
 from riskft.risk.store import RiskStore
+from riskft.training.module import RiskModule
 
 pytestmark = pytest.mark.slow
 KILLED = -signal.SIGKILL

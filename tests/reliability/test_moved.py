@@ -12,12 +12,11 @@ from forked_runs import STEPS_AN_EPOCH, Study, forked
 from jsonargparse import Namespace
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
-from riskft.finetune.checkpoints import BestCheckpoint, moved_state
-from riskft.moved import Moved, bring_along, moved_run, place_is_given, settle
-from riskft.risk.found import maps_of
-from riskft.run_folder import git_commit, recorded_folder, run_id
+from riskft.arguments.moved import Moved, bring_along, moved_run, place_is_given, settle
+from riskft.run.folder import git_commit, maps_of, recorded_folder, run_id
 from riskft.sweep.plan import Run
 from riskft.sweep.record import read_run, refuse_others, write_record
+from riskft.training.checkpoints import BestCheckpoint, moved_state
 
 
 def state(folder, score=0.9):
@@ -208,7 +207,7 @@ def test_the_commit_is_that_of_the_code_and_not_of_a_repository_around_it(tmp_pa
     (tmp_path / ".gitignore").write_text(".venv")
     git("add", "own.py", ".gitignore")
     git("commit", "-m", "one")
-    installed = tmp_path / ".venv/lib/riskft/run_folder.py"
+    installed = tmp_path / ".venv/lib/riskft/run/folder.py"
     installed.parent.mkdir(parents=True)
     installed.touch()
     assert git_commit(installed) == "unknown"

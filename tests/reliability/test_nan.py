@@ -9,8 +9,8 @@ from forked_runs import STEPS_AN_EPOCH, Study, forked
 from torch import nn
 
 from riskft.errors import InputError
-from riskft.finetune.finite import FiniteLoss
-from riskft.finetune.module import RiskModule
+from riskft.training.finite import FiniteLoss
+from riskft.training.module import RiskModule
 
 
 def spoilt_from(step: int, value: float) -> Any:

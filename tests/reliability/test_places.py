@@ -11,15 +11,15 @@ from forked_runs import Study, forked
 
 import riskft.files
 from riskft.cli import main
-from riskft.data.cache import PreparedCache
+from riskft.commands.messages import message
 from riskft.data.labels import LabelMap
-from riskft.data.preprocess import Preprocessing
+from riskft.data.prepare.cache import PreparedCache
+from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.records import Case
 from riskft.errors import InputError
 from riskft.files import atomic_path, keep_old
-from riskft.messages import message
-from riskft.places import refuse_unwritable, why_not_writable
 from riskft.risk.store import RiskStore
+from riskft.run.places import refuse_unwritable, why_not_writable
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import riskft.risk.phase as phase_module
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError, ProcessLost
-from riskft.finetune.module import RiskModule
 from riskft.risk.store import RiskStore
-from riskft.trainer import end_processes
+from riskft.training.module import RiskModule
+from riskft.training.trainer import end_processes
 
 pytestmark = pytest.mark.slow
 LOST = "has lost another one"
@@ -123,7 +123,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_at_the_end_of_an_epoch(study):
     """Both see it before the checkpoint is written, where losses are only looked at then."""
 
     def before(rank: int) -> None:
-        from riskft.finetune.finite import FiniteLoss
+        from riskft.training.finite import FiniteLoss
 
         original, look = RiskModule.training_step, FiniteLoss.on_before_backward
 

@@ -8,7 +8,7 @@ import torch
 from forked_runs import CONFIGS, Study
 
 from riskft.cli import main
-from riskft.finetune.module import RiskModule
+from riskft.training.module import RiskModule
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def test_measuring_the_time_leaves_no_trace_in_the_weights(tmp_path, tiny_manife
         study = Study(tmp_path / name, tiny_manifest)
         main([*study.arguments(), "--trainer.max_epochs", "1", "--model.source.network.init_args.dropout", "0.3"])
         weights.append(study.checkpoint()["state_dict"])
-        monkeypatch.setattr("riskft.finetune.plan.time_batch", lambda *arguments: None)
+        monkeypatch.setattr("riskft.training.plan.time_batch", lambda *arguments: None)
     assert weights[0].keys() == weights[1].keys()
     tensors = {key: value for key, value in weights[0].items() if isinstance(value, torch.Tensor)}
     assert tensors

@@ -16,9 +16,9 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch.nn.parallel import DistributedDataParallel
 
-from riskft.finetune.loss import RiskWeightedLoss
-from riskft.finetune.module import RiskModule
+from riskft.losses.weighted import RiskWeightedLoss
 from riskft.source.network import Source
+from riskft.training.module import RiskModule
 
 pytestmark = pytest.mark.slow
 EDGE = 8

@@ -6,8 +6,8 @@ import os
 import pytest
 from forked_runs import Study, forked, ranks
 
-import riskft.predictions
-from riskft.unfinished import Unfinished
+import riskft.training.predictions
+from riskft.training.unfinished import Unfinished
 
 
 def test_what_counts_as_finished(tmp_path):
@@ -39,14 +39,14 @@ def test_predict_after_a_full_disk(tmp_path, tiny_manifest):
     predict = ["predict", "--config", str(study.folder() / "config.yaml"), "--out", str(out)]
 
     def fill_after_one() -> None:
-        original = riskft.predictions.write_native
+        original = riskft.training.predictions.write_native
 
         def write(path, *arguments):
             if list(out.glob("*.nii.gz")):
                 raise OSError(errno.ENOSPC, "No space left on device", str(path))
             original(path, *arguments)
 
-        riskft.predictions.write_native = write
+        riskft.training.predictions.write_native = write
 
     full = forked(predict, tmp_path / "full", fill_after_one)
     assert full.wait() == 1, full.text
@@ -81,7 +81,7 @@ def test_predict_on_two_processes_goes_on_after_the_disk_of_one_was_full(tmp_pat
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
         if rank == 1:
-            riskft.predictions.write_native = write
+            riskft.training.predictions.write_native = write
 
     full = ranks(predict, tmp_path / "full", fill)
     assert [process.wait() for process in full] == [1, 1], full[1].text

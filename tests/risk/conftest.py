@@ -3,7 +3,7 @@
 import pytest
 from risk_cases import prepare, write_case
 
-from riskft.data.cache import Prepared
+from riskft.data.prepare.cache import Prepared
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ import torch
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
-from riskft.data.cache import Prepared, PreparedCache
 from riskft.data.labels import LabelMap
-from riskft.data.preprocess import Preprocessing
+from riskft.data.prepare.cache import Prepared, PreparedCache
+from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.records import Case
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.phase import RiskPhase

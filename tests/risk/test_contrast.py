@@ -8,7 +8,7 @@ import torch
 from risk_cases import TinySource, contents, phase_of, run_ranks, store_of
 from torch import Tensor
 
-from riskft.data.cache import Prepared
+from riskft.data.prepare.cache import Prepared
 from riskft.risk.contrast import JUDGED, LEAST_GAIN, better_seen
 from riskft.risk.phase import RiskPhase
 

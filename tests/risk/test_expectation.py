@@ -12,9 +12,9 @@ import torchio as tio
 from risk_cases import NAMES, TinySource, contents, phase_of, store_of
 from torch import multiprocessing
 
-from riskft.data.augment import EXPECTATION, training_transform
-from riskft.data.cache import Prepared
-from riskft.data.volumes import read_channels, write_channels
+from riskft.data.io.volumes import read_channels, write_channels
+from riskft.data.patches.augment import EXPECTATION, training_transform
+from riskft.data.prepare.cache import Prepared
 from riskft.distributed import gather_objects
 from riskft.risk.leep import conditional_from_joint
 from riskft.risk.store import RiskStore

@@ -12,10 +12,10 @@ import torch
 from risk_cases import DEFAULT, NAMES, TinySource, affine, phase_of, prepare, save, store_of, write_case
 from scipy.ndimage import map_coordinates
 
-from riskft.data.cache import Prepared
-from riskft.data.native import native_grid, native_segmentation, to_native, write_native
+from riskft.data.io.native import native_grid, native_segmentation, to_native, write_native
+from riskft.data.io.volumes import read_volume
+from riskft.data.prepare.cache import Prepared
 from riskft.data.records import Case
-from riskft.data.volumes import read_volume
 from riskft.errors import InputError
 from riskft.risk.export import COLUMNS, export_case, export_share, refuse_existing, summary_csv
 from riskft.risk.store import RiskStore

@@ -14,8 +14,8 @@ import torch
 from risk_cases import TinySource, contents, phase_of, prepare, run_ranks, store_of, write_case
 from torch import Tensor
 
-from riskft.data.cache import Prepared
-from riskft.data.volumes import read_volume
+from riskft.data.io.volumes import read_volume
+from riskft.data.prepare.cache import Prepared
 from riskft.errors import InputError
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.store import RiskStore

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from risk_cases import TinySource, contents, phase_of, store_of
 from torch import multiprocessing
 
-from riskft.data.cache import Prepared
+from riskft.data.prepare.cache import Prepared
 from riskft.distributed import gather_objects
 from riskft.risk.leep import LeepConditional, joint_mass
 

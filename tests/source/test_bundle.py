@@ -11,7 +11,7 @@ from monai.networks import nets
 from payload import assert_real, write_bomb
 from torch import nn
 
-from riskft.data.preprocess import Preprocessing
+from riskft.data.prepare.preprocess import Preprocessing
 from riskft.errors import InputError
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.network import Source, load

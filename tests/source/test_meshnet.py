@@ -12,10 +12,10 @@ from monai.inferers import SlidingWindowInferer
 from scipy.cluster.vq import kmeans
 from torch import nn
 
-from riskft.data.intensity import Percentile
+from riskft.data.io.native import native_segmentation
 from riskft.data.labels import LabelMap
-from riskft.data.native import native_segmentation
-from riskft.data.preprocess import Preprocessing, preprocess
+from riskft.data.prepare.intensity import Percentile
+from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
 from riskft.errors import InputError
 from riskft.source.meshnet import MeshNet

@@ -6,11 +6,11 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from riskft.errors import InputError
-from riskft.finetune.module import RiskModule
 from riskft.source.invert import inverted_network
 from riskft.source.network import Source, load
 from riskft.source.plain import plain
 from riskft.source.surgery import with_classes
+from riskft.training.module import RiskModule
 
 SIZE = (8, 8, 8)
 

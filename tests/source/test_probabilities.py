@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from riskft.errors import InputError
-from riskft.finetune.module import RiskModule
-from riskft.risk.callback import source_states
 from riskft.source.network import Source, load
 from riskft.source.output import Sigmoid, Softmax
 from riskft.source.outputs import logits_of
 from riskft.source.probabilities import ProbabilityCheck
 from riskft.source.read import readings
+from riskft.training.module import RiskModule
+from riskft.training.risk_maps import source_states
 
 SIZE = (8, 8, 8)
 

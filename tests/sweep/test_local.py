@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import riskft.sweep.local
 from riskft.cli import main
-from riskft.interruptions import sigterm_raised
+from riskft.commands.interruptions import sigterm_raised
 from riskft.sweep.local import Commands, run_locally, run_steps
 from riskft.sweep.plan import Run
 from riskft.sweep.record import LOG, steps_done, write_record
@@ -75,12 +75,12 @@ def test_a_crash_is_named_and_undoes_nothing(tmp_path, finished):
     steps = []
 
     def process(target, args):
-        steps.append(args[1])
+        steps.append(args[2])
         if finished:
             write_record(run, steps)
         return SimpleNamespace(start=lambda: None, join=lambda: None, exitcode=-signal.SIGSEGV)
 
-    state = run_steps(run, {}, Commands(SimpleNamespace(Process=process)))
+    state = run_steps(run, {}, Commands(print, SimpleNamespace(Process=process)))
     assert steps == (["fit", "test"] if finished else ["fit"])
     assert (tmp_path / LOG).read_text() == "".join(f"riskft {step}: ended by SIGSEGV\n" for step in steps)
     assert state.name == ("finished" if finished else "failed")
@@ -128,7 +128,7 @@ def test_an_interruption_ends_what_runs_and_starts_nothing_else(tmp_path, endles
     interruption = threading.Timer(0.5, os.kill, (os.getpid(), number))
     interruption.start()
     with sigterm_raised(), pytest.raises(error):
-        list(run_locally(planned(tmp_path), jobs=2))
+        list(run_locally(planned(tmp_path), jobs=2, command=print))
     assert [process.exitcode for process in endless] == [-signal.SIGTERM] * 2
     assert "ended by SIGTERM" in (tmp_path / "a" / LOG).read_text()
 
@@ -137,7 +137,7 @@ def test_a_sweep_that_is_left_while_it_tells_of_a_run_ends_the_others(tmp_path, 
     def end_one():
         endless[0].terminate()
 
-    ended = run_locally(planned(tmp_path), jobs=2)
+    ended = run_locally(planned(tmp_path), jobs=2, command=print)
     threading.Timer(0.5, end_one).start()  # which has not started yet
     next(ended)
     ended.close()

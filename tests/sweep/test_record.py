@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from riskft.commands.sweep import main
 from riskft.errors import InputError
-from riskft.sweep.cli import main
 from riskft.sweep.plan import Run
 from riskft.sweep.record import RECORD, read_run, steps_done, write_record
 from riskft.sweep.state import last_metric
@@ -55,7 +55,7 @@ def test_files_of_another_kind(folder, content):
 def test_a_list_of_runs_that_is_none(tmp_path, command, content):
     (tmp_path / "runs.json").write_text(content)
     with pytest.raises(InputError, match=r"runs.json"):
-        main([command, str(tmp_path)])
+        main([command, str(tmp_path)], print)
 
 
 def test_curves_that_cannot_be_read_do_not_hide_the_state(tmp_path):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from riskft.commands.sweep import main, status_table
 from riskft.errors import InputError
-from riskft.sweep.cli import main, status_table
 from riskft.sweep.plan import Run
 from riskft.sweep.record import held, is_locked, read_run, refuse_others, steps_done, write_record
 from riskft.sweep.runner import run_step
@@ -149,12 +149,12 @@ def test_two_processes_cannot_be_at_work_in_one_folder_and_the_lock_goes_with_it
     with held_elsewhere(folder):
         assert is_locked(folder)
         with pytest.raises(InputError, match="Another process"):
-            run_step(folder, "fit")
+            run_step(folder, "fit", print)
     assert not is_locked(folder)
     assert not (folder / "failed.txt").exists()
 
 
-def test_a_step_that_fails_leaves_the_reason_and_one_that_is_done_is_left_alone(run, monkeypatch):
+def test_a_step_that_fails_leaves_the_reason_and_one_that_is_done_is_left_alone(run):
     folder = folder_of(run)
     write_record(run, ["fit"])
     (folder / "failed.txt").write_text("old")
@@ -169,34 +169,31 @@ def test_a_step_that_fails_leaves_the_reason_and_one_that_is_done_is_left_alone(
         except InputError:
             raise SystemExit(1) from None
 
-    monkeypatch.setattr("riskft.cli.main", main_that_fails)
-    run_step(folder, "fit")
+    run_step(folder, "fit", main_that_fails)
     assert commands == []
     with pytest.raises(SystemExit):
-        run_step(folder, "test", ["--trainer.devices=2"])
+        run_step(folder, "test", main_that_fails, ["--trainer.devices=2"])
     assert commands == [["test", "--config", f"{run.folder}/config.yaml", "--trainer.devices=2"]]
     assert (
         folder / "failed.txt"
     ).read_text() == f"test: There is no {folder}/nowhere/sweep.json: no sweep has planned a run there.\n"
     assert steps_done(folder) == ["fit"]
-    monkeypatch.setattr("riskft.cli.main", commands.append)
-    run_step(folder, "test")
+    run_step(folder, "test", commands.append)
     assert steps_done(folder) == ["fit", "test"]
 
 
-def test_fit_goes_on_from_the_last_checkpoint(run, monkeypatch):
+def test_fit_goes_on_from_the_last_checkpoint(run):
     commands = []
-    monkeypatch.setattr("riskft.cli.main", commands.append)
     write_record(run)
-    run_step(Path(run.folder), "fit")
+    run_step(Path(run.folder), "fit", commands.append)
     assert commands == [["fit", "--a=1", "--ckpt_path", "last"]]
 
 
 def test_a_folder_that_no_sweep_planned_is_named(tmp_path):
     with pytest.raises(InputError, match="no sweep has planned"):
-        run_step(tmp_path, "fit")
+        run_step(tmp_path, "fit", print)
     with pytest.raises(InputError, match="give the folder of a sweep"):
-        main(["status", str(tmp_path)])
+        main(["status", str(tmp_path)], print)
 
 
 def test_the_table_counts_states(run):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from riskft.compare.statistics import bootstrap_interval
+from riskft.analysis.statistics import bootstrap_interval
 from riskft.validity.figures import roc_figure
 from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName

@@ -9,7 +9,7 @@ from riskft.errors import InputError
 
 
 class Reader(ABC):
-    """Turns a folder layout into cases. Readers look at names only; ``riskft.data.check`` opens the files."""
+    """Turns a folder layout into cases. Readers look at names only; ``riskft.data.check.data_set`` opens the files."""
 
     known_labels: frozenset[int] = frozenset()
     """Raw label values that the layout is documented to use; empty where it says nothing."""

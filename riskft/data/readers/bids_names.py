@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from riskft.data.formats import stem
+from riskft.data.io.formats import stem
 from riskft.data.readers.naming import is_nifti
 
 _ENTITY = re.compile(r"([A-Za-z0-9]+)-([^_]+)_")

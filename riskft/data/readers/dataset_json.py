@@ -9,7 +9,7 @@ from typing import Any
 from riskft.data.labels import LabelMap
 from riskft.data.readers.naming import class_name
 from riskft.errors import InputError
-from riskft.reading import read_json
+from riskft.files import read_json
 
 _CHANNELS = ("channel_names", "modality")
 _IGNORE = "ignore"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from riskft.data.formats import ENDINGS, ending, is_image, stem
+from riskft.data.io.formats import ENDINGS, ending, is_image, stem
 from riskft.data.readers.base import Reader
 from riskft.data.records import Case
 from riskft.errors import InputError

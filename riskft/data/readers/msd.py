@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from riskft.data.formats import ending, stem
+from riskft.data.io.formats import ending, stem
 from riskft.data.labels import LabelMap
 from riskft.data.readers.base import Reader
 from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from riskft.data.formats import ENDINGS
+from riskft.data.io.formats import ENDINGS
 from riskft.data.labels import LabelMap
 from riskft.data.readers.base import Reader
 from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json
@@ -14,7 +14,7 @@ from riskft.data.readers.naming import is_subject, listed_path
 from riskft.data.readers.persons import People
 from riskft.data.records import Case
 from riskft.errors import InputError
-from riskft.reading import read_json
+from riskft.files import read_json
 
 _SPLITS = "splits_final.json"
 

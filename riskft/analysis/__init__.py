@@ -1,0 +1,1 @@
+"""What studies over many runs share: runs, pairs, statistics and their tables."""

@@ -1,0 +1,212 @@
+"""The table of a comparison: one row a method and class."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from riskft.analysis.pairs import MEAN, Matrix, Pairs, Unpaired, pair
+from riskft.analysis.runs import Metric, RunScores
+from riskft.analysis.statistics import bootstrap_interval, holm, interval_over, signed_rank, wins_losses_ties
+from riskft.errors import InputError
+
+NONE = math.nan
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a metric is shown.
+
+    Attributes:
+        title: Its name.
+        unit: The unit of means and differences.
+        scale: Factor from the file's values to these.
+        higher_is_better: Or lower.
+    """
+
+    title: str
+    unit: str
+    scale: float
+    higher_is_better: bool
+
+
+UNITS: dict[Metric, Unit] = {
+    "dice": Unit("Dice", "Dice points", 100.0, True),
+    "hd95_mm": Unit("HD95", "mm", 1.0, False),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method on a class, means and differences in the metric's unit.
+
+    Attributes:
+        study: The study.
+        method: The method.
+        baseline: What it is compared with; the method itself in the baseline's own row, which has no comparison.
+        class_name: The class, or ``mean of classes``.
+        mean: The method's mean over all pairs; in the baseline's row over all its values.
+        baseline_mean: The baseline's mean over the same pairs.
+        difference: mean - baseline_mean.
+        low: Lower end of the difference's 95 % interval.
+        high: Upper end.
+        interval_over: What the interval is over.
+        p: Wilcoxon's signed-rank test on the cases' means over seeds.
+        p_holm: The same, corrected for the number of methods in the study.
+        cases: Cases with a pair.
+        seeds: Seeds with a pair.
+        wins: Cases where the method is better.
+        losses: Cases where it is worse.
+        ties: Cases where it is equal.
+    """
+
+    study: str
+    method: str
+    baseline: str
+    class_name: str
+    mean: float
+    baseline_mean: float
+    difference: float
+    low: float
+    high: float
+    interval_over: str
+    p: float
+    p_holm: float
+    cases: int
+    seeds: int
+    wins: int
+    losses: int
+    ties: int
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is the baseline's own row."""
+        return self.method == self.baseline
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is compared.
+
+    Attributes:
+        metric: The metric.
+        rows: By study and class, the mean over classes first; the baseline before the other methods.
+        unpaired: What has no partner.
+    """
+
+    metric: Metric
+    rows: list[Row]
+    unpaired: list[Unpaired]
+
+    @property
+    def unit(self) -> Unit:
+        """How the metric is shown."""
+        return UNITS[self.metric]
+
+
+def compare(runs: Sequence[RunScores], metric: Metric, baseline: str) -> Comparison:
+    """Compares each method with the study's baseline.
+
+    Args:
+        runs: All runs.
+        metric: The metric that was read.
+        baseline: The baseline's method. ``riskft,train_limit=4``, a method of a sweep, is compared with
+            ``vanilla,train_limit=4`` where there is one, else with ``vanilla``.
+
+    Raises:
+        InputError: If a method has no baseline in its study, or nothing is to be compared.
+    """
+    rows: list[Row] = []
+    unpaired: list[Unpaired] = []
+    problems = []
+    for study in sorted({run.study for run in runs}):
+        methods: dict[str, list[RunScores]] = {}
+        for run in runs:
+            if run.study == study:
+                methods.setdefault(run.method, []).append(run)
+        partners = {name: partner(name, baseline, methods) for name in methods}
+        if lacking := sorted(name for name, other in partners.items() if other is None):
+            problems.append(f"study {study}: no {baseline} for {', '.join(lacking)}")
+            continue
+        part, missing = _compare_study(methods, {name: str(other) for name, other in partners.items()}, UNITS[metric])
+        rows += part
+        unpaired += missing
+    if problems:
+        raise InputError("Every method needs a baseline in its study. Choose one with --baseline:", problems)
+    if all(row.is_baseline for row in rows):
+        raise InputError(f"There is no other method than {baseline}. Give runs of at least two methods.")
+    return Comparison(metric, rows, unpaired)
+
+
+def partner(method: str, baseline: str, methods: Sequence[str] | dict[str, list[RunScores]]) -> str | None:
+    """Returns the method that a method is compared with, or None; a baseline is its own partner."""
+    _, comma, values = method.partition(",")
+    return next((name for name in (f"{baseline}{comma}{values}", baseline) if name in methods), None)
+
+
+def _compare_study(
+    methods: dict[str, list[RunScores]], partners: dict[str, str], unit: Unit
+) -> tuple[list[Row], list[Unpaired]]:
+    rows: list[Row] = []
+    unpaired: list[Unpaired] = []
+    ordered = sorted(methods, key=lambda name: (partners[name] != name, name))
+    for name in ordered:
+        pairs, missing = pair(methods[partners[name]], methods[name])
+        study = methods[name][0].study
+        if partners[name] == name:
+            rows += [_own_row(study, name, part, unit) for part in pairs]
+        else:
+            rows += [_row(study, name, partners[name], part, unit) for part in pairs]
+            unpaired += missing
+    classes = sorted(dict.fromkeys(row.class_name for row in rows), key=lambda name: name != MEAN)
+    result = []
+    for class_name in classes:
+        part = [row for row in rows if row.class_name == class_name]
+        result += [replace(row, p_holm=p) for row, p in zip(part, holm([row.p for row in part]), strict=True)]
+    return result, unpaired
+
+
+def _own_row(study: str, method: str, pairs: Pairs, unit: Unit) -> Row:
+    mean = _mean(pairs.other) * unit.scale
+    return Row(study, method, method, pairs.class_name, mean, mean, *(NONE,) * 3, "-", NONE, NONE,
+               *_counts(pairs.other), 0, 0, 0)  # fmt: skip
+
+
+def _row(study: str, method: str, baseline: str, pairs: Pairs, unit: Unit) -> Row:
+    differences = pairs.differences
+    low, high = bootstrap_interval(differences)
+    return Row(
+        study,
+        method,
+        baseline,
+        pairs.class_name,
+        mean=_mean(pairs.other) * unit.scale,
+        baseline_mean=_mean(pairs.baseline) * unit.scale,
+        difference=_mean(differences) * unit.scale,
+        low=low * unit.scale,
+        high=high * unit.scale,
+        interval_over=interval_over(differences),
+        p=signed_rank(differences),
+        p_holm=NONE,
+        cases=_counts(differences)[0],
+        seeds=_counts(differences)[1],
+        **dict(zip(("wins", "losses", "ties"), wins_losses_ties(differences, unit.higher_is_better), strict=True)),
+    )
+
+
+def _mean(values: Matrix) -> float:
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else math.nan
+
+
+def _counts(values: Matrix) -> tuple[int, int]:
+    """Returns the cases and the seeds that have a value."""
+    present = ~np.isnan(values)
+    return int(present.any(0).sum()), int(present.any(1).sum())
+
+
+def headline(rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows of a study that say the most: of the mean over classes, or of the only class."""
+    names = [row.class_name for row in rows]
+    return [row for row in rows if row.class_name == (MEAN if MEAN in names else names[0])]

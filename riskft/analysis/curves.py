@@ -1,0 +1,67 @@
+"""Learning curves from a run's ``metrics.csv`` and its kept parts."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from riskft.files import read_rows
+
+#: What is drawn, if the runs have it, and what the axis is called.
+CURVES = {"val/dice": "validation Dice", "train/loss": "training loss"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A quantity over the steps.
+
+    Attributes:
+        steps: Optimiser steps, ascending.
+        values: The quantity at these.
+    """
+
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+def read_curve(folder: Path, name: str) -> Curve:
+    """Reads a quantity from ``metrics.1.csv``, ``metrics.2.csv``, ... and ``metrics.csv``; empty where there is none.
+
+    A run that went on from a checkpoint has a part for each start. What a later part did again counts, not what the
+    earlier had done after the checkpoint.
+
+    Args:
+        folder: The run folder.
+        name: The column, such as ``val/dice``.
+    """
+    points: dict[int, float] = {}
+    for path in _parts(folder):
+        part = _read_part(path, name)
+        if part:
+            points = {step: value for step, value in points.items() if step < min(part)} | part
+    steps = sorted(points)
+    return Curve(tuple(steps), tuple(points[step] for step in steps))
+
+
+def _parts(folder: Path) -> list[Path]:
+    kept = [(int(path.suffixes[0][1:]), path) for path in folder.glob("metrics.*.csv") if _number(path).isdecimal()]
+    last = folder / "metrics.csv"
+    return [path for _, path in sorted(kept)] + ([last] if last.is_file() else [])
+
+
+def _number(path: Path) -> str:
+    return path.suffixes[0][1:]
+
+
+def _read_part(path: Path, name: str) -> dict[int, float]:
+    """Returns a part's values by step; lines that a killed process left half written count nowhere."""
+    rows = read_rows(path)
+    points = {}
+    for row in rows:
+        try:
+            value = float(row[name])
+            step = int(row["step"])
+        except (KeyError, TypeError, ValueError):
+            continue  # another quantity's line
+        if math.isfinite(value):
+            points[step] = value
+    return points

@@ -1,0 +1,75 @@
+"""The tables of a comparison as CSV and in W&B."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from pathlib import Path
+
+from riskft.analysis.comparison import Comparison, Row
+from riskft.analysis.pairs import Unpaired
+from riskft.analysis.runs import Metric, RunScores
+
+
+def table_csv(comparison: Comparison) -> str:
+    """Returns all rows as CSV, with the metric and its unit."""
+    columns = [field.name for field in fields(Row)]
+    return as_csv(
+        ["metric", "unit", *columns],
+        [[comparison.metric, comparison.unit.unit, *astuple(row)] for row in comparison.rows],
+    )
+
+
+def cases_csv(runs: Sequence[RunScores], metric: Metric) -> str:
+    """Returns all runs' cases in one table, the metric as ``riskft test`` wrote it."""
+    return as_csv(
+        case_columns(metric),
+        case_rows(runs),
+    )
+
+
+def case_columns(metric: Metric) -> list[str]:
+    """Returns the columns of all runs' cases."""
+    return ["study", "method", "seed", "subject", "class_name", metric]
+
+
+def case_rows(runs: Sequence[RunScores]) -> list[list[object]]:
+    """Returns a row for each run, case and class."""
+    return [[run.study, run.method, run.seed, *key, value] for run in runs for key, value in run.scores.items()]
+
+
+def unpaired_csv(comparison: Comparison) -> str:
+    """Returns what has no partner as CSV."""
+    return as_csv([field.name for field in fields(Unpaired)], [astuple(item) for item in comparison.unpaired])
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Returns CSV text."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def log_tables(folder: Path, runs: Sequence[RunScores], comparison: Comparison) -> None:
+    """Logs the results and the cases as tables, and each difference, to an offline W&B run in the folder."""
+    import wandb
+
+    results = [list(astuple(row)) for row in comparison.rows]
+    tables = {
+        "compare/table": wandb.Table(columns=[field.name for field in fields(Row)], data=results),
+        "compare/cases": wandb.Table(columns=case_columns(comparison.metric), data=case_rows(runs)),
+    }
+    with wandb.init(
+        project="riskft",
+        job_type="compare",
+        name=f"compare {comparison.metric}",
+        dir=str(folder),
+        mode="offline",
+        settings=wandb.Settings(console="off", silent=True),
+    ) as run:
+        run.log(tables)
+        for row in comparison.rows:
+            if not row.is_baseline:
+                run.summary[f"{row.study}/{row.method}/{row.class_name}/difference"] = row.difference

@@ -1,0 +1,145 @@
+"""Finding finished runs and reading their scores."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from riskft.analysis.started import misnamed
+from riskft.errors import InputError
+from riskft.files import read_rows
+from riskft.run.folder import SEED_FOLDER, read_config, run_name
+
+Metric = Literal["dice", "hd95_mm"]
+Case = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """The scores of one run.
+
+    Attributes:
+        folder: The run folder, or the table that it was read from.
+        study: What is compared.
+        method: How it was trained.
+        seed: The seed.
+        scores: The metric by subject and class, in the file's order; NaN where a case has no value.
+    """
+
+    folder: Path
+    study: str
+    method: str
+    seed: int
+    scores: dict[Case, float]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in the given folders.
+
+    Attributes:
+        runs: By study, method and seed.
+        untested: Run folders without a ``cases.csv``.
+        notes: Which methods are not what they are called.
+    """
+
+    runs: list[RunScores]
+    untested: list[Path]
+    notes: list[str] = field(default_factory=list)
+
+
+def find_runs(paths: Sequence[Path], metric: Metric) -> Found:
+    """Reads all tested runs in the folders.
+
+    A run folder holds ``config.yaml`` and ``cases.csv``. Results that were copied without the config count too if
+    their folder is called ``<study>/<method>/seed=<n>``.
+
+    Args:
+        paths: Run folders, or folders above them.
+        metric: The column to read.
+
+    Raises:
+        InputError: If a folder is missing or holds no run, files cannot be read, or two runs have the same study,
+            method and seed.
+    """
+    unique = run_folders(paths)
+    problems = []
+    tested = [folder for folder in unique if (folder / "cases.csv").is_file()]
+    runs = []
+    for folder in tested:
+        try:
+            runs.append(_read_run(folder, metric))
+        except InputError as error:
+            problems.append(str(error))
+    problems += doubles(runs)
+    if problems:
+        raise InputError("These runs cannot be compared:", problems)
+    if not runs:
+        raise InputError("None of the runs has been tested. Run `riskft test --config <run>/config.yaml` for each:",
+                         [str(folder) for folder in unique])  # fmt: skip
+    runs.sort(key=lambda run: (run.study, run.method, run.seed))
+    notes = misnamed((run.study, run.method, run.folder) for run in runs)
+    return Found(runs, [folder for folder in unique if folder not in tested], notes)
+
+
+def run_folders(paths: Sequence[Path]) -> list[Path]:
+    """Returns the run folders at and below the given ones, each once.
+
+    Raises:
+        InputError: If a folder is missing or holds no run.
+    """
+    folders: list[Path] = []
+    problems = []
+    for path in paths:
+        inside = list(_run_folders(path))
+        if not inside:
+            problems.append(f"{path}: {'no run lies in it' if path.is_dir() else 'there is no such folder'}")
+        folders += inside
+    if problems:
+        raise InputError("Give folders of runs (with config.yaml and, after `riskft test`, cases.csv):", problems)
+    # the same folder may have been given twice, by itself and by one above it
+    return list({folder.resolve(): folder for folder in folders}.values())
+
+
+def read_cases(path: Path, metric: Metric = "dice") -> dict[Case, float]:
+    """Reads one metric of a ``cases.csv``, by subject and class.
+
+    Raises:
+        InputError: If the file or a column is missing, or a value is no number.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file. Run `riskft test` for this run first.")
+    rows = read_rows(path)
+    missing = {"subject", "class_name", metric} - set(rows[0] if rows else ())
+    if missing:
+        raise InputError(f"{path}: has no {', '.join(sorted(missing))}, expected a cases.csv of `riskft test`.")
+    try:
+        return {(row["subject"], row["class_name"]): float(row[metric]) for row in rows}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {metric} is no number ({error}), expected a cases.csv of `riskft test`.") from error
+
+
+def _run_folders(path: Path) -> Iterator[Path]:
+    """Yields the run folders at and below a path; nothing lies below a run folder that could be another."""
+    for folder, children, files in os.walk(path):
+        tested = "cases.csv" in files and ("config.yaml" in files or SEED_FOLDER.search(Path(folder).name))
+        if tested or ("config.yaml" in files and "run" in read_config(Path(folder))):
+            yield Path(folder)
+            children.clear()
+        children[:] = sorted(child for child in children if not child.startswith("."))
+
+
+def _read_run(folder: Path, metric: Metric) -> RunScores:
+    return RunScores(folder, *run_name(folder), read_cases(folder / "cases.csv", metric))
+
+
+def doubles(runs: Iterable[RunScores]) -> list[str]:
+    """Says which runs have the same study, method and seed, each pair a line."""
+    first: dict[tuple[str, str, int], Path] = {}
+    problems = []
+    for run in runs:
+        if (other := first.setdefault((run.study, run.method, run.seed), run.folder)) != run.folder:
+            name = f"study {run.study}, method {run.method}, seed {run.seed}"
+            problems.append(f"{other} and {run.folder} are both {name}. Leave one out, or set run.study or run.method.")
+    return problems

@@ -1,0 +1,54 @@
+"""What a run started from, by what it recorded and not by what it is called."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from riskft.run.folder import RECORD, read_config
+from riskft.run.record import Start, read_record
+
+
+def started_from(folder: Path) -> Start | None:
+    """Returns whether a run started from a source's weights or from scratch; None where neither is known.
+
+    Args:
+        folder: The run folder: ``record.json`` says what happened, and ``config.yaml`` what was asked for.
+    """
+    try:
+        record = read_record(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        record = None
+    if record is not None:
+        return record.started_from
+    model = read_config(folder).get("model")
+    source: Any = model.get("source") if isinstance(model, dict) else None
+    if not isinstance(source, dict) or "checkpoint" not in source:
+        return None
+    return "source" if source["checkpoint"] and source.get("load") != "none" else "scratch"
+
+
+def misnamed(runs: Iterable[tuple[str, str, Path]]) -> list[str]:
+    """Says which methods are not what they are called, and which mix runs from a source with runs from scratch.
+
+    Args:
+        runs: Study, method and run folder of each run.
+    """
+    methods: dict[tuple[str, str], dict[Start, list[Path]]] = {}
+    for study, method, folder in runs:
+        if (start := started_from(folder)) is not None:
+            methods.setdefault((study, method), {}).setdefault(start, []).append(folder)
+    lines = []
+    for (study, method), starts in sorted(methods.items()):
+        name, tuned, scratch = f"{study}/{method}", starts.get("source", []), starts.get("scratch", [])
+        if tuned and scratch:
+            lines.append(f"{name}: {tuned[0]} started from a source's weights, {scratch[0]} from scratch")
+        elif tuned and _claims_scratch(method):
+            lines.append(f"{name}: is called scratch, but {tuned[0]} started from a source's weights")
+        elif scratch and not _claims_scratch(method):
+            lines.append(f"{name}: was trained from scratch, without a source's weights")
+    return lines
+
+
+def _claims_scratch(method: str) -> bool:
+    return "scratch" in method.partition(",")[0].lower()

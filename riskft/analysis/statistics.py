@@ -1,0 +1,93 @@
+"""Statistics of paired differences: intervals over seeds and cases, a rank test, correction for many tests."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from riskft.analysis.pairs import Matrix
+
+REPLICATES = 10_000
+#: Differences up to here are ties: what rounding leaves of 0.
+TIE = 1e-12
+
+
+def bootstrap_interval(
+    differences: Matrix, replicates: int = REPLICATES, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Returns the percentile interval of the mean difference by a bootstrap on two levels.
+
+    Each replicate draws seeds, and cases, with replacement, and takes the mean over all pairs of a drawn seed and a
+    drawn case. The cases are drawn once for all seeds, for they are the same in each: drawn anew for every seed, their
+    variance would seem the smaller the more seeds there are. With one seed it is the bootstrap over cases alone, and
+    with one case over seeds alone.
+
+    Args:
+        differences: (seeds, cases), NaN where there is no pair.
+        replicates: How many.
+        level: Coverage.
+        seed: Of the random numbers; the same seed gives the same interval.
+
+    Returns:
+        Lower and upper end, NaN below two pairs.
+    """
+    present = ~np.isnan(differences)
+    if present.sum() < 2:
+        return math.nan, math.nan
+    differences, present = (part[present.any(1)][:, present.any(0)] for part in (differences, present))
+    filled = np.where(present, differences, 0.0)
+    generator = np.random.default_rng(seed)
+    rows, columns = differences.shape
+    seeds = generator.multinomial(rows, np.full(rows, 1 / rows), replicates).astype(float)
+    cases = generator.multinomial(columns, np.full(columns, 1 / columns), replicates).astype(float)
+    total = ((seeds @ filled) * cases).sum(1)
+    count = ((seeds @ present.astype(float)) * cases).sum(1)
+    means = total[count > 0] / count[count > 0]  # a draw may hit nothing but gaps
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def interval_over(differences: Matrix) -> str:
+    """Says what the interval is over: ``seeds and cases``, ``cases alone``, ``seeds alone`` or ``-`` for none."""
+    present = ~np.isnan(differences)
+    seeds, cases = present.any(1).sum(), present.any(0).sum()
+    if seeds > 1:
+        return "seeds and cases" if cases > 1 else "seeds alone"
+    return "cases alone" if cases > 1 else "-"
+
+
+def case_means(differences: Matrix) -> Matrix:
+    """Returns each case's mean over the seeds that have a pair, (cases,) without those that have none."""
+    present = ~np.isnan(differences)
+    kept = present.any(0)
+    means: Matrix = np.where(present, differences, 0)[:, kept].sum(0) / present[:, kept].sum(0)
+    return means
+
+
+def signed_rank(differences: Matrix) -> float:
+    """Returns the two-sided p of Wilcoxon's signed-rank test over cases, on their means over seeds.
+
+    Cases without a difference are left out, as Wilcoxon did. NaN where fewer than two cases are left.
+    """
+    means = case_means(differences)
+    means = means[np.abs(means) > TIE]
+    # rounding must not break ties between equal differences
+    return float(stats.wilcoxon(np.round(means, 12)).pvalue) if len(means) > 1 else math.nan
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Returns the p-values adjusted for their number by Holm's step-down method; NaN stays and does not count."""
+    values = np.asarray(p_values, dtype=float)
+    valid = np.flatnonzero(~np.isnan(values))
+    order = valid[np.argsort(values[valid], kind="stable")]
+    steps = values[order] * (len(order) - np.arange(len(order)))
+    adjusted = np.full(len(values), np.nan)
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps)) if len(order) else []
+    return [float(value) for value in adjusted]
+
+
+def wins_losses_ties(differences: Matrix, higher_is_better: bool) -> tuple[int, int, int]:
+    """Counts the cases, by their mean over seeds, where the method is better, worse, and as good as the baseline."""
+    means = case_means(differences) * (1 if higher_is_better else -1)
+    return int((means > TIE).sum()), int((means < -TIE).sum()), int((np.abs(means) <= TIE).sum())

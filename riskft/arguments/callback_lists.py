@@ -1,0 +1,119 @@
+"""Callbacks that several config files and options list: all of them count, in whatever order the files are given.
+
+jsonargparse lets a later list replace an earlier one. For most lists that is what one wants (``data.augment``), but the
+callbacks of a method, of ``trainer/ema.yaml`` and of a user's own file belong together.
+"""
+
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from riskft.arguments.flags import content_of, options_of
+from riskft.errors import InputError
+
+CALLBACKS, DROP = "trainer.callbacks", "trainer.drop_callbacks"
+#: Where jsonargparse finds classes that are given by their names alone.
+PACKAGES = ("lightning.pytorch.callbacks", "riskft")
+
+Entry = dict[str, Any]
+
+
+def with_callbacks_merged(arguments: Sequence[str]) -> list[str]:
+    """Returns a command's arguments, followed by a config with the merged callbacks where they come from many places.
+
+    A class that is listed again keeps one entry, in which later options win. An empty list removes what was listed
+    before it, null does nothing.
+
+    Args:
+        arguments: A command and its options.
+
+    Raises:
+        InputError: If ``trainer.drop_callbacks`` names a class that does not exist.
+    """
+    merged: dict[tuple[str, int], Entry] = {}
+    drop: dict[str, None] = {}
+    places = 0
+    for option, value in _given(arguments):
+        listed = value if isinstance(value, list) else [value]
+        if option == DROP:
+            drop.update(dict.fromkeys(map(str, listed)))
+        elif option == CALLBACKS:
+            if not all(isinstance(one, str) or (isinstance(one, Mapping) and "class_path" in one) for one in listed):
+                return list(arguments)  # the parser says what is wrong
+            places += 1
+            if value == []:
+                merged.clear()
+            _merge(merged, [{"class_path": one} if isinstance(one, str) else dict(one) for one in listed])
+        elif merged:  # an option of the last callback, as in --trainer.callbacks.init_args.span 5
+            last = next(reversed(merged))
+            path = option.removeprefix(f"{CALLBACKS}.").removeprefix("init_args.")
+            merged[last] = _updated(merged[last], {"init_args": _nested(path, value)})
+    if places < 2 and not drop:
+        return list(arguments)
+    dropped = {_class(name, strict=True) for name in drop}
+    kept = [entry for (name, _), entry in merged.items() if name not in dropped]
+    trainer = {"callbacks": kept, "drop_callbacks": list(drop)}
+    config = yaml.safe_dump({"trainer": trainer}, default_flow_style=True, sort_keys=False, width=10**6)
+    return [*arguments, "--config", config]
+
+
+def _given(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yields the values that are not null of the options about callbacks, in their order."""
+    for name, text in options_of(arguments):
+        if name.partition(".")[0] not in ("config", "trainer"):
+            continue  # a value may be the name of a large file
+        content = content_of(text)
+        given = content if name == "config" else {name: content}
+        for option in (CALLBACKS, DROP):
+            yield from ((found, value) for found, value in _found(given, option) if value is not None)
+
+
+def _found(content: Any, option: str, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields an option and those inside it from a config, whose keys may be nested or have dots."""
+    for key, value in content.items() if isinstance(content, Mapping) else ():
+        name = f"{above}{key}".removesuffix("+")
+        if name == option or name.startswith(f"{option}."):
+            yield name, value
+        elif option.startswith(f"{name}."):
+            yield from _found(value, option, f"{name}.")
+
+
+def _merge(merged: dict[tuple[str, int], Entry], listed: Sequence[Entry]) -> None:
+    """Adds a list; two of a class in one list stay two."""
+    seen: dict[str, int] = {}
+    for entry in listed:
+        name = _class(entry["class_path"])
+        seen[name] = seen.get(name, 0) + 1
+        key = name, seen[name]
+        merged[key] = _updated(merged[key], entry) if key in merged else entry
+
+
+def _updated(before: Any, after: Any) -> Any:
+    """Returns options with later ones put in; where another class is chosen, the options of the first go."""
+    if not isinstance(before, Mapping) or not isinstance(after, Mapping):
+        return after
+    if "class_path" in before and _class(after.get("class_path", before["class_path"])) != _class(before["class_path"]):
+        return after
+    return {**before, **{key: _updated(before.get(key), value) for key, value in after.items()}}
+
+
+def _nested(path: str, value: Any) -> Any:
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def _class(path: str, *, strict: bool = False) -> str:
+    """Returns the full name of a class, which may be given by a shorter one."""
+    for name in (path,) if "." in path else (f"{package}.{path}" for package in PACKAGES):
+        try:
+            found = pkgutil.resolve_name(name)
+        except (ImportError, AttributeError, ValueError):
+            continue
+        if isinstance(found, type):
+            return f"{found.__module__}.{found.__qualname__}"
+    if strict:
+        raise InputError(f"{DROP}: there is no class '{path}'. Give a class as in trainer.callbacks.")
+    return path

@@ -1,0 +1,262 @@
+"""From a command's arguments to its trainer, module and data, which validity and tests build without running them."""
+
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import set_parsing_settings
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from riskft.arguments.callback_lists import with_callbacks_merged
+from riskft.arguments.moved import bring_along, moved_run, place_is_given, settle
+from riskft.arguments.objects import refuse_as_input, refused_by
+from riskft.arguments.package_defaults import with_package_defaults
+from riskft.arguments.parser import BriefParser, CommandParser, config_faults
+from riskft.data.datamodule import RiskDataModule
+from riskft.distributed import is_first_rank
+from riskft.run.folder import RunOptions, WandbOptions, refuse_finished
+from riskft.run.lock import locked
+from riskft.run.places import places_of, refuse_unwritable, why_not_writable
+from riskft.training.checkpoint_io import WholeCheckpointIO
+from riskft.training.checkpoints import run_checkpoints
+from riskft.training.finite import FiniteLoss
+from riskft.training.loggers import logs_to_wandb, run_loggers
+from riskft.training.module import RiskModule
+from riskft.training.record.options import trained_options
+from riskft.training.requeue import Requeue, in_slurm_task
+from riskft.training.save_run import SaveRun
+from riskft.training.trainer import RiskTrainer
+from riskft.training.wandb_online import refuse_unreachable, refuse_unusable_settings
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentation networks.
+
+`riskft fit` makes the risk maps and fine-tunes; `riskft riskmap` makes the maps alone. `riskft data phantom` writes a
+cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`).
+`riskft convert` takes the weights out of a checkpoint that holds more than weights. `riskft sweep` starts many runs
+from one file, here or on a SLURM cluster (see `riskft sweep --help`). `riskft compare` compares tested runs, paired by
+case and seed, and writes a report (see `riskft compare --help`). `riskft validity` asks the test cases whether the risk
+map finds what fine-tuning gets wrong (see `riskft validity --help`)."""
+
+#: Defaults that a constructor cannot state: one refers to another option, the other depends on the run's length.
+PATCHWISE = {
+    "model.inferer": {
+        "class_path": "monai.inferers.SlidingWindowInferer",
+        "init_args": {"roi_size": "${....data.patch_size}", "sw_batch_size": 4, "overlap": 0.5, "mode": "gaussian"},
+    },
+    "model.schedule": {"class_path": "torch.optim.lr_scheduler.PolynomialLR", "init_args": {"power": 0.9}},
+}
+
+
+class Command(LightningCLI):
+    """``fit``, ``validate``, ``test``, ``predict`` or ``riskmap``: parsed when made, then built, then run.
+
+    A context manager, which holds the lock of the run folder.
+
+    Args:
+        arguments: The command and its options.
+
+    Raises:
+        UsageError: If the parser refuses them.
+        InputError: If a file that they name cannot be read.
+    """
+
+    config: Any
+    folder: Path | None = None
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._held = ExitStack()
+        set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+        super().__init__(
+            RiskModule,
+            RiskDataModule,
+            trainer_class=RiskTrainer,
+            parser_class=BriefParser,
+            # the data module shards its loaders; Lightning would shard them a second time
+            trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
+            save_config_callback=SaveRun,
+            save_config_kwargs={"save_to_log_dir": False},  # but to the run folder, whatever the loggers
+            seed_everything_default=0,
+            parser_kwargs={"parser_mode": "omegaconf+", "description": DESCRIPTION},
+            auto_configure_optimizers=False,
+            args=list(arguments),
+        )
+
+    def __enter__(self) -> "Command":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._held.close()
+
+    # -- parsed ------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Returns Lightning's commands and ``riskmap``, each with the arguments that it does not show."""
+        skipped = {"model", "datamodule"}
+        return {name: set(skipped) for name in ("fit", "validate", "test", "predict", "riskmap")}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Adds ``run`` and ``wandb``; links what must agree."""
+        parser.add_class_arguments(RunOptions, "run")
+        parser.add_class_arguments(WandbOptions, "wandb")
+        parser.add_argument(
+            "--trainer.drop_callbacks",
+            type=list[str],
+            default=[],
+            help="Classes of callbacks to leave out although a config lists them, such as riskft.RiskPanelCallback. "
+            "Lists of trainer.callbacks add up; a class that is listed again takes the later options.",
+        )
+        parser.set_defaults(PATCHWISE)
+        parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
+        parser.link_arguments("data.num_channels", "model.in_channels", apply_on="instantiate")
+        parser.link_arguments("data.regions", "model.regions", apply_on="instantiate")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parses the arguments, after what the source model says of itself; paths inside a moved run follow it."""
+        with config_faults(args):
+            self.config = parser.parse_args(with_callbacks_merged(with_package_defaults(args)))
+        self.moved = moved_run(args)
+        self.place_is_given = place_is_given(args)
+        if self.moved is not None:
+            bring_along(self.config[self.config.subcommand], self.moved)
+
+    def _parse_ckpt_path(self) -> None:
+        """Does nothing: Lightning would replace the command's options by the checkpoint's, which are compared here."""
+
+    def _set_seed(self) -> None:
+        """Does nothing: ``build`` does."""
+
+    def instantiate_classes(self) -> None:
+        """Does nothing: ``build`` does."""
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Does nothing: ``run`` does."""
+
+    @property
+    def options(self) -> Any:
+        """The options of the command, as a namespace."""
+        return self.config[str(self.subcommand)]
+
+    @property
+    def run_options(self) -> RunOptions:
+        """Where the run goes and what it is called."""
+        return RunOptions(**self.options.run.as_dict())
+
+    # -- built -------------------------------------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Seeds this process, settles the run folder, and builds trainer, module and data.
+
+        Raises:
+            InputError: If what the options ask for cannot be built or written.
+        """
+        super()._set_seed()
+        self.folder = self._settled_folder()
+        self._refuse_places(self.folder)
+        self._instantiate()
+        self.model.try_out()
+
+    def build_apart(self) -> None:
+        """Builds what a run's config describes, to be used outside its run folder, where nothing is written.
+
+        The trainer says on which device and with which precision the run is tested.
+        """
+        self._instantiate()
+
+    def run(self) -> None:
+        """Runs the command that was built."""
+        super()._run_subcommand(str(self.subcommand))
+
+    def _settled_folder(self) -> Path:
+        given = self.options.out if self.subcommand == "riskmap" else self.options.trainer.default_root_dir
+        folder = Path(given) if given else self.run_options.path(self.options.seed_everything)
+        if self.moved is None or self.place_is_given or self.moved.before != folder.absolute():
+            return folder
+        log.info("The run is not at %s, as its config says, but at %s.", self.moved.before, self.moved.now)
+        settle(self.options.run, self.moved, self.options.seed_everything)
+        return self.moved.now
+
+    def _refuse_places(self, folder: Path) -> None:
+        """Refuses what cannot be written to before anything is read, and locks the folder of a training."""
+        refuse_unwritable(places_of(str(self.subcommand), self.options, folder))
+        if logs_to_wandb(self.options):
+            refuse_unusable_settings()
+        if self.subcommand == "fit":
+            if is_first_rank():
+                self._held.enter_context(locked(folder))
+            refuse_finished(folder, self.run_options.overwrite, resuming=self.options.ckpt_path is not None)
+        if is_first_rank() and logs_to_wandb(self.options) and not self.options.wandb.offline:
+            refuse_unreachable()
+
+    def _instantiate(self) -> None:
+        """Tells what a class of another library refuses as bad input."""
+        refuse_as_input(self.parser)
+        super().instantiate_classes()
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        config.pop("drop_callbacks", None)  # the parser has dropped them
+        with refused_by("trainer", {}):
+            return super()._instantiate_trainer(config, callbacks)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Adds the run folder with its loggers (where the config names none) and checkpoints."""
+        if self.folder is None:
+            self.save_config_callback = None
+            return super().instantiate_trainer(logger=False, callbacks=[], enable_checkpointing=False)
+        config = self.config_init[self.subcommand]
+        self.model.options = trained_options(self.config_dump)
+        kwargs["default_root_dir"] = str(self.folder)
+        if config.trainer.logger is None:
+            # a run that others share need not be written to be used
+            logs = self.subcommand not in ("predict", "validate") or why_not_writable(self.folder) is None
+            anew = self.subcommand == "fit" and config.ckpt_path is None
+            kwargs["logger"] = logs and run_loggers(self.folder, str(self.subcommand), config, anew)
+        callbacks = _listed(config.trainer.callbacks)
+        if self.subcommand != "fit":
+            # Lightning adds none of its own then, and refuses to be without if the training's config has some
+            kwargs["enable_checkpointing"] = any(isinstance(one, Checkpoint) for one in callbacks)
+            self.save_config_callback = None  # the run folder keeps the record of the training
+        else:
+            if config.trainer.enable_checkpointing is not False:
+                callbacks += run_checkpoints(str(self.folder / "checkpoints"))
+            if not any(isinstance(callback, FiniteLoss) for callback in callbacks):
+                callbacks.append(FiniteLoss())
+            kwargs["callbacks"] = callbacks
+        trainer: Trainer = super().instantiate_trainer(**kwargs)
+        if in_slurm_task(os.environ):
+            trainer.callbacks.append(Requeue(self.folder, str(self.subcommand)))  # type: ignore[attr-defined]
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # none that the config names
+            trainer.strategy.checkpoint_io = WholeCheckpointIO()
+        return trainer
+
+
+def build_data(arguments: Sequence[str]) -> RiskDataModule:
+    """Builds the data module alone from the options of ``fit``; those of its other parts are taken and left.
+
+    Args:
+        arguments: ``--config`` files and options as for ``fit``; a data config by itself is enough.
+    """
+    set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+    parser = CommandParser(prog="riskft data check", parser_mode="omegaconf+")
+    parser.add_argument("--config", action="config")
+    parser.add_class_arguments(RiskDataModule, "data", fail_untyped=False)
+    for other in ("model", "trainer", "run", "wandb"):
+        parser.add_argument(f"--{other}", type=dict[str, Any], default={})
+    parser.add_argument("--seed_everything", type=Any, default=0)
+    refuse_as_input(parser)
+    with config_faults(arguments):
+        options = parser.parse_args(list(arguments))
+    data: RiskDataModule = parser.instantiate_classes(options).data
+    return data
+
+
+def _listed(callbacks: Any) -> list[Any]:
+    return list(callbacks) if isinstance(callbacks, list) else [callbacks] if callbacks else []

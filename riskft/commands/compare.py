@@ -1,0 +1,114 @@
+"""``riskft compare``: paired statistics of runs, and the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from riskft.analysis.comparison import Comparison, compare
+from riskft.analysis.output import cases_csv, log_tables, table_csv, unpaired_csv
+from riskft.analysis.runs import Found, Metric
+from riskft.arguments.parser import CommandParser
+from riskft.compare.exports import find_runs_and_exports
+from riskft.compare.html import common_scope, interval, number, outcomes, p_value
+from riskft.compare.page import report_html
+from riskft.errors import InputError
+from riskft.files import write_text
+from riskft.run.places import refuse_unwritable
+
+DESCRIPTION = """Compare methods on the same test cases, paired by case, class and seed.
+
+Prints a table and writes table.csv, cases.csv (all runs), unpaired.csv and report.html, one file that needs nothing
+else: figures, learning curves, heatmaps and a viewer of risk maps."""
+
+NAMES = ("table.csv", "cases.csv", "unpaired.csv", "report.html")
+LISTED = 20
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs ``riskft compare``.
+
+    Raises:
+        InputError: If runs cannot be compared, or the report would overwrite another.
+    """
+    parser = CommandParser(prog="riskft compare", description=DESCRIPTION)
+    parser.add_argument(
+        "runs",
+        nargs="+",
+        type=Path,
+        help="run folders that were tested, or folders above them; or tables: the `test/cases` of a W&B project as CSV "
+        "or JSON, a cases.csv of an earlier report",
+    )
+    parser.add_argument("--baseline", default="vanilla", help="the method that the others are compared with")
+    parser.add_argument("--metric", type=Metric, default="dice", help="dice or hd95_mm")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
+    parser.add_argument("--viewer-cases", type=int, default=3, help="cases in the viewer, up to 5 MB each; 0 for none")
+    parser.add_argument("--wandb", type=bool, default=False, help="log the tables to an offline W&B run in --out")
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace a report")
+    options = parser.parse_args(list(arguments))
+    if options.viewer_cases < 0:
+        raise InputError(f"--viewer-cases is {options.viewer_cases}, expected 0 or more.")
+    refuse_unwritable({"--out": options.out})
+    if (
+        there := [str(options.out / name) for name in NAMES if (options.out / name).exists()]
+    ) and not options.overwrite:
+        raise InputError("A report is there. Add --overwrite true, or choose another --out:", there)
+    found = find_runs_and_exports(options.runs, options.metric)
+    comparison = compare(found.runs, options.metric, options.baseline)
+    contents = (
+        table_csv(comparison),
+        cases_csv(found.runs, options.metric),
+        unpaired_csv(comparison),
+        report_html(found, comparison, options.viewer_cases),
+    )
+    for name, content in zip(NAMES, contents, strict=True):
+        write_text(options.out / name, content)
+    if options.wandb:
+        log_tables(options.out, found.runs, comparison)
+    console = Console()
+    for study in dict.fromkeys(row.study for row in comparison.rows):
+        console.print(study_table(study, comparison))
+    for note in found.notes:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
+    _say_left_out(console, found, comparison)
+    console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
+
+
+def study_table(study: str, comparison: Comparison) -> Table:
+    """Returns a study's rows for the terminal, a section a class, narrow enough for 80 columns."""
+    unit = comparison.unit
+    rows = [row for row in comparison.rows if row.study == study]
+    scope = common_scope(rows)
+    title = f"{study}: {unit.title}, {unit.unit}, differences to the baseline, paired{scope}"
+    result = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    result.add_column("method", overflow="fold")
+    for name in ("mean", "diff.", "95 % interval", "p Holm", "cases", "seeds", "w/l/t"):
+        result.add_column(name, justify="right", no_wrap=bool(scope) or name != "95 % interval")
+    for class_name in dict.fromkeys(row.class_name for row in rows):
+        result.add_section()
+        result.add_row(Text(class_name, style="bold"))
+        for row in rows:
+            if row.class_name == class_name:
+                result.add_row(
+                    Text(row.method),
+                    number(row.mean, unit),
+                    number(row.difference, unit, signed=True),
+                    interval(row, unit, noted=not scope),
+                    p_value(row.p_holm),
+                    str(row.cases),
+                    str(row.seeds),
+                    outcomes(row),
+                )
+    return result
+
+
+def _say_left_out(console: Console, found: Found, comparison: Comparison) -> None:
+    lines = [f"{folder}: not tested, left out" for folder in found.untested]
+    lines += [f"not paired: {item}" for item in comparison.unpaired[:LISTED]]
+    if len(comparison.unpaired) > LISTED:
+        lines.append(f"and {len(comparison.unpaired) - LISTED} more, all in unpaired.csv and in the report")
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,29 @@
+"""``riskft convert``: a checkpoint's weights alone, in a file that anybody can load safely."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from riskft.arguments.parser import CommandParser
+from riskft.source.convert import convert
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs ``riskft convert OLD NEW``."""
+    parser = CommandParser(
+        prog="riskft convert",
+        description="Write a checkpoint's weights alone to NEW, from which they load without running any code.",
+    )
+    parser.add_argument("old", type=Path, help="checkpoint file, pickled module or TorchScript program")
+    parser.add_argument("new", type=Path, help="file to write: .safetensors, .pt or .pth")
+    parser.add_argument(
+        "--trust-pickle",
+        type=bool,
+        default=False,
+        help="unpickle Python objects in OLD, which runs whatever code the file names: only for files that you trust",
+    )
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace NEW")
+    options = parser.parse_args(list(arguments))
+    count = convert(options.old, options.new, trust_pickle=options.trust_pickle, overwrite=options.overwrite)
+    Console().print(f"{options.new}: {count} tensors", soft_wrap=True)

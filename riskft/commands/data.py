@@ -1,0 +1,47 @@
+"""``riskft data``: make a cohort, check a data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from riskft.arguments.parser import CommandParser
+from riskft.build import build_data
+from riskft.run.places import refuse_unwritable
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs ``riskft data phantom`` or ``riskft data check``.
+
+    Raises:
+        SystemExit: With 1 if the check finds a fault.
+    """
+    if list(arguments[:1]) == ["check"] and not {"-h", "--help"} & set(arguments):
+        _check(arguments[1:])
+        return
+    phantom = CommandParser(description="Write a cohort of phantoms with real anatomy, in FeTS and iSeg layout.")
+    phantom.add_argument("out", type=Path, help="folder to write")
+    phantom.add_argument("--subjects", type=int, default=14, help="number of subjects")
+    phantom.add_argument("--seed", type=int, default=0, help="seed; the same seed gives the same cohort")
+    phantom.add_argument("--spacing", type=float, default=2.0, help="voxel size in mm")
+    phantom.add_argument("--overwrite", type=bool, default=False, help="replace a cohort with other options")
+    checker = CommandParser(description="Read every case of a data set, print a table and all faults; exit 1 if any.")
+    checker.add_argument("--config", help="a config as for fit; its other options may be given as well")
+    parser = CommandParser(prog="riskft data", description="Make a cohort, or check a data set.")
+    commands = parser.add_subcommands()
+    commands.add_subcommand("phantom", phantom)
+    commands.add_subcommand("check", checker)
+    options = parser.parse_args(list(arguments))
+    from riskft.phantom import write_cohort
+
+    refuse_unwritable({"out": options.phantom.out})
+    paths = write_cohort(**options.phantom.as_dict())
+    Console().print(f"Cohort: {paths.fets} (FeTS layout), {paths.iseg} (iSeg layout)", soft_wrap=True)
+
+
+def _check(arguments: Sequence[str]) -> None:
+    data = build_data(arguments)
+    report = data.check(data.cases())
+    report.render(Console())
+    if report.faults:
+        raise SystemExit(1)

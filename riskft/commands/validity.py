@@ -1,0 +1,122 @@
+"""``riskft validity``: whether the risk map finds what fine-tuning gets wrong in unseen cases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from riskft.arguments.parser import CommandParser
+from riskft.errors import InputError
+from riskft.files import write_text
+from riskft.plots.figure import save_figure
+from riskft.run.places import refuse_unwritable
+from riskft.validity.examine import examine
+from riskft.validity.figures import roc_figure
+from riskft.validity.maps import existing_maps, map_folder
+from riskft.validity.opening import OpenPair, open_pair
+from riskft.validity.pairs import Pair, find_pairs
+from riskft.validity.report import notes, shown, target_table
+from riskft.validity.table import Row, RunResult, cases_csv, table, table_csv, volumes_csv
+
+DESCRIPTION = """Is the map right? Ask the test cases.
+
+P(y|z), estimated on the training cases before any fine-tuning, gives every voxel of the unseen test cases a transfer
+hardness h. Does h predict which voxels the fine-tuned network gets wrong, and above all those of negative transfer
+(the network trained from scratch is right there, the fine-tuned one wrong)? And does, without a label, the entropy of
+the expected prediction (EEP)? It is compared with the class prior, the source's entropy and the distance to the nearest
+boundary between classes. Each is scored by the area under the ROC curve (AUROC; 0.5 by chance) and the average
+precision (AP; by chance the target's share of the voxels), on the grid of the training, as the mean over cases with a
+95 % bootstrap interval (over seeds and cases where there are several seeds), and pooled over the voxels of all cases.
+
+Writes validity.csv, cases.csv, volumes.csv (ml of error, of negative and of positive transfer by case and class, in the
+scan's own geometry) and roc.png. The runs' checkpoints, data and source network must be where they were, and paths in
+their config.yaml are taken from the folder where this is started, as in `riskft test`."""
+
+NAMES = ("validity.csv", "cases.csv", "volumes.csv", "roc.png")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs ``riskft validity``.
+
+    Raises:
+        InputError: If runs do not belong together, or files would be overwritten.
+    """
+    parser = CommandParser(prog="riskft validity", description=DESCRIPTION)
+    parser.add_argument(
+        "runs", nargs="+", type=Path, help="run folders of plain fine-tuning that had phase 1, or folders above them"
+    )
+    parser.add_argument(
+        "--scratch",
+        nargs="+",
+        type=Path,
+        required=True,
+        help="run folders from scratch with the same data, one for each study and seed, or folders above them",
+    )
+    parser.add_argument("--out", type=Path, default=Path("validity"), help="folder of the results")
+    parser.add_argument(
+        "--margin",
+        type=int,
+        default=4,
+        help="look at voxels up to so many from the label's foreground; 0 for all voxels, 40 bytes of memory each",
+    )
+    parser.add_argument(
+        "--maps",
+        type=bool,
+        default=False,
+        help="write <subject>/negative_transfer.nii.gz (0 right, 1 both wrong, 2 negative, 3 positive transfer) and "
+        "<subject>/risk.nii.gz (nats) in the scan's geometry; with several runs in folders of these",
+    )
+    parser.add_argument("--accelerator", type=str, default=None, help="cpu, gpu, ...; by default as in the training")
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace results")
+    options = parser.parse_args(list(arguments))
+    if options.margin < 0:
+        raise InputError(f"--margin is {options.margin}, expected 0 or more.")
+    refuse_unwritable({"--out": options.out})
+    if not options.overwrite:
+        _refuse([str(options.out / name) for name in NAMES if (options.out / name).exists()])
+    opened = _open(find_pairs(options.runs, options.scratch), options.accelerator)
+    folders = [map_folder(options.out, pair.pair, alone=len(opened) == 1) for pair in opened]
+    if options.maps and not options.overwrite:
+        for pair, folder in zip(opened, folders, strict=True):
+            _refuse(existing_maps(folder, [case.subject for case in pair.run.data.prepared("test")]))
+    results: list[RunResult] = []
+    for folder in folders:
+        pair = opened.pop(0)  # its networks need no memory any more then
+        results.append(examine(pair, options.margin, folder if options.maps else None))
+        del pair
+    rows = table(results)
+    write_text(options.out / "cases.csv", cases_csv(results))
+    write_text(options.out / "volumes.csv", volumes_csv(results))
+    save_figure(roc_figure(results), options.out / "roc.png")
+    write_text(options.out / "validity.csv", table_csv(rows))
+    _print(shown(rows), results, options.margin, options.out)
+
+
+def _refuse(existing: Sequence[str]) -> None:
+    if existing:
+        more = [f"and {len(existing) - 4} more"] if len(existing) > 4 else []
+        raise InputError("Results are there. Add --overwrite true, or choose another --out:", [*existing[:4], *more])
+
+
+def _open(pairs: Sequence[Pair], accelerator: str | None) -> list[OpenPair]:
+    """Opens all pairs before anything is computed, so that all that is wrong is said at once."""
+    opened: list[OpenPair] = []
+    problems: list[str] = []
+    for pair in pairs:
+        try:
+            opened.append(open_pair(pair, accelerator))
+        except InputError as error:
+            problems.append("\n    ".join([f"{pair.run.folder}: {error.title}", *error.problems]))
+    if problems:
+        raise InputError("These runs do not show whether the map is right:", problems)
+    return opened
+
+
+def _print(rows: Sequence[Row], results: Sequence[RunResult], margin: int, out: Path) -> None:
+    console = Console()
+    for name in dict.fromkeys((row.run, row.target) for row in rows):
+        console.print(target_table([row for row in rows if (row.run, row.target) == name]))
+        console.print()
+    where = f"voxels up to {margin} from the foreground" if margin else "all voxels"
+    for line in [*notes(rows, results), f"Looked at: {where}", f"Results: {out}"]:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,112 @@
+"""What the data check finds in one case."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from riskft.data.check.header import check_headers
+from riskft.data.check.labels import count_classes, warn_if_cropped, warn_if_empty
+from riskft.data.check.report import BackgroundSize, Row
+from riskft.data.findings import FaultKind, Finding, WarningKind
+from riskft.data.io.grid import Volume, compare_grids
+from riskft.data.io.volume_faults import as_kept, open_volume, read_voxels, voxel_digest
+from riskft.data.labels import LabelMap
+from riskft.data.prepare.background import find_background
+from riskft.data.records import LABELLED, Case
+
+
+@dataclass
+class CaseResult:
+    """What was found in one case.
+
+    Attributes:
+        row: Its line in the report.
+        findings: Its faults and warnings.
+        images: Its images' files by what identifies their content.
+    """
+
+    row: Row
+    findings: list[Finding] = field(default_factory=list)
+    images: dict[str, Path] = field(default_factory=dict)
+
+    def report(self, kind: FaultKind | WarningKind, path: Path, message: str) -> None:
+        """Adds a finding about a file; see ``Report``."""
+        self.findings.append(Finding(kind, self.row.subject, path, f"{path}: {message}."))
+
+
+def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> CaseResult:
+    """Opens the files of a case.
+
+    Args:
+        split: The case's split.
+        case: Its files.
+        labels: The task's label map.
+        voxels: Whether to read the voxels too.
+    """
+    result = CaseResult(Row(case.subject, split, case.person))
+    volumes = []
+    heads: list[npt.NDArray[np.bool_]] = []
+    for path, names in _names_by_file(case).items():
+        channels = [case.channels.get(name) for name in names]
+        if volume := open_volume(path, result.report, channels):
+            volumes.append(volume)
+            if voxels:
+                heads += _inspect_voxels(volume, dict(zip(names, channels, strict=True)), result)
+            else:
+                result.images[str(path.resolve())] = path
+    counts: dict[str, int] = {}
+    if case.label is None:
+        if split in LABELLED:
+            message = f"the {split} case has no label file. Add one, or move the case to the split predict."
+            result.findings.append(Finding(FaultKind.NO_LABEL, case.subject, None, message))
+    elif volume := open_volume(case.label, result.report):
+        volumes.append(volume)
+        if voxels and (read := read_voxels(volume, result.report)) is not None:
+            counts = count_classes(read[0], labels, volume, result.report)
+            warn_if_empty(counts, split, labels, case.label, result.report)
+            if len(heads) == len(case.images):  # else it is not known what would be left
+                warn_if_cropped(read[0], heads, labels, case.label, result.report)
+    if volumes:
+        compare_grids(volumes, result.report)
+        check_headers(volumes, result.report)
+        first = volumes[0]
+        result.row = replace(result.row, shape=first.shape, spacing=first.spacing, orientation=first.orientation)
+    result.row = replace(result.row, voxels=counts)
+    return result
+
+
+def _names_by_file(case: Case) -> dict[Path, list[str]]:
+    files: dict[Path, list[str]] = {}
+    for name, path in case.images.items():
+        files.setdefault(path, []).append(name)
+    return files
+
+
+def _inspect_voxels(
+    volume: Volume, channels: Mapping[str, int | None], result: CaseResult
+) -> list[npt.NDArray[np.bool_]]:
+    """Reads a file once for all modalities that lie in it, and enters each one's grey values and background.
+
+    Returns:
+        What is not background, for each modality that can be looked at.
+    """
+    heads = []
+    read = read_voxels(volume, result.report, tuple(channels.values()))
+    for (name, channel), values in zip(channels.items(), read or (), strict=False):
+        if not values.size:
+            continue
+        bounds = (float(values.min()), float(values.max()))
+        result.row = replace(result.row, intensity={**result.row.intensity, name: bounds})
+        kept = as_kept(values, volume.path, channel, result.report)
+        if kept is None:
+            continue
+        result.images[voxel_digest(kept)] = volume.path
+        if kept.ndim == 3:  # else voxels that are not finite were dropped
+            found = find_background(kept)
+            size = BackgroundSize(found.value, int(found.outside.sum()), float(found.outside.mean()), found.is_level)
+            result.row = replace(result.row, background={**result.row.background, name: size})
+            heads.append(~found.outside)
+    return heads

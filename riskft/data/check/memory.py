@@ -1,0 +1,98 @@
+"""Which cases have been looked at already and found sound, so that only new files are read again."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from riskft.data.check.case import CaseResult
+from riskft.data.check.report import Row
+from riskft.data.findings import Finding, WarningKind
+from riskft.data.io.formats import parts
+from riskft.data.labels import LabelMap
+from riskft.data.records import Case
+from riskft.errors import InputError
+from riskft.files import fingerprint, write_json
+
+CHECK_VERSION = 2
+"""Raise it when a check is added, so that every case is looked at again."""
+
+
+class CheckMemory:
+    """Remembers cases without faults by their files' paths, sizes and times, and by the label map.
+
+    Args:
+        path: JSON file; made where there is none, and left as it is where it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._known: dict[str, Any] = {}
+        self._new = False
+        if path.is_file():
+            with suppress(OSError, ValueError):  # costs another reading of the scans
+                known = json.loads(path.read_text())
+                self._known = known if isinstance(known, dict) else {}
+
+    def recall(self, split: str, case: Case, labels: LabelMap) -> CaseResult | None:
+        """Returns what was found of a case, without grey values and background; None if it is new or has changed."""
+        key = _key(split, case, labels)
+        known: Mapping[str, Any] | None = self._known.get(key) if key else None
+        if known is None:
+            return None
+        row = Row(case.subject, split, case.person, **known["row"])
+        findings = [
+            Finding(WarningKind(kind), case.subject, path and Path(path), message)
+            for kind, path, message in known["warnings"]
+        ]
+        return CaseResult(row, findings, {identity: Path(path) for identity, path in known["images"].items()})
+
+    def keep(self, case: Case, labels: LabelMap, result: CaseResult) -> None:
+        """Remembers a case, unless it has a fault."""
+        key = _key(result.row.split, case, labels)
+        if key is None or any(finding.is_fault for finding in result.findings):
+            return
+        row = result.row
+        self._known[key] = {
+            "row": {
+                "shape": row.shape,
+                "spacing": row.spacing,
+                "orientation": row.orientation,
+                "voxels": dict(row.voxels),
+            },
+            "warnings": [
+                (found.kind.value, found.path and str(found.path), found.message) for found in result.findings
+            ],
+            "images": {identity: str(path) for identity, path in result.images.items()},
+        }
+        self._new = True
+
+    def save(self) -> None:
+        """Writes the file if there is something new."""
+        if self._new:
+            with suppress(InputError):  # a cache that can only be read goes without
+                write_json(self.path, self._known)
+            self._new = False
+
+
+def _key(split: str, case: Case, labels: LabelMap) -> str | None:
+    try:
+        files = [
+            (str(part.resolve()), (status := part.stat()).st_size, status.st_mtime_ns)
+            for path in case.files
+            for part in parts(path)
+        ]
+    except OSError:
+        return None
+    return fingerprint(
+        {
+            "version": CHECK_VERSION,
+            "case": [split, case.subject, [str(path) for path in case.files]],
+            "channels": [[name, str(path), case.channels.get(name)] for name, path in case.images.items()],
+            "labelled": case.label is not None,
+            "labels": {**asdict(labels), "classes": list(labels.classes.items())},
+            "files": files,
+        }
+    )

@@ -1,0 +1,62 @@
+"""What the data check finds in whose scans lie in which split."""
+
+import re
+from collections.abc import Iterable
+
+from riskft.data.check.report import Row
+from riskft.data.findings import FaultKind, Finding, WarningKind
+
+_VISIT = re.compile(r"(.+?)[_-](?:t|tp|time|timepoint|visit|session|baseline|follow-?up)[_-]?\d*", re.IGNORECASE)
+
+
+def people_in_two_splits(rows: Iterable[Row]) -> list[Finding]:
+    """Returns a fault for each person with scans in more than one of the splits given, which would leak.
+
+    Args:
+        rows: The cases that are trained on or scored. Of a subject that is there twice, only the first counts.
+    """
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row.owner, {}).setdefault(row.subject, row)
+    faults = []
+    for person, subjects in found.items():
+        splits = dict.fromkeys(row.split for row in subjects.values())
+        if len(splits) > 1:
+            where = "; ".join(
+                f"{split}: {', '.join(name for name, row in subjects.items() if row.split == split)}"
+                for split in splits
+            )
+            message = (
+                f"{person} has scans in {' and '.join(splits)} ({where}), expected all of a person's in one split. "
+                "Correct the split, or take riskft.FractionSplit, which keeps them together; if these are different "
+                "people, correct the reader's person."
+            )
+            faults.append(Finding(FaultKind.PERSON_LEAKAGE, person, None, message))
+    return faults
+
+
+def visits_in_two_splits(rows: Iterable[Row]) -> list[Finding]:
+    """Returns a warning for subjects of different splits whose names differ in what looks like a visit alone.
+
+    Names do not say so for certain, as identifiers of BraTS and BIDS do, so nothing is made of it.
+
+    Args:
+        rows: The cases that are trained on or scored. Those whose person is known are passed over.
+    """
+    alike: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.owner == row.subject and (match := _VISIT.fullmatch(row.subject)):
+            alike.setdefault(match[1].casefold(), []).append(row)
+    torn = [found for found in alike.values() if len({row.split for row in found}) > 1]
+    if not torn:
+        return []
+    first = ", ".join(f"{row.subject} ({row.split})" for row in torn[0])
+    message = (
+        f"{first} may be visits of one person in different splits{_more(len(torn) - 1)}. If so, say whose they are: by "
+        "the reader's person, or a manifest's column person."
+    )
+    return [Finding(WarningKind.VISITS, torn[0][0].subject, None, message)]
+
+
+def _more(count: int) -> str:
+    return f", and so may those of {count} more" if count else ""

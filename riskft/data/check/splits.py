@@ -1,0 +1,47 @@
+"""What the data check finds in a split as a whole: nothing to train on, or nothing to score."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from riskft.data.check.report import Row
+from riskft.data.findings import FaultKind, Finding, WarningKind
+from riskft.data.labels import LabelMap
+from riskft.data.records import LABELLED, Case
+
+_CONSEQUENCE = {
+    "train": "there is nothing to learn",
+    "val": "there is no score to choose the best checkpoint by",
+    "test": "there is nothing to score",
+}
+
+
+def poor_splits(cases: Mapping[str, Sequence[Case]], rows: Iterable[Row], labels: LabelMap) -> list[Finding]:
+    """Returns a finding for each split without foreground, for classes that are in no training case, and for no case.
+
+    Args:
+        cases: The cases by split; only those of the splits that are asked about.
+        rows: What was found of them. Those whose label could not be read, or was not, say nothing.
+        labels: The task's label map.
+    """
+    found = []
+    by_split: dict[str, list[Row]] = {}
+    for row in rows:
+        by_split.setdefault(row.split, []).append(row)
+    if "train" in cases and not cases["train"] and any(cases.values()):
+        message = "there is no training case, which `fit` needs. See data.split if you want to train."
+        found.append(Finding(WarningKind.EMPTY_SPLIT, "train", None, message))
+    for split in LABELLED:
+        seen = by_split.get(split, [])
+        if not seen or not all(row.voxels for row in seen):
+            continue
+        missing = [name for name in labels.classes if not any(row.voxels.get(name) for row in seen)]
+        if len(missing) == len(labels.classes):
+            message = (
+                f"no {split} case has a voxel of {', '.join(missing)}: {_CONSEQUENCE[split]}. Correct the labels or "
+                "labels.classes, or choose other cases (data.split)."
+            )
+            kind = FaultKind.EMPTY_FOREGROUND if split == "train" else WarningKind.EMPTY_FOREGROUND
+            found.append(Finding(kind, split, None, message))
+        elif missing and split == "train":
+            message = f"no training case has a voxel of {', '.join(missing)}, which the network cannot learn then."
+            found.append(Finding(WarningKind.EMPTY_FOREGROUND, split, None, message))
+    return found

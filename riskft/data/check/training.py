@@ -1,0 +1,49 @@
+"""What the data check finds where the data and the options of the data module do not fit together."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from riskft.data.check.report import Row
+from riskft.data.findings import FaultKind, Finding
+from riskft.data.io.grid import times
+
+MAX_VOXELS = 10**9
+"""Most voxels that a case may have after resampling, unless it has more already."""
+
+
+def too_few_patches(cases: int, per_volume: int, batch_size: int, world_size: int = 1) -> list[Finding]:
+    """Returns a fault if an epoch has not enough patches for a single batch.
+
+    Args:
+        cases: Number of training cases.
+        per_volume: Patches from each per epoch.
+        batch_size: Patches per step and rank.
+        world_size: Number of processes, which share the cases.
+    """
+    patches = math.ceil(cases / world_size) * per_volume
+    if not cases or patches >= batch_size:
+        return []
+    message = (
+        f"an epoch has {patches} patches{' per process' if world_size > 1 else ''}, fewer than data.batch_size "
+        f"({batch_size}). Raise data.patches_per_volume ({per_volume}) or lower the batch size."
+    )
+    return [Finding(FaultKind.TOO_FEW_PATCHES, "train", None, message)]
+
+
+def huge_grids(rows: Iterable[Row], spacing: Sequence[float] | None) -> list[Finding]:
+    """Returns a fault for each case that resampling to a spacing (mm) would make larger than memory can hold."""
+    if spacing is None:
+        return []
+    found = []
+    for row in rows:
+        if row.shape is None or row.spacing is None:
+            continue
+        voxels = math.prod(row.shape) * math.prod(row.spacing) / math.prod(spacing)
+        if voxels > max(MAX_VOXELS, math.prod(row.shape)):
+            message = (
+                f"resampled from {times(row.spacing)} mm to data.preprocessing.spacing ({times(spacing)} mm), "
+                f"{times(row.shape)} voxels become {voxels:.1e}, expected at most {MAX_VOXELS:.0e}. Correct the header "
+                "if its numbers are not in mm, or choose a larger spacing."
+            )
+            found.append(Finding(FaultKind.TOO_LARGE, row.subject, None, message))
+    return found

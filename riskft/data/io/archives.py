@@ -1,0 +1,129 @@
+"""Compressed image files: voxels that their archive's checksum vouches for, and files that are not what they are named.
+
+nibabel reads as much of an archive as an image needs and never comes to the checksum at its end.
+"""
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from nibabel.arrayproxy import ArrayProxy
+
+_GZIP = b"\x1f\x8b"
+_BLOCK = 1 << 16
+_STARTS = {
+    b"version https://git-lfs": ("it is a pointer of Git LFS", "Fetch the image by `git lfs pull`"),
+    b"/annex/objects/": ("it is a pointer of git-annex", "Fetch the image by `git annex get`"),
+    b"PK\x03\x04": ("it is a zip archive", "Unpack it"),
+    b"<!doctype html": ("it is a web page, as a failed download leaves it", "Download the image again"),
+    b"<html": ("it is a web page, as a failed download leaves it", "Download the image again"),
+}
+
+
+class FileError(ValueError):
+    """Says why a file cannot be read, and what to do, as half a sentence whose subject is the file.
+
+    Args:
+        reason: What is wrong with it.
+        remedy: What to do, without the full stop.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"cannot be read ({reason}). {remedy}")
+
+
+@contextmanager
+def checked_voxels(image: Any) -> Iterator[Any]:
+    """Yields the voxels of an open image, and compares the checksum of its gzip archive when the block ends.
+
+    Args:
+        image: What ``riskft.data.io.formats.open_image`` returns.
+
+    Yields:
+        What to make an array of, or to take slices from, scale factors applied.
+
+    Raises:
+        FileError: If the archive is cut off, or its content does not have the checksum or length that is stored with
+            it. Whatever comes behind a sound archive is left unread, as ``gzip`` does.
+    """
+    proxy = image.dataobj
+    path = str(getattr(proxy, "file_like", ""))
+    if not isinstance(proxy, ArrayProxy) or not path.lower().endswith((".gz", ".mgz")):
+        yield proxy
+        return
+    form = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
+    with gzip.open(path) as stream:
+        try:
+            yield ArrayProxy(stream, form, mmap=False, order=proxy.order)
+            _read_to_end(stream)
+        except EOFError as error:
+            raise _cut_off() from error
+        except (zlib.error, gzip.BadGzipFile) as error:
+            raise _damaged(error) from error
+
+
+def _cut_off() -> FileError:
+    return FileError("it is cut off, the compressed voxels have no end", "Copy it again")
+
+
+def _damaged(error: Exception) -> FileError:
+    return FileError(f"it is damaged, its content is not what was compressed: {error}", "Copy it again")
+
+
+def _read_to_end(stream: gzip.GzipFile) -> None:
+    try:
+        while stream.read(_BLOCK):
+            pass
+    except gzip.BadGzipFile as error:
+        # what follows is not gzip's; the archive before it has had its checksum compared
+        if not str(error).startswith("Not a gzipped file"):
+            raise
+
+
+def check_deflated(stream: BinaryIO) -> None:
+    """Reads a zlib or gzip stream to its end, from where the file stands, and compares its checksum.
+
+    Raises:
+        FileError: If it is cut off, or its content does not have the checksum that is stored with it.
+    """
+    inflate = zlib.decompressobj(wbits=47)  # either of the two
+    try:
+        while not inflate.eof:
+            if not (block := stream.read(_BLOCK)):
+                raise _cut_off()
+            inflate.decompress(block)
+    except zlib.error as error:
+        raise _damaged(error) from error
+
+
+def true_nature(path: Path) -> FileError | None:
+    """Returns what a file that cannot be read is instead of an image of its ending, if its first bytes tell."""
+    start = _start(path)
+    name = path.name
+    if start[:2] == _GZIP and not name.lower().endswith("gz"):
+        remedy = f"Rename it to {name}.gz" if name.lower().endswith(".nii") else "Unpack it"
+        return FileError("it is compressed by gzip, which its name does not say", remedy)
+    if name.lower().endswith(".gz") and _is_nifti(start):
+        reason = "it is not compressed, though its name ends in .gz"
+        return FileError(reason, f"Rename it to {name[:-3]}, or compress it")
+    if start[128:132] == b"DICM":
+        return FileError("it is a DICOM file", "Convert the series to NIfTI, for example by dcm2niix")
+    found = (words for begin, words in _STARTS.items() if start.lower().startswith(begin.lower()))
+    return next((FileError(*words) for words in found), None)
+
+
+def _is_nifti(start: bytes) -> bool:
+    # the header begins with its own length, in either byte order
+    return len(start) >= 4 and bool({348, 540} & {int(np.frombuffer(start[:4], order)[0]) for order in ("<i4", ">i4")})
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(512)
+    except OSError:  # its reader says so
+        return b""

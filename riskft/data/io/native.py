@@ -1,0 +1,73 @@
+"""Back from the prepared grid to the scan's own."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from riskft.data.io.formats import open_image, spatial_shape
+from riskft.data.io.resample import beyond, resampled
+from riskft.data.io.volumes import Affine, write_volume
+from riskft.data.records import Case
+
+
+def reference_image(case: Case) -> Path:
+    """Returns the file whose geometry the case's outputs take: its first modality."""
+    return next(iter(case.images.values()))
+
+
+def native_grid(case: Case) -> tuple[tuple[int, ...], Affine]:
+    """Returns the shape (X, Y, Z) and affine (4, 4) of the case's own images."""
+    name, path = next(iter(case.images.items()))
+    image = open_image(path)
+    return spatial_shape(image, case.channels.get(name)), np.asarray(image.affine, dtype=np.float64)
+
+
+def native_dtype(case: Case) -> np.dtype[np.generic]:
+    """Returns the data type that the case's first modality is stored in, in this machine's byte order."""
+    stored: np.dtype[np.generic] = open_image(reference_image(case)).get_data_dtype().newbyteorder("=")
+    return stored
+
+
+def to_native(volume: Tensor, affine: Affine, case: Case) -> Tensor:
+    """Resamples (C, X, Y, Z) linearly from the prepared grid onto the scan's own; 0 where the scan was cropped away.
+
+    The prepared grid covers the scan but for a crop, so that every other voxel gets a value, at the border that of the
+    nearest prepared ones.
+
+    Args:
+        volume: Floating values on the prepared grid.
+        affine: The prepared grid's voxel-to-mm affine, (4, 4).
+        case: The case.
+
+    Returns:
+        (C, *native shape) float32.
+    """
+    shape, own = native_grid(case)
+    result = resampled(volume.detach().float(), affine, shape, own)
+    result[:, beyond(volume.shape[1:], affine, shape, own)] = 0
+    return result
+
+
+def native_segmentation(probabilities: Tensor, affine: Affine, case: Case) -> npt.NDArray[np.uint8]:
+    """Turns class probabilities (Y, X, Y, Z) on the prepared grid into classes on the scan's own grid.
+
+    Probabilities are interpolated, and the largest taken then, which keeps thin structures and smooth borders;
+    what was cropped away is background.
+    """
+    classes: npt.NDArray[np.uint8] = to_native(probabilities, affine, case).argmax(0).to(torch.uint8).numpy()
+    return classes
+
+
+def write_native(path: Path, array: npt.NDArray[np.generic], case: Case) -> None:
+    """Writes an array on the scan's own grid, with the affine (and NIfTI's codes and units) of the scan.
+
+    Args:
+        path: Target, atomically; its ending chooses the format, see ``riskft.data.io.formats.ENDINGS``.
+        array: (X, Y, Z) or (X, Y, Z, C), on the grid that ``native_grid`` returns.
+        case: The case.
+    """
+    _, affine = native_grid(case)
+    write_volume(path, array, affine, like=reference_image(case))

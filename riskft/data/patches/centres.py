@@ -1,0 +1,89 @@
+"""TorchIO's samplers, made to find a patch in every volume that is at least as large as one.
+
+TorchIO gives no chance to voxels within half a patch of the border, and fails if there are no others: a lesion or a
+few annotated slices at the edge, a volume of just the patch's size. Here such voxels keep their chance, and their patch
+is taken as near as it fits. Volumes that TorchIO can sample are sampled as TorchIO does.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchio as tio
+from torch import Tensor
+
+from riskft.data.labels import IGNORE_INDEX
+from riskft.data.patches.augment import RISK
+
+
+class _NearestSampler(tio.WeightedSampler):  # type: ignore[misc]
+    def process_probability_map(self, probability_map: Tensor, subject: tio.Subject) -> npt.NDArray[np.float64]:
+        """Returns the probability of each centre, (X, Y, Z); all that fit are alike if no voxel has a chance."""
+        chances = probability_map[0].numpy().astype(np.float64)
+        fits = fitting_centres(chances.shape, self.patch_size.tolist())
+        centres = moved_inside(chances, fits)
+        if not centres.any():
+            centres[fits] = 1
+        centres /= centres.sum()
+        return centres
+
+
+class ClassSampler(_NearestSampler, tio.LabelSampler):  # type: ignore[misc]
+    """A label sampler in which a class that has no voxel away from the border keeps its share."""
+
+    def get_probability_map(self, subject: tio.Subject) -> Tensor:
+        """Returns the probability of each voxel, (1, X, Y, Z)."""
+        share: Tensor = super().get_probability_map(subject)  # 0 where no patch fits
+        label = self.get_probability_map_image(subject).data
+        total = sum(self.label_probabilities_dict.values())
+        for index, probability in self.label_probabilities_dict.items():
+            voxels = label == index
+            if (count := int(voxels.sum())) and not share[voxels].any():
+                share[voxels] = probability / total / count
+        return share
+
+
+class RiskClassSampler(ClassSampler):
+    """A label sampler that heeds the risk map inside each class."""
+
+    def get_probability_map(self, subject: tio.Subject) -> Tensor:
+        """Returns each class's share, in proportion to the weights of its voxels that can be drawn."""
+        share = super().get_probability_map(subject)
+        label = self.get_probability_map_image(subject).data
+        weight = subject[RISK].data.clamp_min(0) * (share > 0)  # splines overshoot
+        for index in torch.unique(label[share > 0]).tolist():
+            inside = (label == index) & (share > 0)
+            if weight[inside].sum() > 0:
+                share[inside] = share[inside].sum() * weight[inside] / weight[inside].sum()
+        return share
+
+
+class RiskSampler(_NearestSampler):
+    """Draws voxels in proportion to the risk map; those of the ignored label, whose weight is a mere 1, never."""
+
+    def get_probability_map(self, subject: tio.Subject) -> Tensor:
+        """Returns the weight of each voxel that can be drawn, (1, X, Y, Z)."""
+        weight: Tensor = subject[RISK].data.clamp_min(0)  # splines overshoot
+        if "label" in subject:
+            weight = weight * (subject["label"].data != IGNORE_INDEX)
+        inside = torch.zeros_like(weight)
+        fits = fitting_centres(weight.shape[1:], self.patch_size.tolist())
+        inside[0][fits] = weight[0][fits]
+        return inside if inside.any() else weight
+
+
+def fitting_centres(shape: Sequence[int], patch_size: Sequence[int]) -> tuple[slice, ...]:
+    """Returns where a patch can have its centre, which for an even size is behind the middle, as for TorchIO."""
+    return tuple(slice(size // 2, edge - (size - 1) // 2) for edge, size in zip(shape, patch_size, strict=True))
+
+
+def moved_inside(chances: npt.NDArray[np.float64], fits: Sequence[slice]) -> npt.NDArray[np.float64]:
+    """Returns a copy, (X, Y, Z), in which each voxel outside a box has given its chance to the nearest one inside."""
+    moved: npt.NDArray[np.float64] = chances.copy()
+    for axis, box in enumerate(fits):
+        along = np.moveaxis(moved, axis, 0)
+        along[box.start] += along[: box.start].sum(0)
+        along[box.stop - 1] += along[box.stop :].sum(0)
+        along[: box.start] = along[box.stop :] = 0
+    return moved

@@ -1,0 +1,214 @@
+"""From a scanner's grey values to numbers that a network can take. Each choice is an object with its options."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from riskft.errors import InputError
+from riskft.files import without_addresses
+
+
+class Intensity(ABC):
+    """Normalises the grey values of one preprocessed image."""
+
+    @abstractmethod
+    def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
+        """Normalises an image.
+
+        Args:
+            image: (C, X, Y, Z) float32, resampled and cropped.
+            inside: (C, X, Y, Z) bool, each channel's head mask.
+
+        Returns:
+            (C, X, Y, Z) float32, a new tensor.
+        """
+
+    def in_order(self, image: Tensor, inside: Tensor, levels: Sequence[bool]) -> Tensor:
+        """Normalises an image such that grey levels keep their order.
+
+        To be overridden where ``__call__`` gives voxels outside the head another value than theirs would have inside.
+
+        Args:
+            image: As ``__call__`` takes it.
+            inside: As ``__call__`` takes it.
+            levels: For each channel, whether its background is one of the scan's grey levels, such as air; see
+                ``riskft.data.prepare.background``.
+
+        Returns:
+            (C, X, Y, Z) float32, a new tensor.
+        """
+        return self(image, inside)
+
+    def describe(self) -> dict[str, object]:
+        """Returns class and options as plain values, for the fingerprint."""
+        options = {key: without_addresses(str(value)) for key, value in vars(self).items() if not key.startswith("_")}
+        return {"class": type(self).__name__, **options}
+
+
+@dataclass(frozen=True)
+class ZScore(Intensity):
+    """Mean 0 and standard deviation 1, per channel.
+
+    Args:
+        masked: Take both over the head's voxels. The others become 0 where they are the background of a skull-stripped
+            image; a background that is one of the scan's grey levels (a CT's air) keeps its place among the head's,
+            which is at the end of their range if it lies beyond. With false, and where the head is of one
+            value as in a mask, the whole volume counts.
+    """
+
+    masked: bool = True
+
+    def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
+        """Normalises as the base class says; a constant channel becomes 0."""
+        return zscore(image, inside if self.masked else torch.ones_like(inside))
+
+    def in_order(self, image: Tensor, inside: Tensor, levels: Sequence[bool]) -> Tensor:
+        """Normalises as the base class says."""
+        result = self(image, inside)
+        for channel, mask in enumerate(inside):
+            if self.masked and levels[channel] and (mask.sum() > 1) and not mask.all():
+                mean, spread = _moments(image[channel][mask])
+                place = ((image[channel][~mask].double() - mean) / spread).float()
+                found = result[channel][mask]
+                if found.min() == found.max():  # a mask: head and background are its two values
+                    result[channel] = zscore(image[[channel]], torch.ones_like(inside[[channel]]))[0]
+                else:
+                    result[channel][~mask] = place.clamp(found.min(), found.max())
+        return result
+
+
+@dataclass(frozen=True)
+class Percentile(Intensity):
+    """Two percentiles become 0 and 1, and what lies beyond them is clipped, per channel.
+
+    They are those of the whole volume as it is after resampling and cropping, background included: a crop to the head
+    moves them, and so does the background's share of the scan.
+
+    Args:
+        low: Percentile that becomes 0.
+        high: Percentile that becomes 1.
+    """
+
+    low: float = 2.0
+    high: float = 98.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low < self.high <= 100:
+            raise InputError(
+                f"riskft.Percentile has low {self.low} and high {self.high}, expected 0 <= low < high <= 100."
+            )
+
+    def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
+        """Normalises as the base class says; a channel whose percentiles are one value becomes 0."""
+        # torch.quantile takes no more than 2^24 values
+        limits = [np.percentile(channel.numpy(), [self.low, self.high]) for channel in image]
+        return torch.stack([_stretched(channel, *limit) for channel, limit in zip(image, limits, strict=True)])
+
+
+@dataclass(frozen=True)
+class MinMaxRange(Intensity):
+    """The smallest value becomes 0 and the largest 1, per channel, over the whole volume."""
+
+    def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
+        """Normalises as the base class says; a constant channel becomes 0."""
+        return torch.stack([_stretched(channel, float(channel.min()), float(channel.max())) for channel in image])
+
+
+@dataclass(frozen=True)
+class Clip(Intensity):
+    """Clips to fixed grey values and standardises by fixed numbers, all channels alike.
+
+    For CT, whose Hounsfield units mean the same in every scan. Give ``PerChannel`` where channels differ.
+
+    Args:
+        low: Grey value below which all is ``low``.
+        high: Grey value above which all is ``high``.
+        mean: Subtracted then; the default leaves it.
+        std: Divided by then.
+    """
+
+    low: float
+    high: float
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high or not self.std > 0:
+            raise InputError(
+                f"riskft.Clip has low {self.low}, high {self.high} and std {self.std}, expected low < high and std > 0."
+            )
+
+    def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
+        """Normalises as the base class says."""
+        return (image.clamp(self.low, self.high) - self.mean) / self.std
+
+
+@dataclass(frozen=True)
+class PerChannel(Intensity):
+    """Another normalisation for each channel.
+
+    Args:
+        channels: One for each of ``data.modalities``, in their order.
+    """
+
+    channels: list[Intensity]
+
+    def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
+        """Normalises as the base class says.
+
+        Raises:
+            InputError: If there are more or fewer channels than normalisations.
+        """
+        return self.in_order(image, inside, [False] * len(image))
+
+    def in_order(self, image: Tensor, inside: Tensor, levels: Sequence[bool]) -> Tensor:
+        """Normalises as the base class says.
+
+        Raises:
+            InputError: If there are more or fewer channels than normalisations.
+        """
+        if len(self.channels) != len(image):
+            raise InputError(
+                f"riskft.PerChannel has {len(self.channels)} entries, but the image has {len(image)} channels: give "
+                "one for each of data.modalities."
+            )
+        each = (slice(channel, channel + 1) for channel in range(len(image)))
+        parts = (
+            part.in_order(image[one], inside[one], levels[one]) for one, part in zip(each, self.channels, strict=True)
+        )
+        return torch.cat(list(parts))
+
+    def describe(self) -> dict[str, object]:
+        """Returns the class and each channel's description."""
+        return {"class": type(self).__name__, "channels": [part.describe() for part in self.channels]}
+
+
+def zscore(image: Tensor, inside: Tensor) -> Tensor:
+    """Standardises each channel of (C, *spatial) by its voxels inside (C, *spatial) bool; the others become 0."""
+    result = torch.zeros_like(image)
+    for channel, mask in enumerate(inside):
+        values = image[channel][mask]
+        if values.numel() > 1:
+            mean, spread = _moments(values)
+            result[channel][mask] = ((values.double() - mean) / spread).float()
+    return result
+
+
+def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and standard deviation, which is above 0."""
+    values = values.double()
+    mean = values.mean()
+    # relative to the mean: images in SI units, such as diffusion in m²/s, have deviations far below 1e-8
+    least = (1e-8 * mean.abs()).clamp_min(torch.finfo(torch.float64).tiny)
+    return mean, torch.maximum(values.std(), least)
+
+
+def _stretched(channel: Tensor, low: float, high: float) -> Tensor:
+    """Maps low to 0 and high to 1, and clips; 0 everywhere if they are one value."""
+    if not high > low:
+        return torch.zeros_like(channel)
+    return ((channel.double() - low) / (high - low)).clamp(0, 1).float()

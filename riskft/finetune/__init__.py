@@ -1,1 +1,0 @@
-"""Phase 2: the map-weighted loss, the module that trains with it, and its metrics."""

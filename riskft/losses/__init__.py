@@ -1,0 +1,1 @@
+"""The weighted loss, what it is made of, and its controls."""

@@ -1,0 +1,141 @@
+"""Risk-gated distillation: the source as a teacher where, by the risk map, it knows the answer."""
+
+from collections.abc import Sequence
+
+import torch
+from jsonargparse import lazy_instance  # type: ignore[attr-defined]
+from torch import Tensor
+
+from riskft.data.labels import IGNORE_INDEX
+from riskft.errors import InputError
+from riskft.losses.weighted import Loss, RiskWeightedLoss, without_channel
+from riskft.risk.leep import MIN_PROBABILITY, class_prior
+from riskft.risk.mapping import made
+
+_FULL = 0.5
+"""Least mass of an EEP, and most that it may lack of 1: beyond, the voxel was warped in from outside the volume."""
+
+
+class Distilled(Loss):
+    """Adds to a loss the distance to what the source expects, where the source can be trusted.
+
+    ::
+
+        L = L' + factor * s * mean_b mean_i g_i KL(EEP_i || p_i),      g_i = exp(-h_i / -log P(y_i))
+
+    with EEP_i the source's prediction in terms of the target's classes, h_i = -log EEP_i(y_i) its hardness, and the
+    gate g_i 1/e where the source knows no more of the label than the class prior does, 1 where it is sure of it, and 0
+    where it is sure of something else. Phase 1 keeps the EEP beside the maps (float16), from where it is cropped and
+    warped with the patch: a step runs no source network. It is scaled to sum to 1 after warping; where it has no mass,
+    outside the volume, nothing is distilled. With deep supervision the finest output alone is. s is the part of the
+    labels' entropy that the source explains, 1 + LEEP / H(Y): a source that is blind to the target, whose EEP is the
+    class prior, teaches nothing. Not of the paper.
+
+    Args:
+        loss: The loss that the term is added to.
+        factor: Lambda; 0 leaves the loss as it is.
+        gated: Without, g = 1: plain distillation.
+        temper: Without, s = 1.
+        ignore_index: Label of voxels that count nowhere.
+    """
+
+    def __init__(
+        self,
+        loss: Loss = lazy_instance(RiskWeightedLoss),  # noqa: B008
+        factor: float = 1.0,
+        gated: bool = True,
+        temper: bool = True,
+        ignore_index: int = IGNORE_INDEX,
+    ) -> None:
+        super().__init__()
+        if factor < 0:
+            raise InputError(f"Expected argument `factor` to be at least 0, but got {factor}")
+        self.loss = made(loss)
+        self.factor = factor
+        self.gated = gated
+        self.temper = temper
+        self.ignore_index = ignore_index
+        self._scale: Tensor | None = None
+        self._trust = 1.0
+
+    @property
+    def needs_expectation(self) -> bool:
+        """Always."""
+        return True
+
+    def start(self, joint: Tensor, knowledge: float) -> None:
+        """Takes P(y) from the joint, and how much the source's expectation is worth."""
+        self.loss.start(joint, knowledge)
+        self._scale = gate_scale(joint)
+        self._trust = knowledge if self.temper else 1.0
+
+    def settle(self) -> None:
+        """Hands on to the loss inside."""
+        self.loss.settle()
+
+    def forward(
+        self,
+        logits: Tensor | Sequence[Tensor],
+        target: Tensor,
+        weight: Tensor | None = None,
+        foreground_fraction: Tensor | None = None,
+        expectation: Tensor | None = None,
+    ) -> Tensor:
+        """Computes the loss; see ``Loss``.
+
+        Raises:
+            InputError: If there has been no phase 1, which makes the EEP.
+            ValueError: If shapes disagree.
+        """
+        if expectation is None or self._scale is None:
+            raise InputError("riskft.Distilled needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
+        result: Tensor = self.loss(logits, target, weight, foreground_fraction, expectation)
+        finest = logits if isinstance(logits, Tensor) else logits[0]
+        self._scale = self._scale.to(finest.device)
+        return result + self.factor * self._trust * gated_divergence(
+            finest, target, expectation, self._scale if self.gated else None, self.ignore_index
+        )
+
+
+def gate_scale(joint: Tensor) -> Tensor:
+    """Returns -log P(y), (Y,) float32, the hardness at which the gate is 1/e, from a joint (Y, Z) of any scale.
+
+    Never 0: with a single class in the data, a sure source's gate stays 1.
+    """
+    scale = -class_prior(joint.double()).clamp(MIN_PROBABILITY, 1).log()
+    return scale.clamp_min(MIN_PROBABILITY).float()
+
+
+def gated_divergence(
+    logits: Tensor, target: Tensor, expectation: Tensor, scale: Tensor | None, ignore_index: int
+) -> Tensor:
+    """Returns mean_b mean_i g_i KL(EEP_i || p_i), the inner mean over the sample's counted voxels; scalar float32.
+
+    Args:
+        logits: (B, Y, *spatial), any floating dtype; taken to float32.
+        target: (B, *spatial) or (B, 1, *spatial) integer classes or ``ignore_index``.
+        expectation: (B, Y, *spatial), of any mass after warping.
+        scale: See ``gate_scale``; None for g = 1.
+        ignore_index: Label of voxels that count nowhere.
+
+    Raises:
+        ValueError: If shapes disagree.
+    """
+    if expectation.shape != logits.shape:
+        raise ValueError(
+            f"Expected `expectation` of shape {tuple(logits.shape)}, as the logits, but got {tuple(expectation.shape)}"
+        )
+    target = without_channel(target, logits, "target").long()
+    counted = target != ignore_index
+    with torch.no_grad():
+        mass = expectation.float().sum(1, keepdim=True)
+        taught = counted & ((mass - 1).abs() <= _FULL).squeeze(1)
+        teacher = (expectation.float() / mass.clamp_min(_FULL)).clamp(0, 1)
+        index = target.masked_fill(~counted, 0)
+        gate = taught.float()
+        if scale is not None:
+            hardness = -teacher.gather(1, index.unsqueeze(1)).squeeze(1).clamp_min(MIN_PROBABILITY).log()
+            gate = gate * torch.exp(-hardness / scale[index])
+        own = torch.xlogy(teacher, teacher).sum(1)
+    divergence = own - (teacher * logits.float().log_softmax(1)).sum(1)
+    return ((gate * divergence).flatten(1).sum(1) / counted.flatten(1).sum(1).clamp_min(1)).mean()

@@ -1,0 +1,62 @@
+"""Losses that find hard voxels by the network's own error alone: the controls that know nothing of the source."""
+
+import math
+from typing import Any
+
+import torch
+from monai.losses import FocalLoss as MonaiFocalLoss
+from torch import Tensor
+
+from riskft.errors import InputError
+from riskft.losses.weighted import RiskWeightedLoss
+
+
+class FocalLoss(RiskWeightedLoss):
+    """``RiskWeightedLoss`` with the focal loss in place of cross-entropy, (1 - p_i)^gamma CE_i, as MONAI has it.
+
+    Args:
+        gamma: 0 is cross-entropy.
+        **options: See ``RiskWeightedLoss``; a map that is attached weights the voxels here too.
+    """
+
+    def __init__(self, gamma: float = 2.0, **options: Any) -> None:
+        super().__init__(**options)
+        # between 0 and 1 its gradient is infinite where a voxel is certain
+        if gamma < 0 or 0 < gamma < 1:
+            raise InputError(f"Expected argument `gamma` to be 0 or at least 1, but got {gamma}")
+        self.focal = MonaiFocalLoss(gamma=gamma, use_softmax=True, to_onehot_y=True, reduction="none")
+
+    def voxel_losses(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Returns w_i (1 - p_i)^gamma CE_i, (B, *spatial) float32, 0 at ignored voxels."""
+        counted = target != self.ignore_index
+        losses: Tensor = self.focal(logits.float(), target.masked_fill(~counted, 0).unsqueeze(1)).sum(1)
+        return losses * (counted if weight is None else counted * weight.float())
+
+
+class TopKLoss(RiskWeightedLoss):
+    """``RiskWeightedLoss`` whose cross-entropy is the mean over each sample's worst voxels, as nnU-Net's top-k loss.
+
+    Args:
+        share: Part of the sample's counted voxels that is averaged over (at least one voxel); 1 for all.
+        **options: See ``RiskWeightedLoss``. There is no foreground normalisation: the divisor is the worst voxels'
+            number. A map that is attached weights voxels before the worst are chosen.
+    """
+
+    def __init__(self, share: float = 0.1, **options: Any) -> None:
+        super().__init__(**options)
+        if not 0 < share <= 1:
+            raise InputError(f"Expected argument `share` to be in (0, 1], but got {share}")
+        if self.normaliser == "foreground":
+            raise InputError("riskft.TopKLoss averages over the worst voxels: set normaliser to 'voxels'.")
+        self.share = share
+
+    def sample_losses(self, voxels: Tensor, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:
+        """Returns the mean of each sample's worst voxels, (B,), 0 for a sample without counted voxels."""
+        counted = (target != self.ignore_index).flatten(1).sum(1)
+        wanted = torch.ceil(
+            self.share * counted.double()
+        ).long()  # each sample's own number, without leaving the device
+        most = math.ceil(self.share * target[0].numel())
+        worst = voxels.flatten(1).topk(most, dim=1).values
+        among = torch.arange(most, device=worst.device) < wanted.unsqueeze(1)
+        return (worst * among).sum(1) / wanted.clamp_min(1)

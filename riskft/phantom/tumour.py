@@ -1,0 +1,141 @@
+"""Gliomas: a necrotic core inside an enhancing rim inside an oedema that follows the white matter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from riskft.phantom.anatomy import CSF, WM, inside_brain
+from riskft.phantom.grid import FloatArray, Grid, smooth_noise
+from riskft.phantom.lesion import Lesion
+
+NECROTIC, OEDEMA, ENHANCING = 1, 2, 4
+"""Label values of BraTS and FeTS."""
+
+MIN_VOXELS = 50
+"""Oedema and enhancing tumour of a subject have at least this many voxels each."""
+
+GREY_DELAY = 12.0
+"""Oedema spreads as if grey matter and CSF were this many mm farther away than white matter."""
+
+MIDLINE_DELAY = 15.0
+"""The same for the hemispheres in which there is no focus: only much oedema crosses the midline."""
+
+OEDEMA_BLUR = 1.8
+"""Standard deviation in mm with which the oedema's water, but not its label, fades into its surroundings."""
+
+
+@dataclass(frozen=True)
+class Tumour:
+    """A subject's tumour on the grid; all arrays are X x Y x Z.
+
+    Attributes:
+        labels: uint8: 0, 1 necrotic core, 2 oedema, 4 enhancing tumour.
+        core: float32 fraction of the voxel that is necrotic.
+        rim: float32 fraction of the voxel that enhances.
+        oedema: float32 fraction of the voxel that is oedematous; less than 1 even inside, as tissue is left there.
+    """
+
+    labels: npt.NDArray[np.uint8]
+    core: FloatArray
+    rim: FloatArray
+    oedema: FloatArray
+
+
+@dataclass(frozen=True)
+class _Surfaces:
+    """Signed distances in mm, negative inside, float32, X x Y x Z.
+
+    Attributes:
+        core: From the core's surface; infinite if there is no core.
+        solid: From the outer surface of the rim.
+    """
+
+    core: FloatArray
+    solid: FloatArray
+
+
+def grow(
+    rng: np.random.Generator, grid: Grid, lesions: Sequence[Lesion], tissues: FloatArray, lateral: FloatArray
+) -> Tumour:
+    """Grows the foci into a subject's brain.
+
+    Core and rim are sublevel sets of the distance from an ellipsoid plus smooth noise (in mm). The oedema holds the
+    voxels with the least ``distance from the rim + GREY_DELAY (1 - white matter) + noise`` (and ``MIDLINE_DELAY`` in
+    the other hemisphere), as many as make the whole tumour 1.5 to 7 % of the brain, or 2.5 times the solid part if
+    that is more. If a coarse grid leaves fewer than ``MIN_VOXELS`` of oedema or enhancing tumour, the foci are
+    enlarged.
+
+    Args:
+        rng: Source of the irregularities.
+        grid: The subject's voxels.
+        lesions: Foci in subject coordinates.
+        tissues: 3 x X x Y x Z, fractions of CSF, grey and white matter; all 0 outside the brain.
+        lateral: X x Y x Z, template coordinate in mm to the right of the midline.
+    """
+    bumps = [(smooth_noise(rng, grid, 12), smooth_noise(rng, grid, 5)) for _ in lesions]
+    thickness, front, texture = smooth_noise(rng, grid, 9), smooth_noise(rng, grid, 8), smooth_noise(rng, grid, 6)
+    share = float(np.exp(rng.uniform(np.log(0.015), np.log(0.07))))
+    away = np.min([np.clip(-lateral * lesion.side / 5, 0, 1) for lesion in lesions], axis=0)
+    arrival = GREY_DELAY * (1 - tissues[WM]) + MIDLINE_DELAY * away + 2 * front
+    for attempt in range(12):
+        sized = [lesion.grown(1.1**attempt) for lesion in lesions]
+        surfaces = _surfaces(grid, sized, bumps, thickness)
+        arrived = arrival + np.clip(surfaces.solid, 0, None)
+        labels = _labels(surfaces, arrived, tissues, share)
+        if min(np.count_nonzero(labels == label) for label in (OEDEMA, ENHANCING)) >= MIN_VOXELS:
+            break
+    return _with_fractions(grid, labels, surfaces, tissues, texture)
+
+
+def _surfaces(
+    grid: Grid, lesions: Sequence[Lesion], bumps: Sequence[tuple[FloatArray, FloatArray]], thickness: FloatArray
+) -> _Surfaces:
+    core = np.full(grid.shape, np.inf, dtype=np.float32)
+    solid = core.copy()
+    for lesion, (coarse, fine) in zip(lesions, bumps, strict=True):
+        offset = grid.points() - lesion.centre.astype(np.float32)[:, None, None, None]
+        turned = np.einsum("ij,jxyz->ixyz", lesion.shape.astype(np.float32), offset)
+        distance = np.sqrt(np.square(turned).sum(axis=0)) - np.float32(lesion.radius)
+        distance += np.float32(lesion.radius) * (0.26 * coarse + 0.07 * fine)
+        solid = np.minimum(solid, distance - np.float32(lesion.rim) * np.exp(0.45 * thickness))
+        if lesion.necrotic:
+            core = np.minimum(core, distance)
+    return _Surfaces(core, solid)
+
+
+def _labels(surfaces: _Surfaces, arrived: FloatArray, tissues: FloatArray, share: float) -> npt.NDArray[np.uint8]:
+    """Labels of core, rim and oedema, the last where ``arrived`` is least."""
+    brain = inside_brain(tissues)
+    inside = brain & (surfaces.solid < 0)
+    candidates = brain & ~inside & (tissues[CSF] < 0.5)
+    scores = arrived[candidates]
+    size = int(max(share * np.count_nonzero(brain), 2.5 * np.count_nonzero(inside))) - np.count_nonzero(inside)
+    limit = np.partition(scores, size)[size] if size < scores.size else scores.max()
+    whole = inside | (candidates & (arrived < limit)) | (ndimage.binary_dilation(inside) & brain)
+    pieces, _ = ndimage.label(whole)
+    labels = np.zeros(brain.shape, dtype=np.uint8)
+    labels[whole & np.isin(pieces, np.unique(pieces[inside]))] = OEDEMA
+    labels[inside] = ENHANCING
+    labels[inside & (surfaces.core < 0)] = NECROTIC
+    return labels
+
+
+def _with_fractions(
+    grid: Grid, labels: npt.NDArray[np.uint8], surfaces: _Surfaces, tissues: FloatArray, texture: FloatArray
+) -> Tumour:
+    """Adds how much of each voxel is tumour: partial volume at the surfaces, and an oedema that fades outwards."""
+    brain = inside_brain(tissues)
+    core = np.clip(0.5 - surfaces.core / grid.spacing, 0, 1) * brain
+    solid = np.clip(0.5 - surfaces.solid / grid.spacing, 0, 1) * brain
+    living = core * np.clip(0.15 + 0.15 * texture, 0, 0.5)  # necrosis is not uniform: islands of living tumour
+    water = (1 - 0.02 * np.clip(surfaces.solid, 0, 15) + 0.12 * texture) * (0.4 + 0.6 * tissues[WM])
+    spread = ndimage.gaussian_filter((labels > 0).astype(np.float32), OEDEMA_BLUR / grid.spacing)
+    return Tumour(
+        labels,
+        core=core - living,
+        rim=solid - core + living,
+        oedema=np.clip(water, 0, 1) * (1 - tissues[CSF]) * brain * np.clip(spread - solid, 0, 1),
+    )

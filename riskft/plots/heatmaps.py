@@ -1,0 +1,122 @@
+"""Panels of a case: image, truth, prediction and the risk heatmap, on slices through the riskiest foreground."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+from riskft.data.labels import IGNORE_INDEX
+from riskft.plots.figure import new_figure
+
+Volume = npt.NDArray[np.float32]
+Classes = npt.NDArray[np.uint8]
+Number = TypeVar("Number", bound=np.generic)
+AXES = ("sagittal", "coronal", "axial")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What is shown of one case, all (X, Y, Z) on the prepared, RAS-oriented grid.
+
+    Attributes:
+        subject: The case.
+        image: The first channel.
+        truth: Classes; 255 is ignored.
+        hardness: Transfer hardness in nats.
+        relative: Hardness minus that of a blind source, h + log P(y), nats: above 0 the source does harm.
+        weight: Weights in the loss, or None for a case that is not trained on.
+        prediction: The network's classes, or None.
+        source: The source's expected target classes, or None.
+        spacing: Voxel size in mm.
+    """
+
+    subject: str
+    image: Volume
+    truth: Classes
+    hardness: Volume
+    relative: Volume
+    weight: Volume | None = None
+    prediction: Classes | None = None
+    source: Classes | None = None
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+def riskiest_slices(hardness: Volume, truth: Classes) -> tuple[int, int, int]:
+    """Returns, per axis, the slice whose foreground has the largest summed hardness (the middle if there is none)."""
+    risk = np.where((truth > 0) & (truth != IGNORE_INDEX), hardness, 0)
+    if not risk.any():
+        x, y, z = (size // 2 for size in truth.shape)
+        return x, y, z
+    sums = [risk.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
+    x, y, z = (int(np.argmax(values)) for values in sums)
+    return x, y, z
+
+
+def upright(volume: npt.NDArray[Number], axis: int, index: int) -> npt.NDArray[Number]:
+    """Returns a slice of a RAS volume as it is looked at: superior or anterior up, the subject's left at the right."""
+    plane: npt.NDArray[Number] = np.take(volume, index, axis=axis).T[::-1]
+    return plane if axis == 0 else plane[:, ::-1]
+
+
+def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
+    """Draws the panel: a row for each of three orthogonal slices, a column for each thing, colour bars for the risk."""
+    overlays = [("truth", panel.truth), ("source's expectation", panel.source), ("prediction", panel.prediction)]
+    shown = [(title, classes) for title, classes in overlays if classes is not None]
+    heats = [
+        ("transfer hardness (nats)", panel.hardness, "inferno", 0.0, _top(panel.hardness)),
+        ("hardness above the prior's (nats)", panel.relative, "PuOr_r", *_around(panel.relative, 0.0)),
+    ]
+    if panel.weight is not None:
+        heats.append(("weight in the loss", panel.weight, "RdBu_r", *_around(panel.weight, 1.0)))
+    columns = 1 + len(shown) + len(heats)
+    figure = new_figure(2.4 * columns, 7.6)
+    grid = figure.subplots(3, columns, squeeze=False)
+    low, high = (float(value) for value in np.percentile(panel.image, [1, 99.5]))
+    slices = riskiest_slices(panel.hardness, panel.truth)
+    for axis, index in enumerate(slices):
+        first, second = (other for other in range(3) if other != axis)
+        aspect = panel.spacing[second] / panel.spacing[first]
+        image, truth = upright(panel.image, axis, index), upright(panel.truth, axis, index)
+        foreground = (truth > 0) & (truth != IGNORE_INDEX)
+        for axes in grid[axis]:
+            axes.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+        grid[axis, 0].set_ylabel(f"{AXES[axis]} {index}")
+        for axes, (_, classes) in zip(grid[axis, 1:], shown, strict=False):
+            axes.imshow(_overlay(upright(classes, axis, index)), aspect=aspect, interpolation="nearest")
+        for axes, (_, volume, colours, bottom, top) in zip(grid[axis, -len(heats) :], heats, strict=True):
+            plane = upright(volume, axis, index)
+            heat = axes.imshow(plane, cmap=colours, vmin=bottom, vmax=top, aspect=aspect, interpolation="nearest")
+            if 0 < foreground.mean() < 1 and min(foreground.shape) > 1:  # a line of voxels has no border to draw
+                axes.contour(foreground.astype(float), levels=[0.5], colors="lime", linewidths=0.6)
+            if axis == 2:
+                figure.colorbar(heat, ax=axes, location="bottom", shrink=0.9, pad=0.03)
+    for axes, title in zip(
+        grid[0], ["image", *(title for title, *_ in shown), *(heat[0] for heat in heats)], strict=True
+    ):
+        axes.set_title(title, fontsize=9)
+    names = ", ".join(f"{index} {name}" for index, name in enumerate(class_names) if index)
+    figure.suptitle(f"{panel.subject}    classes: {names}    green: border of the truth", fontsize=10)
+    return figure
+
+
+def _overlay(classes: Classes) -> npt.NDArray[np.float64]:
+    """Returns RGBA of a slice's classes, transparent where there is background or the voxel is ignored."""
+    rgba: npt.NDArray[np.float64] = np.asarray(colormaps["tab10"](classes.astype(int) % 10))
+    rgba[..., 3] = np.where((classes > 0) & (classes != IGNORE_INDEX), 0.65, 0)
+    return rgba
+
+
+def _top(volume: Volume) -> float:
+    return max(float(np.percentile(volume, 99.9)), 1e-3)
+
+
+def _around(volume: Volume, centre: float) -> tuple[float, float]:
+    """Returns colour limits that lie evenly around the centre and hold all but the most extreme voxels."""
+    spread = max(float(np.abs(np.percentile(volume, [0.1, 99.9]) - centre).max()), 1e-3)
+    return centre - spread, centre + spread

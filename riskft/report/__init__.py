@@ -1,1 +1,0 @@
-"""What a run shows: risk heatmaps, figures and tables of cases."""

@@ -1,0 +1,78 @@
+"""What weights were made with, as plain values that their checkpoint keeps."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from typing import Any, Literal
+
+Cases = dict[str, list[str]]
+Start = Literal["source", "scratch"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What weights were made with; plain values, so that the checkpoint loads without unpickling.
+
+    Attributes:
+        class_names: By index, background first.
+        in_channels: Number of input channels.
+        classes: (name, raw label values) of each foreground class, in order; empty where there was no data module.
+        background: Raw values that were background.
+        ignore: Raw values that counted nowhere.
+        modalities: The input channels, in order.
+        preprocessing: ``Preprocessing.describe``.
+        patch_size: Voxels of a training patch along x, y, z.
+        cases: By split (``train``, ``val``) and subject: the key that stands for files, label map and preprocessing,
+            and the person.
+        start: Where training started: ``load`` as in ``Source``, ``checkpoint``, and of what was loaded ``digest`` and
+            ``fraction`` of the parameters.
+        parts: Classes of ``loss`` and ``optimizer``.
+        options: The run's config, as far as ``trained_options`` takes it; empty in Python.
+    """
+
+    class_names: list[str]
+    in_channels: int
+    classes: list[list[Any]] = field(default_factory=list)
+    background: list[int] = field(default_factory=list)
+    ignore: list[int] = field(default_factory=list)
+    modalities: list[str] = field(default_factory=list)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    patch_size: list[int] = field(default_factory=list)
+    cases: dict[str, Cases] = field(default_factory=dict)
+    start: dict[str, Any] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def plain(self) -> dict[str, Any]:
+        """Returns it as JSON has it: dictionaries, lists, strings and numbers."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
+        return content
+
+    @property
+    def values(self) -> dict[str, list[int]]:
+        """Raw label values by class."""
+        return {name: list(values) for name, values in self.classes}
+
+    @property
+    def name(self) -> tuple[Any, Any]:
+        """Method and seed, as far as known."""
+        run = self.options.get("run")
+        return run.get("method") if isinstance(run, dict) else None, self.options.get("seed_everything")
+
+    @property
+    def started_from(self) -> Start:
+        """Whether training started from a source's weights."""
+        return "source" if self.start.get("fraction") else "scratch"
+
+
+def read_record(content: object) -> Record | None:
+    """Returns the record in what a checkpoint holds under ``riskft``, or None where there is none."""
+    if not isinstance(content, Mapping):
+        return None
+    kept: dict[str, Any] = {}
+    for each in fields(Record):
+        default = each.default_factory() if each.default_factory is not MISSING else None
+        wanted = int if each.name == "in_channels" else list if each.name == "class_names" else type(default)
+        if isinstance(content.get(each.name), wanted):
+            kept[each.name] = content[each.name]
+    return Record(**kept) if {"class_names", "in_channels"} <= kept.keys() else None

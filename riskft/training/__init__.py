@@ -1,0 +1,1 @@
+"""All Lightning glue: module, trainer, callbacks, checkpoints, loggers."""

@@ -1,0 +1,100 @@
+"""A case's panel: from what phase 1 kept of it, or made anew for a test case."""
+
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from riskft.data.io.volumes import read_volume
+from riskft.data.labels import IGNORE_INDEX
+from riskft.data.patches.subjects import files_named
+from riskft.data.prepare.cache import Prepared
+from riskft.plots.heatmaps import Classes, Panel, Volume
+from riskft.risk.forward import counted_target, source_probabilities
+from riskft.risk.leep import class_prior, conditional_from_joint, expected_prediction, hardness
+from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
+from riskft.training.found_risk import FoundRisk
+from riskft.training.module import RiskModule
+from riskft.training.risk_maps import source_states
+
+Maps = tuple[RiskStore, RiskSummary]
+
+
+def read_panel(maps: Maps, case: Prepared, prediction: Classes | None) -> Panel:
+    """Reads what is shown of a case from the cache and the risk store.
+
+    Args:
+        maps: What phase 1 made.
+        case: One of its cases.
+        prediction: (X, Y, Z) uint8 on the prepared grid, if there is one.
+    """
+    store, summary = maps
+    return _panel(
+        case,
+        hardness=store.read_hardness(case.subject)[0].numpy(),
+        source=np.asarray(read_volume(store.prediction_path(case.subject))[0], dtype=np.uint8),
+        weight=np.asarray(read_volume(store.weight_path(case.subject))[0], dtype=np.float32),
+        prediction=prediction,
+        joint=summary.joint,
+    )
+
+
+@torch.no_grad()
+def unseen_panel(found: FoundRisk, module: RiskModule, case: Prepared, prediction: Classes) -> Panel:
+    """Makes what is shown of a labelled case that phase 1 has not seen; it costs a pass of the source network.
+
+    Args:
+        found: What phase 1 found; its source is on the module's device.
+        module: The run's module.
+        case: The case.
+        prediction: (X, Y, Z) uint8 on the prepared grid.
+    """
+    states = source_probabilities(case, source_states(module, found.source), module.device).cpu()
+    with files_named(case.subject, case.files):
+        target = counted_target(case, found.use_mask, torch.device("cpu"))
+    conditional = conditional_from_joint(found.joint)
+    return _panel(
+        case,
+        hardness=hardness(states, target[None], conditional, IGNORE_INDEX)[0].numpy(),
+        source=expected_prediction(states, conditional)[0].argmax(0).to(torch.uint8).numpy(),
+        weight=None,
+        prediction=prediction,
+        joint=found.joint,
+    )
+
+
+def _panel(
+    case: Prepared,
+    *,
+    hardness: Volume,
+    source: Classes,
+    weight: Volume | None,
+    prediction: Classes | None,
+    joint: Tensor,
+) -> Panel:
+    subject = case.to_subject()
+    truth = subject["label"].data[0].numpy().astype(np.uint8)
+    prior = np.append(class_prior(joint).clamp_min(1e-12).log().numpy(), [0.0])
+    relative = hardness + prior[np.where(truth == IGNORE_INDEX, len(prior) - 1, truth)]
+    axes = nib.io_orientation(subject["image"].affine)
+
+    def shown(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        turned: npt.NDArray[Any] = nib.apply_orientation(array, axes)  # to RAS, whatever the network takes
+        return turned
+
+    spacing = subject["image"].spacing
+    return Panel(
+        subject=case.subject,
+        image=shown(subject["image"].data[0].numpy()),
+        truth=shown(truth),
+        hardness=shown(hardness),
+        relative=shown(relative.astype(np.float32)),
+        weight=None if weight is None else shown(weight),
+        prediction=None if prediction is None else shown(prediction),
+        source=shown(source),
+        spacing=tuple(spacing[int(np.flatnonzero(axes[:, 0] == axis)[0])] for axis in range(3)),
+    )

@@ -1,0 +1,78 @@
+"""What a run's phase 1 found, for cases that it has not seen."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.errors import InputError
+from riskft.files import read_mapping
+from riskft.risk.summary import RiskSummary
+from riskft.source.network import LoadedSource
+from riskft.training.module import RiskModule
+from riskft.training.risk_maps import phase_inputs
+
+#: What P(y|z) depends on besides the mask, which is taken over.
+CHECKED = ("source", "source architecture", "training data and preprocessing", "classes", "inference")
+
+
+@dataclass(frozen=True)
+class FoundRisk:
+    """What phase 1 found, and the network that it found it with.
+
+    Attributes:
+        source: The source network, inverted if phase 1 did so, on the CPU.
+        joint: (Y, Z) float64, unnormalised.
+        use_mask: Whether voxels outside the head count nowhere.
+        summary: The run folder's ``risk/summary.json``.
+        manifest: The run folder's ``risk/manifest.json``.
+    """
+
+    source: LoadedSource
+    joint: Tensor
+    use_mask: bool
+    summary: Mapping[str, Any]
+    manifest: Mapping[str, Any]
+
+    def stale(self, module: RiskModule, data: RiskDataModule, checked: tuple[str, ...] = CHECKED) -> list[str]:
+        """Says what phase 1 was made with that the run's options do not give any more.
+
+        Args:
+            module: The run's module.
+            data: Its data, with what is ``checked`` of it prepared.
+            checked: Names of ``phase_inputs``.
+        """
+        now = json.loads(json.dumps(phase_inputs(module, data, self.source, self.use_mask)))
+        return [
+            f"P(y|z) in risk/summary.json was made with another {name} than config.yaml gives now"
+            for name in checked
+            if now[name] != self.manifest.get(name)
+        ]
+
+
+def find_risk(folder: Path, module: RiskModule) -> FoundRisk:
+    """Reads what phase 1 left in a run folder, and loads the source network.
+
+    Args:
+        folder: The run folder, with ``risk/summary.json``.
+        module: The run's module.
+
+    Raises:
+        InputError: If there is nothing, or the source network cannot be loaded any more.
+    """
+    summary, manifest = (_json(folder / "risk" / f"{name}.json") for name in ("summary", "manifest"))
+    source = module.source.load()
+    if manifest.get("inverted") and not source.inverted:  # phase 1 found that it sees more so
+        source = module.source.in_negative(source)
+    joint = RiskSummary.from_json(summary).joint
+    return FoundRisk(source, joint, bool(manifest.get("mask")), summary, manifest)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"There is no {path}: this run had no phase 1.")
+    return read_mapping(path)

@@ -1,0 +1,84 @@
+"""Freezing the backbone for the first epochs."""
+
+import logging
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BaseFinetuning
+from lightning.pytorch.strategies import DDPStrategy
+from torch.optim import Optimizer
+
+from riskft.distributed import is_first_rank
+from riskft.errors import InputError
+from riskft.losses.length import check_length, counted, is_part
+from riskft.training.length import run_length
+from riskft.training.module import RiskModule
+
+log = logging.getLogger(__name__)
+
+
+class BackboneFreeze(BaseFinetuning):
+    """Trains the head alone until an epoch, then everything.
+
+    The backbone is in the optimizer from the start, in its own group, and gets no gradients while it is frozen. It is
+    frozen after DDP has wrapped the module, because DDP would never again average what needs no gradient then; for
+    the same reason DDP must look for unused parameters.
+
+    Args:
+        unfreeze_at_epoch: First epoch (from 0) in which the backbone is trained, or a part of the run's epochs: 0.1
+            freezes it for the first tenth of them, for one epoch at least.
+    """
+
+    def __init__(self, unfreeze_at_epoch: int | float = 0.1) -> None:
+        super().__init__()
+        check_length("unfreeze_at_epoch", unfreeze_at_epoch, least=1)
+        self.unfreeze_at_epoch = unfreeze_at_epoch
+        self.epoch: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Checks the strategy; nothing is frozen yet."""
+        strategy = trainer.strategy
+        if isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters", False):
+            raise InputError(
+                "BackboneFreeze on several devices needs trainer.strategy: ddp_find_unused_parameters_true"
+            )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freezes, unless a resumed run is past that; warns if the backbone is never trained."""
+        epochs = run_length(trainer).epochs
+        if self.epoch is None:  # a checkpoint has it
+            self.epoch = counted(self.unfreeze_at_epoch, epochs, least=1)
+        if is_first_rank() and self.epoch >= epochs:
+            log.warning(
+                "riskft.BackboneFreeze never trains the backbone: the run has %d epochs, and it is frozen until "
+                "epoch %d (unfreeze_at_epoch: %s). %s.",
+                *(epochs, self.epoch, self.unfreeze_at_epoch),
+                "Train for more epochs (trainer.max_epochs)"
+                if is_part(self.unfreeze_at_epoch)
+                else "Give a part of the run, for example 0.1, or more epochs",
+            )
+        if trainer.current_epoch < self.epoch:
+            if is_first_rank():
+                log.info("The head alone is trained until epoch %d, then all of the network.", self.epoch)
+            self.freeze_before_training(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what checkpoints keep: Lightning's, and the epoch."""
+        return {**super().state_dict(), "epoch": self.epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on with the epoch that the run started with, however long it is now."""
+        super().load_state_dict(state_dict)
+        self.epoch = state_dict["epoch"]
+
+    def freeze_before_training(self, pl_module: LightningModule) -> None:
+        """Freezes all but the head."""
+        if not isinstance(pl_module, RiskModule):
+            raise InputError("BackboneFreeze needs a riskft.RiskModule.")
+        self.freeze(pl_module.network, train_bn=False)
+        self.make_trainable([pl_module.network.get_submodule(name) for name in pl_module.head])
+
+    def finetune_function(self, pl_module: LightningModule, epoch: int, optimizer: Optimizer) -> None:
+        """Frees the backbone when its epoch has come."""
+        if epoch == self.epoch:
+            self.make_trainable(pl_module)

@@ -1,0 +1,66 @@
+"""L2-SP: weights are drawn towards the source's, not towards 0."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from riskft.errors import InputError
+from riskft.training.module import RiskModule
+
+
+class L2SP(Callback):
+    """Draws the backbone's weights towards the source's (Li, Grandvalet, Davoine, ICML 2018, arXiv 1802.01483).
+
+    Before every optimizer step w <- w - lr * alpha * (w - w_source), that is, weight decay as AdamW has it but towards
+    the source. Apart from the loss, so that neither gradient clipping nor an adaptive optimizer rescales it; with
+    plain SGD it is the penalty alpha/2 |w - w_source|^2. The head is left out. Over a run, a weight that nothing else
+    moves loses the part 1 - exp(-alpha * sum of learning rates) of its distance, so alpha should be some 1 / (mean
+    learning rate * steps) or more. The optimizer's own decay, towards 0, is not switched off.
+
+    Args:
+        alpha: Strength of the pull; 0 for none.
+    """
+
+    def __init__(self, alpha: float = 5.0) -> None:
+        super().__init__()
+        if alpha < 0:
+            raise InputError(f"Expected argument `alpha` to be at least 0, but got {alpha}")
+        self.alpha = alpha
+        self._source: dict[str, Tensor] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps where fine-tuning starts, unless a resumed run's checkpoint has it."""
+        if not isinstance(pl_module, RiskModule) or pl_module.adaptation is None:
+            raise InputError("riskft.L2SP needs a riskft.RiskModule with a source: set model.source.checkpoint.")
+        start = self._source or {name: value.detach().clone() for name, value in backbone(pl_module).items()}
+        self._source = {name: value.to(pl_module.device) for name, value in start.items()}
+
+    @torch.no_grad()
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Draws the weights."""
+        if not isinstance(pl_module, RiskModule) or not self.alpha:
+            return
+        names = {id(value): name for name, value in backbone(pl_module).items()}
+        for group in optimizer.param_groups:
+            drawn = [value for value in group["params"] if id(value) in names and value.requires_grad]
+            if drawn:
+                # never past the source, whatever the learning rate
+                part = min(1.0, float(group["lr"]) * self.alpha)
+                torch._foreach_lerp_(drawn, [self._source[names[id(value)]] for value in drawn], part)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns where fine-tuning started, which a resumed run cannot know from its weights."""
+        return {"source": {name: value.cpu() for name, value in self._source.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it over."""
+        self._source = dict(state_dict["source"])
+
+
+def backbone(module: RiskModule) -> dict[str, nn.Parameter]:
+    """Returns the network's parameters outside the head, by name."""
+    head = tuple(f"{name}." for name in module.head)
+    return {name: value for name, value in module.network.named_parameters() if not name.startswith(head)}

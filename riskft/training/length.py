@@ -1,0 +1,56 @@
+"""How long a run is."""
+
+import math
+from dataclasses import dataclass
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, Timer
+
+
+@dataclass(frozen=True)
+class RunLength:
+    """How long a run is in all, what a checkpoint has done of it included.
+
+    Args:
+        epochs: Epochs, the last of which ``trainer.max_steps`` may cut short; infinite where nothing but a time or a
+            callback ends the run.
+        steps: Optimizer steps; likewise.
+        batches: Batches (forward passes of the training) of each process, more than steps with
+            ``trainer.accumulate_grad_batches``; likewise.
+        epoch_batches: Batches of a whole epoch.
+        whole_epochs: Epochs that are not cut short.
+    """
+
+    epochs: float
+    steps: float
+    batches: float
+    epoch_batches: float
+    whole_epochs: float
+
+
+def run_length(trainer: Trainer) -> RunLength:
+    """Returns how long a run is; makes the training loader if there is none yet."""
+    if trainer.train_dataloader is None:
+        trainer.fit_loop.setup_data()
+    per_epoch = float(trainer.num_training_batches)
+    epochs = math.inf if trainer.max_epochs in (None, -1) else float(trainer.max_epochs or 0)
+    most = math.inf if trainer.max_steps == -1 else float(trainer.max_steps)
+    if not per_epoch or not epochs or not most:
+        return RunLength(0, 0, 0, per_epoch, 0)
+    if not math.isfinite(per_epoch) or not (math.isfinite(epochs) or math.isfinite(most)):
+        return RunLength(epochs, most, most * trainer.accumulate_grad_batches, per_epoch, epochs)
+    schedule = next((one for one in trainer.callbacks if isinstance(one, GradientAccumulationScheduler)), None)  # type: ignore[attr-defined]
+    epoch, steps, batches = 0, 0.0, 0.0
+    while epoch < epochs and steps < most:
+        together = trainer.accumulate_grad_batches if schedule is None else schedule.get_accumulate_grad_batches(epoch)
+        whole = math.ceil(per_epoch / together)
+        if steps + whole > most:
+            return RunLength(epoch + 1, most, batches + min(per_epoch, (most - steps) * together), per_epoch, epoch)
+        epoch, steps, batches = epoch + 1, steps + whole, batches + per_epoch
+    return RunLength(epoch, steps, batches, per_epoch, epoch)
+
+
+def is_endless(trainer: Trainer) -> bool:
+    """Whether neither epochs nor steps end a run (before it has begun)."""
+    timed = any(isinstance(one, Timer) for one in trainer.callbacks)  # type: ignore[attr-defined]
+    return trainer.max_steps == -1 and (trainer.max_epochs == -1 or (trainer.max_epochs is None and timed))

@@ -1,0 +1,136 @@
+"""The loggers of a run, and finding the W&B run among those of a trainer."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from riskft.distributed import is_first_rank
+from riskft.files import keep_old
+from riskft.run.folder import WandbOptions, run_id
+
+#: Where W&B keeps what it has not uploaded yet; by default in the home folder, which containers may not have.
+STAGING = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
+
+
+def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> list[Logger]:
+    """Returns the loggers of a command: W&B, unless it is turned off, and ``metrics.csv``.
+
+    Args:
+        folder: The run folder.
+        command: ``fit``, ``test`` and so on; only ``fit`` writes ``metrics.csv`` into the run folder itself.
+        config: The command's options, with ``run``, ``wandb``, ``trainer`` and ``seed_everything``.
+        starts_anew: Whether the command trains without resuming, which makes a new W&B run.
+    """
+    options: WandbOptions = config.wandb
+    loggers: list[Logger] = []
+    if logs_to_wandb(config):
+        folder.mkdir(parents=True, exist_ok=True)
+        stage_in(folder, options.offline)
+        loggers.append(
+            WandbLogger(
+                save_dir=str(folder),
+                offline=options.offline,
+                project=options.project,
+                entity=options.entity,
+                tags=options.tags,
+                group=config.run.study,
+                job_type=config.run.method,
+                name=f"{config.run.method} seed={config.seed_everything} {command}",
+                id=_wandb_id(folder, command, starts_anew),
+                settings={"console": "off", "silent": options.offline},
+            )
+        )
+    fits = command == "fit"
+    return [*loggers, RunCSVLogger(folder if fits else folder / command, keep=fits)]
+
+
+class RunCSVLogger(CSVLogger):
+    """Writes ``metrics.csv``, beside an earlier one, which Lightning's logger would delete.
+
+    Args:
+        folder: Where the file goes.
+        keep: Move an earlier one aside, rather than replace it.
+    """
+
+    def __init__(self, folder: Path, keep: bool) -> None:
+        super().__init__(str(folder), name="", version="")
+        self._keep = keep
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> ExperimentWriter:
+        """Returns what writes the file."""
+        if self._experiment is None:
+            self._experiment = _LateWriter(self.log_dir, self._keep)
+        return cast(ExperimentWriter, self._experiment)
+
+
+class _LateWriter(ExperimentWriter):
+    """Touches an earlier file when there is something to write, not when it is made: a command may yet be refused."""
+
+    def __init__(self, folder: str, keep: bool) -> None:
+        super().__init__(folder)
+        self._earlier: Callable[[Path], None] | None = keep_old if keep else partial(Path.unlink, missing_ok=True)
+
+    def _check_log_dir_exists(self) -> None:
+        """Does nothing; Lightning's deletes the earlier file."""
+
+    def save(self) -> None:
+        """Writes what was logged."""
+        if self.metrics and self._earlier is not None:
+            self._earlier(Path(self.metrics_file_path))
+            self._earlier = None
+        super().save()
+
+
+def logs_to_wandb(config: Any) -> bool:
+    """Whether a command with these options makes a W&B run, which the user's environment can forbid."""
+    wanted = config.wandb.enabled and os.environ.get("WANDB_MODE") != "disabled"
+    return bool(wanted and not config.trainer.fast_dev_run and config.trainer.logger is None)
+
+
+def _wandb_id(folder: Path, command: str, starts_anew: bool) -> str | None:
+    if not is_first_rank():
+        return None  # other ranks log nothing
+    return run_id(folder, starts_anew) + ("" if command == "fit" else f"-{command}")
+
+
+def stage_in(folder: Path, offline: bool) -> None:
+    """Lets a W&B run keep everything in a folder, so that an offline one needs nothing outside.
+
+    Args:
+        folder: The run folder.
+        offline: Whatever the user's environment says; an online run takes its login and other places from there.
+    """
+    for name, place in STAGING.items():
+        if offline or (name not in os.environ and name != "WANDB_CONFIG_DIR"):
+            os.environ[name] = str(folder.absolute() / "wandb" / place)
+
+
+@contextmanager
+def staging_undone() -> Iterator[None]:
+    """Undoes ``stage_in``, so that another command in this process does not stage in the folder of the one before."""
+    before = {name: os.environ.get(name) for name in STAGING}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def wandb_run(trainer: Trainer) -> Any | None:
+    """Returns the ``wandb`` run of the first W&B logger on global rank 0, else None."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger) and trainer.is_global_zero:
+            return logger.experiment
+    return None

@@ -1,0 +1,339 @@
+"""Phase 2: the target network and its training, a thin shell around pure functions."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jsonargparse import lazy_instance  # type: ignore[attr-defined]
+from lightning.pytorch import LightningModule
+from monai.inferers import Inferer, SlidingWindowInferer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.data.io.native import native_grid, to_native
+from riskft.data.io.volumes import read_volume
+from riskft.distributed import gather_objects
+from riskft.errors import InputError
+from riskft.evaluation.metrics import CaseScore, as_volume, score_case
+from riskft.losses.weighted import Loss, RiskWeightedLoss
+from riskft.run.record import Record
+from riskft.source.adapt import AdaptationReport
+from riskft.source.bound import BoundSource
+from riskft.source.network import LoadedSource, Source, architecture
+from riskft.source.plain import plain
+from riskft.source.probabilities import probability_check
+from riskft.source.read import freeze_unused, readings
+from riskft.source.surgery import with_classes, with_input_channels
+from riskft.training.length import run_length
+from riskft.training.record_of import record_of
+from riskft.training.schedule import Shared, say_other_length, schedule_over
+from riskft.training.scores import keep_cases, log_means
+from riskft.training.start import HeadInit, start_network
+from riskft.training.tables import log_table
+from riskft.training.trials import try_inferer, try_training
+
+log = logging.getLogger(__name__)
+
+
+class RiskModule(LightningModule):
+    """Fine-tunes a source network on the target task with the map-weighted loss.
+
+    The target network is the source's with a new head of |Y| channels and, if the numbers of channels differ, an
+    adapted first convolution. Batches without a risk map (plain fine-tuning) run the same code with weight 1.
+
+    Args:
+        source: Architecture and checkpoint to start from; with ``load: none`` it is trained from scratch.
+        class_names: Target classes, background first. Linked from ``data``.
+        in_channels: Target channels. Linked from ``data``.
+        regions: What to score in place of each class by itself: unions of class indices by name. Linked from ``data``.
+        loss: The loss.
+        inferer: How whole volumes are segmented; its window should be the training patch. null for MONAI's
+            ``SlidingWindowInferer`` with a window of 64 voxels, half overlapping, gaussian.
+        optimizer: Made from the parameter groups ``backbone`` and ``head``.
+        schedule: Learning rate schedule made from (optimizer, total steps), for example
+            ``torch.optim.lr_scheduler.PolynomialLR`` with ``power: 0.9``; stepped after every step.
+        head_init: ``leep`` starts the head from the source head's rows through P(z|y) (needs phase 1), ``copy`` takes
+            it over, ``random`` does not; ``auto`` copies if source and target classes have the same names, else takes
+            ``leep``.
+        head_lr_factor: The head's learning rate relative to the backbone's.
+        channels_last: Keep weights and patches in channels-last memory order (faster convolutions on GPUs).
+        compile: Compile the network with ``torch.compile``.
+        validation_surface: Compute HD95 at each validation too, not only in ``test``.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        class_names: list[str],
+        in_channels: int,
+        regions: dict[str, list[int]] | None = None,
+        loss: Loss = lazy_instance(RiskWeightedLoss),  # noqa: B008
+        inferer: Inferer | None = None,
+        optimizer: Callable[[list[Any]], Optimizer] = lambda groups: torch.optim.AdamW(
+            groups, lr=5e-4, weight_decay=1e-4
+        ),
+        schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
+        head_init: HeadInit = "auto",
+        head_lr_factor: float = 1.0,
+        channels_last: bool = False,
+        compile: bool = False,
+        validation_surface: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        if head_lr_factor <= 0:
+            raise InputError(f"model.head_lr_factor is {head_lr_factor}, expected a positive number.")
+        self.class_names = list(class_names)
+        self.in_channels = in_channels
+        self.regions = dict(regions or {})
+        self.loss = loss
+        if inferer is None:
+            inferer = SlidingWindowInferer([64, 64, 64], sw_batch_size=4, overlap=0.5, mode="gaussian")
+        self.inferer = inferer
+        self.head_init = head_init
+        self.head_lr_factor = head_lr_factor
+        self.channels_last = channels_last
+        self.validation_surface = validation_surface
+        self._compile = compile
+        self._optimizer = Shared(optimizer)
+        self._schedule = None if schedule is None else Shared(schedule)
+        size = window_size(inferer)
+        self.source = BoundSource(source, in_channels, size, inferer, channels_last)  # neither trained nor saved
+        network, _ = with_input_channels(plain(architecture(source)), in_channels, size, source.first_convolution)
+        self.network, self.head = with_classes(network, len(self.class_names), size, source.head)
+        self._read = readings(self.network, size, source.output)
+        self._check = probability_check(self.network, self._read, source.output)
+        self.adaptation: AdaptationReport | None = None
+        self.options: dict[str, Any] = {}  # those of its config, where there is one; see ``Record``
+        self.record: Record | None = None
+        self.keep_probabilities = False
+        self.tested: list[CaseScore] = []
+        self._scores: list[CaseScore] = []
+
+    def try_out(self) -> None:
+        """Runs what a config chose on next to nothing, so that what cannot work is found before phase 1.
+
+        Raises:
+            InputError: If the optimizer, the schedule or the inferer fails.
+        """
+        try_training(self._optimizer, self._schedule)
+        try_inferer(self.inferer, self.in_channels, window_size(self.inferer))
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Takes the weights of a checkpoint.
+
+        Raises:
+            InputError: If they are another network's, or the checkpoint lacks what the loss has counted.
+        """
+        try:
+            return super().load_state_dict(state_dict, strict, assign)
+        except RuntimeError as error:
+            lines = [line.strip() for line in str(error).splitlines()[1:]]
+            more = [f"and {len(lines) - 3} more"] if len(lines) > 3 else []
+            raise InputError(
+                "The checkpoint does not fit this command's network and loss. Give the options that it was trained "
+                "with (config.yaml in its run folder), or another --ckpt_path:",
+                [*lines[:3], *more],
+            ) from error
+
+    @property
+    def has_schedule(self) -> bool:
+        """Whether the learning rate follows a schedule, which ends with the run."""
+        return self._schedule is not None
+
+    # -- start -------------------------------------------------------------------------------------------------------
+
+    def start_from(self, source: LoadedSource, joint: Tensor | None, knowledge: float = 0.0) -> None:
+        """Sets the target network's weights from the source; see ``start_network``.
+
+        Args:
+            source: The source network.
+            joint: P(y, z) from phase 1, (Y, Z) of any scale, or None where there was none.
+            knowledge: Also from phase 1, the part of the labels' entropy that the source explains.
+
+        Raises:
+            InputError: If the head or the loss needs phase 1 and there was none.
+        """
+        if joint is not None:
+            self.loss.start(joint, knowledge)
+        elif self.loss.needs_expectation:
+            raise InputError("model.loss needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
+        self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init)
+
+    def setup(self, stage: str) -> None:
+        """Starts from the source where no phase 1 has done so, and prepares the network for speed."""
+        if stage == "fit" and self.source.trained and self.adaptation is None:
+            self.start_from(self.source.load(whole=False), None)
+        if stage == "fit":
+            freeze_unused(self.network, self._read)
+            data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
+            self.record = record_of(self, data if isinstance(data, RiskDataModule) else None)
+        if self.adaptation is not None and self.trainer.is_global_zero:
+            self.adaptation.write(Path(self.trainer.default_root_dir) / "adaptation.csv")
+            log_table(self.trainer, "adaptation", ("parameter", "shape", "status"), self.adaptation.rows)
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        if self._compile:
+            self.network.compile()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what a later fine-tuning needs to know, and keeps the file loadable without unpickling."""
+        checkpoint["riskft"] = (self.record or record_of(self, None)).plain()
+        options = checkpoint.get("hyper_parameters", {})
+        if "_instantiator" not in options:  # built in Python: objects cannot be restored from the file anyway
+            plain = (str, int, float, bool, type(None))
+            checkpoint["hyper_parameters"] = {key: value for key, value in options.items() if isinstance(value, plain)}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves out the state of the loss where nothing is trained: the command may have been given another one."""
+        if self._trainer is None or self.trainer.state.fn == "fit":
+            return
+        own = {key: value for key, value in self.state_dict().items() if key.startswith("loss.")}
+        kept = {key: value for key, value in checkpoint["state_dict"].items() if not key.startswith("loss.")}
+        checkpoint["state_dict"] = {**kept, **own}
+
+    # -- training ----------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        """Returns the optimizer over backbone and head, and the schedule if there is one."""
+        head = {id(parameter) for name in self.head for parameter in self.network.get_submodule(name).parameters()}
+        parts: dict[str, list[nn.Parameter]] = {"backbone": [], "head": []}
+        for parameter in self.network.parameters():
+            parts["head" if id(parameter) in head else "backbone"].append(parameter)
+        optimizer = self._optimizer([{"params": part, "name": name} for name, part in parts.items()])
+        optimizer.param_groups[1]["lr"] *= self.head_lr_factor
+        if self._schedule is None:
+            return optimizer
+        scheduler = schedule_over(self._schedule, optimizer, run_length(self.trainer).steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def trial_optimizer(self) -> Optimizer:
+        """Returns an optimizer of the kind that training will have, over nothing that matters."""
+        groups = ({"params": [nn.Parameter(torch.zeros(1))], "name": name} for name in ("backbone", "head"))
+        optimizer: Optimizer = self._optimizer(list(groups))
+        return optimizer
+
+    def on_train_start(self) -> None:
+        """Tells the loss how long the run is; warns if a resumed schedule has another length."""
+        length = run_length(self.trainer)
+        self.loss.runs_for(length.batches)
+        say_other_length(self.trainer.lr_scheduler_configs, length.steps)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns logits (B, Y, *spatial) of patches (B, C, *spatial)."""
+        return self._read(self.network, self._ordered(image))[0]
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Returns the loss of patches: ``image``, ``label``, ``foreground_fraction``, maybe ``risk``, the EEP."""
+        outputs = self._read(self.network, self._ordered(batch["image"]["data"]))
+        self._check.patch(outputs[0])
+        weight = batch["risk"]["data"] if "risk" in batch else None
+        expectation = batch["expectation"]["data"] if "expectation" in batch else None
+        loss: Tensor = self.loss(
+            outputs if len(outputs) > 1 else outputs[0],
+            batch["label"]["data"],
+            weight,
+            batch["foreground_fraction"],
+            expectation,
+        )
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]["data"]))
+        return loss
+
+    def on_validation_start(self) -> None:
+        """Settles what the loss has counted: a checkpoint may follow."""
+        if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
+            self.loss.settle()
+
+    def on_train_epoch_end(self) -> None:
+        """Settles what the loss has counted: a checkpoint may follow."""
+        self.loss.settle()
+
+    # -- whole volumes -----------------------------------------------------------------------------------------------
+
+    def infer(self, image: Tensor) -> Tensor:
+        """Returns the target network's logits (1, Y, X, Y, Z) of a whole volume (1, C, X, Y, Z)."""
+        logits: Tensor = self.inferer(self._ordered(image), lambda patch: self._read(self.network, patch)[0])
+        return logits
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Scores a volume on the prepared grid; returns its prediction for the panels."""
+        truth = as_volume(batch["label"]["data"])
+        prediction = self.infer(batch["image"]["data"]).argmax(1)[0].to(truth.device)
+        spacing = np.linalg.norm(np.asarray(batch["image"]["affine"][0], dtype=np.float64)[:3, :3], axis=0)
+        subject = batch["name"][0]
+        self._scores += score_case(
+            subject,
+            prediction,
+            truth,
+            self.class_names,
+            spacing.tolist(),
+            surface=self.validation_surface,
+            regions=self.regions,
+        )
+        return {"subject": subject, "prediction": prediction}
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Scores a volume in the scan's own geometry, against the label as it is on disk."""
+        output = self.predict_step(batch, batch_idx)
+        case = self._data().prepared_case(output["subject"]).case
+        if case.label is None:
+            raise InputError(f"{case.subject}: a test case needs a label.")
+        truth = torch.from_numpy(self._data().labels.to_classes(read_volume(case.label)[0]))
+        spacing = np.linalg.norm(native_grid(case)[1][:3, :3], axis=0)
+        prediction = torch.from_numpy(output["segmentation"])
+        self._scores += score_case(
+            case.subject, prediction, truth, self.class_names, spacing.tolist(), regions=self.regions
+        )
+        return output
+
+    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """Segments a volume in the scan's own geometry: classes (X, Y, Z) uint8, maybe probabilities (Y, X, Y, Z)."""
+        subject = batch["name"][0]
+        probabilities = self.infer(batch["image"]["data"]).float().softmax(1)[0]
+        affine = np.asarray(batch["image"]["affine"][0], dtype=np.float64)
+        native = to_native(probabilities, affine, self._data().prepared_case(subject).case)
+        output: dict[str, Any] = {"subject": subject, "segmentation": native.argmax(0).to(torch.uint8).numpy()}
+        if self.keep_probabilities:
+            native[0] += 1 - native.sum(0)  # what was cropped away is background
+            output["probabilities"] = native.numpy()
+        return output
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over all ranks' cases."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the means over all ranks' cases and writes ``cases.csv``."""
+        self.tested = self._finish("test")
+        if self.trainer.is_global_zero and not self.trainer.sanity_checking:
+            keep_cases(self.trainer, self.tested)
+
+    def _finish(self, stage: str) -> list[CaseScore]:
+        # by case and class, because a rank without a share of its own repeats another's case
+        parts = gather_objects(self._scores, f"scores of `{stage}`")
+        gathered = {(score.subject, score.class_name): score for part in parts for score in part}
+        names = list(self.regions) or self.class_names
+        scores = sorted(gathered.values(), key=lambda score: (score.subject, names.index(score.class_name)))
+        self._scores = []
+        log_means(self, stage, scores)
+        return scores
+
+    def _data(self) -> RiskDataModule:
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, RiskDataModule):
+            raise InputError("Test and prediction in the scan's own geometry need a riskft.RiskDataModule.")
+        return data
+
+    def _ordered(self, image: Tensor) -> Tensor:
+        return image.contiguous(memory_format=torch.channels_last_3d) if self.channels_last else image
+
+
+def window_size(inferer: Inferer) -> Sequence[int]:
+    """Returns the voxels along x, y, z that a network can be run on: the inferer's window, or 64 each."""
+    size = getattr(inferer, "roi_size", 64)
+    return [int(size)] * 3 if isinstance(size, (int, float)) else [int(edge) for edge in size]

@@ -1,0 +1,195 @@
+"""Panels of training and test: PNG files in the run folder and images with masks in W&B."""
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib import colormaps
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.data.labels import IGNORE_INDEX
+from riskft.data.prepare.cache import Prepared
+from riskft.distributed import gather_objects
+from riskft.errors import InputError
+from riskft.evaluation.metrics import CaseScore
+from riskft.plots.figure import save_figure
+from riskft.plots.heatmaps import Classes, Panel, case_figure, riskiest_slices, upright
+from riskft.progress import track
+from riskft.risk.store import RiskStore
+from riskft.training.case_panel import Maps, read_panel, unseen_panel
+from riskft.training.found_risk import FoundRisk, find_risk
+from riskft.training.loggers import wandb_run
+from riskft.training.module import RiskModule
+from riskft.training.risk_maps import RiskMapCallback
+
+log = logging.getLogger(__name__)
+
+
+class RiskPanelCallback(Callback):
+    """Shows per-pixel risk heatmaps beside image, truth and prediction.
+
+    At the start of ``fit`` the maps of a few training cases; after validations, and last after the last one, those of
+    a few validation cases with the prediction; at the end of ``test`` the best, the median and the worst case by mean
+    Dice, whose hardness costs a pass of the source network each. They need a ``RiskMapCallback`` in the trainer;
+    without one nothing is drawn.
+
+    Args:
+        cases: How many cases for training and validation, the first ones; with 0 none of test either.
+        subjects: Show these subjects instead, wherever they are in training, validation or test.
+        every_n_epochs: Draw validation panels after every so many epochs as well (if it validates then); 0 for the
+            end only.
+    """
+
+    def __init__(self, cases: int = 2, subjects: list[str] | None = None, every_n_epochs: int = 0) -> None:
+        super().__init__()
+        self.cases = cases
+        self.subjects = subjects
+        self.every_n_epochs = every_n_epochs
+        self._predictions: dict[str, Classes] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws training cases."""
+        maps, data = _maps(trainer), _data(trainer)
+        if maps is not None and data is not None and trainer.is_global_zero:
+            for case in self._chosen(data, "train"):
+                self._draw(trainer, read_panel(maps, case, None), data, "risk/train")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keeps the predictions of the chosen cases."""
+        data = _data(trainer)
+        fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
+        if data is not None and fitting and isinstance(outputs, dict):
+            chosen = {case.subject for case in self._chosen(data, "val")}
+            if outputs["subject"] in chosen:
+                self._predictions[outputs["subject"]] = outputs["prediction"].cpu().numpy().astype(np.uint8)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws validation cases if it is their turn."""
+        if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            self._show_validation(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws validation cases as they were last predicted, whatever ended the training."""
+        self._show_validation(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the best, the median and the worst test case."""
+        data = _data(trainer)
+        mapped = any(isinstance(callback, RiskMapCallback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        if not trainer.is_global_zero or data is None or not mapped or not isinstance(pl_module, RiskModule):
+            return
+        chosen = best_median_worst(pl_module.tested) if self.cases else []
+        chosen = chosen if self.subjects is None else self.subjects
+        cases = [case for case in data.prepared("test") if case.subject in chosen]
+        if not cases:
+            return
+        found = _found(trainer, pl_module, data)
+        if found is None:
+            return
+        found.source.network.to(pl_module.device)
+        for path in (Path(trainer.default_root_dir) / "heatmaps").glob("test_*.png"):
+            path.unlink()  # of another checkpoint
+        for case in track(cases, len(cases), "Risk heatmaps of test cases"):
+            with torch.no_grad(), trainer.precision_plugin.test_step_context():
+                image = trainer.precision_plugin.convert_input(case.to_subject()["image"].data[None].float())
+                prediction = pl_module.infer(image.to(pl_module.device)).argmax(1)[0].to(torch.uint8).cpu().numpy()
+            self._draw(trainer, unseen_panel(found, pl_module, case, prediction), data, "risk/test")
+
+    def _chosen(self, data: RiskDataModule, split: str) -> list[Prepared]:
+        cases = data.prepared(split)
+        if self.subjects is None:
+            return cases[: self.cases]
+        return [case for case in cases if case.subject in self.subjects]
+
+    def _show_validation(self, trainer: Trainer) -> None:
+        """Draws the kept predictions of all ranks; all ranks must call it."""
+        maps, data = _maps(trainer), _data(trainer)
+        if maps is None or data is None or trainer.sanity_checking:
+            return
+        parts = gather_objects(self._predictions, "panels of the validation cases")
+        gathered = {name: item for part in parts for name, item in part.items()}
+        self._predictions = {}
+        if trainer.is_global_zero:
+            for case in data.prepared("val"):
+                if case.subject in gathered:
+                    self._draw(trainer, read_panel(maps, case, gathered[case.subject]), data, "risk/val")
+
+    def _draw(self, trainer: Trainer, panel: Panel, data: RiskDataModule, key: str) -> None:
+        kind = key.rpartition("/")[2]
+        path = Path(trainer.default_root_dir) / "heatmaps" / f"{kind}_{RiskStore.safe_name(panel.subject)}.png"
+        save_figure(case_figure(panel, data.class_names), path)
+        if (run := wandb_run(trainer)) is not None:
+            run.log(wandb_images(panel, data.class_names, key, path))
+
+
+def best_median_worst(scores: Sequence[CaseScore]) -> list[str]:
+    """Returns the subjects with the best, the median and the worst mean Dice over classes, each once."""
+    dice: dict[str, list[float]] = {}
+    for score in scores:
+        if not math.isnan(score.dice):
+            dice.setdefault(score.subject, []).append(score.dice)
+    ordered = sorted(dice, key=lambda subject: (-float(np.mean(dice[subject])), subject))
+    return [ordered[at] for at in sorted({0, len(ordered) // 2, len(ordered) - 1})] if ordered else []
+
+
+def wandb_images(panel: Panel, class_names: list[str], key: str, figure: Path) -> dict[str, Any]:
+    """Returns W&B entries of a case: the whole figure, and image and heatmap with masks that can be switched."""
+    import wandb
+
+    index = riskiest_slices(panel.hardness, panel.truth)[2]
+    labels = {**dict(enumerate(class_names)), IGNORE_INDEX: "ignored"}
+    masks: dict[str, Any] = {
+        name: {"mask_data": np.ascontiguousarray(upright(classes, 2, index)), "class_labels": labels}
+        for name, classes in (("truth", panel.truth), ("prediction", panel.prediction), ("source", panel.source))
+        if classes is not None
+    }
+    image = upright(panel.image, 2, index).astype(np.float64)
+    low, high = np.percentile(panel.image, [1, 99.5])
+    heat = upright(panel.hardness, 2, index) / max(float(np.percentile(panel.hardness, 99.9)), 1e-3)
+    pictures = {
+        "image": np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255,
+        "hardness": colormaps["inferno"](np.clip(heat, 0, 1))[..., :3] * 255,
+    }
+    entries: dict[str, Any] = {f"{key}/{panel.subject}/panel": wandb.Image(str(figure), caption=panel.subject)}
+    for name, pixels in pictures.items():
+        caption = f"{panel.subject}, axial slice {index}"
+        entries[f"{key}/{panel.subject}/{name}"] = wandb.Image(pixels.astype(np.uint8), masks=masks, caption=caption)
+    return entries
+
+
+def _maps(trainer: Trainer) -> Maps | None:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, RiskMapCallback) and callback.store is not None and callback.summary is not None:
+            return callback.store, callback.summary
+    return None
+
+
+def _found(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> FoundRisk | None:
+    """Returns what the run's phase 1 found, or None with a warning: the scores are what a test is for."""
+    try:
+        found = find_risk(Path(trainer.default_root_dir), module)
+    except InputError as error:
+        log.warning("No risk heatmaps of test cases. %s", error)
+        return None
+    if stale := found.stale(module, data, ("source", "source architecture", "classes", "inference")):
+        log.warning("No risk heatmaps of test cases: %s.", "; ".join(stale))
+        return None
+    return found
+
+
+def _data(trainer: Trainer) -> RiskDataModule | None:
+    data = getattr(trainer, "datamodule", None)
+    return data if isinstance(data, RiskDataModule) else None

@@ -1,0 +1,194 @@
+"""What a training will be, said before its first step: how many steps, how long they take, and what never happens."""
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.losses.length import is_part
+from riskft.training.average import AveragedWeights, share_of_start
+from riskft.training.freeze import BackboneFreeze
+from riskft.training.length import RunLength, run_length
+from riskft.training.module import RiskModule
+from riskft.training.timing import in_words, time_batch
+
+log = logging.getLogger(__name__)
+MOST_OF_START = 0.05
+
+
+class RunPlan(Callback):
+    """Says before the first step what the run will be, with the time that it is expected to take, and what is amiss.
+
+    The time is that of one batch, measured on a copy of the network, and of the validation cases that Lightning tries
+    before training. It is said again after the first epoch, by what that took. The first process speaks for all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._length: RunLength | None = None
+        self._said_again = False
+        self._epoch_start = self._validation_start = 0.0
+        self._cases = 0
+        self._validation = 0.0  # of all cases, in s
+        self._validated = 0.0  # in this epoch, in s
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets an earlier fit."""
+        self._length, self._said_again, self._validation = None, False, 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock of a validation."""
+        self._validation_start, self._cases = time.perf_counter(), 0
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
+        """Counts cases."""
+        self._cases += 1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the time of a validation; before training, where a few cases are tried, as much more for all."""
+        took = time.perf_counter() - self._validation_start
+        self._validated += took
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, RiskDataModule) and self._cases:
+            cases = math.ceil(len(data.prepared("val")) / trainer.world_size)
+            self._validation = took * max(1.0, cases / self._cases)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says before the first epoch what is to come."""
+        if self._length is None:
+            self._length = run_length(trainer)
+            if trainer.is_global_zero:
+                log.info("%s", described(trainer, self._length))
+                for problem in problems(trainer, self._length):
+                    log.warning("%s", problem)
+                self._expect(trainer, pl_module, self._length)
+        self._epoch_start, self._validated = time.perf_counter(), 0.0
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says after the first epoch how long the others take."""
+        length = self._length
+        if self._said_again or length is None or not trainer.is_global_zero:
+            return
+        self._said_again = True
+        training = time.perf_counter() - self._epoch_start - self._validated
+        left = length.batches / length.epoch_batches - trainer.current_epoch - 1
+        if math.isfinite(left) and left > 0:
+            rest = left * training + validations(trainer, length, done=trainer.current_epoch + 1) * self._validation
+            log.info("The first epoch took %s; the rest is expected to take %s.", in_words(training), in_words(rest))
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warns where there was no step to make."""
+        if self._length is None and trainer.is_global_zero:
+            log.warning(
+                "Nothing was trained: the run has made %d steps already or has none to make (trainer.max_epochs: %s, "
+                "trainer.max_steps: %s, trainer.limit_train_batches: %s).",
+                *(trainer.global_step, trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches),
+            )
+
+    def _expect(self, trainer: Trainer, module: LightningModule, length: RunLength) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(module, RiskModule) or not isinstance(data, RiskDataModule):
+            return
+        try:
+            batch = time_batch(trainer, module, data)
+        except Exception as error:
+            log.info("The expected time follows after the first epoch (a batch could not be timed: %s).", error)
+            return
+        if batch is None:
+            return
+        left = length.batches - trainer.current_epoch * length.epoch_batches
+        if not math.isfinite(left):
+            log.info("An epoch is expected to take %s.", in_words(batch * length.epoch_batches))
+            return
+        count = validations(trainer, length, done=trainer.current_epoch)
+        checked = f" and {count} validations of {in_words(self._validation)}" if count and self._validation else ""
+        log.info(
+            "Expected time: about %s (%.2g s a batch%s), measured on one batch.",
+            *(in_words(left * batch + count * self._validation), batch, checked),
+        )
+
+
+def described(trainer: Trainer, length: RunLength) -> str:
+    """Returns the plan in a line: steps, epochs, patches and validations."""
+    data = getattr(trainer, "datamodule", None)
+    patches = ""
+    if isinstance(data, RiskDataModule):
+        size = " x ".join(map(str, data.patch_size))
+        ranks = f" on each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
+        patches = f", each of {data.batch_size} patches of {size} voxels{ranks}"
+    if not math.isfinite(length.steps):
+        return f"The run has no set number of steps: {length.epoch_batches:.0f} batches an epoch{patches}."
+    batches = f" ({length.batches:.0f} batches)" if length.batches != length.steps else ""
+    done = f", of which {trainer.global_step} are done" if trainer.global_step else ""
+    count = validations(trainer, length)
+    checked = f"{count} validation{'s' if count != 1 else ''}" if count else "no validation"
+    epochs = f"{length.epochs:.0f} epochs of {length.epoch_batches:.0f} batches"
+    return f"The run: {length.steps:.0f} steps{batches}{done}, {epochs}{patches}; {checked}."
+
+
+def validations(trainer: Trainer, length: RunLength, done: int = 0) -> int:
+    """Returns how often a run is validated, as far as its options say.
+
+    Args:
+        trainer: The trainer.
+        length: The run's.
+        done: Epochs that are done, whose validations do not count.
+    """
+    if not trainer.enable_validation or not trainer.val_check_batch or not math.isfinite(length.batches):
+        return 0
+    every, batches = trainer.check_val_every_n_epoch, trainer.val_check_batch
+    if every is None:
+        return int(length.batches // batches) - int(done * length.epoch_batches // batches)
+    return int(length.whole_epochs // every - done // every) * int(length.epoch_batches // batches)
+
+
+def problems(trainer: Trainer, length: RunLength) -> list[str]:
+    """Returns what the run is too short for."""
+    found: list[str] = []
+    data = getattr(trainer, "datamodule", None)
+    if not math.isfinite(length.steps):
+        return found
+    steps = f"the run has {length.steps:.0f} steps in {length.epochs:.0f} epochs"
+    if trainer.max_steps > length.steps:
+        found.append(
+            f"trainer.max_steps is {trainer.max_steps}, but {steps}: trainer.max_epochs ({trainer.max_epochs}) ends it "
+            "earlier. Set trainer.max_epochs: -1 to make all steps."
+        )
+    validated = not isinstance(data, RiskDataModule) or bool(data.prepared("val"))
+    quick = getattr(trainer, "fast_dev_run", False)
+    by_time = trainer.val_check_batch is None and trainer.enable_validation
+    if validated and not by_time and not quick and not validations(trainer, length):
+        found.append(
+            f"Nothing is validated, and there will be no best.ckpt: {steps}, and trainer.check_val_every_n_epoch is "
+            f"{trainer.check_val_every_n_epoch}, trainer.limit_val_batches {trainer.limit_val_batches}. `test` will "
+            "take last.ckpt."
+        )
+    logged: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    if trainer.loggers and logged > length.steps:
+        found.append(f"trainer.log_every_n_steps is {logged}, but {steps}: no training loss is logged.")
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        share = share_of_start(callback, length.steps)
+        if share is not None and share > MOST_OF_START and length.steps > 1:
+            found.append(
+                f"{type(callback).__name__} still holds {share:.0%} of the first weights at the end: {steps}. Use "
+                "riskft.AveragedWeights with span: 0.1, which fits the run."
+            )
+    return found
+
+
+def lengths_asked_for(module: LightningModule, callbacks: Sequence[Callback]) -> list[str]:
+    """Returns what is a part of the run, by its option's name."""
+    found = []
+    if isinstance(module, RiskModule):
+        found += ["model.schedule"] if module.has_schedule else []
+        found += ["model.loss"] if module.loss.needs_length else []
+    for callback in callbacks:
+        if isinstance(callback, AveragedWeights) and is_part(callback.span):
+            found.append("riskft.AveragedWeights: span")
+        if isinstance(callback, BackboneFreeze) and is_part(callback.unfreeze_at_epoch):
+            found.append("riskft.BackboneFreeze: unfreeze_at_epoch")
+    return found

@@ -1,0 +1,207 @@
+"""Segmentations from ``predict`` as image files."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.data.io.formats import ENDINGS, ending, parts, stem
+from riskft.data.io.native import native_dtype, reference_image, write_native
+from riskft.data.records import Case
+from riskft.distributed import gather_objects, together
+from riskft.errors import InputError
+from riskft.risk.store import RiskStore
+from riskft.training.unfinished import Unfinished
+
+log = logging.getLogger(__name__)
+
+
+class SegmentationWriter(BasePredictionWriter):
+    """Writes class indices in the scan's own geometry and format, as each case is finished.
+
+    A file is named as ``output_names`` says.
+
+    Args:
+        folder: Where files go; not where the scans are.
+        overwrite: Replace files that exist.
+        probabilities: Write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32, as well.
+        dtype: Stored type of the segmentations: ``uint8``, or ``input`` for that of the scan (of its first modality),
+            where it can hold the class indices.
+        made_with: Fingerprint of the weights and of how they are used. With it, a prediction that was stopped goes on
+            with what is missing.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        overwrite: bool = False,
+        probabilities: bool = False,
+        dtype: Literal["input", "uint8"] = "input",
+        made_with: str | None = None,
+    ) -> None:
+        super().__init__(write_interval="batch")
+        self.unfinished = None if made_with is None else Unfinished(Path(folder), made_with)
+        self.folder = Path(folder)
+        self.overwrite = overwrite
+        self.probabilities = probabilities
+        self.dtype = dtype
+        self._names: dict[str, str] = {}
+        self._warned = False
+
+    def check(self, cases: Sequence[Case], keys: Mapping[str, str] | None = None) -> None:
+        """Looks at the names of what would be written, and of nothing else; to be called before anything is computed.
+
+        Args:
+            cases: The cases.
+            keys: Fingerprints of their scans and preprocessing by subject, once these are known.
+
+        Raises:
+            InputError: If scans lie in the folder, files would be overwritten, or two cases' files have one name.
+        """
+        folder = self.folder.resolve()
+        # a scan may be given as a link to one that lies there
+        scans = {
+            path for case in cases for path in case.files if folder in (path.parent.resolve(), path.resolve().parent)
+        }
+        if scans:
+            raise InputError(
+                f"{self.folder} holds the scans themselves. Choose another folder for the segmentations (--out):",
+                _first([str(path) for path in sorted(scans)]),
+            )
+        names = output_names(cases)
+        targets = [path for subject, name in names.items() for path in self._targets(subject, name)]
+        if twice := [name for name, count in Counter(path.name for path in targets).items() if count > 1]:
+            raise InputError("Several cases' files would have one name. Rename the subjects:", _first(twice))
+        finished = self.finished(cases, keys)
+        missing = [
+            path for subject in names if subject not in finished for path in self._targets(subject, names[subject])
+        ]
+        existing = [str(part) for path in missing for part in parts(path) if part.exists()]
+        if existing and not self.overwrite:
+            raise InputError(
+                f"{len(existing)} output files exist. Add --overwrite true, or choose another --out:", _first(existing)
+            )
+
+    def finished(self, cases: Sequence[Case], keys: Mapping[str, str] | None = None) -> frozenset[str]:
+        """Returns the subjects that an earlier prediction, which was stopped, has finished; see ``check``."""
+        if self.unfinished is None:
+            return frozenset()
+        names = {case.subject: RiskStore.safe_name(case.subject) for case in cases}
+        return frozenset(
+            subject for subject, name in names.items() if self.unfinished.has(name, keys[subject] if keys else None)
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses to overwrite before anything is computed, and leaves out what is finished."""
+        data = _data(trainer)
+        prepared = data.prepared("predict")
+        cases, keys = [one.case for one in prepared], {one.subject: one.key for one in prepared}
+        # all processes look before the first of them writes
+        with together("looking for segmentations that exist"):
+            self.check(cases, keys)
+            data.left_out = self.finished(cases, keys)
+        gather_objects(None, "looking for segmentations that exist")
+        self._names = output_names(cases)
+        if data.left_out and trainer.is_global_zero:
+            log.info("%d of %d segmentations are finished: going on with the others", len(data.left_out), len(cases))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Forgets which segmentations are finished, now that all are."""
+        _data(trainer).left_out = frozenset()
+        gather_objects(None, "writing segmentations")
+        if self.unfinished is not None and trainer.is_global_zero:
+            self.unfinished.end()
+
+    def write_on_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        """Writes one case."""
+        data = _data(trainer)
+        prepared = data.prepared_case(prediction["subject"])
+        case = prepared.case
+        dtype = np.dtype(np.uint8) if self.dtype == "uint8" else self._scan_dtype(case, len(data.class_names))
+        write_native(self.folder / self._names[case.subject], prediction["segmentation"].astype(dtype), case)
+        probabilities = prediction.get("probabilities")
+        if self.probabilities and probabilities is not None:
+            volume = np.moveaxis(np.asarray(probabilities, dtype=np.float32), 0, -1)
+            write_native(self._probabilities_path(case.subject), volume, case)
+        if self.unfinished is not None:
+            targets = self._targets(case.subject, self._names[case.subject])
+            written = [part for path in targets for part in parts(path) if part.exists()]
+            self.unfinished.add(RiskStore.safe_name(case.subject), prepared.key, written)
+
+    def _targets(self, subject: str, name: str) -> list[Path]:
+        """Returns the files of a case."""
+        return [self.folder / name, *([self._probabilities_path(subject)] if self.probabilities else [])]
+
+    def _scan_dtype(self, case: Case, classes: int) -> np.dtype[Any]:
+        stored = native_dtype(case)
+        if holds(stored, classes):
+            return stored
+        if not self._warned:
+            self._warned = True
+            log.warning(
+                "%s stores %s, which cannot hold %d classes: segmentations of such scans are uint8.",
+                reference_image(case),
+                stored,
+                classes,
+            )
+        return np.dtype(np.uint8)
+
+    def _probabilities_path(self, subject: str) -> Path:
+        return self.folder / f"{RiskStore.safe_name(subject)}_probabilities.nii.gz"
+
+
+def output_names(cases: Sequence[Case]) -> dict[str, str]:
+    """Returns the names of the cases' segmentations by subject: ``<subject>`` with the first image's ending.
+
+    ``FolderReader`` calls a subject what its file is called, so that a folder's names are kept. What is no format of
+    ``ENDINGS`` becomes ``.nii.gz``.
+
+    Raises:
+        InputError: If a subject is there twice.
+    """
+    if twice := [subject for subject, count in Counter(case.subject for case in cases).items() if count > 1]:
+        raise InputError("Several cases have the same subject. Rename one of each, or drop it:", _first(twice))
+    return {case.subject: f"{_own_stem(case)}{_own_ending(case)}" for case in cases}
+
+
+def holds(dtype: np.dtype[Any], classes: int) -> bool:
+    """Whether a stored type takes the indices of so many classes, and is one that all formats can store."""
+    if dtype.kind in "iu":
+        return int(np.iinfo(dtype).max) >= classes - 1
+    return dtype in (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def _own_stem(case: Case) -> str:
+    # a name that a file has already is one that files can have
+    return case.subject if case.subject == stem(reference_image(case)) else RiskStore.safe_name(case.subject)
+
+
+def _own_ending(case: Case) -> str:
+    own = ending(reference_image(case))
+    return own if own.lower() in ENDINGS else ".nii.gz"
+
+
+def _first(names: Sequence[str]) -> list[str]:
+    return [*names[:3], *([f"and {len(names) - 3} more"] if len(names) > 3 else [])]
+
+
+def _data(trainer: Trainer) -> RiskDataModule:
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, RiskDataModule):
+        raise InputError("SegmentationWriter needs a riskft.RiskDataModule.")
+    return data

@@ -1,0 +1,215 @@
+"""In what a record contradicts what a command asks: pure functions that return lines of a report."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from riskft.run.record import Cases, Record
+from riskft.training.record.options import CASES, differences, line, shown
+
+Command = Literal["fit", "validate", "test", "predict"]
+#: Options that say how much around the head is kept, and change no voxel of it.
+_FRAMING = ("data.preprocessing.crop:", "data.preprocessing.margin:")
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+
+def order_of(then: Record, now: Record) -> list[str] | None:
+    """Returns the foreground classes in the record's order where the command has the same ones in another."""
+    wanted, given = then.class_names[1:], now.class_names[1:]
+    return wanted if wanted != given and sorted(wanted) == sorted(given) else None
+
+
+def class_lines(then: Record, now: Record) -> list[str]:
+    """Says in what the names of the classes differ; their order is not the command's to say."""
+    if sorted(then.class_names) == sorted(now.class_names):
+        return []
+    if not then.classes or not now.classes:
+        return [_line("data.labels.classes", then.class_names[1:], now.class_names[1:])]
+    return [_line("data.labels.classes", then.values, now.values)]
+
+
+def value_lines(then: Record, now: Record) -> list[str]:
+    """Says which classes are made of other raw label values."""
+    theirs, mine = then.values, now.values
+    return [
+        _line(f"data.labels.classes.{name}", theirs[name], mine[name])
+        for name in theirs
+        if name in mine and set(theirs[name]) != set(mine[name])
+    ]
+
+
+def modality_lines(then: Record, now: Record) -> list[str]:
+    """Says in what the input channels differ."""
+    if then.modalities and now.modalities and then.modalities != now.modalities:
+        return [_line("data.modalities", then.modalities, now.modalities)]
+    if then.in_channels != now.in_channels:
+        return [_line("data.modalities", f"{then.in_channels} channels", f"{now.in_channels} channels")]
+    return []
+
+
+def preprocessing_lines(then: Record, now: Record) -> list[str]:
+    """Says which options of the preprocessing differ."""
+    if not then.preprocessing or not now.preprocessing:
+        return []
+    return [line(each) for each in differences(then.preprocessing, now.preprocessing, "data.preprocessing")]
+
+
+def network_lines(then: Record, now: Record) -> list[str]:
+    """Says which options of the network differ, where both were made from configs."""
+    old, new = (_option(record, "model", "source", "network") for record in (then, now))
+    return [line(each) for each in differences(old, new, "model.source.network")] if old and new else []
+
+
+def same_data(then: Record, subjects: Collection[str]) -> bool:
+    """Returns whether the command's data set is the one of the training: training cases are in it by name."""
+    return bool(then.cases.get("train", {}).keys() & set(subjects))
+
+
+def use_lines(then: Record, now: Record, command: Command, subjects: Collection[str]) -> tuple[list[str], list[str]]:
+    """Says what stands in the way of using weights, and what may.
+
+    Names of modalities and label values are each data set's own. So in the data set of the training another one is an
+    error, and in any other a reason for a warning.
+
+    Args:
+        then: What the weights were made with.
+        now: What the command gives.
+        command: What they are used for.
+        subjects: All subjects of the command's data set.
+
+    Returns:
+        Lines for an error, and lines for a warning.
+    """
+    errors = class_lines(then, now)
+    warnings: list[str] = []
+    strict = command == "fit" or same_data(then, subjects)
+    if command != "predict":
+        (errors if strict else warnings).extend(value_lines(then, now))
+    reordered = sorted(then.modalities) == sorted(now.modalities)
+    strict = strict or reordered or then.in_channels != now.in_channels
+    (errors if strict else warnings).extend(modality_lines(then, now))
+    errors += preprocessing_lines(then, now)
+    errors += network_lines(then, now)
+    return errors, warnings
+
+
+def resume_lines(then: Record, now: Record) -> list[str]:
+    """Says in what a command would go on otherwise than the training that it resumes.
+
+    Args:
+        then: What the weights were made with.
+        now: What the command gives, in the record's order of classes.
+    """
+    lines = use_lines(then, now, "fit", ())[0]
+    for name in ("background", "ignore"):
+        if then.classes and now.classes and getattr(then, name) != getattr(now, name):
+            lines.append(_line(f"data.labels.{name}", getattr(then, name), getattr(now, name)))
+    if then.patch_size and now.patch_size and then.patch_size != now.patch_size:
+        lines.append(_line("data.patch_size", then.patch_size, now.patch_size))
+    lines += _case_lines(then, now, content=not lines)
+    found = differences(then.options, now.options) if then.options and now.options else []
+    told = [f"data.{name}" for name in CASES] + ["model.source.network"]
+    lines += [line(each) for each in found if not each[0].startswith(tuple(told))]
+    if not found:
+        lines += [
+            _line(f"model.{name}", then.parts[name], now.parts.get(name))
+            for name in then.parts
+            if then.parts[name] != now.parts.get(name)
+        ]
+    before, after = then.start.get("digest"), now.start.get("digest")
+    if before and after and before != after:
+        files = [str(record.start.get("checkpoint")) for record in (then, now)]
+        lines.append(f"model.source.checkpoint: {files[1]} holds other weights than {files[0]} did at the start")
+    return lines
+
+
+def _case_lines(then: Record, now: Record, content: bool) -> list[str]:
+    """Says which cases differ, and what options they come of; ``content``: look at what is in them, too."""
+    lines = []
+    for split, name in SPLIT_NAMES.items():
+        theirs, mine = then.cases.get(split), now.cases.get(split)
+        if theirs is None or mine is None or theirs == mine:
+            continue
+        if theirs.keys() != mine.keys():
+            lines.append(
+                f"{name} cases: {some(sorted(theirs))} in the checkpoint, {some(sorted(mine))} in this command"
+            )
+        elif content and (changed := [subject for subject in theirs if theirs[subject][0] != mine[subject][0]]):
+            lines.append(f"{name} cases: the files of {some(sorted(changed))} have changed since")
+    if lines:
+        pairs = ((_option(then, "data", name), _option(now, "data", name), f"data.{name}") for name in CASES)
+        lines[:0] = [line(each) for old, new, option in pairs for each in differences(old, new, option)]
+    return lines
+
+
+def leaked(then: Record, cases: Cases) -> tuple[list[str], list[str]]:
+    """Returns which cases the weights have been trained on: by content, and else by their name or person.
+
+    Args:
+        then: What the weights were made with.
+        cases: Key and person by subject.
+    """
+    train = then.cases.get("train", {})
+    keys, people = ({entry[part] for entry in train.values()} for part in (0, 1))
+    same = [subject for subject, (key, _) in cases.items() if key in keys]
+    named = [
+        subject
+        for subject, (_, person) in cases.items()
+        if subject not in same and (subject in train or person in people)
+    ]
+    return sorted(same), sorted(named)
+
+
+def source_lines(then: Record, now: Record, train: Iterable[str], test: Iterable[str]) -> list[str]:
+    """Says what to bear in mind of a source that was trained with other options or on the same cases.
+
+    Args:
+        then: What the source was made with.
+        now: What the command gives.
+        train: People (or subjects) of the command's training cases.
+        test: The same of its test cases.
+    """
+    lines = []
+    if then.modalities != now.modalities and sorted(then.modalities) == sorted(now.modalities):
+        lines.append(f"{_line('data.modalities', then.modalities, now.modalities)}: the channels are exchanged")
+    lines += [each for each in preprocessing_lines(then, now) if not each.startswith(_FRAMING)]
+    people = {person for _, person in then.cases.get("train", {}).values()}
+    if shared := sorted(people & set(train)):
+        lines.append(f"training cases: the source was trained on {some(shared)} too, so it seems to know the task "
+                     "better (LEEP, risk maps) than it does in unseen cases")  # fmt: skip
+    if shared := sorted(people & set(test)):
+        lines.append(f"test cases: the source was trained on {some(shared)}, so their scores will be too good")
+    return lines
+
+
+def misfit_line(own: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]) -> str | None:
+    """Says in one line how a checkpoint's weights differ from a network's, both as shapes by name; None if they fit."""
+    missing = sorted(own.keys() - found.keys())
+    further = sorted(found.keys() - own.keys())
+    other = sorted(key for key in own.keys() & found.keys() if list(own[key]) != list(found[key]))
+    if not (missing or further or other):
+        return None
+    said = [
+        f"{len(other)} of another shape (the first: {other[0]}, {list(found[other[0]])} in the checkpoint, "
+        f"{list(own[other[0]])} in the network)" if other else "",
+        f"{len(missing)} missing (the first: {missing[0]})" if missing else "",
+        f"{len(further)} without a place (the first: {further[0]})" if further else "",
+    ]  # fmt: skip
+    return f"model.source.network: the checkpoint is of another network. Entries: {', '.join(filter(None, said))}"
+
+
+def _option(record: Record, *names: str) -> Any:
+    value: Any = record.options
+    for name in names:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
+def _line(option: str, then: Any, now: Any) -> str:
+    return f"{option}: {shown(then)} in the checkpoint, {shown(now)} in this command"
+
+
+def some(names: Sequence[str]) -> str:
+    """Returns the first names, and how many more there are."""
+    if not names:
+        return "none"
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

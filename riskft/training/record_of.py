@@ -1,0 +1,67 @@
+"""The record of what a module's weights are made with."""
+
+from typing import Any, Protocol
+
+from torch.optim import Optimizer
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.losses.weighted import Loss
+from riskft.run.record import Record
+from riskft.source.adapt import AdaptationReport
+from riskft.source.bound import BoundSource
+
+
+class Recorded(Protocol):
+    """What a record needs of ``RiskModule``, which itself makes the record of its checkpoints."""
+
+    class_names: list[str]
+    in_channels: int
+    options: dict[str, Any]
+    loss: Loss
+    source: BoundSource
+    adaptation: AdaptationReport | None
+
+    def trial_optimizer(self) -> Optimizer:
+        """Returns an optimizer of the kind that training will have."""
+
+
+def record_of(module: Recorded, data: RiskDataModule | None, splits: tuple[str, ...] = ("train", "val")) -> Record:
+    """Returns what a module's weights are made with.
+
+    Args:
+        module: The module.
+        data: Its data, prepared or not; None where it is trained on something else.
+        splits: Whose cases are recorded, which reads those of their files that no run has read yet.
+
+    Raises:
+        InputError: If a file of these cases cannot be read.
+    """
+    adaptation, source = module.adaptation, module.source
+    start = {"load": source.source.load, "checkpoint": source.source.checkpoint, "digest": source.digest}
+    made = Record(
+        class_names=list(module.class_names),
+        in_channels=int(module.in_channels),
+        start={**start, "fraction": adaptation.fraction if adaptation is not None else 0.0},
+        parts={"loss": _path(module.loss), "optimizer": _path(module.trial_optimizer())},
+        options=dict(module.options),
+    )
+    if data is not None:
+        labels = data.labels
+        made = Record(
+            **{
+                **vars(made),
+                "classes": [[name, list(values)] for name, values in labels.classes.items()],
+                "background": sorted(labels.background),
+                "ignore": sorted(labels.ignore),
+                "modalities": list(data.modalities),
+                "preprocessing": data.preprocessing.describe(),
+                "patch_size": list(data.patch_size),
+                "cases": {split: data.case_keys(split) for split in splits},
+            }
+        )
+    return Record(**made.plain())
+
+
+def _path(value: object) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,0 +1,165 @@
+"""Phase 1 as a Lightning callback at the start of ``fit``."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.data.prepare.cache import Prepared
+from riskft.distributed import gather_objects, together
+from riskft.errors import InputError
+from riskft.risk.contrast import better_seen
+from riskft.risk.mapping import RiskMapping
+from riskft.risk.phase import RiskPhase
+from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
+from riskft.source.network import LoadedSource
+from riskft.source.probabilities import probability_check
+from riskft.training.module import RiskModule
+from riskft.training.risk_summary import log_risk_summary
+
+log = logging.getLogger(__name__)
+
+
+class RiskMapCallback(Callback):
+    """Makes the transfer risk maps of the training cases before the first step, or finds them made.
+
+    The untouched source network, with its own head, goes once over each training volume (with
+    ``model.source.invert: auto`` over at most eight of them twice); P(y|z) starts the target's head
+    (``model.head_init``), and the maps are attached to the training subjects. Validation cases get maps too, for the
+    panels; they do not enter P(y|z).
+
+    Args:
+        mapping: How hardness becomes weight.
+        attach: Train with the maps. With false they are made (for the head and the panels) but not used: the control
+            of plain fine-tuning. The EEP is kept and attached where ``model.loss`` needs it, whatever this says.
+        use_mask: Let voxels outside the head mask count nowhere in P(y|z), LEEP and the maps.
+        store: Folder of the maps; by default ``risk`` in the data module's cache, which the runs of a study share.
+    """
+
+    def __init__(
+        self,
+        mapping: RiskMapping = RiskMapping(),  # noqa: B008
+        attach: bool = True,
+        use_mask: bool = False,
+        store: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.mapping = mapping
+        self.attach = attach
+        self.use_mask = use_mask
+        self.store_root = store
+        self.store: RiskStore | None = None
+        self.summary: RiskSummary | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Runs phase 1, starts the head, attaches the maps and logs what was found.
+
+        In ``setup``, because the optimizer, the averaged weights and the training loader are made after it, and a
+        checkpoint that is resumed is loaded after it.
+        """
+        if stage != "fit":
+            return
+        data = getattr(trainer, "datamodule", None)
+        if not isinstance(pl_module, RiskModule) or not isinstance(data, RiskDataModule):
+            raise InputError("RiskMapCallback needs a riskft.RiskModule and a riskft.RiskDataModule.")
+        with together("phase 1"):
+            self._make_maps(trainer, pl_module, data)
+
+    def _make_maps(self, trainer: Trainer, pl_module: RiskModule, data: RiskDataModule) -> None:
+        source, phase = pl_module.source.load(), self._phase(trainer, pl_module, data)
+        if pl_module.source.compares_negative:
+            source = self._better(source, pl_module, data, phase)
+        chosen = phase(source)
+        self.store = chosen.store
+        self._announce(trainer, self.store)
+        self.summary = chosen.run(data.prepared("train"), mapped_validation_cases(data))
+        source.network.cpu()
+        pl_module.start_from(source, self.summary.joint, self.summary.knowledge)
+        if self.attach:
+            data.attach_risk({case.subject: self.store.weight_path(case.subject) for case in data.prepared("train")})
+        if pl_module.loss.needs_expectation:
+            data.attach_expectations(
+                {case.subject: self.store.expectation_path(case.subject) for case in data.prepared("train")}
+            )
+        if trainer.is_global_zero:
+            channels = source.class_names or tuple(f"source {k}" for k in range(source.channels))
+            states = source.output.state_names(channels)
+            log_risk_summary(trainer, self.summary, data.class_names, states, self.store)
+
+    def _better(
+        self, source: LoadedSource, module: RiskModule, data: RiskDataModule, phase: Callable[[LoadedSource], RiskPhase]
+    ) -> LoadedSource:
+        """Returns the source, inverted if it knows more so."""
+        try:
+            negative = module.source.in_negative(source)
+        except InputError as error:
+            log.info("Phase 1: %s It is shown the images as they are.", error)
+            return source
+        if better_seen(phase(source), phase(negative), data.prepared("train")):
+            source, negative = negative, source
+        negative.network.cpu()
+        return source
+
+    def _phase(self, trainer: Trainer, module: RiskModule, data: RiskDataModule) -> Callable[[LoadedSource], RiskPhase]:
+        """Returns how phase 1 of a source network is made."""
+        root = Path(self.store_root) if self.store_root else data.cache_dir / "risk"
+
+        def make(source: LoadedSource) -> RiskPhase:
+            source.network.to(trainer.strategy.root_device)
+            return RiskPhase(
+                RiskStore(root, phase_inputs(module, data, source, self.use_mask), self.mapping.describe()),
+                infer=source_states(module, source),
+                mapping=self.mapping,
+                num_classes=len(data.class_names),
+                use_mask=self.use_mask,
+                keep_expectation=module.loss.needs_expectation,
+                device=trainer.strategy.root_device,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+                gather=gather_objects,
+            )
+
+        return make
+
+    def _announce(self, trainer: Trainer, store: RiskStore) -> None:
+        """Says where maps are made anew, and why."""
+        previous = Path(trainer.default_root_dir) / "risk" / "manifest.json"
+        if trainer.is_global_zero:
+            changes = store.changes(previous)
+            if changes and previous.is_file():
+                log.warning("Phase 1: this run's risk maps are stale and made anew; changed: %s", ", ".join(changes))
+            elif changes:
+                log.info("Phase 1: new risk maps; other than for the latest in the store: %s", ", ".join(changes))
+            elif store.other_options():
+                log.info("Phase 1: other options of the map; the source network need not run again")
+
+
+def source_states(module: RiskModule, source: LoadedSource) -> Callable[[Tensor], Tensor]:
+    """Returns how the source is run: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) probabilities of its states."""
+    check = probability_check(source.network, source.read, source.output)
+    return lambda image: source.output.states(module.source.infer(image, source.network, source.read, check).float())
+
+
+def phase_inputs(module: RiskModule, data: RiskDataModule, source: LoadedSource, use_mask: bool) -> dict[str, Any]:
+    """Returns what the hardness of phase 1 depends on, by name (after ``data.setup``)."""
+    return {
+        "source": source.digest,
+        "inverted": source.inverted,
+        "source architecture": module.source.description(),
+        "source outputs": f"{source.output!r} {source.read.evaluation.paths[0]} {source.read.evaluation.activation}",
+        "training data and preprocessing": {case.subject: case.key for case in data.prepared("train")},
+        "validation data": {case.subject: case.key for case in mapped_validation_cases(data)},
+        "classes": data.class_names,
+        "inference": module.source.inferer_description(),
+        "mask": use_mask,
+    }
+
+
+def mapped_validation_cases(data: RiskDataModule) -> list[Prepared]:
+    """Returns the validation cases that get maps for the panels."""
+    return [case for case in data.prepared("val") if case.labelled]

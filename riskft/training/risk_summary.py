@@ -1,0 +1,77 @@
+"""What phase 1 found, in the run folder and the loggers."""
+
+import csv
+import io
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Trainer
+
+from riskft.files import write_json, write_text
+from riskft.plots.figure import save_figure
+from riskft.plots.risk import conditional_figure, weight_figure
+from riskft.risk.store import RiskStore
+from riskft.risk.summary import RiskSummary
+from riskft.training.loggers import wandb_run
+
+log = logging.getLogger(__name__)
+
+
+def log_risk_summary(
+    trainer: Trainer, summary: RiskSummary, classes: Sequence[str], source_classes: Sequence[str], store: RiskStore
+) -> None:
+    """Writes the summary into the run folder's ``risk`` and to the loggers, and says the gist in the log."""
+    log.info(
+        "Phase 1: LEEP %.4f nats, H(Y) %.4f: the source explains %.0f %% of the labels' entropy; mean hardness %s",
+        summary.leep,
+        summary.label_entropy,
+        100 * summary.knowledge,
+        ", ".join(f"{name} {value:.3f}" for name, value in zip(classes, summary.class_hardness, strict=True)),
+    )
+    folder = Path(trainer.default_root_dir) / "risk"
+    write_json(folder / "manifest.json", store.inputs)
+    maps = store.weights_folder.resolve()
+    places = {"maps": str(maps), "maps_from_here": os.path.relpath(maps, folder.resolve())}
+    write_json(folder / "summary.json", {**places, **summary.to_json()})
+    write_text(folder / "classes.csv", class_table(summary, classes))
+    figures = {
+        "conditional": conditional_figure(summary, classes, source_classes),
+        "weights": weight_figure(summary, classes),
+    }
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.png")
+    values = {
+        "risk/leep": summary.leep,
+        "risk/label_entropy": summary.label_entropy,
+        "risk/knowledge": summary.knowledge,
+    }
+    for name, hardness, weight in zip(classes, summary.class_hardness, summary.class_weight, strict=True):
+        values |= {f"risk/hardness/{name}": hardness, f"risk/weight/{name}": weight}
+    for logger in trainer.loggers:
+        logger.log_metrics(values, step=0)
+    if (run := wandb_run(trainer)) is not None:
+        import wandb
+
+        images: dict[str, Any] = {f"risk/{name}": wandb.Image(str(folder / f"{name}.png")) for name in figures}
+        counts = np.array(summary.weight_counts)
+        images["risk/weight_histogram"] = wandb.Histogram(
+            np_histogram=(counts[:80], np.array(summary.weight_edges[:81]))
+        )
+        run.log(images)
+
+
+def class_table(summary: RiskSummary, classes: Sequence[str]) -> str:
+    """Returns CSV: class, voxels, mean hardness in nats, that of a blind source (-log P(y)), mean weight."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["class", "voxels", "mean_hardness_nats", "prior_hardness_nats", "mean_weight"])
+    total = sum(summary.class_voxels)
+    for row in zip(classes, summary.class_voxels, summary.class_hardness, summary.class_weight, strict=True):
+        name, voxels, hardness, weight = row
+        prior = -float(np.log(voxels / total)) if voxels else float("nan")
+        writer.writerow([name, voxels, f"{hardness:.6g}", f"{prior:.6g}", f"{weight:.6g}"])
+    return buffer.getvalue()

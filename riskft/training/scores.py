@@ -1,0 +1,47 @@
+"""What becomes of the cases' scores: means in the loggers, a table in the run folder and in W&B."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning.pytorch import LightningModule, Trainer
+
+from riskft.errors import InputError
+from riskft.evaluation.metrics import CaseScore, class_means, overall
+from riskft.files import keep_old, write_text
+from riskft.run.folder import run_name
+from riskft.training.tables import cases_csv, log_cases
+
+
+def log_means(module: LightningModule, stage: str, scores: Sequence[CaseScore]) -> None:
+    """Logs each class's mean over the cases, how many these are, and the mean over classes.
+
+    Args:
+        module: Where ``self.log`` is called.
+        stage: ``val`` or ``test``.
+        scores: Those of all ranks, the same on each: nothing is left to reduce.
+    """
+    for metric in ("dice", "hd95_mm"):
+        means = class_means(scores, metric)
+        if metric != "dice" and not any(mean.count for mean in means.values()):
+            continue
+        # NaN where no case has a value: a checkpoint that monitors it takes that for the worst
+        module.log(f"{stage}/{metric}", overall(means), prog_bar=metric == "dice", rank_zero_only=False)
+        for name, mean in means.items():
+            if mean.count:
+                module.log(f"{stage}/{metric}/{name}", mean.value)
+                module.log(f"{stage}/n/{name}", float(mean.count))
+
+
+def keep_cases(trainer: Trainer, scores: Sequence[CaseScore]) -> None:
+    """Writes ``cases.csv`` into the run folder, beside an earlier one with other scores, and logs it to W&B.
+
+    There each row has the run's study, method and seed too, so that the tables of a project can be joined and exported.
+    """
+    path = Path(trainer.default_root_dir) / "cases.csv"
+    keep_old(path, unless=cases_csv(scores))
+    write_text(path, cases_csv(scores))
+    try:
+        run = run_name(path.parent)
+    except InputError:  # made in Python, without a config
+        run = ("", path.parent.name, 0)
+    log_cases(trainer, scores, "test/cases", run)

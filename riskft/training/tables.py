@@ -1,0 +1,43 @@
+"""Tables of cases, as CSV and in W&B."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, fields
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from riskft.evaluation.metrics import CaseScore
+from riskft.training.loggers import wandb_run
+
+COLUMNS = tuple(field.name for field in fields(CaseScore))
+
+
+def cases_csv(scores: Sequence[CaseScore]) -> str:
+    """Returns one row per case and class: subject, class_name, dice, hd95_mm, voxels_true, voxels_predicted."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(astuple(score) for score in scores)
+    return buffer.getvalue()
+
+
+def log_cases(trainer: Trainer, scores: Sequence[CaseScore], key: str, run: tuple[str, str, int]) -> None:
+    """Logs the scores as a ``wandb.Table`` where the trainer has a W&B logger.
+
+    Args:
+        trainer: The trainer.
+        scores: A row each.
+        key: The table's name.
+        run: The run's study, method and seed, which each row has too.
+    """
+    log_table(trainer, key, ("study", "method", "seed", *COLUMNS), [(*run, *astuple(score)) for score in scores])
+
+
+def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Logs rows as a ``wandb.Table`` where the trainer has a W&B logger."""
+    if (run := wandb_run(trainer)) is not None:
+        import wandb
+
+        run.log({key: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})

@@ -1,0 +1,313 @@
+"""Lightning's Trainer with what riskft adds to its commands."""
+
+import logging
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from riskft.data.datamodule import RiskDataModule
+from riskft.distributed import gather_objects, losses_named, together
+from riskft.errors import InputError, ProcessLost
+from riskft.files import file_digest, fingerprint, write_text
+from riskft.risk.export import export_share, refuse_existing, summary_csv
+from riskft.source.bound import options_as_text
+from riskft.training.checkpoints import find_checkpoint
+from riskft.training.length import is_endless
+from riskft.training.module import RiskModule
+from riskft.training.plan import RunPlan, lengths_asked_for
+from riskft.training.predictions import SegmentationWriter
+from riskft.training.record.check import check_checkpoint, check_filing, check_source
+from riskft.training.record.compare import Command
+from riskft.training.risk_maps import RiskMapCallback
+
+log = logging.getLogger(__name__)
+GRACE_SECONDS = 10.0
+
+
+class RiskTrainer(Trainer):
+    """Trains, tests and predicts as Lightning does, from the run folder's checkpoints, and makes risk maps alone."""
+
+    callbacks: list[Callback]
+
+    def fit(  # type: ignore[override]
+        self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
+    ) -> None:
+        """Makes the risk maps and fine-tunes with them.
+
+        Args:
+            model: The module.
+            datamodule: The data.
+            ckpt_path: Checkpoint to resume; ``last`` for the run folder's latest (starts anew where there is none).
+        """
+        self._check_source(model, datamodule)
+        self._check_length(model)
+        ckpt_path = self._resumed(ckpt_path, model, datamodule)
+        plan = RunPlan()
+        self.callbacks.insert(0, plan)
+        # phase 1 starts the head; callbacks that average the weights copy the network in their own setup
+        self.callbacks.sort(key=lambda callback: not isinstance(callback, RiskMapCallback))
+        try:
+            with self._ending_together():
+                super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+        finally:
+            self.callbacks = [callback for callback in self.callbacks if callback is not plan]
+
+    def validate(  # type: ignore[override]
+        self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
+    ) -> Any:
+        """Scores the validation cases on the prepared grid.
+
+        Args:
+            model: The module.
+            datamodule: The data.
+            ckpt_path: Checkpoint; by default the run folder's best.
+        """
+        with self._ending_together():
+            checkpoint = self._checkpoint(ckpt_path, model, datamodule, "validate")
+            return super().validate(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+
+    def test(  # type: ignore[override]
+        self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None
+    ) -> Any:
+        """Scores the test cases in the scans' own geometry and writes cases.csv into the run folder.
+
+        Args:
+            model: The module.
+            datamodule: The data.
+            ckpt_path: Checkpoint; by default the run folder's best.
+        """
+        with self._ending_together():
+            checkpoint = self._checkpoint(ckpt_path, model, datamodule, "test")
+            check_filing(Path(self.default_root_dir), Path(checkpoint))
+            return super().test(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+
+    def predict(  # type: ignore[override]
+        self,
+        model: LightningModule,
+        datamodule: RiskDataModule | None = None,
+        ckpt_path: str | None = None,
+        out: str | None = None,
+        overwrite: bool = False,
+        images: str | None = None,
+        probabilities: bool = False,
+        dtype: Literal["input", "uint8"] = "input",
+    ) -> None:
+        """Writes segmentations of the predict cases (or the test cases) in the scans' own geometry.
+
+        Args:
+            model: The module.
+            datamodule: The data.
+            ckpt_path: Checkpoint; by default the run folder's best.
+            out: Folder for the segmentations, named as their subjects (a folder's scans: as their files), in the
+                scans' formats; by default ``predictions`` in the run folder.
+            overwrite: Replace segmentations that exist. What a prediction of the same weights, options and scans has
+                finished before it was stopped is kept in any case.
+            images: A folder of scans without labels to segment in place of the data set's cases: one file a subject,
+                or with several modalities ``<subject>_0000.nii.gz`` (in the order of ``data.modalities``) or
+                ``<subject>_<modality>.nii.gz``.
+            probabilities: Write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32, as well.
+            dtype: Stored type of the segmentations: that of the scan (``input``) or ``uint8``.
+        """
+        folder = Path(out) if out else Path(self.default_root_dir) / "predictions"
+        checkpoint = str(find_checkpoint(Path(self.default_root_dir), ckpt_path))
+        made_with = fingerprint(
+            {
+                "checkpoint": file_digest(Path(checkpoint)),
+                "inference": options_as_text(model.inferer) if isinstance(model, RiskModule) else None,
+                "classes": datamodule.class_names if datamodule is not None else None,
+                "precision": self.precision,
+                "written": [probabilities, dtype],
+            }
+        )
+        writer = SegmentationWriter(folder, overwrite, probabilities, dtype, made_with)
+        with ExitStack() as held:
+            held.enter_context(self._as_it_was())
+            if images is not None:
+                if datamodule is None:
+                    raise InputError("--images needs a riskft.RiskDataModule.")
+                held.enter_context(datamodule.reading_folder(images))
+            check_checkpoint(Path(checkpoint), model, datamodule, "predict")
+            if datamodule is not None:
+                writer.check(datamodule.predict_cases())  # before hours of preprocessing
+                held.callback(setattr, datamodule, "left_out", frozenset())
+            if isinstance(model, RiskModule):
+                held.callback(setattr, model, "keep_probabilities", model.keep_probabilities)
+                model.keep_probabilities = probabilities
+            self.callbacks = [*self.callbacks, writer]
+            held.enter_context(self._ending_together())
+            super().predict(
+                model,
+                datamodule=datamodule,
+                ckpt_path=checkpoint,
+                return_predictions=False,
+                weights_only=True,
+            )
+        log.info("Segmentations are in %s", folder)
+
+    def riskmap(
+        self,
+        model: LightningModule,
+        datamodule: RiskDataModule,
+        out: str = "riskmaps",
+        overwrite: bool = False,
+    ) -> None:
+        """Makes the training cases' risk maps alone and writes them in the scans' own geometry.
+
+        Args:
+            model: The module, with a trained source.
+            datamodule: The data.
+            out: Folder for ``<subject>_risk.nii.gz`` (weight), ``<subject>_hardness.nii.gz`` (nats) and
+                ``risk_summary.csv``.
+            overwrite: Replace files that exist.
+        """
+        self._check_source(model, datamodule)
+        with self._as_it_was():
+            callbacks = self.callbacks
+            if not any(isinstance(callback, RiskMapCallback) for callback in callbacks):
+                callbacks = [*callbacks, RiskMapCallback()]
+            # first, so that it refuses to overwrite before phase 1
+            self.callbacks = [RiskExport(Path(out), overwrite), *callbacks]
+            # phase 1 is what happens before the first step; here no step follows
+            self.fit_loop.max_epochs = 0
+            self.num_sanity_val_steps = 0
+            with self._ending_together():
+                super().fit(model, datamodule=datamodule)
+        log.info("Risk maps are in %s", out)
+
+    @contextmanager
+    def _as_it_was(self) -> Iterator[None]:
+        """Gives the trainer back the callbacks and limits that it has now, so that other commands can follow."""
+        callbacks = list(self.callbacks)
+        limits = self.fit_loop.min_epochs, self.fit_loop.max_epochs
+        checked = self.num_sanity_val_steps
+        try:
+            yield
+        finally:
+            self.callbacks = callbacks
+            self.fit_loop.min_epochs, self.fit_loop.max_epochs = limits
+            self.num_sanity_val_steps = checked
+
+    @contextmanager
+    def _ending_together(self) -> Iterator[None]:
+        """Says which phase a lost process was lost in, and leaves no process of a failed run waiting for this one."""
+
+        def where() -> str:
+            stage = self.state.stage.value if self.state.stage else self.state.fn.value if self.state.fn else "start"
+            return f"{stage}, epoch {self.current_epoch}, step {self.global_step}"
+
+        self._signal_connector._sigterm_notifier_fn = self._note_sigterm  # type: ignore[method-assign,assignment]
+        try:
+            with losses_named(where):
+                yield
+        except BaseException as error:
+            # those that Lightning started itself may wait in a collective that this process will never enter
+            end_processes(getattr(self.strategy.launcher, "procs", []), GRACE_SECONDS)
+            if self.received_sigterm and isinstance(error, ProcessLost):
+                raise SIGTERMException from None  # the others have only been faster
+            raise
+
+    def _note_sigterm(self, signum: int, frame: FrameType | None) -> None:
+        """Handles SIGTERM by noting it, on which Lightning's loops stop at the next batch.
+
+        Lightning's own handler also talks to the other processes, in whatever they are doing: where they are at
+        different points of a step, all of them hang.
+        """
+        if not self.received_sigterm and self.strategy.launcher is not None:
+            self.strategy.launcher.kill(signal.Signals(signum))
+        self._signal_connector.received_sigterm = True
+
+    def _check_length(self, model: LightningModule) -> None:
+        """Refuses parts of a run that has no set end, before anything is prepared."""
+        asking = [str(name) for name in lengths_asked_for(model, self.callbacks)]
+        if asking and is_endless(self):
+            raise InputError(
+                "The run has no set number of steps, and these depend on it. Set trainer.max_epochs or "
+                "trainer.max_steps, or give them whole numbers:",
+                asking,
+            )
+
+    def _check_source(self, model: LightningModule, datamodule: RiskDataModule | None) -> None:
+        mapped = any(isinstance(callback, RiskMapCallback) for callback in self.callbacks)
+        if isinstance(model, RiskModule):
+            model.source.check(whole=mapped)
+            if datamodule is not None:
+                check_source(model, datamodule)
+
+    def _checkpoint(
+        self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None, command: Command
+    ) -> str:
+        """Returns the checkpoint to use: never silently none, nor one that contradicts the command."""
+        found = find_checkpoint(Path(self.default_root_dir), path)
+        check_checkpoint(found, model, datamodule, command)
+        return str(found)
+
+    def _resumed(self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None) -> str | None:
+        """Returns the checkpoint to resume, or None to start: there may be no ``last`` yet."""
+        last = Path(self.default_root_dir) / "checkpoints/last.ckpt"
+        if path is None or (path == "last" and not last.is_file()):
+            return None
+        return self._checkpoint(path, model, datamodule, "fit")
+
+
+class RiskExport(Callback):
+    """Writes the maps as soon as phase 1 is done, each process its share.
+
+    Args:
+        folder: Where files go.
+        overwrite: Replace files that exist.
+    """
+
+    def __init__(self, folder: Path, overwrite: bool) -> None:
+        super().__init__()
+        self.folder = folder
+        self.overwrite = overwrite
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Exports."""
+        data = getattr(trainer, "datamodule", None)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        store = next(callback.store for callback in callbacks if isinstance(callback, RiskMapCallback))
+        if store is None or not isinstance(data, RiskDataModule):
+            raise InputError("riskmap needs a riskft.RiskDataModule and a source with a checkpoint.")
+        with together("writing risk maps"):
+            rows = export_share(
+                self.folder,
+                store,
+                data.prepared("train"),
+                data.class_names,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+            )
+        gathered = [row for part in gather_objects(rows, "summary of the risk maps") for row in part]
+        if trainer.is_global_zero:
+            write_text(self.folder / "risk_summary.csv", summary_csv(gathered))
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses to overwrite, before phase 1."""
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, RiskDataModule):
+            with together("looking for risk maps that exist"):
+                refuse_existing(self.folder, [case.case for case in data.prepared("train")], self.overwrite)
+
+
+def end_processes(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
+    """Waits for processes to end by themselves, and kills those that do not.
+
+    Args:
+        processes: The processes.
+        grace: How long to wait for all of them together, in seconds.
+    """
+    deadline = time.monotonic() + grace
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()

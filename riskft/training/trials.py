@@ -1,0 +1,81 @@
+"""Trying what a config chose for training on next to nothing, so that what cannot work is found before phase 1."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from riskft.errors import InputError, first_line
+from riskft.training.schedule import schedule_over
+
+STEPS = 10
+LARGEST = 1 << 24
+
+
+def try_training(
+    optimizer: Callable[[list[Any]], Optimizer], schedule: Callable[[Optimizer, int], LRScheduler] | None
+) -> None:
+    """Takes a few steps of an optimizer and its schedule with two numbers.
+
+    Args:
+        optimizer: Called with the parameter groups.
+        schedule: Called with the optimizer and the number of steps, or None.
+
+    Raises:
+        InputError: If one of them refuses its options, fails, or gives a learning rate that is no number.
+    """
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "name": name} for name in ("backbone", "head")]
+    made = optimizer(groups)
+    if schedule is None:
+        return
+    rates = schedule_over(schedule, made, STEPS)
+    with _refusing("model.schedule", rates), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a schedule that is stepped before its optimizer
+        for _ in range(STEPS):
+            found = [group["lr"] for group in made.param_groups]
+            if not all(isinstance(rate, int | float | torch.Tensor) and math.isfinite(rate) for rate in found):
+                raise InputError(
+                    f"model.schedule ({_name(rates)}) gives the learning rate {found[0]}: change its options."
+                )
+            rates.step()
+
+
+def try_inferer(inferer: Inferer, channels: int, size: Sequence[int]) -> None:
+    """Runs an inferer over a volume a voxel smaller than its window, with a network that returns what it is given.
+
+    Args:
+        inferer: The inferer.
+        channels: Channels of the volume.
+        size: Voxels of the window along x, y, z; large ones are not tried.
+
+    Raises:
+        InputError: If it fails.
+    """
+    if math.prod(size) * channels > LARGEST:
+        return
+    volume = torch.zeros(1, channels, *(max(1, edge - 1) for edge in size))
+    with _refusing("model.inferer", inferer):
+        inferer(volume, lambda patch: patch)
+
+
+@contextmanager
+def _refusing(option: str, chosen: object) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{option} ({_name(chosen)}) fails when it is used ({first_line(error)}): change its options."
+        ) from error
+
+
+def _name(chosen: object) -> str:
+    return type(chosen).__name__

@@ -1,0 +1,121 @@
+"""Freed volumes go back to the system where they shall, and only there."""
+
+import ctypes
+import os
+import subprocess
+import sys
+
+import pytest
+
+from riskft.data.io import memory
+
+# 64 blocks of 2 MB, with small ones between them that stay, so that glibc cannot shrink its heap. Prints the resident
+# memory in MB that freeing them leaves behind, and how much of that give_back() returns. The module is run by its path,
+# for the package would leave room in the heap. Each time in a new process, for the heap that is there is used again.
+PROGRAM = """
+import contextlib, runpy, sys
+import numpy as np
+from pathlib import Path
+
+memory = runpy.run_path(sys.argv[1])
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+
+np.ones(2**24, np.uint8)  # freed: from now on glibc keeps blocks of less than 16 MB
+if sys.argv[2] == "after":
+    with contextlib.suppress(KeyError), memory["volumes_given_back"]():
+        raise KeyError
+with memory["volumes_given_back"]() if sys.argv[2] == "inside" else contextlib.nullcontext():
+    start, small, large = resident(), [], []
+    for _ in range(64):
+        large.append(np.ones(2**21, np.uint8))
+        small.append(np.ones(50_000, np.uint8))
+    del large
+    left = resident()
+memory["give_back"]()
+print(left - start, left - resident())
+"""
+
+glibc = pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "gnu_get_libc_version") or not os.path.exists("/proc/self/statm"),
+    reason="needs glibc on Linux",
+)
+
+
+def left_behind(when, **environment):
+    own = {name: value for name, value in os.environ.items() if not memory.chosen_by_user({name: value})}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, memory.__file__, when],
+        env={**own, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [float(number) for number in done.stdout.split()]
+
+
+@glibc
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_blocks_are_kept_outside_until_they_are_asked_for(when):
+    left, given_back = left_behind(when)
+    assert left > 120  # of 128
+    assert given_back > 120
+
+
+@glibc
+def test_blocks_are_given_back_inside():
+    left, _ = left_behind("inside")
+    assert left < 8  # the small ones take 3
+
+
+@glibc
+def test_what_the_environment_says_stays():
+    left, given_back = left_behind("inside", MALLOC_MMAP_THRESHOLD_=str(2**25))
+    assert left > 120
+    assert given_back < 1
+
+
+@pytest.mark.parametrize(
+    ("environment", "chosen"),
+    [
+        ({}, False),
+        ({"MALLOC_ARENA_MAX": "2", "PYTHONMALLOC": "malloc", "GLIBC_TUNABLES": ""}, False),
+        ({"MALLOC_MMAP_THRESHOLD_": "1048576"}, True),
+        ({"MALLOC_MMAP_MAX_": "0"}, True),
+        ({"MALLOC_TRIM_THRESHOLD_": "1"}, True),
+        ({"MALLOC_TOP_PAD_": "1"}, True),
+        ({"GLIBC_TUNABLES": "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=4096"}, True),
+        ({"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}, False),
+    ],
+)
+def test_what_counts_as_chosen(environment, chosen):
+    assert memory.chosen_by_user(environment) is chosen
+
+
+class OtherLibrary:
+    """Has glibc's functions but is not glibc: a call fails the test."""
+
+    def mallopt(self, *arguments):
+        raise AssertionError(arguments)
+
+    malloc_trim = mallopt
+
+
+@pytest.mark.parametrize("error", [None, OSError, TypeError])
+def test_nothing_happens_without_glibc(monkeypatch, error):
+    def load(name):
+        if error is not None:
+            raise error
+        return OtherLibrary()
+
+    monkeypatch.setattr(ctypes, "CDLL", load)
+    memory._glibc.cache_clear()
+    try:
+        assert memory._glibc() is None
+        memory.give_back()
+        with memory.volumes_given_back():
+            ran = True
+        assert ran
+    finally:
+        memory._glibc.cache_clear()
