@@ -147,5 +147,5 @@ def test_a_sweep_that_is_left_while_it_tells_of_a_run_ends_the_others(tmp_path, 
 def test_an_agents_run_ends_with_it(tmp_path, endless):
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
     with sigterm_raised(), pytest.raises(SIGTERMException):
-        run_steps(planned(tmp_path)[0], {})
+        run_steps(planned(tmp_path)[0], {}, Commands(print))
     assert [process.exitcode for process in endless] == [-signal.SIGTERM]
