@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from riskft.arguments.callback_lists import with_callbacks_merged
+from riskft.arguments.merging import warn_of_two_methods, with_callbacks_merged
 from riskft.arguments.moved import bring_along, moved_run, place_is_given, settle
 from riskft.arguments.objects import refuse_as_input, refused_by
 from riskft.arguments.package_defaults import with_package_defaults
@@ -46,7 +46,7 @@ case and seed, and writes a report (see `riskft compare --help`). `riskft validi
 map finds what fine-tuning gets wrong (see `riskft validity --help`)."""
 
 #: Defaults that a constructor cannot state: one refers to another option, the other depends on the run's length.
-PATCHWISE = {
+DEFAULTS = {
     "model.inferer": {
         "class_path": "monai.inferers.SlidingWindowInferer",
         "init_args": {"roi_size": "${....data.patch_size}", "sw_batch_size": 4, "overlap": 0.5, "mode": "gaussian"},
@@ -114,13 +114,14 @@ class Command(LightningCLI):
             help="Classes of callbacks to leave out although a config lists them, such as riskft.RiskPanelCallback. "
             "Lists of trainer.callbacks add up; a class that is listed again takes the later options.",
         )
-        parser.set_defaults(PATCHWISE)
+        parser.set_defaults(DEFAULTS)
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
         parser.link_arguments("data.num_channels", "model.in_channels", apply_on="instantiate")
         parser.link_arguments("data.regions", "model.regions", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments, after what the source model says of itself; paths inside a moved run follow it."""
+        warn_of_two_methods(args)
         with config_faults(args):
             self.config = parser.parse_args(with_callbacks_merged(with_package_defaults(args)))
         self.moved = moved_run(args)

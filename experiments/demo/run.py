@@ -41,10 +41,9 @@ def _run(arguments: Sequence[str]) -> None:
     command(arguments)
 
 
-def configs(method: str, *more: str) -> list[str]:
-    """Returns the options that give a run's config files."""
-    files = [*SHARED, CONFIGS / f"method/{method}.yaml", *(CONFIGS / name for name in more)]
-    return [part for file in files for part in ("--config", str(file))]
+def configs(name: str) -> list[str]:
+    """Returns the options that give a run's config files: what all runs share, and one of its own."""
+    return [part for file in [*SHARED, CONFIGS / name] for part in ("--config", str(file))]
 
 
 def run_folder(method: str) -> Path:
@@ -54,14 +53,14 @@ def run_folder(method: str) -> Path:
 
 def train_source() -> None:
     """Trains the source network, unless the same one is there."""
-    files = [*SHARED, CONFIGS / "demo/source.yaml", CONFIGS / "method/scratch.yaml"]
+    files = [*SHARED, CONFIGS / "demo/source.yaml"]
     recipe = {str(file): file.read_text() for file in files}
     done = run_folder("source") / "finished.json"
     if done.is_file() and json.loads(done.read_text()) == recipe:
         console.print(f"\nThe source network in {done.parent} is reused.")
         return
     done.unlink(missing_ok=True)
-    riskft("fit", *configs("scratch", "demo/source.yaml"), "--run.overwrite", "true")
+    riskft("fit", *configs("demo/source.yaml"), "--run.overwrite", "true")
     write_json(done, recipe)
 
 
@@ -72,7 +71,7 @@ def main() -> None:
     riskft("data", "phantom", str(DEMO / "cohort"), "--subjects", "24")
     train_source()
     for method in METHODS:
-        riskft("fit", *configs(method), "--run.overwrite", "true")
+        riskft("fit", *configs(f"method/{method}.yaml"), "--run.overwrite", "true")
         riskft("test", "--config", str(run_folder(method) / "config.yaml"))
     console.print()
     report = DEMO / "report"

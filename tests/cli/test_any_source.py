@@ -183,10 +183,9 @@ def test_a_model_that_describes_itself_is_trained_from_scratch(meshnet, tiny_man
     del config["model"]["source"]
     mine = tmp_path / "mine.yaml"
     mine.write_text(yaml.safe_dump(config))
-    arguments = options(tmp_path, tiny_manifest, "--model.source.checkpoint", str(meshnet))
+    arguments = options(tmp_path, tiny_manifest, "--model.source.checkpoint", str(meshnet), method="scratch")
     arguments[arguments.index(str(TINY))] = str(mine)
-    scratch = ["--config", str(CONFIGS / "method/scratch.yaml"), "--run.method", "scratch"]
-    main(["fit", *arguments, *scratch, "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1"])
+    main(["fit", *arguments, "--trainer.limit_train_batches", "1"])
     folder = tmp_path / "runs/tiny/scratch/seed=0"
     saved = yaml.safe_load((folder / "config.yaml").read_text())
     assert saved["model"]["source"]["network"]["class_path"] == "riskft.MeshNet"

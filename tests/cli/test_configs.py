@@ -133,7 +133,7 @@ def test_a_saved_config_has_each_callback_once_when_its_method_is_given_again(tm
     assert again.trainer.callbacks[1].init_args.attach is False
 
 
-@pytest.mark.parametrize("files", [["demo/source", "method/scratch"], ["method/riskft"]])
+@pytest.mark.parametrize("files", [["demo/source"], ["method/riskft"]])
 def test_demo_configs_parse(files):
     config = parse("model/small_unet", "demo/base", *files)
     assert config.run.study == "demo"

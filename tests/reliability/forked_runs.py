@@ -42,7 +42,7 @@ class Study:
         return [
             *(command, "--config", str(TINY), "--config", str(CONFIGS / f"method/{method}.yaml")),
             *("--data.reader.init_args.csv", str(self.manifest), "--data.cache_dir", str(self.root / "cache")),
-            *([] if method == "scratch" else ["--trainer.callbacks", "[{class_path: riskft.RiskMapCallback}]"]),
+            *("--trainer.drop_callbacks", "[riskft.RiskPanelCallback]"),
             *("--run.folder", str(self.folder(name)), "--wandb.enabled", "false", "--trainer.max_epochs", "3"),
             *([] if method == "scratch" else source),
             *more,

@@ -1,4 +1,4 @@
-"""Callbacks that several configs list: all count, in any order, and one that is listed again keeps one entry."""
+"""Several configs: all their callbacks count, in any order, and a class that is listed again keeps one entry."""
 
 import itertools
 from pathlib import Path
@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 import yaml
 
-from riskft.arguments.callback_lists import with_callbacks_merged
+from riskft.arguments.merging import warn_of_two_methods, with_callbacks_merged
 from riskft.errors import InputError
 
 MAP, PANEL, EMA = "riskft.RiskMapCallback", "riskft.RiskPanelCallback", "riskft.AveragedWeights"
@@ -49,7 +49,7 @@ def test_three_lists_count_in_every_order(order):
 
 def test_the_later_options_of_a_class_win_one_by_one():
     first = entry(MAP, attach=False, mapping={"scope": "volume", "weight": entry("riskft.Exponential", base=2.0)})
-    second = entry("riskft.risk.callback.RiskMapCallback", mapping={"temper": False, "weight": entry("riskft.Power")})
+    second = entry("riskft.training.risk_maps.RiskMapCallback", mapping={"temper": False, "weight": entry("riskft.Power")})
     (found,) = listed(*config(first), *config(second))["callbacks"]
     mapping = {"scope": "volume", "temper": False, "weight": entry("riskft.Power")}
     assert found["init_args"] == {"attach": False, "mapping": mapping}
@@ -83,13 +83,22 @@ def test_other_options_are_not_looked_into(tmp_path):
         assert listed(*config(MAP), "--model.source.checkpoint", str(file), "--ckpt_path", str(file)) is None
 
 
+def test_two_methods_are_warned_of(caplog):
+    first, second = (["--config", yaml.safe_dump({"run": {"method": name}})] for name in ("riskft", "scratch"))
+    for arguments in (first, [*first, *first], [*first, "--run.method", "mine"]):
+        warn_of_two_methods(["fit", *arguments])
+    assert not caplog.records
+    warn_of_two_methods(["fit", *first, *second])
+    assert "run.method to riskft, then to scratch" in caplog.text
+
+
 def test_an_empty_list_removes_what_was_listed_before_it():
     assert listed(*config(MAP, PANEL), "--trainer.callbacks=[]")["callbacks"] == []
     assert listed(*config(MAP), "--trainer.callbacks=[]", *config(EMA))["callbacks"] == [{"class_path": EMA}]
 
 
 def test_a_dropped_callback_is_left_out_whichever_file_comes_first():
-    drop = ["--trainer.drop_callbacks", "[riskft.report.callback.RiskPanelCallback]"]
+    drop = ["--trainer.drop_callbacks", "[riskft.training.panels.RiskPanelCallback]"]
     for arguments in ([*config(MAP, PANEL), *drop], [*drop, *config(MAP, PANEL)]):
         assert [one["class_path"] for one in listed(*arguments)["callbacks"]] == [MAP]
     both = listed(*config(MAP, PANEL, drop_callbacks=[PANEL]), *config(EMA, drop_callbacks=["AveragedWeights"]))

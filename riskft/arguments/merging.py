@@ -1,9 +1,10 @@
-"""Callbacks that several config files and options list: all of them count, in whatever order the files are given.
+"""Several configs for one command: all callbacks count, in whatever order the configs are given.
 
 jsonargparse lets a later list replace an earlier one. For most lists that is what one wants (``data.augment``), but the
 callbacks of a method, of ``trainer/ema.yaml`` and of a user's own file belong together.
 """
 
+import logging
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import yaml
 
 from riskft.arguments.flags import content_of, options_of
+from riskft.distributed import is_first_rank
 from riskft.errors import InputError
+
+log = logging.getLogger(__name__)
 
 CALLBACKS, DROP = "trainer.callbacks", "trainer.drop_callbacks"
 #: Where jsonargparse finds classes that are given by their names alone.
@@ -57,6 +61,22 @@ def with_callbacks_merged(arguments: Sequence[str]) -> list[str]:
     trainer = {"callbacks": kept, "drop_callbacks": list(drop)}
     config = yaml.safe_dump({"trainer": trainer}, default_flow_style=True, sort_keys=False, width=10**6)
     return [*arguments, "--config", config]
+
+
+def warn_of_two_methods(arguments: Sequence[str]) -> None:
+    """Warns if configs of several methods are given: the run is a mixture of them.
+
+    Args:
+        arguments: A command and its options.
+    """
+    configs = [content_of(text) for name, text in options_of(arguments) if name == "config"]
+    methods = dict.fromkeys(str(value) for config in configs for _, value in _found(config, "run.method"))
+    if len(methods) > 1 and is_first_rank():
+        log.warning(
+            "The configs set run.method to %s, and what an earlier one sets stays unless a later one changes it. To "
+            "run a single method, give no other method's config.",
+            ", then to ".join(methods),
+        )
 
 
 def _given(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
