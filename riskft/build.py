@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from riskft.arguments.merging import warn_of_two_methods, with_callbacks_merged
 from riskft.arguments.moved import bring_along, moved_run, place_is_given, settle
-from riskft.arguments.objects import refuse_as_input, refused_by
+from riskft.arguments.objects import refused_by, refused_objects
 from riskft.arguments.package_defaults import with_package_defaults
 from riskft.arguments.parser import BriefParser, CommandParser, config_faults
 from riskft.data.datamodule import RiskDataModule
@@ -199,8 +199,8 @@ class Command(LightningCLI):
 
     def _instantiate(self) -> None:
         """Tells what a class of another library refuses as bad input."""
-        refuse_as_input(self.parser)
-        super().instantiate_classes()
+        with refused_objects(self.parser):
+            super().instantiate_classes()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         config.pop("drop_callbacks", None)  # the parser has dropped them
@@ -252,10 +252,10 @@ def build_data(arguments: Sequence[str]) -> RiskDataModule:
     for other in ("model", "trainer", "run", "wandb"):
         parser.add_argument(f"--{other}", type=dict[str, Any], default={})
     parser.add_argument("--seed_everything", type=Any, default=0)
-    refuse_as_input(parser)
     with config_faults(arguments):
         options = parser.parse_args(list(arguments))
-    data: RiskDataModule = parser.instantiate_classes(options).data
+    with refused_objects(parser):
+        data: RiskDataModule = parser.instantiate_classes(options).data
     return data
 
 

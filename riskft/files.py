@@ -101,7 +101,7 @@ def keep_old(target: Path, unless: str | None = None) -> None:
         target: The file that will be written anew.
         unless: Content that need not be kept.
     """
-    if not target.is_file() or (unless is not None and target.read_text(encoding="utf-8") == unless):
+    if not target.is_file() or (unless is not None and target.read_bytes() == unless.encode()):
         return
     pattern = re.compile(rf"{re.escape(target.stem)}\.(\d+){re.escape(target.suffix)}")
     kept = [int(found[1]) for path in target.parent.iterdir() if (found := pattern.fullmatch(path.name))]

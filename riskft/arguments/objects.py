@@ -6,18 +6,41 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from riskft.arguments.parser import brief
 from riskft.errors import InputError
 
 SHOWN = 120
 
 
-def refuse_as_input(parser: ArgumentParser) -> None:
-    """Makes a parser build objects of other libraries in a way that turns what they refuse into InputError.
+@contextmanager
+def refused_objects(parser: ArgumentParser) -> Iterator[None]:
+    """Makes a parser build objects in a way that turns what other libraries refuse into InputError.
 
     Deferred ones, such as an optimizer, are built in that way too when their time comes. riskft's own classes raise
-    InputError themselves, so that any other error of theirs is a fault of riskft and stays visible as one.
+    InputError themselves, so any other error of theirs is a fault of riskft and stays visible as one.
+
+    Args:
+        parser: Builds the objects inside.
+
+    Raises:
+        InputError: If a class of another library refuses its options, or the parser finds a value of another type than
+            an option takes, which it notices in nested options only now.
     """
     parser.add_instantiator(_built, object)
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, InputError) or not _raised_in(error, "jsonargparse"):
+            raise
+        raise InputError(f"The options cannot be used: {brief(str(error))}") from error
+
+
+def _raised_in(error: BaseException, package: str) -> bool:
+    """Whether a package's own code raised an error, not code that it called."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and str(last.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == package
 
 
 def _built(class_type: type, *args: Any, **kwargs: Any) -> Any:

@@ -90,6 +90,7 @@ def brief(message: str) -> str:
 
 def _plain(line: str) -> str:
     for pattern, plain in (
+        (r"'NoneType' object is not iterable", "null where a list is expected"),
         (r"'(\w+)' object has no attribute 'keys'", r"init_args is of type \1, expected a mapping of options"),
         (r"argument of type '(\w+)' is not iterable", r"class_path is of type \1, expected the name of a class"),
         (r"NestedArg\(key='(\w+)', val=(.*?)\)$", r"\1=\2"),

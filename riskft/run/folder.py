@@ -69,6 +69,8 @@ class WandbOptions:
 def refuse_finished(folder: Path, overwrite: bool, resuming: bool) -> None:
     """Raises InputError if ``fit`` would start anew in a folder that holds what a training has left."""
     left = [*folder.glob("checkpoints/*.ckpt"), *folder.glob("cases.csv"), *folder.glob("metrics.csv")]
+    if strange := [f"{path}: is a folder, expected a file. Move it away." for path in left if path.is_dir()]:
+        raise InputError("The run folder holds what no run has written:", strange)
     if any(path.stat().st_size for path in left) and not overwrite and not resuming:
         raise InputError(
             f"{folder} already holds a run. Resume it with --ckpt_path last, start anew with --run.overwrite true, or "

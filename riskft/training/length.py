@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, Timer
 
+from riskft.errors import InputError
+
 
 @dataclass(frozen=True)
 class RunLength:
@@ -29,9 +31,18 @@ class RunLength:
 
 
 def run_length(trainer: Trainer) -> RunLength:
-    """Returns how long a run is; makes the training loader if there is none yet."""
+    """Returns how long a run is; makes the training loader if there is none yet.
+
+    Raises:
+        InputError: If ``trainer.val_check_interval`` is longer than an epoch.
+    """
     if trainer.train_dataloader is None:
-        trainer.fit_loop.setup_data()
+        try:
+            trainer.fit_loop.setup_data()
+        except ValueError as error:
+            if "val_check_interval" not in str(error):
+                raise
+            raise InputError(" ".join(str(error).split())) from error
     per_epoch = float(trainer.num_training_batches)
     epochs = math.inf if trainer.max_epochs in (None, -1) else float(trainer.max_epochs or 0)
     most = math.inf if trainer.max_steps == -1 else float(trainer.max_steps)

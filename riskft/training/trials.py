@@ -29,10 +29,19 @@ def try_training(
         schedule: Called with the optimizer and the number of steps, or None.
 
     Raises:
-        InputError: If one of them refuses its options, fails, or gives a learning rate that is no number.
+        InputError: If one of them refuses its options, fails, or gives a learning rate that is not a number.
     """
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "name": name} for name in ("backbone", "head")]
     made = optimizer(groups)
+
+    def closure() -> torch.Tensor:
+        made.zero_grad()
+        loss = torch.stack([parameter.sum() for group in groups for parameter in group["params"]]).sum()
+        loss.backward()
+        return loss
+
+    with _refusing("model.optimizer", made), torch.enable_grad():
+        made.step(closure)
     if schedule is None:
         return
     rates = schedule_over(schedule, made, STEPS)

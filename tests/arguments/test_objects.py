@@ -1,11 +1,13 @@
 """What classes of other libraries refuse is told as bad input; riskft's own errors stay visible."""
 
 import pytest
+import torch
 from jsonargparse import ArgumentParser
 from torch import nn
 
-from riskft.arguments.objects import refuse_as_input
+from riskft.arguments.objects import refused_objects
 from riskft.commands.messages import message
+from riskft.data.labels import LabelMap
 from riskft.data.splits import FractionSplit
 from riskft.errors import InputError
 from riskft.training.trials import try_training
@@ -24,8 +26,8 @@ Broken.__module__ = "riskft.broken"
 def built(kind, value):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--part", type=kind)
-    refuse_as_input(parser)
-    return parser.instantiate_classes(parser.parse_args([f"--part={value}"])).part
+    with refused_objects(parser):
+        return parser.instantiate_classes(parser.parse_args([f"--part={value}"])).part
 
 
 @pytest.mark.parametrize(
@@ -59,3 +61,19 @@ def test_an_optimizer_is_tried_before_it_is_needed():
 def test_a_mistake_of_riskft_s_own_is_not_put_down_to_the_user():
     with pytest.raises(ZeroDivisionError):
         built(FractionSplit, f'{{"class_path": "{__name__}.Broken"}}')
+
+
+def test_a_value_that_the_parser_notices_only_now_is_bad_input():
+    options = ["--labels.classes={a: [1]}", "--labels.background=null"]
+    parser = ArgumentParser(exit_on_error=False, parser_mode="omegaconf+")
+    parser.add_argument("--labels", type=LabelMap | None)
+    with pytest.raises(InputError, match="The options cannot be used") as refused, refused_objects(parser):
+        parser.instantiate_classes(parser.parse_args(options))
+    assert "null where a list is expected" in str(refused.value)
+
+
+def test_a_step_of_the_optimizer_is_tried_too():
+    with pytest.raises(InputError, match=r"model.optimizer \(AdamW\) fails when it is used"):
+        try_training(lambda groups: torch.optim.AdamW(groups, differentiable=None), None)
+    try_training(torch.optim.Adam, None)
+    try_training(lambda groups: torch.optim.LBFGS([groups[0]["params"][0]]), None)

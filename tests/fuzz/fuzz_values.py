@@ -46,7 +46,7 @@ BOOLEANS = ("true", "false", "1", "0", "2", "maybe", "", "null", "[]", "[true]",
 #: Options whose large values ask for what nobody can wait for, or for processes, nodes and memory that are not there.
 WEIGHTY = re.compile(
     r"(min_epochs|min_steps|num_workers|workers|devices|num_nodes|subjects|jobs|nodes|patches_per_volume|queue_length|"
-    r"accumulate_grad_batches|buffer_steps|sw_batch_size|num_sanity_val_steps)$"
+    r"accumulate_grad_batches|buffer_steps|sw_batch_size|num_sanity_val_steps|network\.init_args\.\w+)$"
 )
 #: These would be waited for: a network, other nodes, a login.
 LEFT_ALONE = re.compile(r"(wandb\.offline|num_nodes|trainer\.devices|^devices$|^nodes$|^help$)")

@@ -31,8 +31,10 @@ RAW = re.compile(
     r"has no len\(\)|not supported between|cannot unpack|values to unpack|^riskft: '?[\w.]*'?\s*$",
     re.MULTILINE,
 )
+#: What another library says of its own options, quoted in a message that names them.
+QUOTED = re.compile(r"fails when it is used \(.*?\): change|with the options that it is given: .*")
 #: Found when the module is set up or the weights are loaded, which is after the record of the run was written.
-AFTER_RECORD = re.compile("does not fit this command's network|, which needs phase 1")
+AFTER_RECORD = re.compile("does not fit this command's network|, which needs phase 1|`val_check_interval` \\(")
 #: What a refused command may leave or change in a folder that was there.
 MINOR = re.compile(r"(^cache/|/\.lock$|/run\.lock$|^empty$)")
 #: What a sweep notes of a run that failed.
@@ -114,7 +116,7 @@ def judge(draw: Draw, folder: Path, before: dict[str, str], process: Forked) -> 
         usage = code == 2 and "error:" in text
         if not message and not faults and not usage and draw.command != "sweep":
             verdict.problems.append(f"ends with status {code} and no message")
-        elif found := RAW.search(message or text):
+        elif found := RAW.search(QUOTED.sub("", message or text)):
             verdict.problems.append(f"shows {found[0]!r}")
         elif len(message.splitlines()) > 40:
             verdict.problems.append(f"says it in {len(message.splitlines())} lines")

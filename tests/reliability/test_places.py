@@ -19,6 +19,7 @@ from riskft.data.records import Case
 from riskft.errors import InputError
 from riskft.files import atomic_path, keep_old
 from riskft.risk.store import RiskStore
+from riskft.run.folder import refuse_finished
 from riskft.run.places import refuse_unwritable, why_not_writable
 
 
@@ -107,6 +108,20 @@ def test_a_backup_never_overwrites_another(tmp_path):
     keep_old(tmp_path / "cases.csv")  # a count of the backups would say 2 too
     assert (tmp_path / "cases.2.csv").read_text() == "cases.2.csv"
     assert (tmp_path / "cases.3.csv").read_text() == "cases.csv"
+
+
+def test_a_backup_of_a_file_that_is_not_text(tmp_path):
+    (tmp_path / "cases.csv").write_bytes(b"\xff\xfea")
+    keep_old(tmp_path / "cases.csv", unless="a")
+    assert (tmp_path / "cases.1.csv").read_bytes() == b"\xff\xfea"
+
+
+def test_a_folder_where_a_run_has_a_file(tmp_path):
+    (tmp_path / "metrics.csv").mkdir()
+    (tmp_path / "cases.csv").write_text("kept")
+    with pytest.raises(InputError, match=r"metrics.csv: is a folder, expected a file. Move it away."):
+        refuse_finished(tmp_path, overwrite=True, resuming=False)
+    assert (tmp_path / "cases.csv").read_text() == "kept"
 
 
 def test_a_cache_that_is_not_full_and_cannot_be_written(odd):

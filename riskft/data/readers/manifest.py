@@ -101,7 +101,7 @@ def _row_problems(row: dict[str, str], surplus: int, modalities: Sequence[str]) 
     """Returns what is wrong with one line by itself."""
     if surplus:
         return [f"{abs(surplus)} cells too {'many' if surplus > 0 else 'few'}; a path with a comma needs quotes"]
-    problems = []
+    problems = [f"the cell of {name} holds a NUL byte: save the table as text" for name in row if "\0" in row[name]]
     wanted = ["subject", *modalities, *(["split"] if "split" in row else [])]
     if "label" in row and row.get("split", "predict") != "predict":
         wanted.append("label")

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path, PureWindowsPath
 
+from riskft.errors import InputError
+
 _NIFTI = (".nii.gz", ".nii")
 
 
@@ -47,7 +49,12 @@ def listed_path(root: Path, text: str) -> Path:
 
     Returns:
         The file, there or not; with the other NIfTI ending if only that one is there.
+
+    Raises:
+        InputError: If no file can have this name.
     """
+    if "\0" in text:
+        raise InputError(f"{text!r} in {root} holds a NUL byte, which the name of no file does: correct it.")
     path = PureWindowsPath(text)
     direct = either_nifti(root / text)
     if direct.exists() or not path.anchor:

@@ -192,6 +192,7 @@ def test_manifest_lists_all_bad_lines(tmp_path: Path) -> None:
         "g,test,g,1.nii,s.nii",
         "h/i,test,h.nii,s.nii",
         "j,,j.nii,s.nii",
+        "k,test,k\0.nii,s.nii",
     ]
     with pytest.raises(InputError) as caught:
         ManifestReader(write(tmp_path / "cases.csv", *lines)).cases(["t1"])
@@ -205,6 +206,7 @@ def test_manifest_lists_all_bad_lines(tmp_path: Path) -> None:
         "line 8: 1 cells too many",
         "line 9: subject 'h/i' cannot name files: leave out slashes and a leading dot",
         "line 10: the cell of split is empty",
+        "line 11: the cell of t1 holds a NUL byte: save the table as text",
     ]
 
 
@@ -244,7 +246,7 @@ def test_readers_are_built_from_yaml(name: str, arguments: dict[str, str]) -> No
 
 
 def manifests_script() -> ModuleType:
-    path = Path(__file__).parents[2] / "experiments" / "manifests.py"
+    path = Path(__file__).parents[3] / "experiments" / "manifests.py"
     spec = importlib.util.spec_from_file_location("manifests", path)
     assert spec is not None
     assert spec.loader is not None
