@@ -13,7 +13,14 @@ from riskft.data.patches.sampling import (
     RiskSampling,
     UniformSampling,
 )
-from riskft.data.prepare.intensity import Clip, Intensity, MinMaxRange, Percentile, PerChannel, ZScore
+from riskft.data.prepare.intensity import (
+    ClipIntensity,
+    Intensity,
+    MinMaxIntensity,
+    PercentileIntensity,
+    PerChannelIntensity,
+    ZScoreIntensity,
+)
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers import (
     BidsReader,
@@ -29,19 +36,29 @@ from riskft.data.readers import (
 from riskft.data.records import Case
 from riskft.data.splits import FractionSplit, ListSplit, ReaderSplit, Split
 from riskft.errors import InputError
-from riskft.losses.distill import Distilled
+from riskft.losses.distill import DistilledLoss
 from riskft.losses.hard_voxels import FocalLoss, TopKLoss
-from riskft.losses.refresh import Refreshed
+from riskft.losses.refresh import RefreshedLoss
 from riskft.losses.weighted import Loss, RiskWeightedLoss
 from riskft.risk.leep import LeepConditional, expected_prediction, hardness
 from riskft.risk.mapping import RiskMapping
-from riskft.risk.weighting import Exponential, Linear, MinMax, Normalise, Power, Quantile, Rank, Weight, Window
+from riskft.risk.weighting import (
+    ExponentialWeight,
+    LinearWeight,
+    MinMaxNormalise,
+    Normalise,
+    PowerWeight,
+    QuantileNormalise,
+    RankNormalise,
+    WeightFunction,
+    WindowNormalise,
+)
 from riskft.source.meshnet import MeshNet
 from riskft.source.network import Source
 from riskft.source.nnunet import nnunet_network
-from riskft.source.output import Sigmoid, Softmax, SourceOutput
+from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
 from riskft.training.average import AveragedWeights
-from riskft.training.finite import FiniteLoss
+from riskft.training.finite import FiniteLossGuard
 from riskft.training.freeze import BackboneFreeze
 from riskft.training.l2sp import L2SP
 from riskft.training.module import RiskModule
@@ -61,11 +78,11 @@ __all__ = [
     "BidsReader",
     "Brats2023Reader",
     "Case",
-    "Clip",
-    "Distilled",
-    "Exponential",
+    "ClipIntensity",
+    "DistilledLoss",
+    "ExponentialWeight",
     "FetsReader",
-    "FiniteLoss",
+    "FiniteLossGuard",
     "FocalLoss",
     "FolderReader",
     "FractionSplit",
@@ -74,26 +91,26 @@ __all__ = [
     "IsegReader",
     "LabelMap",
     "LeepConditional",
-    "Linear",
+    "LinearWeight",
     "ListSplit",
     "Loss",
     "ManifestReader",
     "MeshNet",
-    "MinMax",
-    "MinMaxRange",
+    "MinMaxIntensity",
+    "MinMaxNormalise",
     "MsdReader",
     "NnunetReader",
     "Normalise",
     "PatchSampling",
-    "PerChannel",
-    "Percentile",
-    "Power",
+    "PerChannelIntensity",
+    "PercentileIntensity",
+    "PowerWeight",
     "Preprocessing",
-    "Quantile",
-    "Rank",
+    "QuantileNormalise",
+    "RankNormalise",
     "Reader",
     "ReaderSplit",
-    "Refreshed",
+    "RefreshedLoss",
     "RiskDataModule",
     "RiskMapCallback",
     "RiskMapping",
@@ -102,16 +119,16 @@ __all__ = [
     "RiskSampling",
     "RiskTrainer",
     "RiskWeightedLoss",
-    "Sigmoid",
-    "Softmax",
+    "SigmoidOutput",
+    "SoftmaxOutput",
     "Source",
     "SourceOutput",
     "Split",
     "TopKLoss",
     "UniformSampling",
-    "Weight",
-    "Window",
-    "ZScore",
+    "WeightFunction",
+    "WindowNormalise",
+    "ZScoreIntensity",
     "expected_prediction",
     "hardness",
     "nnunet_network",

@@ -25,7 +25,7 @@ from riskft.run.lock import locked
 from riskft.run.places import places_of, refuse_unwritable, why_not_writable
 from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.checkpoints import run_checkpoints
-from riskft.training.finite import FiniteLoss
+from riskft.training.finite import FiniteLossGuard
 from riskft.training.loggers import logs_to_wandb, run_loggers
 from riskft.training.module import RiskModule
 from riskft.training.record.options import trained_options
@@ -228,8 +228,8 @@ class Command(LightningCLI):
         else:
             if config.trainer.enable_checkpointing is not False:
                 callbacks += run_checkpoints(str(self.folder / "checkpoints"))
-            if not any(isinstance(callback, FiniteLoss) for callback in callbacks):
-                callbacks.append(FiniteLoss())
+            if not any(isinstance(callback, FiniteLossGuard) for callback in callbacks):
+                callbacks.append(FiniteLossGuard())
             kwargs["callbacks"] = callbacks
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         if in_slurm_task(os.environ):

@@ -181,7 +181,7 @@ class Gradients:
             }
 
     def _fresh(self, logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Returns the weights that ``riskft.Refreshed`` would give these patches."""
+        """Returns the weights that ``riskft.RefreshedLoss`` would give these patches."""
         hardness = [
             weighted_cross_entropy(output, target, None, IGNORE_INDEX)
             for output, (_, target, *_) in zip(logits, self.batches, strict=True)

@@ -16,7 +16,7 @@ _FULL = 0.5
 """Least mass of an EEP, and most that it may lack of 1: beyond, the voxel was warped in from outside the volume."""
 
 
-class Distilled(Loss):
+class DistilledLoss(Loss):
     """Adds to a loss the distance to what the source expects, where the source can be trusted.
 
     ::
@@ -88,7 +88,7 @@ class Distilled(Loss):
             ValueError: If shapes disagree.
         """
         if expectation is None or self._scale is None:
-            raise InputError("riskft.Distilled needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
+            raise InputError("riskft.DistilledLoss needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
         result: Tensor = self.loss(logits, target, weight, foreground_fraction, expectation)
         finest = logits if isinstance(logits, Tensor) else logits[0]
         self._scale = self._scale.to(finest.device)

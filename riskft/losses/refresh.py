@@ -17,12 +17,12 @@ from riskft.losses.length import check_length, counted, is_part
 from riskft.losses.weighted import Loss, RiskWeightedLoss, without_channel
 from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.mapping import RiskMapping, made, source_knowledge
-from riskft.risk.weighting import Normalise, Power, Rank, Weight
+from riskft.risk.weighting import Normalise, PowerWeight, RankNormalise, WeightFunction
 
 log = logging.getLogger(__name__)
 
 
-class Refreshed(Loss):
+class RefreshedLoss(Loss):
     """Weights voxels by the hardness of the network as it is now, h_i = -log p_i(y_i), in place of the static map.
 
     The hardness of a patch is taken from the step's own logits (no second forward pass, no gradient through it) and
@@ -39,8 +39,8 @@ class Refreshed(Loss):
         start: Steps (batches) that are weighted by the static map; 0.25 for a quarter of the run's.
         every: Steps between one table and the next, or a part of the run's: 0.0833 for a twelfth.
         memory: Tables look back on so many times ``every`` steps.
-        normalise: ``Rank``, ``Quantile`` or ``MinMax``, inside the voxel's class.
-        weight: ``Exponential``, ``Linear`` or ``Power``.
+        normalise: ``RankNormalise``, ``QuantileNormalise`` or ``MinMaxNormalise``, inside the voxel's class.
+        weight: ``ExponentialWeight``, ``LinearWeight`` or ``PowerWeight``.
         balance: Divide each class's weights by their mean over the recent steps; ``gradient``: over the gradient, see
             ``RiskMapping``.
         temper: Shrink weights towards 1, w <- 1 + s (w - 1) with s = 1 - mean(h) / H(Y), clipped to [0, 1], over the
@@ -54,8 +54,8 @@ class Refreshed(Loss):
         start: int | float = 0.25,
         every: int | float = 0.0833,
         memory: int = 3,
-        normalise: Normalise = lazy_instance(Rank),  # noqa: B008
-        weight: Weight = lazy_instance(Power),  # noqa: B008
+        normalise: Normalise = lazy_instance(RankNormalise),  # noqa: B008
+        weight: WeightFunction = lazy_instance(PowerWeight),  # noqa: B008
         balance: bool | Literal["gradient"] = True,
         temper: bool = True,
         ignore_index: int = IGNORE_INDEX,
@@ -97,15 +97,15 @@ class Refreshed(Loss):
             return
         if self._timing != own:
             log.warning(
-                "riskft.Refreshed goes on as the checkpoint has it: the static map for %d steps, then a new table "
+                "riskft.RefreshedLoss goes on as the checkpoint has it: the static map for %d steps, then a new table "
                 "every %d steps. By its options it would be %d and %d in a run of this length.",
                 *(*self._timing, *own),
             )
         if max(first, every) >= batches:
             parts = all(map(is_part, self.given))
             log.warning(
-                "riskft.Refreshed never refreshes: the run has %d steps, and the first refreshed map comes after %d "
-                "(start: %s, every: %s). %s (trainer.max_epochs, data.patches_per_volume).",
+                "riskft.RefreshedLoss never refreshes: the run has %d steps, and the first refreshed map comes after "
+                "%d (start: %s, every: %s). %s (trainer.max_epochs, data.patches_per_volume).",
                 *(batches, max(first, every), *self.given),
                 "Train for longer"
                 if parts
@@ -150,8 +150,8 @@ class Refreshed(Loss):
         if self._timing is None:
             start, every = self.given
             raise InputError(
-                f"riskft.Refreshed: start: {start} and every: {every} are parts of a run whose length it was not told. "
-                "Give numbers of steps, or call runs_for(batches) first."
+                f"riskft.RefreshedLoss: start: {start} and every: {every} are parts of a run whose length it was not "
+                "told. Give numbers of steps, or call runs_for(batches) first."
             )
         first, every = self._timing
         known = target != self.ignore_index

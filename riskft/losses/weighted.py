@@ -46,7 +46,7 @@ def soft_dice_loss(logits: Tensor, target: Tensor, ignore_index: int, smooth: fl
 
 
 class Loss(nn.Module, ABC):
-    """What training minimises. Losses that take another one (``Refreshed``, ``Distilled``) can be nested."""
+    """What training minimises. Losses that take another one (``RefreshedLoss``, ``DistilledLoss``) can be nested."""
 
     @property
     def needs_expectation(self) -> bool:

@@ -11,7 +11,7 @@ from riskft.errors import InputError
 from riskft.files import without_addresses
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.leep import class_prior, label_entropy
-from riskft.risk.weighting import Normalise, Power, Rank, Weight, mean_weight
+from riskft.risk.weighting import Normalise, PowerWeight, RankNormalise, WeightFunction, mean_weight
 
 T = TypeVar("T")
 
@@ -25,24 +25,24 @@ class RiskMapping:
     two safeguards keep a rare class from being drowned by heavy background when the source knows little.
 
     Args:
-        normalise: ``Rank``, ``Quantile``, ``MinMax`` or ``Window``.
+        normalise: ``RankNormalise``, ``QuantileNormalise``, ``MinMaxNormalise`` or ``WindowNormalise``.
         scope: Which voxels a voxel is compared with: those of its own ``volume``, of the whole ``dataset``, or of its
             own ``class`` over the data set.
         reference: ``none`` takes the hardness h; ``prior`` takes h + log P(y), the negative pointwise mutual
             information of source prediction and label (> 0: the source makes the true label less likely than
             knowing nothing does); ``blind`` takes -log P(y), the hardness that a source blind to the target would
             give: class weighting, the control that a map must beat.
-        weight: ``Exponential``, ``Linear`` or ``Power``.
+        weight: ``ExponentialWeight``, ``LinearWeight`` or ``PowerWeight``.
         balance: Divide each class's weights by their mean over the data set, so that no class (the background above
             all) gains total weight from the map.
         temper: Shrink weights towards 1 by what the source knows of the labels, w <- 1 + s (w - 1) with
             s = 1 + LEEP / H(Y) in [0, 1]: a source that is blind to the target leaves plain fine-tuning.
     """
 
-    normalise: Normalise = field(default_factory=lambda: lazy_instance(Rank))
+    normalise: Normalise = field(default_factory=lambda: lazy_instance(RankNormalise))
     scope: Literal["volume", "dataset", "class"] = "class"
     reference: Literal["none", "prior", "blind"] = "none"
-    weight: Weight = field(default_factory=lambda: lazy_instance(Power))
+    weight: WeightFunction = field(default_factory=lambda: lazy_instance(PowerWeight))
     balance: bool | Literal["gradient"] = True
     temper: bool = True
 

@@ -21,7 +21,7 @@ class Normalise(ABC):
         """Normalises values (N,) float64 of classes (N,) int64; returns (N,) float64 in [0, 1]."""
 
 
-class Quantile(Normalise):
+class QuantileNormalise(Normalise):
     """n = (v - min) / (quantile - min), clipped at 1.
 
     One bad voxel in 10^4 leaves plain min-max with a median weight of 1.006 against a maximum of 10, so clipping
@@ -44,14 +44,14 @@ class Quantile(Normalise):
         return torch.where(span > 0, (values - distribution.low[classes]) / span, torch.zeros_like(values)).clamp(0, 1)
 
 
-class MinMax(Quantile):
+class MinMaxNormalise(QuantileNormalise):
     """n = (v - min) / (max - min)."""
 
     def __init__(self) -> None:
         super().__init__(q=1.0)
 
 
-class Window(Normalise):
+class WindowNormalise(Normalise):
     """n = (v - low) / (high - low), clipped to [0, 1]: fixed bounds, for values that mean something by themselves.
 
     Args:
@@ -69,7 +69,7 @@ class Window(Normalise):
         return ((values - self.low) / (self.high - self.low)).clamp(0, 1)
 
 
-class Rank(Normalise):
+class RankNormalise(Normalise):
     """n = fraction of voxels with a smaller value: the empirical distribution function.
 
     Values closer to each other than the resolution count as ties (half of them below, half above), because a
@@ -91,7 +91,7 @@ class Rank(Normalise):
         return ranks
 
 
-class Weight(ABC):
+class WeightFunction(ABC):
     """Maps n in [0, 1] to a weight > 0, increasing."""
 
     @abstractmethod
@@ -99,7 +99,7 @@ class Weight(ABC):
         """Returns the weight, same shape and dtype."""
 
 
-class Exponential(Weight):
+class ExponentialWeight(WeightFunction):
     """w = base^n, from 1 to ``base``."""
 
     def __init__(self, base: float = 10.0) -> None:
@@ -112,7 +112,7 @@ class Exponential(Weight):
         return torch.pow(torch.as_tensor(self.base, dtype=n.dtype), n)
 
 
-class Linear(Weight):
+class LinearWeight(WeightFunction):
     """w = 1 + alpha n."""
 
     def __init__(self, alpha: float = 1.0) -> None:
@@ -125,7 +125,7 @@ class Linear(Weight):
         return 1 + self.alpha * n
 
 
-class Power(Weight):
+class PowerWeight(WeightFunction):
     """w = floor + gain n^exponent."""
 
     def __init__(self, floor: float = 0.5, gain: float = 3.0, exponent: float = 3.0) -> None:
@@ -141,7 +141,7 @@ class Power(Weight):
 
 def mean_weight(
     normalise: Normalise,
-    weight: Weight,
+    weight: WeightFunction,
     scale: ClassDistribution,
     counted: ClassDistribution,
     by_gradient: bool = False,

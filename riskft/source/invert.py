@@ -3,7 +3,7 @@
 Between some contrasts of MRI what is bright becomes dark (T1w and T2w). A convolution of -x is that of x with the
 weights' sign turned, so a network whose first convolutions are negated sees the negative of what it is given and is
 otherwise the same: nothing else, neither data nor checkpoints, needs to know. Meant for images whose background is 0
-and whose grey values lie around it, as ``riskft.data.prepare.intensity.ZScore`` makes them.
+and whose grey values lie around it, as ``riskft.data.prepare.intensity.ZScoreIntensity`` makes them.
 """
 
 import copy

@@ -15,7 +15,7 @@ from riskft.run.record import Record
 from riskft.source.adapt import load_source
 from riskft.source.checkpoint import Checkpoint, read_checkpoint, state_digest
 from riskft.source.invert import inverted_network
-from riskft.source.output import Sigmoid, Softmax, SourceOutput
+from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
 from riskft.source.outputs import Readings
 from riskft.source.plain import copied, has_parametrizations, plain, with_today_s_names
 from riskft.source.read import describe, readings
@@ -42,8 +42,8 @@ class Source:
         first_convolution: How its first convolution is adapted to another number of channels: each new channel starts
             as the ``mean`` of the old ones, or the old ones are ``repeat``-ed in turn.
         min_loaded: Share of the parameters that the checkpoint must fill in plain fine-tuning (phase 1 needs all).
-        output: What the output channels mean: ``riskft.Softmax`` or ``riskft.Sigmoid``, and if the network returns
-            probabilities already (``applied``). null for the sigmoid where the network ends in one, else softmax.
+        output: What the output channels mean: ``riskft.SoftmaxOutput`` or ``riskft.SigmoidOutput``, and if the network
+            returns probabilities already (``applied``). null for the sigmoid if the network ends in one, else softmax.
         inferer: How phase 1 runs the source over whole volumes; null for ``model.inferer``. A network that needs to see
             more than a training patch wants a window of its own.
         invert: Show the source its images in negative (x becomes -x; the fine-tuned network keeps that): ``auto`` lets
@@ -189,7 +189,7 @@ def _as_described(network: nn.Module, checkpoint: Checkpoint, size: Sequence[int
 def _default_output(read: Readings, checkpoint: Checkpoint) -> SourceOutput:
     """Returns what output channels mean of which nobody says it; those that riskft trained are classes."""
     sigmoid = read.evaluation.activation == "sigmoid" and checkpoint.class_names is None
-    return Sigmoid() if sigmoid else Softmax()
+    return SigmoidOutput() if sigmoid else SoftmaxOutput()
 
 
 def inverted(source: LoadedSource, size: Sequence[int]) -> LoadedSource:

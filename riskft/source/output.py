@@ -45,7 +45,7 @@ class SourceOutput(ABC):
 
 
 @dataclass(frozen=True)
-class Softmax(SourceOutput):
+class SoftmaxOutput(SourceOutput):
     """Classes that exclude each other: z is the class, P(z) the softmax.
 
     Args:
@@ -61,7 +61,7 @@ class Softmax(SourceOutput):
         if logits.shape[1] < 2:
             raise InputError(
                 "The source network has one output channel, of which a softmax is always 1. If it is a sigmoid head, "
-                "set model.source.output.class_path to riskft.Sigmoid."
+                "set model.source.output.class_path to riskft.SigmoidOutput."
             )
         return logits.softmax(1)
 
@@ -75,7 +75,7 @@ class Softmax(SourceOutput):
 
 
 @dataclass(frozen=True)
-class Sigmoid(SourceOutput):
+class SigmoidOutput(SourceOutput):
     """Labels or regions that may overlap, one sigmoid each, as in region-based training.
 
     With up to ``max_exact`` channels, z is the set of labels that hold at the voxel (Z = 2^K, the empty set first), and

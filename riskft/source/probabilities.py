@@ -48,7 +48,7 @@ class ProbabilityCheck:
             raise InputError(
                 f"{self.name} returns probabilities: all outputs are within 0..1 and sum to 1 over the channels, and a "
                 "second softmax would make LEEP and the loss wrong.",
-                [_OPTION.format(activation="softmax", name="Softmax")],
+                [_OPTION.format(activation="softmax", name="SoftmaxOutput")],
             )
 
     def volume(self, outputs: Tensor) -> None:
@@ -63,9 +63,9 @@ class ProbabilityCheck:
         values = outputs.detach().float()
         if not _within(values, 1e-6):
             return
-        option = _OPTION.format(activation="sigmoid", name="Sigmoid")
+        option = _OPTION.format(activation="sigmoid", name="SigmoidOutput")
         if outputs.shape[1] > 1:
-            option += " If it masks or pads what a softmax gives, the class is riskft.Softmax."
+            option += " If it masks or pads what a softmax gives, the class is riskft.SoftmaxOutput."
         lowest, highest = float(values.min()), float(values.max())
         if lowest < 0.05 and highest > 0.95:
             raise InputError(

@@ -63,7 +63,7 @@ def describe(network: nn.Module, found: Readings) -> list[str]:
     if (activation := found.evaluation.activation) is not None:
         lines.append(
             f"{name} returns probabilities (a {activation} of logits): LEEP and the loss take them as such. If these "
-            f"are logits, set model.source.output.class_path to riskft.{activation.capitalize()} and its "
+            f"are logits, set model.source.output.class_path to riskft.{activation.capitalize()}Output and its "
             "init_args.applied to false."
         )
     main, *others = found.training.paths

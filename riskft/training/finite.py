@@ -11,7 +11,7 @@ from riskft.distributed import together
 from riskft.errors import InputError
 
 
-class FiniteLoss(Callback):
+class FiniteLossGuard(Callback):
     """Ends the training at a loss that is NaN or infinite, before a checkpoint of it is written.
 
     On a CPU each loss is looked at before its gradients are made. On a GPU looking is waiting: there the first bad
@@ -27,7 +27,7 @@ class FiniteLoss(Callback):
     def __init__(self, every_n_steps: int | None = None, enabled: bool = True) -> None:
         super().__init__()
         if every_n_steps is not None and every_n_steps < 0:
-            raise InputError(f"FiniteLoss: every_n_steps is {every_n_steps}, expected 0 or more.")
+            raise InputError(f"riskft.FiniteLossGuard: every_n_steps is {every_n_steps}, expected 0 or more.")
         self.every_n_steps = every_n_steps
         self.enabled = enabled
         self._subjects: list[tuple[int, Sequence[str]]] = []

@@ -10,7 +10,7 @@ from riskft.errors import InputError
 from riskft.source.adapt import AdaptationReport, transfer_backbone
 from riskft.source.head import copy_head, head_rows, mixed_head
 from riskft.source.network import LoadedSource
-from riskft.source.output import Softmax
+from riskft.source.output import SoftmaxOutput
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ def start_network(
     Raises:
         InputError: If the head shall start through P(z|y) and there is no joint, or it cannot be copied.
     """
-    softmax = isinstance(source.output, Softmax)
+    softmax = isinstance(source.output, SoftmaxOutput)
     if how == "auto":
         how = "copy" if softmax and source.class_names == tuple(class_names) else "leep"
     if how == "leep" and joint is None:

@@ -11,7 +11,7 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.leep import conditional_from_joint, expected_prediction, hardness
 from riskft.risk.mapping import RiskMapping
-from riskft.risk.weighting import Rank
+from riskft.risk.weighting import RankNormalise
 
 RANK = "rank in class"
 
@@ -39,7 +39,7 @@ def predictors(
     found = {
         "hardness": values,
         "relative to prior": RiskMapping(reference="prior").values(values, classes, joint),
-        **({} if dataset is None else {RANK: Rank()(values.double(), classes, dataset)}),
+        **({} if dataset is None else {RANK: RankNormalise()(values.double(), classes, dataset)}),
         "class prior": RiskMapping(reference="blind").values(values, classes, joint),
         "source entropy": entropy(states),
         "EEP entropy": entropy(expected),

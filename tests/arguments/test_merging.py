@@ -48,12 +48,12 @@ def test_three_lists_count_in_every_order(order):
 
 
 def test_the_later_options_of_a_class_win_one_by_one():
-    first = entry(MAP, attach=False, mapping={"scope": "volume", "weight": entry("riskft.Exponential", base=2.0)})
+    first = entry(MAP, attach=False, mapping={"scope": "volume", "weight": entry("riskft.ExponentialWeight", base=2.0)})
     second = entry(
-        "riskft.training.risk_maps.RiskMapCallback", mapping={"temper": False, "weight": entry("riskft.Power")}
+        "riskft.training.risk_maps.RiskMapCallback", mapping={"temper": False, "weight": entry("riskft.PowerWeight")}
     )
     (found,) = listed(*config(first), *config(second))["callbacks"]
-    mapping = {"scope": "volume", "temper": False, "weight": entry("riskft.Power")}
+    mapping = {"scope": "volume", "temper": False, "weight": entry("riskft.PowerWeight")}
     assert found["init_args"] == {"attach": False, "mapping": mapping}
 
 

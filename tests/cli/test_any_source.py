@@ -44,7 +44,7 @@ def regions_run(tmp_path_factory, tiny_manifest):
     network = UNet(spatial_dims=3, in_channels=1, out_channels=2, channels=(4, 8), strides=(2,))
     torch.save(network.state_dict(), root / "regions.pt")
     more = [
-        *("--model.source.checkpoint", str(root / "regions.pt"), "--model.source.output", "riskft.Sigmoid"),
+        *("--model.source.checkpoint", str(root / "regions.pt"), "--model.source.output", "riskft.SigmoidOutput"),
         *("--data.labels.regions", "{whole: [1, 2], core: [2]}"),
     ]
     main(["fit", *options(root, tiny_manifest, *more)])
@@ -134,7 +134,7 @@ def test_a_model_that_describes_itself_gives_defaults_that_the_user_s_config_ove
     assert len(saved["model"]["source"]["network"]["init_args"]["layers"]) == 3
     assert saved["model"]["source"]["inferer"]["init_args"]["roi_size"] == [192, 192, 192]
     assert saved["data"]["preprocessing"]["orientation"] == "LIA"
-    assert saved["data"]["preprocessing"]["intensity"]["class_path"] == "riskft.Percentile"
+    assert saved["data"]["preprocessing"]["intensity"]["class_path"] == "riskft.PercentileIntensity"
     # from the user
     assert saved["data"]["preprocessing"]["spacing"] == [1.5, 1.5, 2.0]
     assert saved["data"]["patch_size"] == [16, 16, 16]

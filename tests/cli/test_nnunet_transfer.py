@@ -66,7 +66,7 @@ def test_the_prepared_volume_is_nnunet_s_own(trained):
     model, raw, predicted = trained
     package = find_package(model)
     options = dict(package.config["data"]["preprocessing"])
-    assert options.pop("intensity") == {"class_path": "riskft.ZScore", "init_args": {"masked": True}}
+    assert options.pop("intensity") == {"class_path": "riskft.ZScoreIntensity", "init_args": {"masked": True}}
     case = NnunetReader(raw).cases(list(CHANNELS))[0]
     prepared = preprocess(case, LabelMap({"shell": [1], "core": [2]}), Preprocessing(**options))
     # nnU-Net divides by the population's standard deviation, riskft by the sample's

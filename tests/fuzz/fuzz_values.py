@@ -35,7 +35,7 @@ WORDS = (
     *("${data.nothing}", "${oc.env:NOTHING}", "${", "!!python/object:os.system", "%(x)s", "@missing", "- a", "\t", "#"),
     *(
         "{class_path: 3}",
-        "{class_path: riskft.ZScore, init_args: 3}",
+        "{class_path: riskft.ZScoreIntensity, init_args: 3}",
         "{class_path: [a]}",
         "{nothing: 1}",
         "1/0",

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from riskft.errors import InputError
-from riskft.losses.distill import Distilled, gate_scale, gated_divergence
+from riskft.losses.distill import DistilledLoss, gate_scale, gated_divergence
 from riskft.losses.weighted import RiskWeightedLoss
 
 IGNORE = 255
@@ -22,7 +22,7 @@ def batch(seed=0, classes=2, spatial=(5, 4, 3)):
 
 
 def started(knowledge=1.0, **options):
-    loss = Distilled(**options)
+    loss = DistilledLoss(**options)
     loss.start(JOINT, knowledge)
     return loss
 
@@ -145,14 +145,14 @@ def test_extremes_are_finite(dtype):
 
 def test_without_phase_1_it_says_what_to_do():
     logits, target, expectation = batch()
-    for loss, given in ((Distilled(), expectation), (started(), None)):
+    for loss, given in ((DistilledLoss(), expectation), (started(), None)):
         assert loss.needs_expectation
         with pytest.raises(InputError, match=r"needs phase 1: add riskft\.RiskMapCallback"):
             loss(logits, target, None, None, given)
     with pytest.raises(ValueError, match="`expectation` of shape"):
         started()(logits, target, None, None, expectation[:, :1])
     with pytest.raises(InputError, match="`factor` to be at least 0"):
-        Distilled(factor=-1)
+        DistilledLoss(factor=-1)
 
 
 def test_it_brings_the_prediction_to_the_teacher():

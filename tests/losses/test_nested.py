@@ -7,11 +7,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import riskft.losses.refresh
-from riskft.losses.distill import Distilled
+from riskft.losses.distill import DistilledLoss
 from riskft.losses.hard_voxels import FocalLoss, TopKLoss
-from riskft.losses.refresh import Refreshed
+from riskft.losses.refresh import RefreshedLoss
 from riskft.losses.weighted import Loss, RiskWeightedLoss, soft_dice_loss
-from riskft.risk.weighting import Linear, Rank
+from riskft.risk.weighting import LinearWeight, RankNormalise
 
 SPATIAL = (4, 3, 2)
 
@@ -46,7 +46,12 @@ def batch(seed=0, classes=3):
 
 @pytest.mark.parametrize(
     "around",
-    [Distilled, Refreshed, lambda loss: Distilled(Refreshed(loss)), lambda loss: Refreshed(Distilled(loss))],
+    [
+        DistilledLoss,
+        RefreshedLoss,
+        lambda loss: DistilledLoss(RefreshedLoss(loss)),
+        lambda loss: RefreshedLoss(DistilledLoss(loss)),
+    ],
     ids=["distilled", "refreshed", "distilled refreshed", "refreshed distilled"],
 )
 def test_everything_reaches_the_loss_inside(around):
@@ -73,7 +78,7 @@ def test_what_distilled_adds_is_scaled_by_what_the_source_knows_however_it_is_ne
     logits, target, expectation = batch()
     found = []
     for knowledge in (0.0, 0.5, 1.0):
-        loss = Refreshed(Distilled(RiskWeightedLoss(), factor=2.0))
+        loss = RefreshedLoss(DistilledLoss(RiskWeightedLoss(), factor=2.0))
         loss.start(torch.rand(3, 4, generator=torch.Generator().manual_seed(1)), knowledge)
         loss.runs_for(300)
         found.append(loss(logits, target, None, None, expectation))
@@ -131,8 +136,15 @@ def on_two(group, work):
 
 
 def refreshed(**options):
-    return Refreshed(
-        normalise=Rank(0), weight=Linear(2.0), start=1, every=2, memory=2, balance=False, temper=False, **options
+    return RefreshedLoss(
+        normalise=RankNormalise(0),
+        weight=LinearWeight(2.0),
+        start=1,
+        every=2,
+        memory=2,
+        balance=False,
+        temper=False,
+        **options,
     )
 
 
@@ -209,7 +221,7 @@ def test_patches_without_foreground_take_the_volumes_share_at_every_resolution()
                 "use_map": True,
             },
         ),
-        (Distilled, {"factor": 1.0, "gated": True, "temper": True, "ignore_index": 255}),
+        (DistilledLoss, {"factor": 1.0, "gated": True, "temper": True, "ignore_index": 255}),
         (FocalLoss, {"normaliser": "voxels"}),
         (TopKLoss, {"share": 0.1}),
     ],

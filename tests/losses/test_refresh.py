@@ -11,11 +11,11 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from riskft.errors import InputError
-from riskft.losses.refresh import Refreshed, weight_table
+from riskft.losses.refresh import RefreshedLoss, weight_table
 from riskft.losses.weighted import RiskWeightedLoss
 from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.mapping import RiskMapping
-from riskft.risk.weighting import Linear, Rank
+from riskft.risk.weighting import LinearWeight, RankNormalise
 
 IGNORE = 255
 SHAPE = (7, 6, 5)
@@ -44,7 +44,7 @@ def batch(seed=0, classes=3, sharpness=2.0):
 
 
 def plain(**options):
-    return Refreshed(Recorded(), **{"start": 0, "every": 1, "memory": 1, **options})
+    return RefreshedLoss(Recorded(), **{"start": 0, "every": 1, "memory": 1, **options})
 
 
 def hardness(logits, target):
@@ -55,7 +55,7 @@ def hardness(logits, target):
 
 
 def test_weights_are_the_ranks_of_the_last_step_s_hardness():
-    loss = plain(normalise=Rank(0), weight=Linear(2), balance=False, temper=False)
+    loss = plain(normalise=RankNormalise(0), weight=LinearWeight(2), balance=False, temper=False)
     logits, target = batch()
     loss(logits, target)
     loss(logits, target)
@@ -186,7 +186,7 @@ def test_without_training_nothing_is_counted():
 def test_before_the_first_table_and_with_weight_1_it_is_the_plain_loss():
     logits, target = batch()
     weight = torch.rand(2, *SHAPE)
-    loss = Refreshed()
+    loss = RefreshedLoss()
     loss.runs_for(300)
     assert torch.equal(loss(logits, target, weight), RiskWeightedLoss()(logits, target, weight))
 
@@ -262,7 +262,7 @@ def test_two_processes_make_one_table_of_the_patches_of_both(tmp_path):
 @pytest.mark.parametrize(("name", "value"), [("start", -1), ("every", 0), ("memory", 0)])
 def test_bad_options(name, value):
     with pytest.raises(InputError, match=f"`{name}` to be at least"):
-        Refreshed(**{name: value})
+        RefreshedLoss(**{name: value})
 
 
 def work_resumed(rank: int, folder: Path) -> None:

@@ -9,7 +9,7 @@ from forked_runs import STEPS_AN_EPOCH, Study, forked
 from torch import nn
 
 from riskft.errors import InputError
-from riskft.training.finite import FiniteLoss
+from riskft.training.finite import FiniteLossGuard
 from riskft.training.module import RiskModule
 
 
@@ -47,7 +47,7 @@ def test_nan_loss(tmp_path, tiny_manifest, value):
 @pytest.mark.slow
 def test_the_guard_can_be_set(tmp_path, tiny_manifest):
     study = Study(tmp_path, tiny_manifest)
-    off = ["--trainer.callbacks", "[{class_path: riskft.FiniteLoss, init_args: {enabled: false}}]"]
+    off = ["--trainer.callbacks", "[{class_path: riskft.FiniteLossGuard, init_args: {enabled: false}}]"]
     done = forked(study.arguments("fit", *off, method="scratch"), tmp_path / "log", spoilt_from(2, float("nan")))
     assert done.wait() == 0, done.text
     assert not all(torch.isfinite(weight).all() for weight in study.checkpoint()["state_dict"].values())
@@ -71,7 +71,7 @@ class Steps:
     """Takes the steps of an epoch as Lightning does, with losses on a GPU."""
 
     def __init__(self, every: int | None, log_every: int = 10) -> None:
-        self.guard = FiniteLoss(every)
+        self.guard = FiniteLossGuard(every)
         self.trainer: Any = SimpleNamespace(global_step=0, log_every_n_steps=log_every, state=SimpleNamespace(fn="fit"))
         self.trainer.sanity_checking = False
         self.module: Any = nn.Linear(1, 1)
@@ -129,4 +129,4 @@ def test_the_end_of_the_epoch_and_validation_look_at_losses_and_weights():
 
 def test_every_n_steps_is_checked():
     with pytest.raises(InputError, match="every_n_steps is -1"):
-        FiniteLoss(-1)
+        FiniteLossGuard(-1)

@@ -123,21 +123,21 @@ def test_a_loss_that_is_not_finite_on_one_rank_at_the_end_of_an_epoch(study):
     """Both see it before the checkpoint is written, where losses are only looked at then."""
 
     def before(rank: int) -> None:
-        from riskft.training.finite import FiniteLoss
+        from riskft.training.finite import FiniteLossGuard
 
-        original, look = RiskModule.training_step, FiniteLoss.on_before_backward
+        original, look = RiskModule.training_step, FiniteLossGuard.on_before_backward
 
         def training_step(self: RiskModule, batch: Any, batch_idx: int) -> Any:
             loss = original(self, batch, batch_idx)
             return loss * float("nan") if rank == 1 and self.global_step == 3 else loss
 
-        def on_before_backward(self: FiniteLoss, trainer: Any, module: Any, loss: Any) -> None:
+        def on_before_backward(self: FiniteLossGuard, trainer: Any, module: Any, loss: Any) -> None:
             now, self._look = self._look, lambda: None  # type: ignore[method-assign]
             look(self, trainer, module, loss)
             self._look = now  # type: ignore[method-assign]
 
         RiskModule.training_step = training_step  # type: ignore[method-assign]
-        FiniteLoss.on_before_backward = on_before_backward  # type: ignore[method-assign]
+        FiniteLossGuard.on_before_backward = on_before_backward  # type: ignore[method-assign]
 
     processes = ranks(study.arguments(), study.root / "log", before)
     assert statuses(processes) == [1, 1]

@@ -40,7 +40,7 @@ def test_a_run_that_is_too_short_says_what_never_happens(tmp_path, tiny_manifest
     options = ["--model.loss.init_args.start", "75", "--model.loss.init_args.every", "25"]
     main([*study.arguments("fit", *options), "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "10"])
     assert (
-        "riskft.Refreshed never refreshes: the run has 3 steps, and the first refreshed map comes after 75"
+        "riskft.RefreshedLoss never refreshes: the run has 3 steps, and the first refreshed map comes after 75"
         in caplog.text
     )
     assert "Nothing is validated, and there will be no best.ckpt: the run has 3 steps in 1 epochs" in caplog.text

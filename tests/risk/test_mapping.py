@@ -11,12 +11,22 @@ from riskft.errors import InputError
 from riskft.files import fingerprint
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.mapping import RiskMapping, source_knowledge
-from riskft.risk.weighting import Exponential, Linear, MinMax, Normalise, Power, Quantile, Rank, Weight, Window
+from riskft.risk.weighting import (
+    ExponentialWeight,
+    LinearWeight,
+    MinMaxNormalise,
+    Normalise,
+    PowerWeight,
+    QuantileNormalise,
+    RankNormalise,
+    WeightFunction,
+    WindowNormalise,
+)
 
 JOINT = torch.tensor([[5.0, 2.0], [1.0, 2.0]], dtype=torch.float64)  # P(y) = .7, .3
 
 
-def plain(normalise: Normalise, weight: Weight, **options: object) -> RiskMapping:
+def plain(normalise: Normalise, weight: WeightFunction, **options: object) -> RiskMapping:
     return RiskMapping(normalise, weight=weight, **{"balance": False, "temper": False, **options})  # type: ignore[arg-type]
 
 
@@ -52,7 +62,7 @@ def distribution(
     ],
 )
 def test_scope(scope: str, expected: list[float]) -> None:
-    mapping = plain(MinMax(), Linear(1), scope=scope)
+    mapping = plain(MinMaxNormalise(), LinearWeight(1), scope=scope)
     volumes = [
         (torch.tensor([0.0, 1.0, 2.0, 4.0]), torch.tensor([0, 0, 1, 1])),
         (torch.tensor([0.0, 5.0, 4.0, 10.0]), torch.tensor([0, 0, 1, 1])),
@@ -88,7 +98,7 @@ def test_blind_reference_is_the_information_of_the_class_whatever_the_source_say
 
 
 def test_class_prior_map_weights_classes_and_nothing_else() -> None:
-    mapping = plain(MinMax(), Exponential(10), scope="dataset", reference="blind")
+    mapping = plain(MinMaxNormalise(), ExponentialWeight(10), scope="dataset", reference="blind")
     joint = torch.tensor([[70.0], [20.0], [10.0]], dtype=torch.float64)
     volumes = [(torch.rand(100), torch.tensor([0] * 70 + [1] * 20 + [2] * 10))]
     values = mapping.values(*volumes[0], joint)
@@ -101,7 +111,7 @@ def test_class_prior_map_weights_classes_and_nothing_else() -> None:
 
 def test_window_is_the_bounded_exponential_of_the_harm() -> None:
     # base^n with base e^1.5 is exp(0.5 clip(r, -1, 2)) up to a factor
-    mapping = plain(Window(-1, 2), Exponential(math.exp(1.5)), scope="dataset", reference="prior")
+    mapping = plain(WindowNormalise(-1, 2), ExponentialWeight(math.exp(1.5)), scope="dataset", reference="prior")
     harm = torch.tensor([-3.0, -1.0, 0.0, 1.0, 2.0, 9.0], dtype=torch.float64)
     own = ClassDistribution(1)
     own.update(harm, torch.zeros(6, dtype=torch.long))
@@ -117,10 +127,10 @@ def test_class_without_mass_has_a_finite_value_relative_to_the_prior() -> None:
 
 @pytest.mark.parametrize("scope", ["volume", "dataset", "class"])
 @pytest.mark.parametrize("reference", ["none", "prior"])
-@pytest.mark.parametrize("normalise", [MinMax(), Quantile(0.99), Rank(), Rank(0)])
-@pytest.mark.parametrize("weight", [Exponential(10), Linear(2), Power()])
+@pytest.mark.parametrize("normalise", [MinMaxNormalise(), QuantileNormalise(0.99), RankNormalise(), RankNormalise(0)])
+@pytest.mark.parametrize("weight", [ExponentialWeight(10), LinearWeight(2), PowerWeight()])
 def test_balance_gives_every_class_a_mean_weight_of_one(
-    scope: str, reference: str, normalise: Normalise, weight: Weight
+    scope: str, reference: str, normalise: Normalise, weight: WeightFunction
 ) -> None:
     mapping = plain(normalise, weight, scope=scope, reference=reference, balance=True)
     joint = torch.tensor([[8.0, 1.0], [0.5, 0.4], [0.1, 0.1], [0.001, 0.001], [0.0, 0.0]], dtype=torch.float64)
@@ -140,7 +150,7 @@ def test_balance_gives_every_class_a_mean_weight_of_one(
 @pytest.mark.parametrize("scope", ["volume", "dataset", "class"])
 @pytest.mark.parametrize("temper", [False, True])
 def test_balance_by_the_gradient_leaves_every_class_its_total_gradient(scope: str, temper: bool) -> None:
-    mapping = plain(Rank(), Power(), scope=scope, balance="gradient", temper=temper)
+    mapping = plain(RankNormalise(), PowerWeight(), scope=scope, balance="gradient", temper=temper)
     volumes = data_set()
     dataset = distribution(mapping, volumes)
     maps = [mapping.weights(h.double(), c, dataset, 0.7) for h, c in volumes]
@@ -157,7 +167,7 @@ def test_balance_by_the_gradient_leaves_every_class_its_total_gradient(scope: st
 
 
 def test_balance_by_the_gradient_of_a_class_without_any_is_none() -> None:
-    mapping = plain(Rank(), Power(), balance="gradient")
+    mapping = plain(RankNormalise(), PowerWeight(), balance="gradient")
     values, classes = torch.zeros(4, dtype=torch.float64), torch.tensor([0, 0, 1, 1])
     dataset = ClassDistribution(2)
     dataset.update(values, classes)
@@ -175,7 +185,7 @@ def test_balances_that_do_not_exist(options: dict[str, object], says: str) -> No
 
 
 def test_without_balance_the_mean_weight_is_the_functions_own() -> None:
-    mapping = plain(Rank(0), Power(0.5, 3, 3))
+    mapping = plain(RankNormalise(0), PowerWeight(0.5, 3, 3))
     volumes = data_set()
     dataset = distribution(mapping, volumes)
     weights = torch.cat([mapping.weights(h.double(), c, dataset, 1.0) for h, c in volumes])
@@ -199,9 +209,9 @@ def test_temper(balance: bool) -> None:
 
 
 @pytest.mark.parametrize("scope", ["volume", "dataset", "class"])
-@pytest.mark.parametrize("normalise", [MinMax(), Quantile(), Rank()])
-@pytest.mark.parametrize("weight", [Exponential(), Linear(), Power()])
-def test_perfect_source_leaves_every_weight_at_one(scope: str, normalise: Normalise, weight: Weight) -> None:
+@pytest.mark.parametrize("normalise", [MinMaxNormalise(), QuantileNormalise(), RankNormalise()])
+@pytest.mark.parametrize("weight", [ExponentialWeight(), LinearWeight(), PowerWeight()])
+def test_perfect_source_leaves_every_weight_at_one(scope: str, normalise: Normalise, weight: WeightFunction) -> None:
     mapping = RiskMapping(normalise, scope=scope, weight=weight)  # type: ignore[arg-type]
     hardness, classes = torch.zeros(50), torch.arange(50) % 3
     dataset = distribution(mapping, [(hardness, classes)])
@@ -210,7 +220,7 @@ def test_perfect_source_leaves_every_weight_at_one(scope: str, normalise: Normal
 
 
 @pytest.mark.parametrize("scope", ["volume", "dataset", "class"])
-@pytest.mark.parametrize("normalise", [MinMax(), Quantile(), Rank()])
+@pytest.mark.parametrize("normalise", [MinMaxNormalise(), QuantileNormalise(), RankNormalise()])
 def test_unseen_class_of_a_validation_case_has_a_finite_weight(scope: str, normalise: Normalise) -> None:
     mapping = RiskMapping(normalise, scope=scope, reference="prior")  # type: ignore[arg-type]
     joint = torch.tensor([[8.0], [1.0], [1.0], [0.0], [0.0]], dtype=torch.float64)
@@ -243,19 +253,19 @@ def test_one_class_alone_is_nothing_to_know() -> None:
 def test_description_is_json_and_tells_options_apart() -> None:
     variants = [
         RiskMapping(),
-        RiskMapping(normalise=Rank(0.02)),
-        RiskMapping(normalise=Quantile(0.99)),
-        RiskMapping(normalise=MinMax()),
-        RiskMapping(normalise=Quantile(1.0)),
+        RiskMapping(normalise=RankNormalise(0.02)),
+        RiskMapping(normalise=QuantileNormalise(0.99)),
+        RiskMapping(normalise=MinMaxNormalise()),
+        RiskMapping(normalise=QuantileNormalise(1.0)),
         RiskMapping(scope="volume"),
         RiskMapping(reference="prior"),
-        RiskMapping(weight=Power(gain=2)),
-        RiskMapping(weight=Linear()),
-        RiskMapping(weight=Exponential()),
+        RiskMapping(weight=PowerWeight(gain=2)),
+        RiskMapping(weight=LinearWeight()),
+        RiskMapping(weight=ExponentialWeight()),
         RiskMapping(balance=False),
         RiskMapping(temper=False),
     ]
     described = [mapping.describe() for mapping in variants]
     assert json.loads(json.dumps(described)) == described
     assert len({fingerprint(each) for each in described}) == len(variants)
-    assert RiskMapping().describe() == RiskMapping(Rank(0.01), weight=Power(0.5, 3.0, 3.0)).describe()
+    assert RiskMapping().describe() == RiskMapping(RankNormalise(0.01), weight=PowerWeight(0.5, 3.0, 3.0)).describe()

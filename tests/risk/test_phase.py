@@ -20,7 +20,7 @@ from riskft.errors import InputError
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
-from riskft.risk.weighting import Exponential, Linear, MinMax
+from riskft.risk.weighting import ExponentialWeight, LinearWeight, MinMaxNormalise
 
 IGNORE = 255
 
@@ -102,7 +102,7 @@ def test_hardness_is_the_formula(tmp_path: Path, risk_prepared: list[Prepared]) 
 
 def test_weights_are_the_mapping_of_the_hardness(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
     train = risk_prepared[:3]
-    mapping = RiskMapping(MinMax(), scope="class", weight=Linear(2), balance=False, temper=False)
+    mapping = RiskMapping(MinMaxNormalise(), scope="class", weight=LinearWeight(2), balance=False, temper=False)
     summary, store, _ = run(tmp_path, train, mapping=mapping)
     hardness = {case.subject: store.read_hardness(case.subject)[0].numpy() for case in train}
     label = {case.subject: voxels(case)[1] for case in train}
@@ -221,8 +221,8 @@ def test_summary_survives_json(tmp_path: Path, risk_prepared: list[Prepared]) ->
     "mapping",
     [
         RiskMapping(scope="volume"),
-        RiskMapping(reference="prior", normalise=MinMax()),
-        RiskMapping(weight=Exponential()),
+        RiskMapping(reference="prior", normalise=MinMaxNormalise()),
+        RiskMapping(weight=ExponentialWeight()),
         RiskMapping(balance=False, temper=False),
     ],
 )

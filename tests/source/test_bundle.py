@@ -15,7 +15,7 @@ from riskft.data.prepare.preprocess import Preprocessing
 from riskft.errors import InputError
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.network import Source, load
-from riskft.source.output import Sigmoid, Softmax, SourceOutput
+from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
 from riskft.source.packages import bundle, find_package
 from riskft.source.unpickle import UntrustedError
 
@@ -127,7 +127,7 @@ def test_defaults(tmp_path):
         "preprocessing": {
             "spacing": [1.5, 1.5, 2.0],
             "orientation": "LAS",
-            "intensity": {"class_path": "riskft.ZScore", "init_args": {"masked": True}},
+            "intensity": {"class_path": "riskft.ZScoreIntensity", "init_args": {"masked": True}},
         },
     }
     made = built(
@@ -136,7 +136,7 @@ def test_defaults(tmp_path):
             "output": package.config["model"]["source"]["output"],
         }
     )
-    assert made.output == Softmax()
+    assert made.output == SoftmaxOutput()
     assert made.preprocessing.spacing == (1.5, 1.5, 2.0)
 
 
@@ -159,23 +159,35 @@ ZSCORE = {"_target_": "NormalizeIntensityd", "keys": "image"}
     ("make", "expected", "init_args"),
     [
         # (x + 200) / 500 * 2 - 1 = (x - 50) / 250
-        (intensity({**RANGE, "clip": True}), "riskft.Clip", {"low": -200, "high": 300, "mean": 50, "std": 250}),
+        (
+            intensity({**RANGE, "clip": True}),
+            "riskft.ClipIntensity",
+            {"low": -200, "high": 300, "mean": 50, "std": 250},
+        ),
         (intensity(RANGE), None, None),
         (intensity({**RANGE, "clip": True, "a_min": "$-200"}), None, None),
-        (intensity(PERCENTILES), "riskft.Percentile", {"low": 1, "high": 99}),
+        (intensity(PERCENTILES), "riskft.PercentileIntensity", {"low": 1, "high": 99}),
         (intensity(PERCENTILES, channels=2), None, None),
-        (intensity({**PERCENTILES, "channel_wise": True}, channels=2), "riskft.Percentile", {"low": 1, "high": 99}),
+        (
+            intensity({**PERCENTILES, "channel_wise": True}, channels=2),
+            "riskft.PercentileIntensity",
+            {"low": 1, "high": 99},
+        ),
         (intensity({**PERCENTILES, "relative": True}), None, None),
         (intensity({**PERCENTILES, "b_max": 2}), None, None),
-        (intensity(ZSCORE), "riskft.ZScore", {"masked": False}),
+        (intensity(ZSCORE), "riskft.ZScoreIntensity", {"masked": False}),
         (intensity(ZSCORE, channels=2), None, None),
         (intensity({**ZSCORE, "subtrahend": 3}), None, None),
         (intensity({**ZSCORE, "_disabled_": "$True"}), None, None),
-        (intensity({"_target_": "ScaleIntensityd", "keys": "image"}), "riskft.MinMaxRange", {}),
+        (intensity({"_target_": "ScaleIntensityd", "keys": "image"}), "riskft.MinMaxIntensity", {}),
         (intensity({"_target_": "ScaleIntensityd", "keys": "image", "factor": 2}), None, None),
         (intensity({**RANGE, "clip": True}, ZSCORE), None, None),
         (intensity({"_target_": "HistogramNormalized", "keys": "image"}, ZSCORE), None, None),
-        (intensity(ZSCORE, {"_target_": "ScaleIntensityd", "keys": "label"}), "riskft.ZScore", {"masked": False}),
+        (
+            intensity(ZSCORE, {"_target_": "ScaleIntensityd", "keys": "label"}),
+            "riskft.ZScoreIntensity",
+            {"masked": False},
+        ),
     ],
 )
 def test_intensities(tmp_path, make, expected, init_args):
@@ -186,7 +198,7 @@ def test_intensities(tmp_path, make, expected, init_args):
     assert found["intensity"] == {"class_path": expected, "init_args": init_args}
     built({"preprocessing": found})
     # without a crop in the bundle, riskft's must not change the voxels that the statistics are taken over
-    assert found.get("crop") is (None if expected == "riskft.Clip" else False)
+    assert found.get("crop") is (None if expected == "riskft.ClipIntensity" else False)
 
 
 def test_a_crop_to_the_foreground_is_kept(tmp_path):
@@ -199,7 +211,7 @@ def test_a_sigmoid_head(tmp_path):
     package = find_package(
         write_bundle(tmp_path / "b", config(postprocessing={"_target_": "Compose", "transforms": [activation]}))
     )
-    assert built({"output": package.config["model"]["source"]["output"]}).output == Sigmoid()
+    assert built({"output": package.config["model"]["source"]["output"]}).output == SigmoidOutput()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from torch import nn
 from riskft.errors import InputError
 from riskft.source.adapt import transfer_backbone
 from riskft.source.head import copy_head, head_rows, mixed_head
-from riskft.source.output import Sigmoid
+from riskft.source.output import SigmoidOutput
 from riskft.source.outputs import outputs_of
 from riskft.source.surgery import with_classes
 
@@ -138,11 +138,11 @@ def test_a_sigmoid_head_of_regions_becomes_a_softmax_of_their_rings(single):
     transfer_backbone(target, source, names, (), "adapted", ())
     # the states are none, whole, core, whole+core; each class is one of them
     joint = torch.tensor([[0.7, 0.0, 0.0, 0.0], [0.0, 0.2, 0.0, 0.0], [0.0, 0.0, 0.0, 0.1]])
-    rows = head_rows(joint, Sigmoid().activity(2))
+    rows = head_rows(joint, SigmoidOutput().activity(2))
     assert rows.tolist() == [[0, 0], [1, 0], [1, 1]]
     mixed_head(target, source, names, rows)
     image = single.image(1)
-    states = Sigmoid().states(logits(source, image))[:, [0, 1, 3]]
+    states = SigmoidOutput().states(logits(source, image))[:, [0, 1, 3]]
     expected = states / states.sum(1, keepdim=True)  # the core without the whole is no class
     torch.testing.assert_close(logits(target.eval(), image).softmax(1), expected, atol=1e-5, rtol=1e-4)
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from riskft.data.io.native import native_segmentation
 from riskft.data.labels import LabelMap
-from riskft.data.prepare.intensity import Percentile
+from riskft.data.prepare.intensity import PercentileIntensity
 from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
 from riskft.errors import InputError
@@ -126,7 +126,10 @@ def test_table_weights_and_folder_say_the_same(tmp_path):
     network = package.config["model"]["source"]["network"]
     assert network == {"class_path": "riskft.MeshNet", "init_args": {"layers": TABLE, "elu": True, "bnorm": False}}
     options = dict(package.config["data"]["preprocessing"])
-    assert options.pop("intensity") == {"class_path": "riskft.Percentile", "init_args": {"low": 2.0, "high": 98.0}}
+    assert options.pop("intensity") == {
+        "class_path": "riskft.PercentileIntensity",
+        "init_args": {"low": 2.0, "high": 98.0},
+    }
     assert Preprocessing(**options).orientation == "LIA"
 
 
@@ -196,7 +199,7 @@ def test_grey_and_white_matter_are_where_they_belong(window):
     """
     root = Path(DATA)
     package = meshnet.find(root / "pretrained_meshnet/model5_gw_ae.safetensors")
-    options = {**package.config["data"]["preprocessing"], "intensity": Percentile(2.0, 98.0)}
+    options = {**package.config["data"]["preprocessing"], "intensity": PercentileIntensity(2.0, 98.0)}
     image = next(iter(sorted((root / "open_ms_mni").glob("*/t1.nii.gz"))))
     case = Case("one", {"t1": image})
     volumes = preprocess(case, LabelMap({"lesion": [1]}), Preprocessing(**options))

@@ -8,7 +8,7 @@ from monai.networks import nets
 
 from riskft.errors import InputError
 from riskft.source.network import Source, architecture, load
-from riskft.source.output import Sigmoid
+from riskft.source.output import SigmoidOutput
 from riskft.source.outputs import outputs_of
 from riskft.source.surgery import trace
 
@@ -74,10 +74,12 @@ def test_options_of_the_adaptation_reach_the_surgery(tmp_path):
     trained = unet(classes=4, channels=2)
     content = {"state_dict": trained.state_dict(), "riskft": {"class_names": list("abcd"), "in_channels": 2}}
     path = saved(tmp_path / "best.ckpt", content)
-    loaded = load(Source(unet(), path, head=["model.2.conv"], first_convolution="repeat", output=Sigmoid()), 4, SIZE)
+    loaded = load(
+        Source(unet(), path, head=["model.2.conv"], first_convolution="repeat", output=SigmoidOutput()), 4, SIZE
+    )
     old, new = trained.state_dict()["model.0.conv.weight"], loaded.network.state_dict()["model.0.conv.weight"]
     torch.testing.assert_close(new, old.repeat(1, 2, 1, 1, 1) / 2)
-    assert loaded.output == Sigmoid()
+    assert loaded.output == SigmoidOutput()
     with pytest.raises(InputError, match=r"model\.source\.head is \['nothing'\]"):
         load(Source(unet(), path, head=["nothing"]), 4, SIZE)
 

@@ -301,16 +301,16 @@ def test_plans_before_2_4_describe_the_same_network(tmp_path, class_name):
 @pytest.mark.parametrize(
     ("labels", "names", "output"),
     [
-        ({"core": 2, "background": 0, "shell": 1, "ignore": 3}, ("background", "shell", "core"), "riskft.Softmax"),
-        ({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "rim": 3}, ("whole", "core", "rim"), "riskft.Sigmoid"),
-        ({"background": 0, "tumour": [1]}, ("background", "tumour"), "riskft.Softmax"),
-        ({"whole": [2, 1], "background": 0, "core": [2], "ignore": 3}, ("whole", "core"), "riskft.Sigmoid"),
+        ({"core": 2, "background": 0, "shell": 1, "ignore": 3}, ("background", "shell", "core"), "Softmax"),
+        ({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "rim": 3}, ("whole", "core", "rim"), "Sigmoid"),
+        ({"background": 0, "tumour": [1]}, ("background", "tumour"), "Softmax"),
+        ({"whole": [2, 1], "background": 0, "core": [2], "ignore": 3}, ("whole", "core"), "Sigmoid"),
     ],
 )  # fmt: skip
 def test_output_channels(tmp_path, labels, names, output):
     package = find_package(write_folder(tmp_path, plans(), dataset(labels)))
     assert package.class_names == names
-    assert package.config["model"]["source"]["output"] == {"class_path": output}
+    assert package.config["model"]["source"]["output"] == {"class_path": f"riskft.{output}Output"}
     assert package.config["model"]["source"]["network"]["init_args"]["num_classes"] == len(names)
 
 
@@ -318,30 +318,38 @@ def scheme(name, **options):
     return {"class_path": f"riskft.{name}", **({"init_args": options} if options else {})}
 
 
-CT = scheme("Clip", low=-20.0, high=300.0, mean=120.0, std=40.0)
+CT = scheme("ClipIntensity", low=-20.0, high=300.0, mean=120.0, std=40.0)
 
 
 @pytest.mark.parametrize(
     ("schemes", "masked", "expected"),
     [
-        (["ZScoreNormalization"] * 2, [True, True], scheme("ZScore", masked=True)),
-        (["ZScoreNormalization"] * 2, [False, False], scheme("ZScore", masked=False)),
+        (["ZScoreNormalization"] * 2, [True, True], scheme("ZScoreIntensity", masked=True)),
+        (["ZScoreNormalization"] * 2, [False, False], scheme("ZScoreIntensity", masked=False)),
         (
             ["ZScoreNormalization"] * 2,
             [True, False],
-            scheme("PerChannel", channels=[scheme("ZScore", masked=True), scheme("ZScore", masked=False)]),
+            scheme(
+                "PerChannelIntensity",
+                channels=[scheme("ZScoreIntensity", masked=True), scheme("ZScoreIntensity", masked=False)],
+            ),
         ),
         (
             ["CTNormalization", "CTNormalization"],
             [False, False],
-            scheme("PerChannel", channels=[CT, scheme("Clip", low=-20.0, high=300.0, mean=7.0, std=40.0)]),
+            scheme(
+                "PerChannelIntensity", channels=[CT, scheme("ClipIntensity", low=-20.0, high=300.0, mean=7.0, std=40.0)]
+            ),
         ),
-        (["RescaleTo01Normalization"] * 2, [False, False], scheme("MinMaxRange")),
+        (["RescaleTo01Normalization"] * 2, [False, False], scheme("MinMaxIntensity")),
         (["NoNormalization"] * 2, [False, True], None),
         (
             ["CTNormalization", "NoNormalization"],
             [False, False],
-            scheme("PerChannel", channels=[CT, scheme("Clip", low=-3.4e38, high=3.4e38, mean=0.0, std=1.0)]),
+            scheme(
+                "PerChannelIntensity",
+                channels=[CT, scheme("ClipIntensity", low=-3.4e38, high=3.4e38, mean=0.0, std=1.0)],
+            ),
         ),
     ],
 )

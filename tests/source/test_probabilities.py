@@ -8,7 +8,7 @@ from torch import nn
 
 from riskft.errors import InputError
 from riskft.source.network import Source, load
-from riskft.source.output import Sigmoid, Softmax
+from riskft.source.output import SigmoidOutput, SoftmaxOutput
 from riskft.source.outputs import logits_of
 from riskft.source.probabilities import ProbabilityCheck
 from riskft.source.read import readings
@@ -119,23 +119,25 @@ def test_phase_1_sees_the_softmax_once(kind, tmp_path):
 
 def test_a_network_that_ends_in_a_sigmoid_is_a_sigmoid_source(tmp_path):
     found, logits = states(Sigmoids, tmp_path)
-    torch.testing.assert_close(found, Sigmoid().states(logits), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found, SigmoidOutput().states(logits), atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "output"), [(ByHand, Softmax(applied=True)), (SigmoidByHand, Sigmoid(applied=True))])
+@pytest.mark.parametrize(
+    ("kind", "output"), [(ByHand, SoftmaxOutput(applied=True)), (SigmoidByHand, SigmoidOutput(applied=True))]
+)
 def test_what_the_option_says(kind, output, tmp_path):
     found, logits = states(kind, tmp_path, output)
     torch.testing.assert_close(found, type(output)().states(logits), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "name"), [(ByHand, "Softmax"), (SigmoidByHand, "Sigmoid")])
+@pytest.mark.parametrize(("kind", "name"), [(ByHand, "SoftmaxOutput"), (SigmoidByHand, "SigmoidOutput")])
 def test_probabilities_are_recognised_and_the_option_is_named(kind, name, tmp_path):
     with pytest.raises(InputError, match=r"model\.source\.network \(\w+\).* probabilities") as caught:
         states(kind, tmp_path, classes=3)
     assert f"set model.source.output.class_path to riskft.{name} and model.source.output.init_args.applied to true" in (
         str(caught.value)
     )
-    found, _ = states(kind, tmp_path, Softmax(applied=False), classes=3)  # whatever they look like
+    found, _ = states(kind, tmp_path, SoftmaxOutput(applied=False), classes=3)  # whatever they look like
     assert found.shape[1] == 3
 
 
@@ -225,7 +227,7 @@ def test_values_within_0_and_1_are_told(caplog):
     caplog.set_level(logging.WARNING)
     check(torch.rand(1, 2, 4, 4, 4) / 2)
     assert "values from" in caplog.text
-    assert "riskft.Sigmoid" in caplog.text
+    assert "riskft.SigmoidOutput" in caplog.text
 
 
 def test_only_the_first_that_is_not_constant_is_looked_at():

@@ -11,9 +11,9 @@ from lightning.pytorch.callbacks import EMAWeightAveraging, GradientAccumulation
 from lightning.pytorch.demos.boring_classes import BoringModel
 
 from riskft.errors import InputError
-from riskft.losses.distill import Distilled
+from riskft.losses.distill import DistilledLoss
 from riskft.losses.length import counted
-from riskft.losses.refresh import Refreshed
+from riskft.losses.refresh import RefreshedLoss
 from riskft.training.average import AveragedWeights, share_of_start
 from riskft.training.freeze import BackboneFreeze
 from riskft.training.length import RunLength, is_endless, run_length
@@ -86,7 +86,7 @@ def test_parts_of_a_run_without_end_are_refused_before_anything_is_done(tmp_path
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, -0.1, math.nan, math.inf, True])
-@pytest.mark.parametrize("make", [lambda value: Refreshed(start=value), AveragedWeights, BackboneFreeze])
+@pytest.mark.parametrize("make", [lambda value: RefreshedLoss(start=value), AveragedWeights, BackboneFreeze])
 def test_lengths_that_are_none(make, value):
     with pytest.raises(InputError, match="or a part of the run between 0 and 1"):
         make(value)
@@ -100,7 +100,7 @@ def steps_with_the_static_map(loss, batches):
     torch.manual_seed(0)
     static, seen = torch.full((1, 4, 4, 4), 5.0), []
     inner = loss
-    while isinstance(inner, (Refreshed, Distilled)):
+    while isinstance(inner, (RefreshedLoss, DistilledLoss)):
         inner = inner.loss
     inner.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
     for _ in range(batches):
@@ -111,7 +111,7 @@ def steps_with_the_static_map(loss, batches):
 
 @pytest.mark.parametrize(("batches", "first", "every"), [(300, 75, 25), (24, 6, 2), (4, 1, 1), (320, 80, 27)])
 def test_refreshing_is_a_part_of_the_run(batches, first, every, caplog):
-    loss = Refreshed()
+    loss = RefreshedLoss()
     with caplog.at_level(logging.INFO, "riskft"):
         loss.runs_for(batches)
     assert f"static for {first} steps, then it is refreshed every {every} steps" in caplog.text
@@ -120,24 +120,24 @@ def test_refreshing_is_a_part_of_the_run(batches, first, every, caplog):
 
 
 def test_a_loss_around_it_hands_the_length_on():
-    loss = Distilled(Refreshed(start=0.5, every=0.25))
+    loss = DistilledLoss(RefreshedLoss(start=0.5, every=0.25))
     loss.start(torch.eye(2), 0.5)
     assert loss.needs_length
     loss.runs_for(8)
     assert steps_with_the_static_map(loss, 8) == [True] * 4 + [False] * 4
-    assert not Distilled(Refreshed(start=3, every=2)).needs_length
-    assert not Distilled().needs_length
+    assert not DistilledLoss(RefreshedLoss(start=3, every=2)).needs_length
+    assert not DistilledLoss().needs_length
 
 
 @pytest.mark.parametrize("options", [{"start": 75, "every": 25}, {"start": 0, "every": 24}, {"start": 24, "every": 1}])
 def test_steps_that_never_come_are_said(options, caplog):
-    Refreshed(**options).runs_for(24)
-    assert "riskft.Refreshed never refreshes: the run has 24 steps" in caplog.text
+    RefreshedLoss(**options).runs_for(24)
+    assert "riskft.RefreshedLoss never refreshes: the run has 24 steps" in caplog.text
     assert "Give parts of the run" in caplog.text
 
 
 def test_a_run_of_one_step_is_not_told_to_give_the_parts_that_it_has(caplog):
-    Refreshed(start=0.25, every=0.0833).runs_for(1)
+    RefreshedLoss(start=0.25, every=0.0833).runs_for(1)
     assert "comes after 1 (start: 0.25, every: 0.0833). Train for longer" in caplog.text
     one = SimpleNamespace(
         train_dataloader=[], num_training_batches=2, max_epochs=1, max_steps=-1, callbacks=[],
@@ -149,11 +149,11 @@ def test_a_run_of_one_step_is_not_told_to_give_the_parts_that_it_has(caplog):
 
 def test_a_part_of_a_run_of_unknown_length_is_an_error():
     with pytest.raises(InputError, match="whose length it was not told"):
-        steps_with_the_static_map(Refreshed(), 1)
+        steps_with_the_static_map(RefreshedLoss(), 1)
 
 
 def test_a_resumed_loss_keeps_its_steps_and_says_so(caplog):
-    loss, longer = Refreshed(start=0.5, every=0.25), Refreshed(start=0.5, every=0.25)
+    loss, longer = RefreshedLoss(start=0.5, every=0.25), RefreshedLoss(start=0.5, every=0.25)
     loss.runs_for(8)
     steps_with_the_static_map(loss, 2)
     longer.load_state_dict(loss.state_dict())

@@ -19,7 +19,7 @@ from riskft.evaluation.metrics import class_means, overall, score_case
 from riskft.losses.weighted import RiskWeightedLoss
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.network import LoadedSource, Source, load
-from riskft.source.output import Sigmoid
+from riskft.source.output import SigmoidOutput
 from riskft.source.outputs import Readings
 from riskft.training.average import AveragedWeights
 from riskft.training.freeze import BackboneFreeze
@@ -170,7 +170,7 @@ def test_how_the_head_starts(loaded, head_init, source_classes, names, how):
 
 def test_a_sigmoid_head_with_the_target_s_names_is_not_copied(loaded):
     """Its channels are labels that may overlap: equal names do not make them classes that exclude each other."""
-    source = replace(loaded(3, CLASSES), output=Sigmoid())
+    source = replace(loaded(3, CLASSES), output=SigmoidOutput())
     made = module(head_init="auto")
     with pytest.raises(InputError, match="needs phase 1"):
         made.start_from(source, None)

@@ -20,10 +20,10 @@ from riskft.data.patches.sampling import UniformSampling
 from riskft.data.readers import ManifestReader
 from riskft.data.splits import ReaderSplit
 from riskft.errors import InputError
-from riskft.losses.distill import Distilled
+from riskft.losses.distill import DistilledLoss
 from riskft.losses.weighted import RiskWeightedLoss
 from riskft.risk.mapping import RiskMapping
-from riskft.risk.weighting import Linear, MinMax
+from riskft.risk.weighting import LinearWeight, MinMaxNormalise
 from riskft.source.network import Source
 from riskft.training.found_risk import find_risk
 from riskft.training.module import RiskModule
@@ -31,7 +31,7 @@ from riskft.training.risk_maps import RiskMapCallback
 
 EDGE = 16
 TRAIN = ["case00", "case01", "case02"]
-LINEAR = RiskMapping(MinMax(), "volume", "none", Linear(3.0), balance=False, temper=False)
+LINEAR = RiskMapping(MinMaxNormalise(), "volume", "none", LinearWeight(3.0), balance=False, temper=False)
 
 
 class Contrast(nn.Module):
@@ -253,7 +253,7 @@ def _percentages(text: str) -> list[str]:
 
 def test_without_attaching_the_maps_are_made_and_not_used(tmp_path, tiny_manifest):
     data, callback = data_of(tiny_manifest, tmp_path / "cache"), RiskMapCallback(attach=False, use_mask=True)
-    module = module_of(unet(tmp_path / "source.pt"), loss=Distilled())
+    module = module_of(unet(tmp_path / "source.pt"), loss=DistilledLoss())
     fit(tmp_path, module, data, callback)
     batch = next(iter(data.train_dataloader()))
     assert "risk" not in batch

@@ -30,7 +30,7 @@ def training_transform(augment: Sequence[tio.Transform], patch_size: Sequence[in
 class PadToPatch(SpatialTransform):  # type: ignore[misc]
     """Pads a volume that is smaller than a patch: with 0, and the risk map with the neutral weight 1.
 
-    An EEP of 0 for all classes says that there is none, see ``riskft.Distilled``.
+    An EEP of 0 for all classes says that there is none, see ``riskft.DistilledLoss``.
 
     Args:
         patch_size: Voxels along x, y, z that the volume must at least have.

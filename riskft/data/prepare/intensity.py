@@ -50,7 +50,7 @@ class Intensity(ABC):
 
 
 @dataclass(frozen=True)
-class ZScore(Intensity):
+class ZScoreIntensity(Intensity):
     """Mean 0 and standard deviation 1, per channel.
 
     Args:
@@ -82,7 +82,7 @@ class ZScore(Intensity):
 
 
 @dataclass(frozen=True)
-class Percentile(Intensity):
+class PercentileIntensity(Intensity):
     """Two percentiles become 0 and 1, and what lies beyond them is clipped, per channel.
 
     They are those of the whole volume as it is after resampling and cropping, background included: a crop to the head
@@ -99,7 +99,7 @@ class Percentile(Intensity):
     def __post_init__(self) -> None:
         if not 0 <= self.low < self.high <= 100:
             raise InputError(
-                f"riskft.Percentile has low {self.low} and high {self.high}, expected 0 <= low < high <= 100."
+                f"riskft.PercentileIntensity has low {self.low} and high {self.high}, expected 0 <= low < high <= 100."
             )
 
     def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class Percentile(Intensity):
 
 
 @dataclass(frozen=True)
-class MinMaxRange(Intensity):
+class MinMaxIntensity(Intensity):
     """The smallest value becomes 0 and the largest 1, per channel, over the whole volume."""
 
     def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
@@ -119,10 +119,10 @@ class MinMaxRange(Intensity):
 
 
 @dataclass(frozen=True)
-class Clip(Intensity):
+class ClipIntensity(Intensity):
     """Clips to fixed grey values and standardises by fixed numbers, all channels alike.
 
-    For CT, whose Hounsfield units mean the same in every scan. Give ``PerChannel`` where channels differ.
+    For CT, whose Hounsfield units mean the same in every scan. Give ``PerChannelIntensity`` where channels differ.
 
     Args:
         low: Grey value below which all is ``low``.
@@ -139,7 +139,8 @@ class Clip(Intensity):
     def __post_init__(self) -> None:
         if not self.low < self.high or not self.std > 0:
             raise InputError(
-                f"riskft.Clip has low {self.low}, high {self.high} and std {self.std}, expected low < high and std > 0."
+                f"riskft.ClipIntensity has low {self.low}, high {self.high} and std {self.std}, expected low < high "
+                "and std > 0."
             )
 
     def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
@@ -148,7 +149,7 @@ class Clip(Intensity):
 
 
 @dataclass(frozen=True)
-class PerChannel(Intensity):
+class PerChannelIntensity(Intensity):
     """Another normalisation for each channel.
 
     Args:
@@ -173,8 +174,8 @@ class PerChannel(Intensity):
         """
         if len(self.channels) != len(image):
             raise InputError(
-                f"riskft.PerChannel has {len(self.channels)} entries, but the image has {len(image)} channels: give "
-                "one for each of data.modalities."
+                f"riskft.PerChannelIntensity has {len(self.channels)} entries, but the image has {len(image)} "
+                "channels. Give one for each of data.modalities."
             )
         each = (slice(channel, channel + 1) for channel in range(len(image)))
         parts = (

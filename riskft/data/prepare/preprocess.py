@@ -17,7 +17,7 @@ from riskft.data.io.volume_faults import open_volume
 from riskft.data.io.volumes import Affine, read_volume
 from riskft.data.labels import LabelMap
 from riskft.data.prepare.background import find_background
-from riskft.data.prepare.intensity import Intensity, ZScore
+from riskft.data.prepare.intensity import Intensity, ZScoreIntensity
 from riskft.data.records import Case
 from riskft.errors import InputError
 
@@ -44,7 +44,7 @@ class Preprocessing:
     crop: bool = True
     margin: int = 2
     orientation: str | None = "RAS"
-    intensity: Intensity | None = ZScore()  # noqa: RUF009  (frozen)
+    intensity: Intensity | None = ZScoreIntensity()  # noqa: RUF009  (frozen)
 
     def __post_init__(self) -> None:
         if self.spacing is not None and min(self.spacing) <= 0:

@@ -47,7 +47,7 @@ def find(path: Path) -> Package | None:
     outputs = options.get("out_channels", options.get("num_classes"))
     if names is not None and isinstance(outputs, int) and outputs != len(names):
         names = None  # the description is wrong; the network is what was trained
-    output = "riskft.Sigmoid" if any(is_sigmoid(config) for config in configs) else "riskft.Softmax"
+    output = "riskft.SigmoidOutput" if any(is_sigmoid(config) for config in configs) else "riskft.SoftmaxOutput"
     data = data_defaults(configs[0], channels)
     return Package(
         weights=weights,

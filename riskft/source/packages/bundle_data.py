@@ -76,7 +76,7 @@ def _intensity(config: Config, channels: int | None) -> dict[str, Any]:
     # of several in a row riskft has no equal
     if len(made) != 1 or made[0] is None or any(_transforms(config, name) for name in _OTHER_INTENSITIES):
         return {}
-    whole_volume = made[0]["class_path"] != "riskft.Clip" and made[0]["init_args"] != {"masked": True}
+    whole_volume = made[0]["class_path"] != "riskft.ClipIntensity" and made[0]["init_args"] != {"masked": True}
     crop = {"crop": bool(_transforms(config, "CropForegroundd"))} if whole_volume else {}
     return {"intensity": made[0], **crop}
 
@@ -89,7 +89,7 @@ def _standardised(options: Config, channels: int | None) -> dict[str, Any] | Non
     nonzero = options.get("nonzero", False)
     if not _by_channel(options, channels) or {"subtrahend", "divisor"} & set(options) or not isinstance(nonzero, bool):
         return None
-    return {"class_path": "riskft.ZScore", "init_args": {"masked": nonzero}}
+    return {"class_path": "riskft.ZScoreIntensity", "init_args": {"masked": nonzero}}
 
 
 def _clipped(options: Config, _: int | None) -> dict[str, Any] | None:
@@ -101,7 +101,7 @@ def _clipped(options: Config, _: int | None) -> dict[str, Any] | None:
         return None
     std = (high - low) / (top - bottom)
     return {
-        "class_path": "riskft.Clip",
+        "class_path": "riskft.ClipIntensity",
         "init_args": {"low": low, "high": high, "mean": low - bottom * std, "std": std},
     }
 
@@ -113,9 +113,11 @@ def _between_percentiles(options: Config, channels: int | None) -> dict[str, Any
         return None
     if not isinstance(low, (int, float)) or not isinstance(high, (int, float)):
         return None
-    return {"class_path": "riskft.Percentile", "init_args": {"low": float(low), "high": float(high)}}
+    return {"class_path": "riskft.PercentileIntensity", "init_args": {"low": float(low), "high": float(high)}}
 
 
 def _between_extremes(options: Config, channels: int | None) -> dict[str, Any] | None:
     fits = (options.get("minv", 0), options.get("maxv", 1)) == (0, 1) and "factor" not in options
-    return {"class_path": "riskft.MinMaxRange", "init_args": {}} if fits and _by_channel(options, channels) else None
+    return (
+        {"class_path": "riskft.MinMaxIntensity", "init_args": {}} if fits and _by_channel(options, channels) else None
+    )

@@ -48,7 +48,7 @@ def find(path: Path) -> Package | None:
             "model": {
                 "source": {
                     "network": {"class_path": "riskft.MeshNet", "init_args": {"layers": layers, **options}},
-                    "output": {"class_path": "riskft.Softmax"},
+                    "output": {"class_path": "riskft.SoftmaxOutput"},
                     "inferer": {
                         "class_path": "monai.inferers.SlidingWindowInferer",
                         "init_args": {
@@ -65,7 +65,7 @@ def find(path: Path) -> Package | None:
                     "spacing": [1.0, 1.0, 1.0],
                     "orientation": "LIA",
                     "crop": False,
-                    "intensity": {"class_path": "riskft.Percentile", "init_args": {"low": 2.0, "high": 98.0}},
+                    "intensity": {"class_path": "riskft.PercentileIntensity", "init_args": {"low": 2.0, "high": 98.0}},
                 },
             },
         },

@@ -64,7 +64,7 @@ def _package(plans: plan.Json, weights: Path, in_channels: int, names: tuple[str
         "margin": 0,
         "intensity": plan.intensity(plans, chosen),
     }
-    output = {"class_path": "riskft.Sigmoid" if regions else "riskft.Softmax"}
+    output = {"class_path": "riskft.SigmoidOutput" if regions else "riskft.SoftmaxOutput"}
     return Package(
         weights=weights,
         config={

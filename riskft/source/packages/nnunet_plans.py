@@ -144,21 +144,21 @@ def intensity(plans: Json, chosen: Json) -> dict[str, Any] | None:
     if all(one == found[0] for one in found):
         return found[0]
     # a clip to what float32 can hold leaves a channel alone
-    nothing = _class("Clip", low=-_FLOAT32, high=_FLOAT32, mean=0.0, std=1.0)
-    return _class("PerChannel", channels=[one or nothing for one in found])
+    nothing = _class("ClipIntensity", low=-_FLOAT32, high=_FLOAT32, mean=0.0, std=1.0)
+    return _class("PerChannelIntensity", channels=[one or nothing for one in found])
 
 
 def _scheme(name: str, masked: bool, properties: Json) -> dict[str, Any] | None:
     makers: dict[str, Callable[[], dict[str, Any] | None]] = {
-        "ZScoreNormalization": lambda: _class("ZScore", masked=masked),
+        "ZScoreNormalization": lambda: _class("ZScoreIntensity", masked=masked),
         "CTNormalization": lambda: _class(
-            "Clip",
+            "ClipIntensity",
             low=entry(properties, "percentile_00_5"),
             high=entry(properties, "percentile_99_5"),
             mean=entry(properties, "mean"),
             std=entry(properties, "std"),
         ),
-        "RescaleTo01Normalization": lambda: _class("MinMaxRange"),
+        "RescaleTo01Normalization": lambda: _class("MinMaxIntensity"),
         "NoNormalization": lambda: None,
     }
     if name not in makers:

@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import (
     Timer,
 )
 
-from riskft.training.finite import FiniteLoss
+from riskft.training.finite import FiniteLossGuard
 from riskft.training.panels import RiskPanelCallback
 
 #: What may change when a run is resumed, because the weights do not depend on it, or only on the order of summing.
@@ -37,7 +37,7 @@ TRAINER = (
 )  # fmt: skip
 #: Callbacks that look on.
 ONLOOKERS = (
-    Checkpoint, DeviceStatsMonitor, EarlyStopping, FiniteLoss, LearningRateMonitor, ModelSummary, ProgressBar,
+    Checkpoint, DeviceStatsMonitor, EarlyStopping, FiniteLossGuard, LearningRateMonitor, ModelSummary, ProgressBar,
     RiskPanelCallback, Timer,
 )  # fmt: skip
 #: The numbers of channels and classes follow the data, whatever the config says; a store is a folder.

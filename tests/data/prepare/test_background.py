@@ -9,7 +9,7 @@ import pytest
 
 from riskft.data.labels import LabelMap
 from riskft.data.prepare.background import find_background
-from riskft.data.prepare.intensity import PerChannel, ZScore
+from riskft.data.prepare.intensity import PerChannelIntensity, ZScoreIntensity
 from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
 
@@ -93,7 +93,9 @@ BACKGROUND_OF_A_GREY_LEVEL = {
 }
 
 
-def prepared(folder: Path, image: np.ndarray, intensity: object = ZScore(), **options) -> tuple[np.ndarray, np.ndarray]:
+def prepared(
+    folder: Path, image: np.ndarray, intensity: object = ZScoreIntensity(), **options
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns the prepared image and mask of one modality."""
     nib.save(nib.Nifti1Image(image.astype(np.float32), np.eye(4)), folder / "t1.nii.gz")
     case = Case("p01", {"t1": folder / "t1.nii.gz"})
@@ -192,7 +194,7 @@ def test_channels_with_other_backgrounds(tmp_path):
     for name, image in images.items():
         nib.save(nib.Nifti1Image(image.astype(np.float32), np.eye(4)), tmp_path / f"{name}.nii.gz")
     case = Case("p01", {name: tmp_path / f"{name}.nii.gz" for name in images})
-    for intensity in (ZScore(), PerChannel([ZScore()] * 3)):
+    for intensity in (ZScoreIntensity(), PerChannelIntensity([ZScoreIntensity()] * 3)):
         image = preprocess(case, LabelMap({"one": [1]}), Preprocessing(intensity=intensity)).image.numpy()
         assert image.shape == (3, *SHAPE)  # one of them is head as a whole
         assert (image[0][~HEAD] == 0).all()

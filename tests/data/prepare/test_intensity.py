@@ -6,7 +6,15 @@ import torch
 from jsonargparse import ArgumentParser
 
 import riskft
-from riskft.data.prepare.intensity import Clip, Intensity, MinMaxRange, Percentile, PerChannel, ZScore, zscore
+from riskft.data.prepare.intensity import (
+    ClipIntensity,
+    Intensity,
+    MinMaxIntensity,
+    PercentileIntensity,
+    PerChannelIntensity,
+    ZScoreIntensity,
+    zscore,
+)
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.errors import InputError
 
@@ -26,16 +34,16 @@ def test_zscore_by_hand():
     # mean 2, deviation sqrt(2); a channel that is constant inside becomes 0
     expected = pytest.approx([-(0.5**0.5), 0.5**0.5, 0, 0, 0, 0])
     assert zscore(image, inside).flatten().tolist() == expected
-    assert ZScore()(image, inside).flatten().tolist() == expected
+    assert ZScoreIntensity()(image, inside).flatten().tolist() == expected
     # the whole volume: (1 + 2 + 6) / 3 = 3, and (4 + 1 + 9) / 2 = 7
-    whole = ZScore(masked=False)(volume([1.0, 2.0, 6.0]), volume([1, 1, 0]).bool())
+    whole = ZScoreIntensity(masked=False)(volume([1.0, 2.0, 6.0]), volume([1, 1, 0]).bool())
     assert whole.flatten().tolist() == pytest.approx([-2 / 7**0.5, -1 / 7**0.5, 3 / 7**0.5])
 
 
 def test_percentiles_by_hand():
     # 0..50: the 10th percentile is 5, the 90th 45; the second channel is the first, backwards and scaled
     image = volume(range(51), [7 * (50 - value) - 20 for value in range(51)])
-    found = Percentile(low=10, high=90)(image, torch.zeros_like(image, dtype=torch.bool))
+    found = PercentileIntensity(low=10, high=90)(image, torch.zeros_like(image, dtype=torch.bool))
     expected = [min(1, max(0, (value - 5) / 40)) for value in range(51)]
     assert found[0].flatten().tolist() == pytest.approx(expected, abs=1e-6)
     assert found[1].flatten().tolist() == pytest.approx(expected[::-1], abs=1e-6)
@@ -44,32 +52,39 @@ def test_percentiles_by_hand():
 
 def test_the_range_by_hand():
     image = volume([-10.0, 0.0, 30.0], [2.0, 2.0, 2.0])
-    assert MinMaxRange()(image, everywhere(image)).flatten().tolist() == pytest.approx([0, 0.25, 1, 0, 0, 0])
+    assert MinMaxIntensity()(image, everywhere(image)).flatten().tolist() == pytest.approx([0, 0.25, 1, 0, 0, 0])
 
 
 def test_percentiles_of_a_constant_are_zero():
     image = volume([4.0] * 9 + [5.0])
-    assert (Percentile(2, 50)(image, everywhere(image)) == 0).all()
+    assert (PercentileIntensity(2, 50)(image, everywhere(image)) == 0).all()
 
 
 def test_clip_by_hand():
     image = volume([-1000.0, 0.0, 100.0, 3000.0])
-    found = Clip(low=-100, high=300, mean=50, std=25)(image, everywhere(image))
+    found = ClipIntensity(low=-100, high=300, mean=50, std=25)(image, everywhere(image))
     assert found.flatten().tolist() == pytest.approx([-6, -2, 2, 10])
 
 
 def test_each_channel_has_its_own():
     image = volume([0.0, 5.0, 10.0], [-400.0, 40.0, 80.0])
-    found = PerChannel([MinMaxRange(), Clip(0, 80, 40, 10)])(image, everywhere(image))
+    found = PerChannelIntensity([MinMaxIntensity(), ClipIntensity(0, 80, 40, 10)])(image, everywhere(image))
     assert found.flatten().tolist() == pytest.approx([0, 0.5, 1, -4, 0, 4])
     with pytest.raises(InputError, match="has 2 entries, but the image has 1 channels"):
-        PerChannel([MinMaxRange(), MinMaxRange()])(image[:1], everywhere(image[:1]))
+        PerChannelIntensity([MinMaxIntensity(), MinMaxIntensity()])(image[:1], everywhere(image[:1]))
 
 
 def test_the_image_itself_is_left_alone():
     image = volume([1.0, 2.0, 9.0])
     before = image.clone()
-    for intensity in (ZScore(), ZScore(False), Percentile(), MinMaxRange(), Clip(0, 1), PerChannel([ZScore()])):
+    for intensity in (
+        ZScoreIntensity(),
+        ZScoreIntensity(False),
+        PercentileIntensity(),
+        MinMaxIntensity(),
+        ClipIntensity(0, 1),
+        PerChannelIntensity([ZScoreIntensity()]),
+    ):
         result = intensity(image, everywhere(image))
         assert result.dtype == torch.float32
         assert result.shape == image.shape
@@ -79,11 +94,11 @@ def test_the_image_itself_is_left_alone():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Percentile(50, 50),
-        lambda: Percentile(-1, 50),
-        lambda: Percentile(2, 101),
-        lambda: Clip(3, 3),
-        lambda: Clip(0, 3, std=0),
+        lambda: PercentileIntensity(50, 50),
+        lambda: PercentileIntensity(-1, 50),
+        lambda: PercentileIntensity(2, 101),
+        lambda: ClipIntensity(3, 3),
+        lambda: ClipIntensity(0, 3, std=0),
     ],
 )
 def test_bad_options(make):
@@ -92,10 +107,13 @@ def test_bad_options(make):
 
 
 def test_descriptions_hold_class_and_options_at_any_depth():
-    nested = PerChannel([Percentile(1, 99), ZScore()])
+    nested = PerChannelIntensity([PercentileIntensity(1, 99), ZScoreIntensity()])
     assert nested.describe() == {
-        "class": "PerChannel",
-        "channels": [{"class": "Percentile", "low": "1", "high": "99"}, {"class": "ZScore", "masked": "True"}],
+        "class": "PerChannelIntensity",
+        "channels": [
+            {"class": "PercentileIntensity", "low": "1", "high": "99"},
+            {"class": "ZScoreIntensity", "masked": "True"},
+        ],
     }
 
 
@@ -123,17 +141,17 @@ class Holder:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], ZScore()),
+        ([], ZScoreIntensity()),
         (["--p.intensity", "null"], None),
-        (["--p.intensity.masked", "false"], ZScore(masked=False)),
-        (["--p.intensity", "riskft.Percentile", "--p.intensity.low", "5"], Percentile(low=5.0)),
+        (["--p.intensity.masked", "false"], ZScoreIntensity(masked=False)),
+        (["--p.intensity", "riskft.PercentileIntensity", "--p.intensity.low", "5"], PercentileIntensity(low=5.0)),
         (
             [
                 "--p.intensity",
-                "{class_path: riskft.PerChannel, init_args: {channels: [{class_path: riskft.MinMaxRange}, "
-                "{class_path: riskft.Clip, init_args: {low: -100, high: 300}}]}}",
+                "{class_path: riskft.PerChannelIntensity, init_args: {channels: [{class_path: riskft.MinMaxIntensity}, "
+                "{class_path: riskft.ClipIntensity, init_args: {low: -100, high: 300}}]}}",
             ],
-            PerChannel([riskft.MinMaxRange(), riskft.Clip(-100.0, 300.0)]),
+            PerChannelIntensity([riskft.MinMaxIntensity(), riskft.ClipIntensity(-100.0, 300.0)]),
         ),
     ],
 )
@@ -151,7 +169,9 @@ def test_units_do_not_matter():
     """Diffusion in m²/s: about 1e-9 with a deviation of 1e-10."""
     image = torch.from_numpy(np.random.default_rng(0).normal(10, 1, (1, 6, 5, 4)).astype(np.float32))
     inside = torch.ones_like(image, dtype=torch.bool)
-    torch.testing.assert_close(ZScore()(image * 1e-10, inside), ZScore()(image, inside), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        ZScoreIntensity()(image * 1e-10, inside), ZScoreIntensity()(image, inside), atol=1e-5, rtol=1e-5
+    )
     constant = torch.full_like(image, 0.1)
-    assert ZScore()(constant, inside).abs().max() < 1e-3
-    assert ZScore()(torch.zeros_like(image), inside).abs().max() == 0
+    assert ZScoreIntensity()(constant, inside).abs().max() < 1e-3
+    assert ZScoreIntensity()(torch.zeros_like(image), inside).abs().max() == 0

@@ -11,7 +11,7 @@ from nibabel.affines import apply_affine
 from riskft.data.io.grid import TOLERANCE_MM
 from riskft.data.io.native import native_segmentation
 from riskft.data.labels import LabelMap
-from riskft.data.prepare.intensity import MinMaxRange, Percentile
+from riskft.data.prepare.intensity import MinMaxIntensity, PercentileIntensity
 from riskft.data.prepare.preprocess import Preprocessing, head_mask, preprocess
 from riskft.data.records import Case
 from riskft.errors import InputError
@@ -128,7 +128,7 @@ def test_a_segmentation_finds_back_to_the_scan_from_any_orientation(tmp_path, or
 def test_intensities_are_of_the_cropped_volume(tmp_path):
     image = arrays()[0]
     head = image[2:12, 2:8, 3:7]
-    volumes = preprocess(make(tmp_path), LABELS, Preprocessing(margin=0, intensity=MinMaxRange()))
+    volumes = preprocess(make(tmp_path), LABELS, Preprocessing(margin=0, intensity=MinMaxIntensity()))
     expected = (head - head.min()) / (head.max() - head.min())
     np.testing.assert_allclose(volumes.image[0].numpy(), expected[::-1], atol=1e-6)
 
@@ -350,8 +350,8 @@ def test_bad_options(option, value):
 def test_the_description_tells_intensities_apart():
     descriptions = [
         Preprocessing(intensity=intensity).describe()
-        for intensity in (None, Percentile(), Percentile(1, 98), MinMaxRange())
+        for intensity in (None, PercentileIntensity(), PercentileIntensity(1, 98), MinMaxIntensity())
     ]
     assert all(descriptions.count(each) == 1 for each in descriptions)
-    assert Preprocessing(intensity=Percentile()).describe() == descriptions[1]
+    assert Preprocessing(intensity=PercentileIntensity()).describe() == descriptions[1]
     assert Preprocessing(orientation=None).describe() != Preprocessing().describe()
