@@ -44,7 +44,7 @@ def with_callbacks_merged(arguments: Sequence[str]) -> list[str]:
         if option == DROP:
             drop.update(dict.fromkeys(map(str, listed)))
         elif option == CALLBACKS:
-            if not all(isinstance(one, str) or (isinstance(one, Mapping) and "class_path" in one) for one in listed):
+            if not all(isinstance(one, str) or _names_a_class(one) for one in listed):
                 return list(arguments)  # the parser says what is wrong
             places += 1
             if value == []:
@@ -73,8 +73,8 @@ def warn_of_two_methods(arguments: Sequence[str]) -> None:
     methods = dict.fromkeys(str(value) for config in configs for _, value in _found(config, "run.method"))
     if len(methods) > 1 and is_first_rank():
         log.warning(
-            "The configs set run.method to %s, and what an earlier one sets stays unless a later one changes it. To "
-            "run a single method, give no other method's config.",
+            "The configs set run.method to %s. Options of an earlier one stay unless a later one changes them. To run "
+            "a single method, give no other method's config.",
             ", then to ".join(methods),
         )
 
@@ -114,9 +114,13 @@ def _updated(before: Any, after: Any) -> Any:
     """Returns options with later ones put in; where another class is chosen, the options of the first go."""
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return after
-    if "class_path" in before and _class(after.get("class_path", before["class_path"])) != _class(before["class_path"]):
+    if _names_a_class(before) and _class(after.get("class_path", before["class_path"])) != _class(before["class_path"]):
         return after
     return {**before, **{key: _updated(before.get(key), value) for key, value in after.items()}}
+
+
+def _names_a_class(entry: object) -> bool:
+    return isinstance(entry, Mapping) and isinstance(entry.get("class_path"), str)
 
 
 def _nested(path: str, value: Any) -> Any:
@@ -125,12 +129,13 @@ def _nested(path: str, value: Any) -> Any:
     return value
 
 
-def _class(path: str, *, strict: bool = False) -> str:
+def _class(given: object, *, strict: bool = False) -> str:
     """Returns the full name of a class, which may be given by a shorter one."""
+    path = str(given)
     for name in (path,) if "." in path else (f"{package}.{path}" for package in PACKAGES):
         try:
             found = pkgutil.resolve_name(name)
-        except (ImportError, AttributeError, ValueError):
+        except Exception:  # whatever a module raises when it is imported, the parser reports
             continue
         if isinstance(found, type):
             return f"{found.__module__}.{found.__qualname__}"

@@ -16,8 +16,8 @@ from riskft.errors import InputError, UsageError
 LINES, WIDTH = 12, 300
 #: What jsonargparse says of its own workings, or says twice.
 _INNER = re.compile(
-    r"\s*(Subtypes: .*|Given value type: .*|Errors:|Does not validate against any of the Union subtypes|"
-    r"- Expected a <class 'NoneType'>)\s*"
+    r"\s*(Subtypes: .*|Given value type: .*|Errors:|(- )?Does not validate against any of the Union subtypes|"
+    r"- Expected a <class 'NoneType'>|- Expected a path but [\[{].* either not accessible or invalid)\s*"
 )
 
 

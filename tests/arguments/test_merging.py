@@ -94,6 +94,16 @@ def test_two_methods_are_warned_of(caplog):
     assert "run.method to riskft, then to scratch" in caplog.text
 
 
+@pytest.mark.parametrize("wrong", ["5", "[5]", "[{init_args: {}}]", "[{class_path: 5}]", "[[]]", "{a: b}"])
+def test_what_names_no_class_is_left_to_the_parser(wrong):
+    assert listed(*config(MAP), *config(EMA), "--trainer.callbacks", wrong) is None
+
+
+def test_a_class_that_cannot_be_imported_is_kept_for_the_parser_to_report():
+    entries = [entry("nowhere.Nothing", a=1), {"class_path": MAP, "init_args": {"mapping": {"class_path": 5}}}]
+    assert listed(*config(*entries), *config(*entries))["callbacks"] == entries
+
+
 def test_an_empty_list_removes_what_was_listed_before_it():
     assert listed(*config(MAP, PANEL), "--trainer.callbacks=[]")["callbacks"] == []
     assert listed(*config(MAP), "--trainer.callbacks=[]", *config(EMA))["callbacks"] == [{"class_path": EMA}]

@@ -9,7 +9,8 @@ from riskft.errors import InputError, UsageError
 
 def test_what_only_jsonargparse_understands_is_left_out():
     message = """Parser key "data.split":
-  Does not validate against any of the Union subtypes
+  - Expected a path but {init_args: [1]} either not accessible or invalid
+  - Does not validate against any of the Union subtypes
   Subtypes: [<class 'riskft.data.splits.Split'>, <class 'NoneType'>]
   Errors:
     - Problem with given class_path 'riskft.ReaderSplit':

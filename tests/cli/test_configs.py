@@ -63,7 +63,7 @@ def test_the_order_of_configs_does_not_matter():
         "method/vanilla",
         "trainer/cpu",
         "trainer/ema",
-        "model/sgd_poly",
+        "model/sgd",
         "data/augment",
     ]
     found = []
@@ -89,7 +89,7 @@ def test_configs_of_two_kinds_share_no_option():
     kinds = {}
     for path in CONFIGS.rglob("*.yaml"):
         if (kind := path.parent.name) in ("data", "method", "model", "trainer"):
-            kind = path.stem if path.stem in ("augment", "ema", "freeze", "sgd_poly") else kind
+            kind = path.stem if path.stem in ("augment", "ema", "freeze", "sgd") else kind
             kinds.setdefault(kind, set()).update(options(yaml.safe_load(path.read_text())))
     for one, other in itertools.combinations(kinds, 2):
         assert kinds[one] & kinds[other] <= {".trainer.callbacks"}, (one, other)
@@ -160,7 +160,7 @@ def test_every_shipped_config_is_covered():
         *(f"data/{name}" for name in [*DATA, "augment"]),
         *(f"method/{name}" for name in METHODS),
         *(f"trainer/{name}" for name in ("cpu", "gpu", "ema", "freeze")),
-        *("model/unet", "model/small_unet", "model/sgd_poly", "demo/base", "demo/source"),
+        *("model/unet", "model/small_unet", "model/sgd", "demo/base", "demo/source"),
     }
     # sweeps and what they ask of a cluster are no configs of one run; tests/sweep has them
     shipped = [path.relative_to(CONFIGS) for path in CONFIGS.rglob("*.yaml")]
