@@ -31,6 +31,7 @@ from measure import (
 from telling import lines
 
 from riskft.data.labels import IGNORE_INDEX
+from riskft.data.patches.subjects import TrainingMaps
 from riskft.errors import InputError
 from riskft.files import write_text
 from riskft.losses.refresh import weight_table
@@ -136,10 +137,9 @@ class Gradients:
         self.run = run
         if (maps := maps_of(run.folder, found.summary)) is None:
             raise InputError(f"{run.folder}/risk/summary.json does not say where the maps are")
-        run.data.attach_risk(
-            {case.subject: maps / f"{RiskStore.safe_name(case.subject)}.nii" for case in run.data.prepared("train")}
-        )
-        loader = run.data.train_dataloader()
+        subjects = [case.subject for case in run.data.prepared("train")]
+        weights = {subject: maps / f"{RiskStore.safe_name(subject)}.nii" for subject in subjects}
+        loader = run.data.training_loader(TrainingMaps(weights))
         loader.sampler.set_epoch(0)
         self.batches = []
         for batch, _ in zip(loader, range(BATCHES), strict=False):

@@ -19,7 +19,7 @@ from riskft.data.labels import LabelMap
 from riskft.data.patches.augment import training_transform
 from riskft.data.patches.queue import ShardedQueue, patch_loader
 from riskft.data.patches.sampling import BalancedSampling, PatchSampling
-from riskft.data.patches.subjects import NamedSubjects
+from riskft.data.patches.subjects import NamedSubjects, TrainingMaps, maps_made_for
 from riskft.data.prepare.cache import Prepared, PreparedCache
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers.base import Reader
@@ -120,8 +120,6 @@ class RiskDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.check_files = check_files
         self._prepared: dict[str, list[Prepared]] = {}
-        self._weights: dict[str, Path] = {}
-        self._expectations: dict[str, Path] = {}
         self._problem: str | None = None
         self.left_out: frozenset[str] = frozenset()  # of the cases to predict
         self._seed = 0
@@ -275,45 +273,30 @@ class RiskDataModule(LightningDataModule):
         """Gives the foreground classes another order, that of weights to be used; before anything is prepared."""
         self.labels = replace(self.labels, classes={name: self.labels.classes[name] for name in names})
 
-    def attach_risk(self, weights: Mapping[str, Path]) -> None:
-        """Gives training subjects their risk maps; called by phase 1 before the training loader is made.
-
-        Args:
-            weights: Weight volume on the prepared grid, by subject.
-
-        Raises:
-            InputError: If a training subject has no map.
-        """
-        self._weights = self._of_all(weights, "risk map")
-
-    def attach_expectations(self, expectations: Mapping[str, Path]) -> None:
-        """Gives training subjects their EEP; called by phase 1 before the training loader is made.
-
-        Args:
-            expectations: EEP on the prepared grid, see ``riskft.data.io.volumes.write_channels``, by subject.
-
-        Raises:
-            InputError: If a training subject has none.
-        """
-        self._expectations = self._of_all(expectations, "EEP")
-
-    def _of_all(self, paths: Mapping[str, Path], what: str) -> dict[str, Path]:
-        missing = [case.subject for case in self.prepared("train") if case.subject not in paths]
-        if missing:
-            raise InputError(f"These training subjects have no {what}:", missing)
-        return dict(paths)
-
     def train_dataloader(self) -> Any:
-        """Returns the loader of patch batches: image, label, foreground_fraction; after phase 1 risk, expectation."""
-        if self.sampling.needs_risk and not self._weights:
+        """Returns the training loader with the maps that phase 1 made for this trainer.
+
+        Lightning asks for it without arguments, after the ``setup`` of every callback. The maps are therefore taken
+        from the callback that made them: the data module keeps none, and no fit sees those of an earlier one.
+        """
+        return self.training_loader(maps_made_for(self.trainer))
+
+    def training_loader(self, maps: TrainingMaps) -> Any:
+        """Returns the loader of patch batches: image, label, foreground_fraction, and risk and expectation if given.
+
+        Args:
+            maps: What the training volumes carry besides their labels.
+
+        Raises:
+            InputError: If a training case has no map, sampling needs maps and there are none, or an epoch has fewer
+                patches than a batch.
+        """
+        if self.sampling.needs_risk and maps.weights is None:
             raise InputError(
-                "data.sampling follows the risk map, but none is attached: add riskft.RiskMapCallback with "
+                "data.sampling follows the risk map, but there is none: add riskft.RiskMapCallback with "
                 "attach: true to trainer.callbacks, or choose another sampling."
             )
-        subjects = [
-            case.to_subject(self._weights.get(case.subject), self._expectations.get(case.subject))
-            for case in self.prepared("train")
-        ]
+        subjects = maps.subjects(self.prepared("train"))
         rank, world_size = self._ranks()
         queue = ShardedQueue(
             NamedSubjects(subjects, transform=training_transform(self.augment, self.patch_size)),

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from riskft.data.io.damage import files_named
 from riskft.data.io.memory import give_back
 from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.patches.subjects import files_named
 from riskft.data.prepare.cache import Prepared
 
 

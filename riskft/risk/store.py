@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from riskft.data.io.damage import is_whole
 from riskft.data.io.volumes import Affine, read_volume, write_channels, write_nifti
-from riskft.data.patches.subjects import is_whole
 from riskft.errors import InputError
 from riskft.files import atomic_path, fingerprint, write_json
 from riskft.run.places import why_not_writable

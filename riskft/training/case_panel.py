@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from riskft.data.io.damage import files_named
 from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.patches.subjects import files_named
 from riskft.data.prepare.cache import Prepared
 from riskft.plots.heatmaps import Classes, Panel, Volume
 from riskft.risk.forward import counted_target, source_probabilities

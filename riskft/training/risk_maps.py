@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from riskft.data.datamodule import RiskDataModule
+from riskft.data.patches.subjects import TrainingMaps
 from riskft.data.prepare.cache import Prepared
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError
@@ -29,14 +30,14 @@ class RiskMapCallback(Callback):
     """Makes the transfer risk maps of the training cases before the first step, or finds them made.
 
     The untouched source network, with its own head, goes once over each training volume (with
-    ``model.source.invert: auto`` over at most eight of them twice); P(y|z) starts the target's head
-    (``model.head_init``), and the maps are attached to the training subjects. Validation cases get maps too, for the
-    panels; they do not enter P(y|z).
+    ``model.source.invert: auto`` over at most eight of them twice). P(y|z) starts the target's head
+    (``model.head_init``). The training loader, which Lightning makes later, reads the maps that ``training_maps``
+    names. Validation cases get maps too, for the panels; they do not enter P(y|z).
 
     Args:
         mapping: How hardness becomes weight.
         attach: Train with the maps. With false they are made (for the head and the panels) but not used: the control
-            of plain fine-tuning. The EEP is kept and attached where ``model.loss`` needs it, whatever this says.
+            of plain fine-tuning. The EEP is kept and used where ``model.loss`` needs it, whatever this says.
         use_mask: Let voxels outside the head mask count nowhere in P(y|z), LEEP and the maps.
         store: Folder of the maps; by default ``risk`` in the data module's cache, which the runs of a study share.
     """
@@ -55,9 +56,10 @@ class RiskMapCallback(Callback):
         self.store_root = store
         self.store: RiskStore | None = None
         self.summary: RiskSummary | None = None
+        self.training_maps = TrainingMaps()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Runs phase 1, starts the head, attaches the maps and logs what was found.
+        """Runs phase 1, starts the head, names the maps for the training loader and logs what was found.
 
         In ``setup``, because the optimizer, the averaged weights and the training loader are made after it, and a
         checkpoint that is resumed is loaded after it.
@@ -80,12 +82,13 @@ class RiskMapCallback(Callback):
         self.summary = chosen.run(data.prepared("train"), mapped_validation_cases(data))
         source.network.cpu()
         pl_module.start_from(source, self.summary.joint, self.summary.knowledge)
-        if self.attach:
-            data.attach_risk({case.subject: self.store.weight_path(case.subject) for case in data.prepared("train")})
-        if pl_module.loss.needs_expectation:
-            data.attach_expectations(
-                {case.subject: self.store.expectation_path(case.subject) for case in data.prepared("train")}
-            )
+        subjects = [case.subject for case in data.prepared("train")]
+        self.training_maps = TrainingMaps(
+            {subject: self.store.weight_path(subject) for subject in subjects} if self.attach else None,
+            {subject: self.store.expectation_path(subject) for subject in subjects}
+            if pl_module.loss.needs_expectation
+            else None,
+        )
         if trainer.is_global_zero:
             channels = source.class_names or tuple(f"source {k}" for k in range(source.channels))
             states = source.output.state_names(channels)

@@ -8,11 +8,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from riskft.data.io.damage import files_named
 from riskft.data.io.memory import give_back
 from riskft.data.io.native import native_grid, native_segmentation, to_native
 from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.patches.subjects import files_named
 from riskft.data.prepare.cache import Prepared
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.leep import conditional_from_joint, hardness

@@ -13,6 +13,7 @@ from riskft.data.datamodule import RiskDataModule
 from riskft.data.io.volumes import write_channels
 from riskft.data.labels import LabelMap
 from riskft.data.patches.sampling import RiskSampling
+from riskft.data.patches.subjects import TrainingMaps
 from riskft.data.prepare.cache import PreparedCache
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers import ManifestReader
@@ -77,7 +78,7 @@ def make(tmp_path, reader):
 
 
 def on_rank(data, rank, world_size):
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size, callbacks=[])
     return data
 
 
@@ -224,30 +225,41 @@ def test_files_are_checked_first(make, reader, tmp_path):
     assert not (tmp_path / "cache/cases").exists()
 
 
-def test_attached_maps_travel_with_the_patches(make):
+def labels_of(data):
+    """Any volume on the case's grid will do for a weight: its label."""
+    return {case.subject: case.folder / "label.nii" for case in data.prepared("train")}
+
+
+def test_weights_travel_with_the_patches(make):
     data = make(labels=LabelMap({"blob": [1], "tip": [2]}))
-    # any volume of the case's grid will do: its label
-    data.attach_risk({case.subject: case.folder / "label.nii" for case in data.prepared("train")})
-    loader = data.train_dataloader()
+    loader = data.training_loader(TrainingMaps(labels_of(data)))
     loader.sampler.set_epoch(0)
     for batch in loader:
         torch.testing.assert_close(batch["risk"]["data"].float(), batch["label"]["data"].float())
     assert "risk" not in next(iter(data.val_dataloader()))
 
 
-def test_attach_risk_names_who_has_no_map(make):
+def test_lightning_gets_the_maps_of_its_own_trainer(make):
+    data = make(labels=LabelMap({"blob": [1], "tip": [2]}))
+    made = SimpleNamespace(training_maps=TrainingMaps(labels_of(data)))
+    for callbacks, expected in (([object(), made], True), ([object()], False)):
+        data.trainer = SimpleNamespace(global_rank=0, world_size=1, callbacks=callbacks)
+        assert ("risk" in next(iter(data.train_dataloader()))) is expected
+
+
+def test_training_cases_without_a_map_are_named(make):
     data = make()
-    weights = {case.subject: case.folder / "label.nii" for case in data.prepared("train")}
+    weights = labels_of(data)
     del weights["p1"], weights["p3"]
     with pytest.raises(InputError, match="have no risk map") as caught:
-        data.attach_risk(weights)
+        data.training_loader(TrainingMaps(weights))
     assert caught.value.problems == ("p1", "p3")
 
 
-def test_attached_expectations_travel_with_the_patches(make, tmp_path):
+def test_expectations_travel_with_the_patches(make, tmp_path):
     data = make(labels=LabelMap({"blob": [1], "tip": [2]}))
     with pytest.raises(InputError, match="have no EEP"):
-        data.attach_expectations({})
+        data.training_loader(TrainingMaps(expectations={}))
     paths = {}
     for case in data.prepared("train"):
         label = case.to_subject()["label"]
@@ -255,8 +267,7 @@ def test_attached_expectations_travel_with_the_patches(make, tmp_path):
         write_channels(
             paths[case.subject], torch.cat([label.data == index for index in range(3)]).float(), label.affine
         )
-    data.attach_expectations(paths)
-    loader = data.train_dataloader()
+    loader = data.training_loader(TrainingMaps(expectations=paths))
     loader.sampler.set_epoch(0)
     for batch in loader:
         label = batch["label"]["data"].long()
@@ -270,8 +281,7 @@ def test_risk_sampling_needs_maps(make):
     data = make(sampling=RiskSampling())
     with pytest.raises(InputError, match=r"add riskft\.RiskMapCallback with attach: true to trainer\.callbacks"):
         data.train_dataloader()
-    data.attach_risk({case.subject: case.folder / "label.nii" for case in data.prepared("train")})
-    loader = data.train_dataloader()
+    loader = data.training_loader(TrainingMaps(labels_of(data)))
     loader.sampler.set_epoch(0)
     for batch in loader:  # a patch of 4 is centred on its voxel 2
         assert (batch["label"]["data"][:, 0, 2, 2, 2] == 1).all()

@@ -6,8 +6,8 @@ import pytest
 import torch
 from forked_runs import STEPS_AN_EPOCH, Study, assert_same_weights, before_step, forked
 
+from riskft.data.io.damage import files_named, is_whole
 from riskft.data.labels import LabelMap
-from riskft.data.patches.subjects import files_named, is_whole
 from riskft.data.prepare.cache import PreparedCache
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers import ManifestReader

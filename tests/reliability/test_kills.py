@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from forked_runs import STEPS_AN_EPOCH, Study, assert_same_weights, before_step, forked, kill, ranks
-from riskft.finetune import checkpoint_io
 
 from riskft.risk.store import RiskStore
+from riskft.training import checkpoint_io
 from riskft.training.module import RiskModule
 
 pytestmark = pytest.mark.slow

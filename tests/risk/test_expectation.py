@@ -14,6 +14,7 @@ from torch import multiprocessing
 
 from riskft.data.io.volumes import read_channels, write_channels
 from riskft.data.patches.augment import EXPECTATION, training_transform
+from riskft.data.patches.subjects import TrainingMaps
 from riskft.data.prepare.cache import Prepared
 from riskft.distributed import gather_objects
 from riskft.risk.leep import conditional_from_joint
@@ -123,7 +124,9 @@ def subject(tmp_path: Path, risk_prepared: list[Prepared]) -> tio.Subject:
     train = risk_prepared[:1]
     _, store, _ = run(tmp_path, train)
     case = train[0]
-    loaded: tio.Subject = case.to_subject(store.weight_path(case.subject), store.expectation_path(case.subject))
+    weights = {case.subject: store.weight_path(case.subject)}
+    maps = TrainingMaps(weights, {case.subject: store.expectation_path(case.subject)})
+    (loaded,) = maps.subjects(train)
     loaded = pickle.loads(pickle.dumps(loaded))  # to a worker, before it is read
     loaded.load()
     loaded.remove_image("image")

@@ -1,62 +1,67 @@
-"""Telling a broken file of the cache or the risk store from other faults, and naming its subject."""
+"""TorchIO subjects: the maps that training volumes carry, and errors that name the damaged file."""
 
-import math
-import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
-import nibabel as nib
 import torchio as tio
 
+from riskft.data.io.damage import files_named
 from riskft.data.io.memory import give_back
+from riskft.data.io.volumes import read_channels
+from riskft.data.patches.augment import EXPECTATION, RISK
+from riskft.data.prepare.cache import Prepared
 from riskft.errors import InputError
 
 
-def is_whole(path: Path) -> bool:
-    """Whether an uncompressed NIfTI file (or a ``.npz`` archive) is there and whole; its voxels are not read.
+@dataclass(frozen=True)
+class TrainingMaps:
+    """What phase 1 made for the training volumes: files on the prepared grid, by subject.
 
-    A NIfTI file is as long as its header says, an archive has its table of contents, which is at its end.
+    Attributes:
+        weights: Weight volumes, or None to train without.
+        expectations: EEP, see ``riskft.data.io.volumes.write_channels``, or None to train without.
     """
-    if path.suffix == ".npz":
-        return zipfile.is_zipfile(path)
-    try:
-        image = nib.load(path)
-        voxels = math.prod(image.shape) * image.dataobj.dtype.itemsize
-        return bool(path.stat().st_size >= int(image.dataobj.offset) + voxels)
-    except Exception:  # nibabel and the OS each have their own classes for a broken file
-        return False
+
+    weights: Mapping[str, Path] | None = None
+    expectations: Mapping[str, Path] | None = None
+
+    def subjects(self, cases: Sequence[Prepared]) -> list[tio.Subject]:
+        """Returns the cases as lazily loaded subjects that carry their maps.
+
+        Raises:
+            InputError: If a case has no map where others have one.
+        """
+        for files, name in ((self.weights, "risk map"), (self.expectations, "EEP")):
+            if files is not None and (missing := [case.subject for case in cases if case.subject not in files]):
+                raise InputError(f"These training subjects have no {name}:", missing)
+        return [case.to_subject(**self._images(case.subject)) for case in cases]
+
+    def _images(self, subject: str) -> dict[str, tio.Image]:
+        images = {}
+        if self.weights is not None:
+            images[RISK] = tio.ScalarImage(self.weights[subject])
+        if self.expectations is not None:
+            images[EXPECTATION] = tio.ScalarImage(self.expectations[subject], reader=read_channels)
+        return images
 
 
-def check_whole(subject: str, files: Sequence[Path]) -> None:
-    """Raises InputError naming the files of a subject that are not whole (see ``is_whole``)."""
-    broken = [path for path in files if not is_whole(path)]
-    if broken:
-        raise InputError(
-            f"{subject}: its preprocessed files have been changed during the run. Start again with --ckpt_path last: "
-            "they are made anew, and the training goes on.",
-            [f"{path}: {'truncated or damaged' if path.exists() else 'no longer there'}" for path in broken],
-        )
+@runtime_checkable
+class MapMaker(Protocol):
+    """A callback that makes maps in its ``setup``, which Lightning runs before it asks for the training loader."""
+
+    training_maps: TrainingMaps
 
 
-@contextmanager
-def files_named(subject: str, files: Sequence[Path]) -> Iterator[None]:
-    """Turns whatever a broken file causes into an InputError that names it; other errors pass.
-
-    Args:
-        subject: Whose files they are.
-        files: The uncompressed NIfTI files that are read inside.
-    """
-    check_whole(subject, files)  # before too: SimpleITK reads a truncated file without a word
-    try:
-        yield
-    except Exception:
-        check_whole(subject, files)
-        raise
+def maps_made_for(trainer: Any) -> TrainingMaps:
+    """Returns the maps that a callback of the trainer has made; none without such a callback or a trainer."""
+    callbacks = [] if trainer is None else trainer.callbacks
+    return next((each.training_maps for each in callbacks if isinstance(each, MapMaker)), TrainingMaps())
 
 
 class NamedSubjects(tio.SubjectsDataset):  # type: ignore[misc]
-    """TorchIO's dataset, whose errors name the subject and the file that has become unreadable."""
+    """A TorchIO dataset whose errors name the subject and the file that has become unreadable."""
 
     def __getitem__(self, index: int) -> tio.Subject:
         """Loads and transforms a subject."""

@@ -15,12 +15,11 @@ import numpy as np
 import torch
 import torchio as tio
 
+from riskft.data.io.damage import is_whole
 from riskft.data.io.formats import parts
 from riskft.data.io.memory import volumes_given_back
-from riskft.data.io.volumes import as_channel_last, read_channels, write_nifti
+from riskft.data.io.volumes import as_channel_last, write_nifti
 from riskft.data.labels import IGNORE_INDEX, LabelMap
-from riskft.data.patches.augment import EXPECTATION, RISK
-from riskft.data.patches.subjects import is_whole
 from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
 from riskft.errors import InputError, NoSpaceError
@@ -63,17 +62,17 @@ class Prepared:
         """The volumes on disk."""
         return [self.folder / f"{name}.nii" for name in ("image", "mask", *(["label"] if self.labelled else []))]
 
-    def to_subject(self, weight: Path | None = None, expectation: Path | None = None) -> tio.Subject:
-        """Returns a lazily loaded TorchIO subject: image, label, and what is given of risk map and EEP."""
+    def to_subject(self, **maps: tio.Image) -> tio.Subject:
+        """Returns a lazily loaded TorchIO subject.
+
+        Args:
+            maps: Further images on the prepared grid.
+        """
         images = {"image": tio.ScalarImage(self.folder / "image.nii")}
         if self.labelled:
             images["label"] = tio.LabelMap(self.folder / "label.nii")
-        if weight is not None:
-            images[RISK] = tio.ScalarImage(weight)
-        if expectation is not None:
-            images[EXPECTATION] = tio.ScalarImage(expectation, reader=read_channels)
         fraction = torch.tensor(self.foreground_fraction, dtype=torch.float32)
-        return tio.Subject(**images, name=self.subject, foreground_fraction=fraction)
+        return tio.Subject(**images, **maps, name=self.subject, foreground_fraction=fraction)
 
 
 class PreparedCache:

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import torchio as tio
 
 from riskft.data.labels import LabelMap
 from riskft.data.prepare import cache as cache_module
@@ -73,8 +74,8 @@ def test_what_is_in_the_folder(tmp_path, cases):
     assert subject["name"] == "p1"
     assert subject["foreground_fraction"].item() == pytest.approx(10 / 234)
     assert "risk" not in subject
-    weight = prepared[1].folder / "mask.nii"
-    assert prepared[1].to_subject(weight)["risk"].path == weight
+    weight = tio.ScalarImage(prepared[1].folder / "mask.nii")
+    assert prepared[1].to_subject(risk=weight)["risk"] is weight
 
 
 def test_a_case_without_label(tmp_path, cases):
