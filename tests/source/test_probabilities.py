@@ -205,7 +205,8 @@ def test_half_precision_is_not_exact():
 
 def test_a_masked_softmax_is_recognised_and_both_classes_are_named():
     inside = (torch.arange(4) < 2).view(1, 1, 4, 1, 1)
-    with pytest.raises(InputError, match=r"riskft\.Sigmoid and .* what a softmax gives, the class is riskft\.Softmax"):
+    match = r"riskft\.SigmoidOutput and .* what a softmax gives, the class is riskft\.SoftmaxOutput"
+    with pytest.raises(InputError, match=match):
         check(torch.randn(1, 3, 4, 4, 4).mul(5).softmax(1) * inside)
 
 
