@@ -1,9 +1,9 @@
-"""Writes one manifest for each of the development data sets, for ``riskft.data.readers.ManifestReader``.
+"""Writes a manifest for each development data set, for ``riskft.data.readers.ManifestReader``.
 
     python experiments/manifests.py DATA_ROOT OUT_DIR [--absolute] [--overwrite]
 
-The splits are fixed: brats15_2mm has 3 cases for training, 1 for validation and 2 for test, open_ms_mni one each, in
-the order of their names; msd_hippocampus has a seeded 60/20/20.
+The splits are fixed. In the order of their names, brats15_2mm has 3 cases for training, 1 for validation and 2 for
+test, and open_ms_mni one each. msd_hippocampus has a seeded split of 60/20/20.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def choose_split(name: str, cases: Sequence[Case]) -> Split:
 
 
 def manifest(name: str, folder: Path, target: Path, absolute: bool) -> str:
-    """Returns the text of a data set's manifest, which will lie at ``target``."""
+    """Returns the text of a data set's manifest, whose paths are relative to the folder of ``target``."""
     modalities = MODALITIES[name]
     cases = list_cases(folder, modalities)
     base = target.parent.resolve()
@@ -69,13 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Write manifests of the development data sets.")
     parser.add_argument("data_root", type=Path, metavar="DATA_ROOT", help=f"folder of {', '.join(MODALITIES)}")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder for <data set>.csv")
-    parser.add_argument("--absolute", action="store_true", help="write absolute paths, not ones from the CSV's folder")
-    parser.add_argument("--overwrite", action="store_true", help="replace manifests that are there")
+    parser.add_argument(
+        "--absolute", action="store_true", help="write absolute paths instead of paths relative to the CSV's folder"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing manifests")
     options = parser.parse_args(arguments)
     targets = {name: options.out_dir / f"{name}.csv" for name in MODALITIES}
     present = [str(target) for target in targets.values() if target.exists()]
     if present and not options.overwrite:
-        parser.error(f"{', '.join(present)} exist already: give another OUT_DIR, or --overwrite to replace them")
+        parser.error(f"{', '.join(present)} already exist: give another OUT_DIR, or --overwrite to replace them")
     try:
         texts = {
             target: manifest(name, options.data_root / name, target, options.absolute)

@@ -1,14 +1,14 @@
-"""The results of a study: all cases as CSV, the paired comparisons as a table, and a forest plot.
+"""Writes the results of a study: all cases as CSV, the paired comparisons as a table, and a forest plot.
 
     python experiments/summarise.py STUDY [--baseline vanilla] [--also scratch random_head] [--runs runs/evidence]
 
-Reads the tested runs of the study and writes ``experiments/STUDY/results/{cases,table}.csv`` and ``forest.png``. Where
-there are no runs it computes table and figure anew from the committed ``cases.csv``.
+Reads the tested runs of the study and writes ``experiments/STUDY/results/{cases,table}.csv`` and ``forest.png``.
+Without runs, it recomputes the table and the figure from the committed ``cases.csv``.
 
-A study may hold several conditions (pairs of contrasts, numbers of cases): ``STUDY_<condition>`` as a study's name, and
-what follows the method in a run's name, ``vanilla,cases=4``; ``STUDY_scratch`` belongs to all of them. Each condition
-gives its rows; for the rows of ``all`` a subject's values are first averaged over the conditions, so that a subject
-counts once.
+A study may have several conditions (pairs of contrasts, numbers of cases). A condition is the end of the study's name,
+``STUDY_<condition>``, and what follows the method in a run's name, ``vanilla,cases=4``. ``STUDY_scratch`` belongs to
+all. Each condition has its rows. For the rows of ``all``, a subject's values are first averaged over the conditions, so
+that each subject counts once.
 """
 
 import argparse
@@ -33,13 +33,13 @@ from riskft.plots.figure import new_figure, save_figure
 ROOT = Path(__file__).resolve().parent
 ALL = "all"
 COLUMNS = ("condition", "method", "seed", "subject", "class_name", "dice")
-#: Parts of a run's name that are settings of the method, or other test cases, not conditions of the study.
+#: Parts of a run's name that are settings of the method, or choose test cases, and are not conditions of the study.
 SETTINGS = ("lr", "fold")
 SHARED = "scratch"
 
 
 def named(run: RunScores, study: str) -> RunScores:
-    """Returns the run with its condition as the study and nothing but the method as the method."""
+    """Returns the run with its condition as the study, and only the method as the method."""
     method, *parts = run.method.split(",")
     where = [run.study.removeprefix(study).strip("_")] + [
         part for part in parts if part.partition("=")[0] not in SETTINGS
@@ -48,7 +48,7 @@ def named(run: RunScores, study: str) -> RunScores:
 
 
 def read_runs(study: str, folder: Path) -> list[RunScores]:
-    """Reads the tested runs of a study and its conditions; source networks are none."""
+    """Reads the tested runs of a study and its conditions, without source networks."""
     folders = [path for path in sorted(folder.glob(f"{study}*")) if path.is_dir()]
     found = find_runs(folders, "dice").runs if folders else []
     runs = [named(run, study) for run in found]
@@ -56,7 +56,7 @@ def read_runs(study: str, folder: Path) -> list[RunScores]:
 
 
 def merged(runs: Sequence[RunScores]) -> list[RunScores]:
-    """Returns one run for the folds of a cross-validation, each of which has test cases of its own."""
+    """Returns one run for all folds of a cross-validation, which have different test cases."""
     result: dict[tuple[str, str, int], RunScores] = {}
     for run in runs:
         key = (run.study, run.method, run.seed)
@@ -69,7 +69,7 @@ def merged(runs: Sequence[RunScores]) -> list[RunScores]:
 
 
 def shared(runs: Sequence[RunScores]) -> list[RunScores]:
-    """Gives the runs of ``STUDY_scratch``, which know no source, to all conditions that have their settings."""
+    """Adds the runs of ``STUDY_scratch``, which have no source, to all conditions with their settings."""
     conditions = {run.study for run in runs if not run.study.startswith(SHARED)}
     result = []
     for run in runs:
@@ -101,7 +101,7 @@ def from_csv(path: Path) -> list[RunScores]:
 
 
 def pooled(runs: Sequence[RunScores]) -> list[RunScores]:
-    """Returns a run a method and seed: each subject's mean over classes and conditions.
+    """Returns one run per method and seed, with each subject's mean over classes and conditions.
 
     Only methods that were run under all conditions are pooled, on the seeds that all conditions have.
     """
@@ -156,7 +156,7 @@ def _shown(name: str, value: object) -> object:
 
 
 def draw(rows: Sequence[Row], path: Path, title: str) -> None:
-    """Draws the paired differences with their intervals, a panel a condition."""
+    """Draws the paired differences with their intervals, one panel per condition."""
     compared = [row for row in rows if not row.is_baseline]
     conditions = list(dict.fromkeys(row.study for row in compared))
     methods = list(dict.fromkeys(row.method for row in compared))
@@ -186,7 +186,7 @@ def draw(rows: Sequence[Row], path: Path, title: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Write the results of a study.")
     parser.add_argument("study", help="a folder of experiments/")
-    parser.add_argument("--baseline", default="vanilla", help="what the figure and the table compare with")
+    parser.add_argument("--baseline", default="vanilla", help="the method that the figure and the table compare with")
     parser.add_argument("--also", nargs="*", default=["scratch", "random_head"], help="further baselines of the table")
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the runs are")
     options = parser.parse_args(arguments)

@@ -1,13 +1,13 @@
-"""Resident memory of phase 1 and of an epoch with few and with many volumes: it must not grow with their number.
+"""Measures the resident memory of phase 1 and of an epoch with few and with many volumes: it must not grow.
 
     python experiments/benchmarks/memory.py OUT_DIR [--cases 10 40] [--shape 128 144 112] [--workers 2] [--glibc]
 
 Writes cohorts of noise with two labels into OUT_DIR, runs the command line on them on the CPU, and adds up the resident
-memory (VmRSS) of the process and its children every 50 ms; each figure is the highest sum. Ends with 1 if the larger
-number of volumes needs more than 10 % (--limit) more than the smaller one. Linux only.
+memory (VmRSS) of the process and its children every 50 ms. Each number is the highest sum. Exits with 1 if the larger
+number of volumes needs over 10 % (--limit) more than the smaller one. Linux only.
 
-With --glibc it measures what users get. Without, it sets a threshold above which glibc gives freed blocks back at once,
-1 MB, which slows training down: what riskft itself holds, whatever glibc keeps.
+With --glibc it measures what users get. Without, glibc returns freed blocks above 1 MB at once. This slows training
+down, but shows what riskft itself holds.
 """
 
 import argparse
@@ -26,13 +26,12 @@ import numpy as np
 import torch
 from monai.networks.nets import UNet
 
-QUEUE = (
-    32  # patches held in memory: no more than the smaller cohort gives in an epoch, lest the queue be the difference
-)
+#: Patches held in memory: at most what the smaller cohort gives in an epoch, so that the queue makes no difference.
+QUEUE = 32
 
 
 def write_cohort(folder: Path, cases: int, shape: Sequence[int]) -> Path:
-    """Writes so many training cases and one for validation and test each; returns the manifest."""
+    """Writes training cases, one case for validation and one for test; returns the manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     splits = ["train"] * cases + ["val", "test"]
     lines = ["subject,split,t1,label"]
@@ -50,7 +49,7 @@ def write_cohort(folder: Path, cases: int, shape: Sequence[int]) -> Path:
 
 
 def config(folder: Path, manifest: Path, patch: int, workers: int) -> Path:
-    """Writes a config of a small network; returns its path."""
+    """Writes the config of a small network; returns its path."""
     network = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2, "channels": [4, 8], "strides": [2]}
     torch.manual_seed(0)
     torch.save(UNet(**network).state_dict(), folder / "source.pt")
@@ -90,7 +89,7 @@ def config(folder: Path, manifest: Path, patch: int, workers: int) -> Path:
 
 
 def resident(pid: int) -> int:
-    """Returns the resident memory in kB of a process and all below it; 0 if it has ended."""
+    """Returns the resident memory in kB of a process and its descendants; 0 if it has ended."""
     total = 0
     with contextlib.suppress(OSError):
         status = Path(f"/proc/{pid}/status").read_text()
@@ -101,7 +100,7 @@ def resident(pid: int) -> int:
 
 
 def peak(command: Sequence[str], glibc: bool) -> float:
-    """Runs a command of riskft; returns its highest resident memory in MB."""
+    """Runs a riskft command; returns its highest resident memory in MB."""
     process = subprocess.Popen(
         [sys.executable, "-m", "riskft.cli", *command],
         env={**os.environ, **({} if glibc else {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)})},
@@ -138,8 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shape", type=int, nargs=3, default=[128, 144, 112], help="voxels of a volume")
     parser.add_argument("--patch", type=int, default=32, help="edge of a training patch")
     parser.add_argument("--workers", type=int, default=2, help="data.num_workers")
-    parser.add_argument("--limit", type=float, default=1.1, help="highest ratio that is not a failure")
-    parser.add_argument("--glibc", action="store_true", help="leave glibc's settings alone, as users do")
+    parser.add_argument("--limit", type=float, default=1.1, help="highest ratio that passes")
+    parser.add_argument("--glibc", action="store_true", help="keep glibc's default settings, as users do")
     options = parser.parse_args(arguments)
     few, many = options.cases
     if 4 * few < QUEUE:

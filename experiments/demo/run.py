@@ -1,7 +1,8 @@
-"""The whole main job on the embedded cohort, step by step through the command line, as a user would type it.
+"""Runs the main job on a phantom cohort, step by step on the command line, as a user would type it.
 
-Write a cohort, train a source network on T1w, then for T2w and three labelled cases: risk maps and risk-weighted
-fine-tuning, plain fine-tuning of equal budget, and training from scratch; test all on unseen cases and compare.
+Writes a cohort and trains a source network on T1w. Then, for T2w and three labelled cases: risk maps and risk-weighted
+fine-tuning, plain fine-tuning with the same budget, and training from scratch. Tests all on unseen cases and compares
+them.
 """
 
 import json
@@ -26,7 +27,7 @@ console = Console()
 
 
 def riskft(*arguments: str) -> None:
-    """Shows a command and runs it in a process of its own, forked off one that has imported everything already."""
+    """Prints a command and runs it in its own process, forked from one that has imported everything already."""
     console.print(f"\n[bold]$ riskft {shlex.join(arguments)}[/bold]", soft_wrap=True, highlight=False)
     process = prepared_processes().Process(target=_run, args=(arguments,))  # type: ignore[attr-defined]
     process.start()
@@ -52,12 +53,12 @@ def run_folder(method: str) -> Path:
 
 
 def train_source() -> None:
-    """Trains the source network, unless the same one is there."""
+    """Trains the source network, unless the same one exists."""
     files = [*SHARED, CONFIGS / "demo/source.yaml"]
     recipe = {str(file): file.read_text() for file in files}
     done = run_folder("source") / "finished.json"
     if done.is_file() and json.loads(done.read_text()) == recipe:
-        console.print(f"\nThe source network in {done.parent} is reused.")
+        console.print(f"\nReusing the source network in {done.parent}.")
         return
     done.unlink(missing_ok=True)
     riskft("fit", *configs("demo/source.yaml"), "--run.overwrite", "true")

@@ -1,9 +1,9 @@
-"""From a grey- and white-matter network to the hippocampus: both phases through the command line, and a figure.
+"""Transfers a grey- and white-matter network to the hippocampus: both phases on the command line, and a figure.
 
     python experiments/hippocampus/run.py DATA_ROOT [--train 8] [--epochs 40] [--methods riskft vanilla scratch]
 
 DATA_ROOT holds ``msd_hippocampus/<case>/{t1,label}.nii.gz`` and ``pretrained_meshnet/model5_gw_ae.{json,safetensors}``.
-Everything is written to ``runs/hippocampus``.
+All output is in ``runs/hippocampus``.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def write_manifest(data_root: Path, tests: int) -> Path:
 
 
 def arguments(method: str, source: Path, options: argparse.Namespace, manifest: Path) -> list[str]:
-    """Returns a run's options. From scratch it is the same network with other weights, on the same input."""
+    """Returns a run's options. The run from scratch has the same network and input, with random weights."""
     configs = ["data/manifest", f"method/{method}", "trainer/cpu"]
     result = [part for name in configs for part in ("--config", f"configs/{name}.yaml")]
     result += ["--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(RUNS / "cache")]
@@ -67,14 +67,14 @@ def arguments(method: str, source: Path, options: argparse.Namespace, manifest: 
     result += ["--trainer.check_val_every_n_epoch", str(options.epochs), "--run.overwrite", "true"]
     result += ["--wandb.enabled", "false", "--trainer.enable_model_summary", "false"]
     if method != "scratch":
-        # the volumes are smaller than what the network sees, 93 voxels: beyond their border let there be more of the
-        # same, for where there is nothing, the source takes all for background and knows nothing
+        # the volumes are smaller than the network's field of view of 93 voxels: repeat their border, because with zeros
+        # around it the source predicts background everywhere
         window = ["--model.source.inferer.init_args.roi_size", str(WINDOW)]
         window += ["--model.source.inferer.init_args.padding_mode", "replicate"]
         return [*result, "--model.source.checkpoint", str(source), *window]
     package = find_package(source)
     if package is None:
-        raise SystemExit(f"{source} is no MeshNet")
+        raise SystemExit(f"{source} is not a MeshNet")
     own = {"model": {"source": {"network": package.config["model"]["source"]["network"]}}}
     own["data"] = {"preprocessing": package.config["data"]["preprocessing"]}
     return ["--config", json.dumps(own), *result]
@@ -85,7 +85,7 @@ def folder(method: str) -> Path:
 
 
 def read_maps(subject: str, source: Path) -> list[Volume]:
-    """Returns what ``COLUMNS`` names of a training case, (X, Y, Z) each, turned from the prepared grid to RAS."""
+    """Returns a training case's volumes in the order of ``COLUMNS``, (X, Y, Z) each, from the prepared grid to RAS."""
     risk = folder("riskft") / "risk"
     summary = json.loads((risk / "summary.json").read_text())
     key = json.loads((risk / "manifest.json").read_text())["training data and preprocessing"][subject]
@@ -113,7 +113,7 @@ def read_maps(subject: str, source: Path) -> list[Volume]:
 
 
 def map_figure(cases: Sequence[tuple[str, list[Volume]]]) -> Figure:
-    """Draws a row for each case, its sagittal slice through the riskiest foreground; green is the label's border."""
+    """Draws one row per case, the sagittal slice through its riskiest foreground; green is the label's border."""
     figure = new_figure(2.4 * len(COLUMNS), 2.6 * len(cases))
     grid = figure.subplots(len(cases), len(COLUMNS), squeeze=False)
     tops = [max(float(np.percentile(volumes[index], 99.5)) for _, volumes in cases) for index in (3, 4, 5)]
@@ -141,7 +141,7 @@ def map_figure(cases: Sequence[tuple[str, list[Volume]]]) -> Figure:
 
 
 def report(methods: Sequence[str]) -> None:
-    """Prints what phase 1 found and the Dice of all runs."""
+    """Prints the results of phase 1 and the Dice of all runs."""
     summary = json.loads((folder("riskft") / "risk/summary.json").read_text())
     print(f"LEEP {summary['leep']:.4f}, H(Y) {summary['label_entropy']:.4f}, knowledge {summary['knowledge']:.3f}")
     print("mean hardness by class:", [round(value, 3) for value in summary["class_hardness"]])

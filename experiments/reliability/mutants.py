@@ -1,9 +1,9 @@
-"""Changes the core in one place at a time and counts how many of the changes the fast tests notice.
+"""Changes the core in one place at a time and counts the changes that the fast tests notice.
 
     python experiments/reliability/mutants.py [--sample 450] [--seed 0]
 
 Runs a random sample of the mutants that mutmut makes of the files in ``tool.mutmut`` (pyproject.toml). Survivors that
-are as right as the original do not count; ``equivalent_mutants.csv`` lists them with the reason.
+are as correct as the original do not count; ``equivalent_mutants.csv`` lists them with the reason.
 """
 
 import argparse
@@ -21,17 +21,19 @@ ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("equivalent_mutants.csv")
 MUTMUT = Path(sys.executable).with_name("mutmut")
 AIM = 0.9
-SURVIVED, UNTESTED = 0, 33  # mutmut's codes; all others are ways to be noticed
+SURVIVED, UNTESTED = 0, 33  # mutmut's codes; all others mean that the tests noticed the mutant
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sample", type=int, default=450, help="number of mutants; 450 take 15 minutes on 2 cores")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other mutants")
-    parser.add_argument("--files", nargs="*", default=[], help="only modules that begin so: riskft.risk.leep")
+    parser.add_argument(
+        "--files", nargs="*", default=[], help="only modules that start with these names, such as riskft.risk.leep"
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 2)
     options = parser.parse_args()
-    # mutmut makes all mutants before it runs any, and only then are there names to draw from
+    # mutmut makes all mutants before it runs the first, so this gives the names to draw from
     run(["riskft.risk.summary.*"], options.processes)
     names = sorted(name for name in results() if name.startswith(tuple(options.files or [""])))
     drawn = random.Random(options.seed).sample(names, min(options.sample, len(names)))
@@ -43,7 +45,7 @@ def main() -> None:
 def run(names: list[str], processes: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [MUTMUT, "run", "--max-children", str(processes), *names]
-    # its progress is for a terminal: thousands of lines in a file
+    # its progress bar would be thousands of lines in a file
     quiet = None if sys.stdout.isatty() else subprocess.DEVNULL
     if subprocess.run(command, cwd=ROOT, env=environment, stdout=quiet, check=False).returncode:
         raise SystemExit(f"mutmut failed: do the tests pass without a mutant? See: {shlex.join(map(str, command[:4]))}")

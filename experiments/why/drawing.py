@@ -1,4 +1,4 @@
-"""The figure of ``why.py``: the answers, a column a condition."""
+"""Draws the figure of ``why.py``."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ COLOURS = {"none": "0.4", "source's map": "tab:orange", "fresh map": "tab:blue"}
 
 
 def mean(rows: Sequence[Row], value: str, **where: Any) -> float:
-    """Returns the mean over seeds of a value where columns are as given."""
+    """Returns the mean over seeds of a value, of the rows whose columns have the given values."""
     return float(np.mean([row[value] for row in rows if all(row[key] == wanted for key, wanted in where.items())]))
 
 
 def draw(found: Mapping[str, Sequence[Row]], path: Path) -> None:
-    """Draws the answers, a column a condition."""
+    """Draws the results, one column per condition."""
     titles = list(dict.fromkeys(row["condition"] for row in found["wrong"]))
     figure = new_figure(3.1 * len(titles), 10)
     grid = figure.subplots(4, len(titles), sharex="row", sharey="row")

@@ -1,4 +1,4 @@
-"""What a voxel's weight does: kinds of errors, shares of the gradient, and how long the source's map stays true."""
+"""Measures what a voxel's weight does: kinds of errors, shares of the gradient, and correlations of hardness."""
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ PLACES = ("right", "right, at the border", "wrong, at the border", "wrong")
 
 
 def error_kinds(target: Tensor, prediction: Tensor) -> dict[str, Tensor]:
-    """Returns which voxels are wrong in which way, bool of the target's shape."""
+    """Returns which voxels have each kind of error, bool of the target's shape."""
     return {
         "miss": (target > 0) & (prediction == 0),
         "false alarm": (target == 0) & (prediction > 0),
@@ -20,7 +20,7 @@ def error_kinds(target: Tensor, prediction: Tensor) -> dict[str, Tensor]:
 
 
 def changes(target: Tensor, plain: Tensor, weighted: Tensor, border: Tensor) -> dict[tuple[str, str], tuple[int, ...]]:
-    """Counts the voxels that plain fine-tuning gets wrong, those of them that weighting mends, and new ones.
+    """Counts the errors of plain fine-tuning, those of them that weighting corrects, and its new errors.
 
     Args:
         target: (X, Y, Z) classes.
@@ -29,7 +29,7 @@ def changes(target: Tensor, plain: Tensor, weighted: Tensor, border: Tensor) -> 
         border: (X, Y, Z) bool, voxels that touch another class.
 
     Returns:
-        (wrong, mended, new) by kind of error and place.
+        (wrong, corrected, new) by kind of error and place.
     """
     before, after = error_kinds(target, plain), error_kinds(target, weighted)
     right_before, right_after = plain == target, weighted == target
@@ -61,10 +61,10 @@ def gradient_sums(logits: Tensor, target: Tensor, weight: Tensor | None, place: 
 
 
 def push_to_background(logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[float, float]:
-    """Returns by how much w_i CE_i asks for more background, net, and the size of all that it asks for.
+    """Returns the net push of w_i CE_i towards the background, and the size of its push in all directions.
 
-    A step of descent moves a voxel's background logit by w_i ([y_i = 0] - p_i(0)): up where the foreground is called
-    too likely, down where the background is. Where the two sides balance, the sum over voxels is 0.
+    A step of descent moves a voxel's background logit by w_i ([y_i = 0] - p_i(0)): up if foreground is predicted as too
+    likely, down if background is. If the two sides balance, the sum over voxels is 0.
 
     Returns:
         sum_i w_i ([y_i = 0] - p_i(0)), and sum_i w_i (1 - p_i(y_i)).
@@ -88,7 +88,7 @@ def cosine(first: Tensor, second: Tensor) -> float:
 
 
 def correlation_in_class(first: Tensor, second: Tensor, classes: Tensor) -> float:
-    """Returns Spearman's correlation inside each class, as a mean over the classes that vary; NaN if none does.
+    """Returns the mean of Spearman's correlations inside the classes whose values vary; NaN if there are none.
 
     Args:
         first: (N,) values.

@@ -1,4 +1,4 @@
-"""The figures that the README quotes, as text."""
+"""The numbers in the README, as text."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -7,7 +7,7 @@ from measure import KINDS
 
 
 def lines(found: Mapping[str, Sequence[Row]]) -> Iterator[str]:
-    """Yields the means over seeds, in percent but for correlation and AUROC."""
+    """Yields the means over seeds, in percent except for correlation and AUROC."""
     steps = sorted({row["step"] for row in found["stale"]})
     for title in dict.fromkeys(row["condition"] for row in found["wrong"]):
         yield f"{title}, at steps {', '.join(f'{step:g}' for step in steps)}"

@@ -1,10 +1,9 @@
-"""Why weighting helps or not: what stays wrong, what the weight does to the gradient, when the source's map goes stale.
+"""Measures why weighting helps or not: what stays wrong, what happens to the gradient, when the map goes stale.
 
     python experiments/why/why.py [--runs runs/evidence]
 
 Reads the runs of ``experiments/why/sweep.yaml``, which keep every epoch, and writes ``wrong.csv``, ``gradient.csv``,
-``stale.csv`` and ``why.png`` into ``results``, and prints the means. Where there are no runs it
-takes the committed results.
+``stale.csv`` and ``why.png`` into ``results``, and prints the means. Without runs, it uses the committed results.
 """
 
 import argparse
@@ -50,7 +49,7 @@ from riskft.validity.predictors import RANK, boundary_distance, predictors, regi
 from riskft.validity.scores import ranks, score
 
 RESULTS = Path(__file__).resolve().parent / "results"
-#: Folder of the runs, and what it is called.
+#: Folder of the runs, and its name in the figure.
 CONDITIONS = {
     "why_hippocampus": "hippocampus to its parts",
     "why_tissues": "tissues, T1w to T2w",
@@ -67,7 +66,7 @@ Row = dict[str, Any]
 
 
 def touching(target: torch.Tensor) -> torch.Tensor:
-    """Returns which voxels (X, Y, Z) touch one of another class."""
+    """Returns which voxels (X, Y, Z) touch a voxel of another class."""
     return boundary_distance(target, (1, 1, 1)) == 0
 
 
@@ -78,7 +77,7 @@ def whole(run: LoadedRun, case: Any) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def wrong(plain: LoadedRun, weighted: LoadedRun) -> Iterator[Row]:
-    """Yields what became of the errors on the test cases, by kind and place."""
+    """Yields how many errors on the test cases are corrected and how many are new, by kind and place."""
     sums = {(kind, place): np.zeros(3, int) for kind in KINDS for place in ("at the border", "elsewhere")}
     for case in plain.data.prepared("test"):
         image, target = whole(plain, case)
@@ -90,7 +89,7 @@ def wrong(plain: LoadedRun, weighted: LoadedRun) -> Iterator[Row]:
 
 
 def course(run: LoadedRun, found: FoundRisk) -> Iterator[int]:
-    """Puts a run's network in its state at the start and after each epoch; yields the number of steps."""
+    """Loads a run's weights at the start and after each epoch; yields the number of steps."""
     run.module.start_from(found.source, found.joint, float(found.summary["knowledge"]))
     yield 0
     for epoch in range(EPOCHS):
@@ -101,7 +100,7 @@ def course(run: LoadedRun, found: FoundRisk) -> Iterator[int]:
 
 
 class Staleness:
-    """How well the source's hardness, as a rank inside the class, tells what the network in training finds hard."""
+    """How well the source's hardness, as a rank inside the class, predicts what is hard for the network in training."""
 
     def __init__(self, run: LoadedRun, found: FoundRisk) -> None:
         self.run = run
@@ -131,7 +130,7 @@ class Staleness:
 
 
 class Gradients:
-    """The cross-entropy's gradient on the same patches: unweighted, by the source's map, by a fresh one."""
+    """The gradient of cross-entropy on the same patches: unweighted, with the source's map, and with a fresh one."""
 
     def __init__(self, run: LoadedRun, found: FoundRisk) -> None:
         self.run = run
@@ -197,7 +196,7 @@ class Gradients:
 
 
 def examine(condition: str, folder: Path, seeds: Sequence[int]) -> dict[str, list[Row]]:
-    """Looks at the runs of a condition."""
+    """Measures the runs of a condition."""
     title = CONDITIONS[condition]
     result: dict[str, list[Row]] = {"wrong": [], "gradient": [], "stale": []}
     for seed in track(seeds, len(seeds), title):
@@ -237,7 +236,7 @@ def read_csv(path: Path) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Find out why weighting helps or not.")
+    parser = argparse.ArgumentParser(description="Measure why weighting helps or not.")
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the runs are")
     options = parser.parse_args(arguments)
     torch.set_num_threads(2)

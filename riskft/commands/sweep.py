@@ -64,7 +64,9 @@ def main(arguments: Sequence[str], command_line: CommandLine) -> None:
 def _sweep(arguments: Sequence[str], command_line: CommandLine) -> None:
     parser = CommandParser(prog="riskft sweep", description=DESCRIPTION)
     parser.add_argument("files", nargs="+", type=Path, help="sweep files")
-    parser.add_argument("--dry-run", action="store_true", help="print each run's state and command, and do nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print each run's state and command without starting any"
+    )
     parser.add_argument("--local", action="store_true", help="run here")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="runs at a time with --local")
     parser.add_argument("--submit", action="store_true", help="submit one job array per sweep to SLURM")
@@ -80,7 +82,7 @@ def _sweep(arguments: Sequence[str], command_line: CommandLine) -> None:
     planned = [_planned(sweep, options.test) for file in options.files for sweep in read_sweeps(file)]
     for name, folder, runs in planned:
         refuse_others(runs)
-        # what SLURM holds waits or runs there already, whoever starts the rest
+        # runs in the queue of SLURM are waiting or running there
         queued = queue(folder)
         states = {run.folder: state_of(run, queued) for run in runs}
         due = [run for run in runs if states[run.folder].name in ("missing", "failed")]
@@ -90,7 +92,7 @@ def _sweep(arguments: Sequence[str], command_line: CommandLine) -> None:
                 _say(f"# {run.folder}: {states[run.folder].name}\nriskft fit {shlex.join(run.arguments)}")
             continue
         refuse_unwritable({"run.root": folder})
-        # from here, so that the folder of all runs can be moved
+        # relative, so that the folder of all runs can be moved
         write_json(folder / RUNS, [os.path.relpath(run.folder, folder) for run in runs])
         for run in due:
             write_record(run, steps_done(Path(run.folder)))
@@ -101,7 +103,7 @@ def _sweep(arguments: Sequence[str], command_line: CommandLine) -> None:
             after = sorted(jobs) or after
         elif not _run_here(due, options.jobs, command_line):
             raise SystemExit(1)
-        _say(f"How far they are: riskft sweep status {shlex.quote(str(folder))}")
+        _say(f"To see their states: riskft sweep status {shlex.quote(str(folder))}")
 
 
 def _planned(sweep: Sweep, tested: bool) -> tuple[str, Path, list[Run]]:
@@ -111,7 +113,7 @@ def _planned(sweep: Sweep, tested: bool) -> tuple[str, Path, list[Run]]:
 
 
 def _run_here(runs: Sequence[Run], jobs: int, command_line: CommandLine) -> bool:
-    """Runs what is due and says how each ended; returns whether all ended well."""
+    """Runs what is due and prints how each ended; returns whether all finished."""
     well = True
     with closing(run_locally(runs, jobs, command_line)) as ended:
         for run, state in ended:
@@ -121,7 +123,7 @@ def _run_here(runs: Sequence[Run], jobs: int, command_line: CommandLine) -> bool
 
 
 def _status(arguments: Sequence[str]) -> None:
-    parser = CommandParser(prog="riskft sweep status", description="Show how far the runs of a sweep are.")
+    parser = CommandParser(prog="riskft sweep status", description="Show the state of each run of a sweep.")
     parser.add_argument("folder", type=Path, help="the sweep's folder, runs/sweeps/<name>")
     folder = parser.parse_args(list(arguments)).folder
     runs, queued = _runs(folder), queue(folder)
@@ -129,11 +131,11 @@ def _status(arguments: Sequence[str]) -> None:
 
 
 def status_table(runs: Sequence[Run], states: Mapping[str, State]) -> Table:
-    """Returns a table of runs, one a row, with the count of each state.
+    """Returns a table with one row per run, and the count of each state.
 
     Args:
         runs: The runs.
-        states: How far each is, by folder.
+        states: The state of each, by folder.
     """
     names = [states[run.folder].name for run in runs]
     counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
@@ -149,32 +151,32 @@ def status_table(runs: Sequence[Run], states: Mapping[str, State]) -> Table:
 def _offline(arguments: Sequence[str]) -> None:
     parser = CommandParser(
         prog="riskft sweep offline",
-        description="List the commands that upload a sweep's offline W&B runs, oldest first; those uploaded are left "
-        "out. Pipe it into a shell where there is a network.",
+        description="List the commands that upload a sweep's offline W&B runs, oldest first, except those already "
+        "uploaded. Pipe them into a shell on a machine with a network.",
     )
     parser.add_argument("folder", type=Path, help="the sweep's folder, runs/sweeps/<name>")
     for run in _runs(parser.parse_args(list(arguments)).folder):
         for part in sorted(Path(run.folder).glob("wandb/offline-run-*")):
             if not list(part.glob("*.wandb.synced")):
-                # a run that was interrupted has several parts under one id
+                # an interrupted run has several parts with one ID
                 _say(f"wandb sync --append {shlex.quote(str(part))}")
 
 
 def _runs(folder: Path) -> list[Run]:
     path = folder / RUNS
     if not path.is_file():
-        raise InputError(f"There is no {path}: give the folder of a sweep that was started, runs/sweeps/<name>.")
+        raise InputError(f"There is no {path}. Give the folder of a sweep that was started, runs/sweeps/<name>.")
     names = read_json(path)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{path}: expected a list of run folders. Start the sweep again, which writes it.")
+        raise InputError(f"{path}: expected a list of run folders. Start the sweep again to write it.")
     return [read_run(Path(os.path.normpath(folder / name))) for name in names]
 
 
 def _run(arguments: Sequence[str], command_line: CommandLine) -> None:
-    parser = CommandParser(prog="riskft sweep run", description="Run one command of a planned run, or go on with it.")
+    parser = CommandParser(prog="riskft sweep run", description="Run one command of a planned run, or resume it.")
     parser.add_argument("folder", type=Path, help="the run's folder")
     parser.add_argument("--step", required=True, help="fit or test")
-    parser.add_argument("--devices", type=int, help="trainer.devices, where the cluster gives them")
+    parser.add_argument("--devices", type=int, help="trainer.devices, as the cluster provides them")
     parser.add_argument("--nodes", type=int, help="trainer.num_nodes")
     options = parser.parse_args(list(arguments))
     given = {"devices": options.devices, "num_nodes": options.nodes}
@@ -183,7 +185,9 @@ def _run(arguments: Sequence[str], command_line: CommandLine) -> None:
 
 
 def _agent(arguments: Sequence[str], command_line: CommandLine) -> None:
-    parser = CommandParser(prog="riskft sweep agent", description="Run what W&B's agent asks for (`command`).")
+    parser = CommandParser(
+        prog="riskft sweep agent", description="Run what W&B's agent asks for (the file's `command`)."
+    )
     parser.add_argument("file", type=Path, help="the sweep file")
     parser.add_argument("values", nargs="*", help="--<parameter>=<value> of each parameter")
     sweep = read_for_wandb(parser.parse_args(list(arguments[:1])).file)

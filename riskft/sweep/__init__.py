@@ -1,1 +1,1 @@
-"""Many runs from one file: a grid or random draws over riskft's own options, here or on a SLURM cluster."""
+"""Many runs from one file: a grid, tied rows or random draws of riskft's options, here or on a SLURM cluster."""

@@ -1,4 +1,4 @@
-"""The distributions of W&B's sweep files, drawn here."""
+"""Draws from the distributions of W&B's sweep files."""
 
 import math
 import random
@@ -61,8 +61,8 @@ def from_entry(entry: Mapping[str, Any]) -> Draw:
             Without ``distribution``, ``min`` and ``max`` are drawn as whole numbers if both are whole, as W&B does.
 
     Raises:
-        ValueError: For an unknown distribution or a value that it cannot take; says which.
-        KeyError: If a value that it needs is missing.
+        ValueError: For an unknown distribution or a value that it does not allow.
+        KeyError: If a necessary value is missing.
     """
     if "values" in entry:
         return categorical(list(entry["values"]), entry.get("probabilities"))
@@ -84,5 +84,5 @@ def from_entry(entry: Mapping[str, Any]) -> Draw:
         draw = normal(entry.get("mu", 0.0), entry.get("sigma", 1.0))
     else:
         known = ", ".join([*between, "normal", "and q_ before each"])
-        raise ValueError(f"the distribution {name} is not known here; expected {known}")
+        raise ValueError(f"distribution is {name}, expected one of {known}")
     return rounded(draw, entry.get("q", 1)) if base != name else draw

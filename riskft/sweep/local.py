@@ -1,4 +1,4 @@
-"""Runs of a sweep on this machine, several at a time."""
+"""Runs a sweep on this machine, several runs at a time."""
 
 import faulthandler
 import logging
@@ -22,16 +22,16 @@ from riskft.sweep.state import State, state_of
 log = logging.getLogger(__name__)
 
 SWEEP_AGENT = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID")
-#: How long runs may take to end after a Ctrl-C, which the terminal sends to them too, until they are told to.
+#: How long runs may take to end by themselves after a Ctrl-C, which the terminal also sends to them.
 CTRL_C_SECONDS = 10.0
 
 
 class Commands:
-    """Processes that run commands, so that all of them can be ended with this one.
+    """Processes that run commands and end together with this one.
 
     Args:
         command: Runs a command line; known by name to other processes.
-        processes: Where they come from.
+        processes: Starts the processes.
     """
 
     def __init__(self, command: CommandLine, processes: BaseContext | None = None) -> None:
@@ -42,12 +42,12 @@ class Commands:
         self._ending = False
 
     def run(self, folder: Path, step: str, environment: Mapping[str, str]) -> int | None:
-        """Runs a command and returns its exit status; None if it has not started because all are being ended.
+        """Runs a command and returns its exit status, or None if it did not start because all processes are ending.
 
         Args:
             folder: The run's folder.
             step: ``fit`` or ``test``.
-            environment: That of the process.
+            environment: The environment variables of the process.
         """
         with self._lock:
             if self._ending:
@@ -67,26 +67,26 @@ class Commands:
         return int(process.exitcode)
 
     def end(self) -> None:
-        """Tells the processes to end, which they do at the next batch, and lets no other start."""
+        """Tells the processes to end, which they do at the next batch, and starts no others."""
         with self._lock:
             self._ending = True
             for process in self._running:
                 process.terminate()
 
     def start_no_more(self) -> None:
-        """Lets the processes go on, but no other start."""
+        """Lets the processes go on, but starts no others."""
         with self._lock:
             self._ending = True
 
 
 def run_locally(runs: Sequence[Run], jobs: int, command: CommandLine) -> Generator[tuple[Run, State], None, None]:
-    """Runs planned runs, each command in a process of its own, and yields each run as it ends.
+    """Runs planned runs, each command in its own process, and yields each run as it ends.
 
     After a Ctrl-C or a SIGTERM, or when it is closed, it ends the processes and waits for them.
 
     Args:
         runs: What to run; each run's folder holds its record.
-        jobs: How many at a time; they share the cores unless OMP_NUM_THREADS says otherwise.
+        jobs: How many run at a time; they share the cores unless OMP_NUM_THREADS is set.
         command: Runs a command line.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -112,7 +112,7 @@ def run_steps(run: Run, environment: Mapping[str, str], commands: Commands) -> S
     """Runs a run's commands one after the other, up to the first that fails; returns its state."""
     folder = Path(run.folder)
     for step in run.steps:
-        # a test is no run of W&B's sweep agent, which would take its scores for the training's
+        # W&B's sweep agent would mistake the scores of a test for those of the training
         own = {name: value for name, value in environment.items() if step == "fit" or name not in SWEEP_AGENT}
         if code := commands.run(folder, step, own):
             with (folder / LOG).open("a", encoding="utf-8") as output:
@@ -128,17 +128,17 @@ def _ended(code: int) -> str:
 
 
 def _step(command: CommandLine, folder: Path, step: str, environment: Mapping[str, str]) -> None:
-    """Runs a command in this process, which is there for it alone, and writes what it says to the run's log."""
+    """Runs a command in this process, started for it alone, and writes its output to the run's log."""
     os.environ.clear()
     os.environ.update(environment)
-    # what Lightning starts the other processes of a DDP run with
+    # Lightning starts the other processes of a DDP run with these arguments
     sys.argv[1:] = ["sweep", "run", str(folder), "--step", step]
     with (folder / LOG).open("ab") as output:
         for descriptor in (1, 2):
             os.dup2(output.fileno(), descriptor)
-    faulthandler.enable(2)  # a crash in native code leaves where it was
+    faulthandler.enable(2)  # a crash in native code leaves a traceback
     import torch
 
     if threads := environment.get("OMP_NUM_THREADS", "").partition(",")[0]:
-        torch.set_num_threads(int(threads))  # which it has read already, where it is forked
+        torch.set_num_threads(int(threads))  # a forked torch has read it already
     command(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""What ``riskft fit`` would make of a command line, without starting it."""
+"""Parses a command line as ``riskft fit`` would, without starting it."""
 
 import functools
 
@@ -12,7 +12,7 @@ def resolve(arguments: tuple[str, ...]) -> tuple[RunOptions, int]:
     """Returns where a run goes and its seed.
 
     Raises:
-        InputError: If ``riskft fit`` would not take the arguments, with its message.
+        InputError: If ``riskft fit`` would refuse the arguments, with its message.
     """
     try:
         command = Command(["fit", *arguments])

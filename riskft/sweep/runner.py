@@ -1,4 +1,4 @@
-"""One command of one run, in this process: what a job of a cluster and a process of a local sweep do."""
+"""Runs one command of a run in this process: a job of a cluster, or a process of a local sweep."""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from riskft.sweep.record import FAILURE, held, read_run, steps_done, write_recor
 
 
 def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] = ()) -> None:
-    """Runs ``fit`` or ``test`` of a run, going on where it was interrupted; does nothing if it is done already.
+    """Runs ``fit`` or ``test`` of a run, from where it was interrupted; does nothing if it is already finished.
 
     Args:
-        folder: The run's folder, in which the sweep has written what is to be run.
+        folder: The run's folder, which holds the sweep's record of the planned run.
         step: ``fit`` or ``test``.
         command: Runs a command, ending as the command line does.
-        more: Options of the machine, such as the number of devices.
+        more: Options that depend on the machine, such as the number of devices.
 
     Raises:
         InputError: If no sweep has planned a run there, or another process is at work in it.
@@ -31,7 +31,7 @@ def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] 
     if step in done:
         return
     arguments = ["--config", str(folder / "config.yaml")] if step == "test" else [*run.arguments, "--ckpt_path", "last"]
-    # one process a run keeps the record: they all end together
+    # one process per run writes the record, because all end together
     first = is_first_rank()
     with held(folder) if first else contextlib.nullcontext():
         if first:
@@ -47,7 +47,7 @@ def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] 
 
 
 def _reason(error: BaseException) -> str:
-    """Returns one line; the command line's exit hides what was wrong in its context."""
+    """Returns one line; the exit of the command line has the error only as its context."""
     cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
     if isinstance(cause, KeyboardInterrupt | SIGTERMException):
         return "stopped by " + ("Ctrl-C" if isinstance(cause, KeyboardInterrupt) else "SIGTERM")
@@ -55,5 +55,7 @@ def _reason(error: BaseException) -> str:
         return f"{type(cause).__name__}: status {cause.code}"
     lines = str(cause).strip().splitlines() or [""]
     if isinstance(cause, InputError):
-        return " ".join(line.strip().removeprefix("- ") for line in lines[:2])  # a title may only count the problems
+        return " ".join(
+            line.strip().removeprefix("- ") for line in lines[:2]
+        )  # the first line may only introduce the problems
     return f"{type(cause).__name__}: {lines[0]}"

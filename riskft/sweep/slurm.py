@@ -1,4 +1,4 @@
-"""Job arrays of a SLURM cluster, which does the scheduling."""
+"""Runs a sweep as job arrays of a SLURM cluster."""
 
 import getpass
 import os
@@ -18,21 +18,21 @@ from riskft.sweep.record import FAILURE, LOG
 from riskft.sweep.state import Queued
 
 JOBS = "jobs.json"
-#: Starts riskft with SIGUSR1 held back until the run can answer it: it would end a process that is still importing.
+#: Starts riskft with SIGUSR1 blocked until the run can handle it: it would end a process that is still importing.
 START = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1}); from riskft.cli import main; main()"
 
 
 @dataclass(frozen=True)
 class SlurmOptions:
-    """What each run asks of the cluster.
+    """What each run requests from the cluster.
 
     Args:
         nodes: Machines.
-        tasks_per_node: Processes on each machine: one a device.
-        gpus_per_node: GPUs on each machine; 0 asks for none.
+        tasks_per_node: Processes on each machine: one per device.
+        gpus_per_node: GPUs on each machine; 0 requests none.
         cpus_per_task: CPU cores of each process.
-        memory: Memory of each machine, ``64G``; null leaves it to the cluster.
-        time: Time limit, ``12:00:00``. A run that needs more goes back to the queue and goes on.
+        memory: Memory of each machine, ``64G``; null uses the default of the cluster.
+        time: Time limit, ``12:00:00``. A run that needs more goes back to the queue and continues later.
         partition: Partition.
         account: Account.
         constraint: Features of the nodes.
@@ -55,7 +55,7 @@ class SlurmOptions:
     setup: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Refuses numbers that no cluster can give.
+        """Refuses numbers that are not possible.
 
         Raises:
             InputError: Naming all of them.
@@ -77,11 +77,11 @@ def directives(options: SlurmOptions, name: str, count: int, log: Path, after: S
     """Returns the options of sbatch for an array of ``count`` runs.
 
     Args:
-        options: What each run asks for.
+        options: What each run requests.
         name: The job's name.
         count: Number of runs.
-        log: Where what is said outside the runs goes; ``%A`` and ``%a`` are the array and the run.
-        after: Arrays that must have ended well before.
+        log: The file for output outside the runs; ``%A`` and ``%a`` are the array and the run.
+        after: Arrays that must first finish without a failure.
     """
     given = {
         "gpus-per-node": options.gpus_per_node or None,
@@ -112,7 +112,7 @@ def array_script(options: SlurmOptions, lines: Sequence[str], runs: Sequence[Run
     """Returns the batch script of an array.
 
     Args:
-        options: What each run asks for.
+        options: What each run requests.
         lines: Options of sbatch; see ``directives``.
         runs: The array's runs, in order; each run's folder holds its record.
     """
@@ -131,7 +131,7 @@ def array_script(options: SlurmOptions, lines: Sequence[str], runs: Sequence[Run
             'folder="${folders[$SLURM_ARRAY_TASK_ID]}"',
             f'exec >>"$folder/{LOG}" 2>&1',
             *options.setup,
-            # since SLURM 22.05 srun no longer takes it from sbatch
+            # since SLURM 22.05 srun does not take it from sbatch
             f"export SRUN_CPUS_PER_TASK={options.cpus_per_task}",
             f"for step in {' '.join(steps)}; do",
             f'  srun --kill-on-bad-exit=1 {command} "$folder" --step "$step" {devices} || {{',
@@ -149,14 +149,14 @@ def submit(folder: Path, name: str, runs: Sequence[Run], options: SlurmOptions, 
     """Writes and submits the array of the given runs; returns its job number.
 
     Args:
-        folder: The sweep's folder, which keeps scripts and job numbers.
+        folder: The sweep's folder, which holds scripts and job numbers.
         name: The job's name.
         runs: What to run.
-        options: What each run asks for.
-        after: Arrays that must have ended well before.
+        options: What each run requests.
+        after: Arrays that must first finish without a failure.
 
     Raises:
-        InputError: If there is no sbatch, or it refuses.
+        InputError: If there is no sbatch, or it refuses the script.
     """
     if shutil.which("sbatch") is None:
         raise InputError("There is no sbatch on this machine: submit from a cluster's login node, or use --local.")
@@ -164,7 +164,7 @@ def submit(folder: Path, name: str, runs: Sequence[Run], options: SlurmOptions, 
     script = folder / f"array-{len(jobs)}.sh"
     log = (folder / "slurm-%A_%a.log").absolute()
     write_text(script, array_script(options, directives(options, name, len(runs), log, after), runs))
-    # from within a job: the outer job's tasks and names are not this one's
+    # inside a job, the variables of the outer job must not reach this one
     environment = {key: value for key, value in os.environ.items() if key == "SLURM_CONF" or key[:6] != "SLURM_"}
     command = ["sbatch", "--parsable", str(script)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -176,7 +176,7 @@ def submit(folder: Path, name: str, runs: Sequence[Run], options: SlurmOptions, 
 
 
 def queue(folder: Path) -> dict[str, Queued]:
-    """Returns which of a sweep's runs the cluster holds, by run folder; none where there is no cluster.
+    """Returns which runs of a sweep are in the cluster's queue, by run folder; none without a cluster.
 
     Raises:
         InputError: If the cluster does not answer.
@@ -187,15 +187,15 @@ def queue(folder: Path) -> dict[str, Queued]:
     command = ["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", "--format=%F|%K|%T|%r"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise InputError(f"The cluster does not say what is in its queue: {done.stderr.strip()}")
+        raise InputError(f"squeue does not show the queue of the cluster: {done.stderr.strip()}")
     return read_queue(done.stdout, jobs)
 
 
 def read_queue(text: str, jobs: dict[int, list[str]]) -> dict[str, Queued]:
-    """Returns the runs in squeue's answer, by run folder.
+    """Returns the runs in the output of squeue, by run folder.
 
     Args:
-        text: Lines of array number, index, state and reason, with ``|`` between.
+        text: Lines of array number, index, state and reason, separated by ``|``.
         jobs: Run folders of each array, in order.
     """
     found = {}

@@ -192,7 +192,7 @@ def test_fit_goes_on_from_the_last_checkpoint(run):
 def test_a_folder_that_no_sweep_planned_is_named(tmp_path):
     with pytest.raises(InputError, match="no sweep has planned"):
         run_step(tmp_path, "fit", print)
-    with pytest.raises(InputError, match="give the folder of a sweep"):
+    with pytest.raises(InputError, match="Give the folder of a sweep"):
         main(["status", str(tmp_path)], print)
 
 
