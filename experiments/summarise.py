@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from riskft.analysis.comparison import Row, compare, headline
+from riskft.analysis.comparison import ComparisonRow, compare, headline
 from riskft.analysis.pairs import MEAN
 from riskft.analysis.runs import RunScores, find_runs
 from riskft.compare.figures import method_colours
@@ -126,7 +126,7 @@ def pooled(runs: Sequence[RunScores]) -> list[RunScores]:
     return result
 
 
-def rows_against(runs: Sequence[RunScores], baseline: str) -> list[Row]:
+def rows_against(runs: Sequence[RunScores], baseline: str) -> list[ComparisonRow]:
     """Returns the comparison with a baseline in each condition that has it, of the mean over classes."""
     have = {run.study for run in runs if run.method == baseline}
     have &= {run.study for run in runs if run.method != baseline}
@@ -139,13 +139,15 @@ def natural(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def table_csv(rows: Sequence[Row]) -> str:
+def table_csv(rows: Sequence[ComparisonRow]) -> str:
     """Returns the rows with two decimals (p values with four)."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["condition", *(field.name for field in fields(Row)[1:])])
+    table.writerow(["condition", *(field.name for field in fields(ComparisonRow)[1:])])
     for row in rows:
-        table.writerow([_shown(field.name, value) for field, value in zip(fields(Row), astuple(row), strict=True)])
+        table.writerow(
+            [_shown(field.name, value) for field, value in zip(fields(ComparisonRow), astuple(row), strict=True)]
+        )
     return text.getvalue()
 
 
@@ -155,7 +157,7 @@ def _shown(name: str, value: object) -> object:
     return f"{value:.4g}" if name.startswith("p") else f"{value:.2f}"
 
 
-def draw(rows: Sequence[Row], path: Path, title: str) -> None:
+def draw(rows: Sequence[ComparisonRow], path: Path, title: str) -> None:
     """Draws the paired differences with their intervals, one panel per condition."""
     compared = [row for row in rows if not row.is_baseline]
     conditions = list(dict.fromkeys(row.study for row in compared))

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from riskft.analysis.pairs import MEAN, Matrix, Pairs, Unpaired, pair
+from riskft.analysis.pairs import MEAN, Matrix, PairedScores, Unpaired, pair
 from riskft.analysis.runs import Metric, RunScores
 from riskft.analysis.statistics import bootstrap_interval, holm, interval_over, signed_rank, wins_losses_ties
 from riskft.errors import InputError
@@ -15,7 +15,7 @@ NONE = math.nan
 
 
 @dataclass(frozen=True)
-class Unit:
+class MetricUnit:
     """How a metric is shown.
 
     Attributes:
@@ -31,14 +31,14 @@ class Unit:
     higher_is_better: bool
 
 
-UNITS: dict[Metric, Unit] = {
-    "dice": Unit("Dice", "Dice points", 100.0, True),
-    "hd95_mm": Unit("HD95", "mm", 1.0, False),
+UNITS: dict[Metric, MetricUnit] = {
+    "dice": MetricUnit("Dice", "Dice points", 100.0, True),
+    "hd95_mm": MetricUnit("HD95", "mm", 1.0, False),
 }
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparisonRow:
     """A method on a class, means and differences in the metric's unit.
 
     Attributes:
@@ -96,11 +96,11 @@ class Comparison:
     """
 
     metric: Metric
-    rows: list[Row]
+    rows: list[ComparisonRow]
     unpaired: list[Unpaired]
 
     @property
-    def unit(self) -> Unit:
+    def unit(self) -> MetricUnit:
         """How the metric is shown."""
         return UNITS[self.metric]
 
@@ -117,7 +117,7 @@ def compare(runs: Sequence[RunScores], metric: Metric, baseline: str) -> Compari
     Raises:
         InputError: If a method has no baseline in its study, or nothing is to be compared.
     """
-    rows: list[Row] = []
+    rows: list[ComparisonRow] = []
     unpaired: list[Unpaired] = []
     problems = []
     for study in sorted({run.study for run in runs}):
@@ -146,9 +146,9 @@ def partner(method: str, baseline: str, methods: Sequence[str] | dict[str, list[
 
 
 def _compare_study(
-    methods: dict[str, list[RunScores]], partners: dict[str, str], unit: Unit
-) -> tuple[list[Row], list[Unpaired]]:
-    rows: list[Row] = []
+    methods: dict[str, list[RunScores]], partners: dict[str, str], unit: MetricUnit
+) -> tuple[list[ComparisonRow], list[Unpaired]]:
+    rows: list[ComparisonRow] = []
     unpaired: list[Unpaired] = []
     ordered = sorted(methods, key=lambda name: (partners[name] != name, name))
     for name in ordered:
@@ -167,16 +167,16 @@ def _compare_study(
     return result, unpaired
 
 
-def _own_row(study: str, method: str, pairs: Pairs, unit: Unit) -> Row:
+def _own_row(study: str, method: str, pairs: PairedScores, unit: MetricUnit) -> ComparisonRow:
     mean = _mean(pairs.other) * unit.scale
-    return Row(study, method, method, pairs.class_name, mean, mean, *(NONE,) * 3, "-", NONE, NONE,
+    return ComparisonRow(study, method, method, pairs.class_name, mean, mean, *(NONE,) * 3, "-", NONE, NONE,
                *_counts(pairs.other), 0, 0, 0)  # fmt: skip
 
 
-def _row(study: str, method: str, baseline: str, pairs: Pairs, unit: Unit) -> Row:
+def _row(study: str, method: str, baseline: str, pairs: PairedScores, unit: MetricUnit) -> ComparisonRow:
     differences = pairs.differences
     low, high = bootstrap_interval(differences)
-    return Row(
+    return ComparisonRow(
         study,
         method,
         baseline,
@@ -206,7 +206,7 @@ def _counts(values: Matrix) -> tuple[int, int]:
     return int(present.any(0).sum()), int(present.any(1).sum())
 
 
-def headline(rows: Sequence[Row]) -> list[Row]:
+def headline(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     """Returns the rows of a study that say the most: of the mean over classes, or of the only class."""
     names = [row.class_name for row in rows]
     return [row for row in rows if row.class_name == (MEAN if MEAN in names else names[0])]

@@ -11,7 +11,7 @@ CURVES = {"val/dice": "validation Dice", "train/loss": "training loss"}
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """A quantity over the steps.
 
     Attributes:
@@ -23,7 +23,7 @@ class Curve:
     values: tuple[float, ...]
 
 
-def read_curve(folder: Path, name: str) -> Curve:
+def read_curve(folder: Path, name: str) -> LearningCurve:
     """Reads a quantity from ``metrics.1.csv``, ``metrics.2.csv``, ... and ``metrics.csv``; empty where there is none.
 
     A run that went on from a checkpoint has a part for each start. What a later part did again counts, not what the
@@ -39,7 +39,7 @@ def read_curve(folder: Path, name: str) -> Curve:
         if part:
             points = {step: value for step, value in points.items() if step < min(part)} | part
     steps = sorted(points)
-    return Curve(tuple(steps), tuple(points[step] for step in steps))
+    return LearningCurve(tuple(steps), tuple(points[step] for step in steps))
 
 
 def _parts(folder: Path) -> list[Path]:

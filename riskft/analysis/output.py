@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
 
-from riskft.analysis.comparison import Comparison, Row
+from riskft.analysis.comparison import Comparison, ComparisonRow
 from riskft.analysis.pairs import Unpaired
 from riskft.analysis.runs import Metric, RunScores
 
 
 def table_csv(comparison: Comparison) -> str:
     """Returns all rows as CSV, with the metric and its unit."""
-    columns = [field.name for field in fields(Row)]
+    columns = [field.name for field in fields(ComparisonRow)]
     return as_csv(
         ["metric", "unit", *columns],
         [[comparison.metric, comparison.unit.unit, *astuple(row)] for row in comparison.rows],
@@ -58,7 +58,7 @@ def log_tables(folder: Path, runs: Sequence[RunScores], comparison: Comparison) 
 
     results = [list(astuple(row)) for row in comparison.rows]
     tables = {
-        "compare/table": wandb.Table(columns=[field.name for field in fields(Row)], data=results),
+        "compare/table": wandb.Table(columns=[field.name for field in fields(ComparisonRow)], data=results),
         "compare/cases": wandb.Table(columns=case_columns(comparison.metric), data=case_rows(runs)),
     }
     with wandb.init(

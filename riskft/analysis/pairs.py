@@ -15,7 +15,7 @@ MEAN = "mean of classes"
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairedScores:
     """Values of a method and its baseline on one class, (seeds, cases) each, NaN in both where there is no pair.
 
     Attributes:
@@ -65,7 +65,7 @@ class Unpaired:
         return f"{self.study}: {self.method} against {self.baseline}: {what}: {self.reason}"
 
 
-def pair(baseline: Sequence[RunScores], other: Sequence[RunScores]) -> tuple[list[Pairs], list[Unpaired]]:
+def pair(baseline: Sequence[RunScores], other: Sequence[RunScores]) -> tuple[list[PairedScores], list[Unpaired]]:
     """Pairs the runs of two methods of a study.
 
     Args:
@@ -86,9 +86,9 @@ def pair(baseline: Sequence[RunScores], other: Sequence[RunScores]) -> tuple[lis
         for (i, name), (j, seed), (k, subject) in product(enumerate(classes), enumerate(seeds), enumerate(subjects)):
             values[side, i, j, k] = runs[seed].get((subject, name), np.nan)
     values[:, np.isnan(values).any(0)] = np.nan
-    result = [Pairs(name, tuple(seeds), tuple(subjects), *values[:, i]) for i, name in enumerate(classes)]
+    result = [PairedScores(name, tuple(seeds), tuple(subjects), *values[:, i]) for i, name in enumerate(classes)]
     if len(classes) > 1:
-        result.insert(0, Pairs(MEAN, tuple(seeds), tuple(subjects), *map(_mean_over_classes, values)))
+        result.insert(0, PairedScores(MEAN, tuple(seeds), tuple(subjects), *map(_mean_over_classes, values)))
     return result, _unpaired(baseline, other)
 
 

@@ -12,7 +12,7 @@ from riskft.files import read_rows
 from riskft.run.folder import SEED_FOLDER, read_config, run_name
 
 Metric = Literal["dice", "hd95_mm"]
-Case = tuple[str, str]
+ScoreKey = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class RunScores:
     study: str
     method: str
     seed: int
-    scores: dict[Case, float]
+    scores: dict[ScoreKey, float]
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundRuns:
     """What lies in the given folders.
 
     Attributes:
@@ -49,7 +49,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def find_runs(paths: Sequence[Path], metric: Metric) -> Found:
+def find_runs(paths: Sequence[Path], metric: Metric) -> FoundRuns:
     """Reads all tested runs in the folders.
 
     A run folder holds ``config.yaml`` and ``cases.csv``. Results that were copied without the config count too if
@@ -80,7 +80,7 @@ def find_runs(paths: Sequence[Path], metric: Metric) -> Found:
                          [str(folder) for folder in unique])  # fmt: skip
     runs.sort(key=lambda run: (run.study, run.method, run.seed))
     notes = misnamed((run.study, run.method, run.folder) for run in runs)
-    return Found(runs, [folder for folder in unique if folder not in tested], notes)
+    return FoundRuns(runs, [folder for folder in unique if folder not in tested], notes)
 
 
 def run_folders(paths: Sequence[Path]) -> list[Path]:
@@ -102,7 +102,7 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
     return list({folder.resolve(): folder for folder in folders}.values())
 
 
-def read_cases(path: Path, metric: Metric = "dice") -> dict[Case, float]:
+def read_cases(path: Path, metric: Metric = "dice") -> dict[ScoreKey, float]:
     """Reads one metric of a ``cases.csv``, by subject and class.
 
     Raises:

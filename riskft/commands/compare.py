@@ -10,7 +10,7 @@ from rich.text import Text
 
 from riskft.analysis.comparison import Comparison, compare
 from riskft.analysis.output import cases_csv, log_tables, table_csv, unpaired_csv
-from riskft.analysis.runs import Found, Metric
+from riskft.analysis.runs import FoundRuns, Metric
 from riskft.arguments.parser import CommandParser
 from riskft.compare.exports import find_runs_and_exports
 from riskft.compare.html import common_scope, interval, number, outcomes, p_value
@@ -105,7 +105,7 @@ def study_table(study: str, comparison: Comparison) -> Table:
     return result
 
 
-def _say_left_out(console: Console, found: Found, comparison: Comparison) -> None:
+def _say_left_out(console: Console, found: FoundRuns, comparison: Comparison) -> None:
     lines = [f"{folder}: not tested, left out" for folder in found.untested]
     lines += [f"not paired: {item}" for item in comparison.unpaired[:LISTED]]
     if len(comparison.unpaired) > LISTED:

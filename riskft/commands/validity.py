@@ -13,10 +13,10 @@ from riskft.run.places import refuse_unwritable
 from riskft.validity.examine import examine
 from riskft.validity.figures import roc_figure
 from riskft.validity.maps import existing_maps, map_folder
-from riskft.validity.opening import OpenPair, open_pair
-from riskft.validity.pairs import Pair, find_pairs
+from riskft.validity.opening import OpenRunPair, open_pair
+from riskft.validity.pairs import RunPair, find_pairs
 from riskft.validity.report import notes, shown, target_table
-from riskft.validity.table import Row, RunResult, cases_csv, table, table_csv, volumes_csv
+from riskft.validity.table import RunResult, ValidityRow, cases_csv, table, table_csv, volumes_csv
 
 DESCRIPTION = """Is the map right? Ask the test cases.
 
@@ -98,9 +98,9 @@ def _refuse(existing: Sequence[str]) -> None:
         raise InputError("Results are there. Add --overwrite true, or choose another --out:", [*existing[:4], *more])
 
 
-def _open(pairs: Sequence[Pair], accelerator: str | None) -> list[OpenPair]:
+def _open(pairs: Sequence[RunPair], accelerator: str | None) -> list[OpenRunPair]:
     """Opens all pairs before anything is computed, so that all that is wrong is said at once."""
-    opened: list[OpenPair] = []
+    opened: list[OpenRunPair] = []
     problems: list[str] = []
     for pair in pairs:
         try:
@@ -112,7 +112,7 @@ def _open(pairs: Sequence[Pair], accelerator: str | None) -> list[OpenPair]:
     return opened
 
 
-def _print(rows: Sequence[Row], results: Sequence[RunResult], margin: int, out: Path) -> None:
+def _print(rows: Sequence[ValidityRow], results: Sequence[RunResult], margin: int, out: Path) -> None:
     console = Console()
     for name in dict.fromkeys((row.run, row.target) for row in rows):
         console.print(target_table([row for row in rows if (row.run, row.target) == name]))

@@ -10,24 +10,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from riskft.analysis.runs import Case, Found, Metric, RunScores, doubles, find_runs
+from riskft.analysis.runs import FoundRuns, Metric, RunScores, ScoreKey, doubles, find_runs
 from riskft.errors import InputError
 
 ADVICE = "Expected a CSV or JSON table of W&B's `test/cases`, or a cases.csv of `riskft compare`."
 
 
-def find_runs_and_exports(paths: Sequence[Path], metric: Metric) -> Found:
+def find_runs_and_exports(paths: Sequence[Path], metric: Metric) -> FoundRuns:
     """Reads runs from folders, see ``find_runs``, and from tables, see ``read_export``.
 
     Raises:
         InputError: As these do, or if two runs have the same study, method and seed.
     """
     folders = [path for path in paths if not path.is_file()]
-    found = find_runs(folders, metric) if folders else Found([], [])
+    found = find_runs(folders, metric) if folders else FoundRuns([], [])
     runs = [*found.runs, *(run for path in paths if path.is_file() for run in read_export(path, metric))]
     if twice := doubles(runs):
         raise InputError("These runs cannot be compared:", twice)
-    return Found(sorted(runs, key=lambda run: (run.study, run.method, run.seed)), found.untested, found.notes)
+    return FoundRuns(sorted(runs, key=lambda run: (run.study, run.method, run.seed)), found.untested, found.notes)
 
 
 def read_export(path: Path, metric: Metric) -> list[RunScores]:
@@ -40,7 +40,7 @@ def read_export(path: Path, metric: Metric) -> list[RunScores]:
     missing = {"study", "method", "seed", "subject", "class_name", metric} - set(rows[0] if rows else ())
     if missing:
         raise InputError(f"{path}: has no column {', '.join(sorted(missing))}. {ADVICE}")
-    found: dict[tuple[str, str, int], dict[Case, float]] = {}
+    found: dict[tuple[str, str, int], dict[ScoreKey, float]] = {}
     for number, row in enumerate(rows, 1):
         try:
             run = (str(row["study"]), str(row["method"]), int(row["seed"]))

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from riskft.analysis.comparison import Row, Unit
-from riskft.analysis.curves import Curve
+from riskft.analysis.comparison import ComparisonRow, MetricUnit
+from riskft.analysis.curves import LearningCurve
 from riskft.plots.figure import COLOURS, new_figure
 
 # a colour that nothing else has, replaced by the page's own
@@ -32,7 +32,7 @@ COLUMNS = 4
 LINES = ("-", "--", ":", "-.")
 
 
-def forest_svg(rows: Sequence[Row], unit: Unit) -> str:
+def forest_svg(rows: Sequence[ComparisonRow], unit: MetricUnit) -> str:
     """Draws each method's difference to the baseline with its interval, an axes a class.
 
     Args:
@@ -67,7 +67,7 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
     return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(dict.fromkeys(methods))}
 
 
-def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: Unit) -> str:
+def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: MetricUnit) -> str:
     """Draws a box and a point a case for each method, an axes a class.
 
     Args:
@@ -92,7 +92,7 @@ def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: Unit) -
         return _svg(figure, f"Box plots of {unit.title} over cases, for each class and method")
 
 
-def curves_svg(curves: Mapping[str, Mapping[str, Sequence[Curve]]], methods: Sequence[str]) -> str:
+def curves_svg(curves: Mapping[str, Mapping[str, Sequence[LearningCurve]]], methods: Sequence[str]) -> str:
     """Draws learning curves, an axes a quantity, a colour a method, a line a seed.
 
     Args:

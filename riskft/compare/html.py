@@ -5,20 +5,20 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from riskft.analysis.comparison import Row, Unit
+from riskft.analysis.comparison import ComparisonRow, MetricUnit
 from riskft.compare.panels import ShownPanel
 
 #: A cell: its text, and the number that it is sorted by (NaN for none) or None to sort by the text.
 Cell = tuple[str, float | None]
 
 
-def number(value: float, unit: Unit, signed: bool = False) -> str:
+def number(value: float, unit: MetricUnit, signed: bool = False) -> str:
     """Returns a mean or a difference as it is shown, ``-`` for NaN."""
     digits = 1 if unit.scale > 1 else 2
     return "-" if math.isnan(value) else f"{value:{'+' if signed else ''}.{digits}f}"
 
 
-def interval(row: Row, unit: Unit, noted: bool = True) -> str:
+def interval(row: ComparisonRow, unit: MetricUnit, noted: bool = True) -> str:
     """Returns the interval as it is shown, noted with what it is over where it is not over seeds and cases."""
     if math.isnan(row.low):
         return "-"
@@ -26,7 +26,7 @@ def interval(row: Row, unit: Unit, noted: bool = True) -> str:
     return f"{number(row.low, unit, True)} to {number(row.high, unit, True)}{note}"
 
 
-def common_scope(rows: Sequence[Row]) -> str:
+def common_scope(rows: Sequence[ComparisonRow]) -> str:
     """Says what all intervals are over, to be said once; empty where they differ."""
     scopes = {row.interval_over for row in rows if row.interval_over != "-"}
     return f"; intervals over {scopes.pop()}" if len(scopes) == 1 else ""
@@ -37,7 +37,7 @@ def p_value(value: float) -> str:
     return "-" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def outcomes(row: Row) -> str:
+def outcomes(row: ComparisonRow) -> str:
     """Returns wins/losses/ties as they are shown."""
     return "-" if row.is_baseline else f"{row.wins}/{row.losses}/{row.ties}"
 
@@ -47,7 +47,7 @@ HEADERS = ("class", "method", "baseline", "mean", "difference", "95 % interval",
 TEXT = 3
 
 
-def result_table(rows: Sequence[Row], unit: Unit, caption: str) -> str:
+def result_table(rows: Sequence[ComparisonRow], unit: MetricUnit, caption: str) -> str:
     """Returns the sortable table of a study's rows; what lies wholly on one side of 0 is marked."""
     lines = []
     scope = common_scope(rows)
@@ -124,7 +124,7 @@ def _style(name: str) -> str:
     return f' class="{name}"' if name else ""
 
 
-def _side(row: Row, unit: Unit) -> str:
+def _side(row: ComparisonRow, unit: MetricUnit) -> str:
     """Returns ``better`` or ``worse`` where the interval does not hold 0, else nothing."""
     low, high = (row.low, row.high) if unit.higher_is_better else (-row.high, -row.low)
     return "better" if low > 0 else "worse" if high < 0 else ""

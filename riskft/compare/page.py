@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from matplotlib import colormaps
 
-from riskft.analysis.comparison import Comparison, Row, headline
-from riskft.analysis.curves import CURVES, Curve, read_curve
+from riskft.analysis.comparison import Comparison, ComparisonRow, headline
+from riskft.analysis.curves import CURVES, LearningCurve, read_curve
 from riskft.analysis.pairs import pair
-from riskft.analysis.runs import Found, RunScores
+from riskft.analysis.runs import FoundRuns, RunScores
 from riskft.analysis.statistics import REPLICATES, case_means
 from riskft.compare.figures import boxes_svg, curves_svg, forest_svg
 from riskft.compare.html import panel_figure, plain_table, result_table, svg_figure
@@ -60,7 +60,7 @@ PLANE = """<div class="plane">
 <span data-part="$name-value"></span></label></div>"""
 
 
-def report_html(found: Found, comparison: Comparison, viewer_cases: int) -> str:
+def report_html(found: FoundRuns, comparison: Comparison, viewer_cases: int) -> str:
     """Returns the whole page.
 
     Args:
@@ -140,7 +140,7 @@ def _case_values(runs: Sequence[RunScores], class_name: str, comparison: Compari
     return [float(value) * comparison.unit.scale for value in case_means(values)]
 
 
-def _curves(methods: dict[str, list[RunScores]]) -> dict[str, dict[str, list[Curve]]]:
+def _curves(methods: dict[str, list[RunScores]]) -> dict[str, dict[str, list[LearningCurve]]]:
     result = {}
     for column, title in CURVES.items():
         read = {method: [read_curve(run.folder, column) for run in runs] for method, runs in methods.items()}
@@ -150,7 +150,7 @@ def _curves(methods: dict[str, list[RunScores]]) -> dict[str, dict[str, list[Cur
     return result
 
 
-def _panels(means: Sequence[Row], methods: dict[str, list[RunScores]], comparison: Comparison) -> list[str]:
+def _panels(means: Sequence[ComparisonRow], methods: dict[str, list[RunScores]], comparison: Comparison) -> list[str]:
     """Returns the panels of the best method that has any, the baseline last."""
     sign = -1 if comparison.unit.higher_is_better else 1
     paired = [row for row in means if not math.isnan(row.difference)]
@@ -174,7 +174,7 @@ def _viewer_cases(runs: Sequence[RunScores], comparison: Comparison, count: int)
     ]
 
 
-def _left_out(found: Found, comparison: Comparison) -> str:
+def _left_out(found: FoundRuns, comparison: Comparison) -> str:
     parts = ['<h2 id="left-out">Left out</h2>']
     if found.untested:
         text = ", ".join(str(folder) for folder in found.untested)

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from riskft.analysis.comparison import Unit
+from riskft.analysis.comparison import MetricUnit
 from riskft.analysis.pairs import pair
 from riskft.analysis.runs import RunScores
 from riskft.analysis.statistics import case_means
@@ -30,7 +30,7 @@ class ShownPanel:
     caption: str
 
 
-def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit: Unit) -> list[ShownPanel]:
+def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit: MetricUnit) -> list[ShownPanel]:
     """Returns the panels of the best, the median and the worst case.
 
     Best is where the method gains most against the baseline, among the test cases that the runs drew (`riskft test`
@@ -63,7 +63,7 @@ def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit
     ]
 
 
-def _gains(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit: Unit) -> dict[str, float]:
+def _gains(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit: MetricUnit) -> dict[str, float]:
     """Returns the cases' mean differences to the baseline, over classes and seeds."""
     mean, *_ = pair(baseline, runs)[0]
     paired = np.flatnonzero((~np.isnan(mean.differences)).any(0))

@@ -20,7 +20,7 @@ from riskft.run.folder import maps_of, read_config
 #: Longest edge in voxels; larger volumes are made coarser.
 EDGE = 96
 
-Volume = npt.NDArray[Any]
+VolumeArray = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def viewer_entry(case: MappedCase, title: str, names: list[str]) -> dict[str, An
     turned = [float(spacing[int(np.flatnonzero(turn[:, 0] == axis)[0])]) for axis in range(3)]
     factors = [-(-size // EDGE) for size in nib.apply_orientation(image, turn).shape]
 
-    def small(volume: Volume) -> Volume:
+    def small(volume: VolumeArray) -> VolumeArray:
         return coarser(nib.apply_orientation(np.asarray(volume, dtype=np.float32), turn), factors)
 
     label = nib.apply_orientation(np.asarray(read_volume(case.prepared / "label.nii")[0]), turn)
@@ -131,7 +131,7 @@ def viewer_entry(case: MappedCase, title: str, names: list[str]) -> dict[str, An
     }
 
 
-def coarser(volume: Volume, factors: list[int]) -> Volume:
+def coarser(volume: VolumeArray, factors: list[int]) -> VolumeArray:
     """Returns the means of blocks of voxels; what does not fill a block at the end is left out.
 
     Args:
@@ -141,24 +141,24 @@ def coarser(volume: Volume, factors: list[int]) -> Volume:
     x, y, z = (size // factor for size, factor in zip(volume.shape, factors, strict=True))
     a, b, c = factors
     blocks = volume[: x * a, : y * b, : z * c].reshape(x, a, y, b, z, c)
-    means: Volume = blocks.mean((1, 3, 5))
+    means: VolumeArray = blocks.mean((1, 3, 5))
     return means
 
 
-def coarser_label(label: Volume, factors: list[int]) -> Volume:
+def coarser_label(label: VolumeArray, factors: list[int]) -> VolumeArray:
     """Returns the class at the middle of each block of voxels, on the same grid as ``coarser``."""
     x, y, z = (slice(factor // 2, (size // factor) * factor, factor)
                for size, factor in zip(label.shape, factors, strict=True))  # fmt: skip
-    middle: Volume = label[x, y, z]
+    middle: VolumeArray = label[x, y, z]
     return middle
 
 
-def _map(name: str, volume: Volume) -> Mapping[str, Any]:
+def _map(name: str, volume: VolumeArray) -> Mapping[str, Any]:
     low, high = float(volume.min()), max(float(np.percentile(volume, 99.9)), float(volume.min()) + 1e-3)
     return {"name": name, "low": low, "high": high, "data": _bytes(volume, low, high)}
 
 
-def _bytes(volume: Volume, low: float, high: float) -> str:
+def _bytes(volume: VolumeArray, low: float, high: float) -> str:
     scaled = (volume - low) / max(high - low, 1e-6)
     return _encoded(np.round(np.clip(scaled, 0, 1) * 255).astype(np.uint8))
 

@@ -20,7 +20,7 @@ from riskft.data.patches.augment import training_transform
 from riskft.data.patches.queue import ShardedQueue, patch_loader
 from riskft.data.patches.sampling import BalancedSampling, PatchSampling
 from riskft.data.patches.subjects import NamedSubjects, TrainingMaps, maps_made_for
-from riskft.data.prepare.cache import Prepared, PreparedCache
+from riskft.data.prepare.cache import PreparedCache, PreparedCase
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers.base import Reader
 from riskft.data.readers.folder import FolderReader
@@ -119,7 +119,7 @@ class RiskDataModule(LightningDataModule):
         self.sampling = sampling
         self.num_workers = num_workers
         self.check_files = check_files
-        self._prepared: dict[str, list[Prepared]] = {}
+        self._prepared: dict[str, list[PreparedCase]] = {}
         self._problem: str | None = None
         self.left_out: frozenset[str] = frozenset()  # of the cases to predict
         self._seed = 0
@@ -237,12 +237,12 @@ class RiskDataModule(LightningDataModule):
         if needed and not self._prepared.get(needed):
             raise InputError(f"There is no case in the split '{needed}', which `{stage}` needs. See data.split.")
 
-    def prepared(self, split: str) -> list[Prepared]:
+    def prepared(self, split: str) -> list[PreparedCase]:
         """Returns the prepared cases of a split (after ``setup``); for ``predict`` the test cases if it has none."""
         cases = self._prepared.get(split, [])
         return self._prepared.get("test", []) if split == "predict" and not cases else cases
 
-    def prepared_case(self, subject: str) -> Prepared:
+    def prepared_case(self, subject: str) -> PreparedCase:
         """Returns a prepared case by its subject.
 
         Raises:

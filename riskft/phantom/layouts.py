@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from riskft.files import atomic_path
 from riskft.phantom.grid import Grid
-from riskft.phantom.subject import Subject
+from riskft.phantom.subject import PhantomSubject
 
-Volume = npt.NDArray[np.int16] | npt.NDArray[np.uint8]
+IntegerVolume = npt.NDArray[np.int16] | npt.NDArray[np.uint8]
 
 MODALITIES = ("t1", "t1ce", "t2", "flair")
 """Modalities of the patients, in the order of FeTS."""
@@ -71,11 +71,11 @@ def subject_files(paths: CohortPaths, number: int) -> tuple[list[Path], list[Pat
     return patient, [file for header in headers for file in (header.with_suffix(".img"), header)]
 
 
-def write_fets(root: Path, number: int, subject: Subject, grid: Grid) -> None:
+def write_fets(root: Path, number: int, subject: PhantomSubject, grid: Grid) -> None:
     """Writes a patient: NIfTI, int16 images and uint8 labels, axes towards left, back and top (LPS) as in FeTS."""
     files = fets_files(root, number)
     affine = grid.affine @ _flip(grid, axes=(0, 1))
-    volumes: dict[str, Volume] = {**subject.images, "seg": subject.labels}
+    volumes: dict[str, IntegerVolume] = {**subject.images, "seg": subject.labels}
     for kind, data in volumes.items():
         image = nib.Nifti1Image(np.ascontiguousarray(data[::-1, ::-1]), affine)
         image.header.set_xyzt_units("mm")
@@ -85,14 +85,14 @@ def write_fets(root: Path, number: int, subject: Subject, grid: Grid) -> None:
         _write(files[kind], gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
-def write_iseg(root: Path, number: int, subject: Subject, grid: Grid) -> None:
+def write_iseg(root: Path, number: int, subject: PhantomSubject, grid: Grid) -> None:
     """Writes a healthy brain: Analyze 7.5, int16 images and uint8 labels.
 
     The format stores voxel sizes only. Readers take the first axis to point to the left and the origin to lie in the
     middle, so the data are written in that orientation (LAS); the shift to MNI space is lost.
     """
     files = iseg_files(root, number)
-    volumes: dict[str, Volume] = {**subject.images, "label": ISEG_LABELS[subject.labels]}
+    volumes: dict[str, IntegerVolume] = {**subject.images, "label": ISEG_LABELS[subject.labels]}
     for kind, data in volumes.items():
         image = nib.AnalyzeImage(np.ascontiguousarray(data[::-1]), None)
         image.header.set_zooms((grid.spacing,) * 3)

@@ -16,7 +16,7 @@ _PATIENT, _HEALTHY = 0, 1
 
 
 @dataclass(frozen=True)
-class Subject:
+class PhantomSubject:
     """What was simulated, X x Y x Z each, axes towards right, front and top.
 
     Attributes:
@@ -30,7 +30,7 @@ class Subject:
     fractions: FloatArray
 
 
-def patient(template: Template, grid: Grid, seed: int, number: int) -> Subject:
+def patient(template: Template, grid: Grid, seed: int, number: int) -> PhantomSubject:
     """Simulates a patient with a glioma: t1, t1ce, t2, flair and the tumour's labels.
 
     Every fifth patient has two foci, every seventh (from the fourth on) no necrotic core.
@@ -64,10 +64,10 @@ def patient(template: Template, grid: Grid, seed: int, number: int) -> Subject:
     for name, sequence in sequences.items():
         signal = mix(inside, properties, sequence, agent[brain] if name == "t1ce" else None)
         images[name] = scan(rng, grid, brain, signal, white_signal(properties, sequence))
-    return Subject(images, tumour.labels, fractions)
+    return PhantomSubject(images, tumour.labels, fractions)
 
 
-def healthy(template: Template, grid: Grid, seed: int, number: int) -> Subject:
+def healthy(template: Template, grid: Grid, seed: int, number: int) -> PhantomSubject:
     """Simulates a healthy brain: T1, T2 and the tissue that fills most of each voxel.
 
     Args:
@@ -85,7 +85,7 @@ def healthy(template: Template, grid: Grid, seed: int, number: int) -> Subject:
         for name, sequence in sequences.items()
     }
     labels = np.where(brain, tissues.argmax(axis=0) + 1, 0).astype(np.uint8)
-    return Subject(images, labels, tissues)
+    return PhantomSubject(images, labels, tissues)
 
 
 def _with_tumour(tissues: FloatArray, tumour: Tumour) -> FloatArray:

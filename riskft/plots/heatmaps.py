@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from riskft.data.labels import IGNORE_INDEX
 from riskft.plots.figure import new_figure
 
-Volume = npt.NDArray[np.float32]
+FloatVolume = npt.NDArray[np.float32]
 Classes = npt.NDArray[np.uint8]
 Number = TypeVar("Number", bound=np.generic)
 AXES = ("sagittal", "coronal", "axial")
@@ -35,17 +35,17 @@ class Panel:
     """
 
     subject: str
-    image: Volume
+    image: FloatVolume
     truth: Classes
-    hardness: Volume
-    relative: Volume
-    weight: Volume | None = None
+    hardness: FloatVolume
+    relative: FloatVolume
+    weight: FloatVolume | None = None
     prediction: Classes | None = None
     source: Classes | None = None
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
-def riskiest_slices(hardness: Volume, truth: Classes) -> tuple[int, int, int]:
+def riskiest_slices(hardness: FloatVolume, truth: Classes) -> tuple[int, int, int]:
     """Returns, per axis, the slice whose foreground has the largest summed hardness (the middle if there is none)."""
     risk = np.where((truth > 0) & (truth != IGNORE_INDEX), hardness, 0)
     if not risk.any():
@@ -112,11 +112,11 @@ def _overlay(classes: Classes) -> npt.NDArray[np.float64]:
     return rgba
 
 
-def _top(volume: Volume) -> float:
+def _top(volume: FloatVolume) -> float:
     return max(float(np.percentile(volume, 99.9)), 1e-3)
 
 
-def _around(volume: Volume, centre: float) -> tuple[float, float]:
+def _around(volume: FloatVolume, centre: float) -> tuple[float, float]:
     """Returns colour limits that lie evenly around the centre and hold all but the most extreme voxels."""
     spread = max(float(np.abs(np.percentile(volume, [0.1, 99.9]) - centre).max()), 1e-3)
     return centre - spread, centre + spread

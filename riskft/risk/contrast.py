@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.risk.phase import RiskPhase
 
 log = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ LEAST_GAIN = 0.05
 preferred."""
 
 
-def better_seen(as_it_is: RiskPhase, in_negative: RiskPhase, train: Sequence[Prepared]) -> bool:
+def better_seen(as_it_is: RiskPhase, in_negative: RiskPhase, train: Sequence[PreparedCase]) -> bool:
     """Says whether the source knows clearly more of the target's classes from its images in negative, by LEEP.
 
     The passes that lose are not kept, but what they showed is, for later runs.

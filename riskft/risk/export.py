@@ -11,14 +11,14 @@ import torch
 from riskft.data.io.native import to_native, write_native
 from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.data.records import Case
 from riskft.errors import InputError
 from riskft.progress import track
 from riskft.risk.store import RiskStore
 
 COLUMNS = ("subject", "class", "voxels", "mean_hardness_nats", "p95_hardness_nats", "max_hardness_nats", "mean_weight")
-Row = tuple[str, str, int, float, float, float, float]
+SummaryRow = tuple[str, str, int, float, float, float, float]
 
 
 def refuse_existing(folder: Path, cases: Sequence[Case], overwrite: bool) -> None:
@@ -41,7 +41,7 @@ def refuse_existing(folder: Path, cases: Sequence[Case], overwrite: bool) -> Non
         raise InputError("These files exist. Add --overwrite true, or choose another --out:", [*existing[:3], *more])
 
 
-def export_case(folder: Path, store: RiskStore, case: Prepared, class_names: Sequence[str]) -> list[Row]:
+def export_case(folder: Path, store: RiskStore, case: PreparedCase, class_names: Sequence[str]) -> list[SummaryRow]:
     """Writes a case's weight and hardness (nats) on the scan's own grid; 0 where the scan was cropped away.
 
     Args:
@@ -62,7 +62,7 @@ def export_case(folder: Path, store: RiskStore, case: Prepared, class_names: Seq
     if store.inputs.get("mask"):  # voxels outside the head count nowhere
         mask, _ = read_volume(case.folder / "mask.nii")
         label = label.masked_fill(torch.from_numpy(np.asarray(mask) == 0), IGNORE_INDEX)
-    rows: list[Row] = []
+    rows: list[SummaryRow] = []
     for index, name in enumerate(class_names):
         inside = label == index
         values = hardness[inside].double().numpy()
@@ -75,15 +75,21 @@ def export_case(folder: Path, store: RiskStore, case: Prepared, class_names: Seq
 
 
 def export_share(
-    folder: Path, store: RiskStore, cases: Sequence[Prepared], class_names: Sequence[str], *, rank: int, world_size: int
-) -> list[Row]:
+    folder: Path,
+    store: RiskStore,
+    cases: Sequence[PreparedCase],
+    class_names: Sequence[str],
+    *,
+    rank: int,
+    world_size: int,
+) -> list[SummaryRow]:
     """Exports this process's share of the cases; returns their rows."""
     mine = cases[rank::world_size]
     exported = (export_case(folder, store, case, class_names) for case in mine)
     return [row for rows in track(exported, len(mine), "Writing risk maps") for row in rows]
 
 
-def summary_csv(rows: Sequence[Row]) -> str:
+def summary_csv(rows: Sequence[SummaryRow]) -> str:
     """Returns the CSV text of the summary, sorted by subject."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

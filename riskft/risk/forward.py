@@ -10,10 +10,10 @@ from riskft.data.io.damage import files_named
 from riskft.data.io.memory import give_back
 from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 
 
-def source_probabilities(case: Prepared, infer: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+def source_probabilities(case: PreparedCase, infer: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
     """Runs the source over a case on the prepared grid.
 
     Args:
@@ -30,7 +30,7 @@ def source_probabilities(case: Prepared, infer: Callable[[Tensor], Tensor], devi
     return infer(image[None].float()).float()
 
 
-def counted_target(case: Prepared, use_mask: bool, device: torch.device) -> Tensor:
+def counted_target(case: PreparedCase, use_mask: bool, device: torch.device) -> Tensor:
     """Returns a case's classes (X, Y, Z) int64, ``IGNORE_INDEX`` where the voxel does not count.
 
     Args:

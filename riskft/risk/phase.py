@@ -12,7 +12,7 @@ from riskft.data.io.damage import files_named
 from riskft.data.io.memory import volumes_given_back
 from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.errors import InputError
 from riskft.progress import track
 from riskft.risk.distribution import ClassDistribution
@@ -75,7 +75,7 @@ class RiskPhase:
         self.rank, self.world_size = rank, world_size
         self.gather = gather
 
-    def run(self, train: Sequence[Prepared], others: Sequence[Prepared] = ()) -> RiskSummary:
+    def run(self, train: Sequence[PreparedCase], others: Sequence[PreparedCase] = ()) -> RiskSummary:
         """Makes what is missing.
 
         Args:
@@ -122,7 +122,7 @@ class RiskPhase:
         return summary
 
     @torch.no_grad()
-    def knowledge(self, train: Sequence[Prepared]) -> float:
+    def knowledge(self, train: Sequence[PreparedCase]) -> float:
         """Returns the part of these cases' label entropy that the source explains, running it where that is not known.
 
         What is found is kept, and the source probabilities too: ``run`` goes on with them.
@@ -149,16 +149,16 @@ class RiskPhase:
         self.gather(None, "phase 1: comparison")
         return result
 
-    def drop_forward(self, cases: Sequence[Prepared]) -> None:
+    def drop_forward(self, cases: Sequence[PreparedCase]) -> None:
         """Removes the source probabilities of cases that will not be mapped."""
         for case in self._mine(cases):
             self.store.drop_probabilities(case.subject)
 
-    def _mine(self, cases: Sequence[Prepared]) -> list[Prepared]:
+    def _mine(self, cases: Sequence[PreparedCase]) -> list[PreparedCase]:
         return list(cases[self.rank :: self.world_size])
 
     @torch.no_grad()
-    def _forward(self, cases: Sequence[Prepared]) -> None:
+    def _forward(self, cases: Sequence[PreparedCase]) -> None:
         missing = [case for case in self._mine(cases) if not self.store.has_forward(case.subject)]
         broken: list[str] = []
         for case in track(missing, len(missing), "Phase 1: source network"):
@@ -183,7 +183,7 @@ class RiskPhase:
             )
 
     @torch.no_grad()
-    def _expectations(self, train: Sequence[Prepared], joint: Tensor) -> None:
+    def _expectations(self, train: Sequence[PreparedCase], joint: Tensor) -> None:
         """Keeps the training cases' EEP; runs the source network where an earlier run did not and has dropped it."""
         if not self.keep_expectation:
             return
@@ -196,7 +196,7 @@ class RiskPhase:
             self.store.write_expectation(case.subject, expected, affine)
         self.gather(None, "phase 1: expected predictions")
 
-    def _probabilities(self, case: Prepared) -> Tensor:
+    def _probabilities(self, case: PreparedCase) -> Tensor:
         """Returns the kept source probabilities, (1, Z, X, Y, Z).
 
         Made again where they have been dropped, by an earlier run or by another that shares the store.
@@ -206,10 +206,10 @@ class RiskPhase:
         except FileNotFoundError:
             return source_probabilities(case, self.infer, self.device)
 
-    def _target(self, case: Prepared) -> Tensor:
+    def _target(self, case: PreparedCase) -> Tensor:
         return counted_target(case, self.use_mask, self.device)
 
-    def _joint(self, train: Sequence[Prepared]) -> Tensor:
+    def _joint(self, train: Sequence[PreparedCase]) -> Tensor:
         joints = [self.store.read_joint(case.subject) for case in sorted(train, key=lambda case: case.subject)]
         metric = LeepConditional(joints[0].shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
         for joint in joints:
@@ -217,7 +217,7 @@ class RiskPhase:
         return metric.joint
 
     @torch.no_grad()
-    def _hardness(self, cases: Sequence[Prepared], joint: Tensor) -> None:
+    def _hardness(self, cases: Sequence[PreparedCase], joint: Tensor) -> None:
         conditional = conditional_from_joint(joint)
         missing = [case for case in self._mine(cases) if not self.store.has_hardness(case.subject)]
         for case in track(missing, len(missing), "Phase 1: hardness"):
@@ -231,7 +231,7 @@ class RiskPhase:
             self.store.write_hardness(case.subject, values, expected, affine)
         self.gather(None, "phase 1: hardness")
 
-    def _counted(self, case: Prepared) -> tuple[Tensor, Tensor, Tensor]:
+    def _counted(self, case: PreparedCase) -> tuple[Tensor, Tensor, Tensor]:
         """Returns hardness (N,) and classes (N,) of the voxels that count, and which (X, Y, Z) these are."""
         with files_named(case.subject, [*case.files, self.store.hardness_path(case.subject)]):
             target = self._target(case).cpu()
@@ -239,7 +239,7 @@ class RiskPhase:
         counts = target != IGNORE_INDEX
         return volume[counts], target[counts], counts
 
-    def _distribution(self, train: Sequence[Prepared], joint: Tensor) -> tuple[ClassDistribution, Tensor]:
+    def _distribution(self, train: Sequence[PreparedCase], joint: Tensor) -> tuple[ClassDistribution, Tensor]:
         """Returns the values' distribution over the training cases and each class's sum of hardness, (Y,)."""
         own = ClassDistribution(self.num_classes)
         sums: dict[str, Tensor] = {}
@@ -253,7 +253,7 @@ class RiskPhase:
         return dataset, self._ordered_sum(sums)
 
     def _write_weights(
-        self, cases: Sequence[Prepared], joint: Tensor, dataset: ClassDistribution, knowledge: float
+        self, cases: Sequence[PreparedCase], joint: Tensor, dataset: ClassDistribution, knowledge: float
     ) -> None:
         mine = self._mine(cases)
         for case in track(mine, len(mine), "Phase 1: risk maps"):
@@ -265,7 +265,7 @@ class RiskPhase:
             self.store.write_weights(case.subject, weights, case.to_subject()["label"].affine)
         self.gather(None, "phase 1: risk maps")
 
-    def _weight_statistics(self, train: Sequence[Prepared]) -> tuple[Tensor, Tensor]:
+    def _weight_statistics(self, train: Sequence[PreparedCase]) -> tuple[Tensor, Tensor]:
         """Returns each class's sum of weights (Y,) and the histogram's counts, over the training cases."""
         sums: dict[str, Tensor] = {}
         counts = torch.zeros(len(_WEIGHT_EDGES) - 1, dtype=torch.int64)

@@ -11,8 +11,8 @@ from torch import Tensor
 from riskft.data.io.damage import files_named
 from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.prepare.cache import Prepared
-from riskft.plots.heatmaps import Classes, Panel, Volume
+from riskft.data.prepare.cache import PreparedCase
+from riskft.plots.heatmaps import Classes, FloatVolume, Panel
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.leep import class_prior, conditional_from_joint, expected_prediction, hardness
 from riskft.risk.store import RiskStore
@@ -24,7 +24,7 @@ from riskft.training.risk_maps import source_states
 Maps = tuple[RiskStore, RiskSummary]
 
 
-def read_panel(maps: Maps, case: Prepared, prediction: Classes | None) -> Panel:
+def read_panel(maps: Maps, case: PreparedCase, prediction: Classes | None) -> Panel:
     """Reads what is shown of a case from the cache and the risk store.
 
     Args:
@@ -44,7 +44,7 @@ def read_panel(maps: Maps, case: Prepared, prediction: Classes | None) -> Panel:
 
 
 @torch.no_grad()
-def unseen_panel(found: FoundRisk, module: RiskModule, case: Prepared, prediction: Classes) -> Panel:
+def unseen_panel(found: FoundRisk, module: RiskModule, case: PreparedCase, prediction: Classes) -> Panel:
     """Makes what is shown of a labelled case that phase 1 has not seen; it costs a pass of the source network.
 
     Args:
@@ -68,11 +68,11 @@ def unseen_panel(found: FoundRisk, module: RiskModule, case: Prepared, predictio
 
 
 def _panel(
-    case: Prepared,
+    case: PreparedCase,
     *,
-    hardness: Volume,
+    hardness: FloatVolume,
     source: Classes,
-    weight: Volume | None,
+    weight: FloatVolume | None,
     prediction: Classes | None,
     joint: Tensor,
 ) -> Panel:

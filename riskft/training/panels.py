@@ -13,7 +13,7 @@ from matplotlib import colormaps
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
 from riskft.evaluation.metrics import CaseScore
@@ -108,7 +108,7 @@ class RiskPanelCallback(Callback):
                 prediction = pl_module.infer(image.to(pl_module.device)).argmax(1)[0].to(torch.uint8).cpu().numpy()
             self._draw(trainer, unseen_panel(found, pl_module, case, prediction), data, "risk/test")
 
-    def _chosen(self, data: RiskDataModule, split: str) -> list[Prepared]:
+    def _chosen(self, data: RiskDataModule, split: str) -> list[PreparedCase]:
         cases = data.prepared(split)
         if self.subjects is None:
             return cases[: self.cases]

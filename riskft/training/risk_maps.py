@@ -10,7 +10,7 @@ from torch import Tensor
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.patches.subjects import TrainingMaps
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError
 from riskft.risk.contrast import better_seen
@@ -163,6 +163,6 @@ def phase_inputs(module: RiskModule, data: RiskDataModule, source: LoadedSource,
     }
 
 
-def mapped_validation_cases(data: RiskDataModule) -> list[Prepared]:
+def mapped_validation_cases(data: RiskDataModule) -> list[PreparedCase]:
     """Returns the validation cases that get maps for the panels."""
     return [case for case in data.prepared("val") if case.labelled]

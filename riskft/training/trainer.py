@@ -25,7 +25,7 @@ from riskft.training.module import RiskModule
 from riskft.training.plan import RunPlan, lengths_asked_for
 from riskft.training.predictions import SegmentationWriter
 from riskft.training.record.check import check_checkpoint, check_filing, check_source
-from riskft.training.record.compare import Command
+from riskft.training.record.compare import TrainerCommand
 from riskft.training.risk_maps import RiskMapCallback
 
 log = logging.getLogger(__name__)
@@ -242,7 +242,7 @@ class RiskTrainer(Trainer):
                 check_source(model, datamodule)
 
     def _checkpoint(
-        self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None, command: Command
+        self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None, command: TrainerCommand
     ) -> str:
         """Returns the checkpoint to use: never silently none, nor one that contradicts the command."""
         found = find_checkpoint(Path(self.default_root_dir), path)

@@ -13,11 +13,11 @@ from riskft.data.io.memory import give_back
 from riskft.data.io.native import native_grid, native_segmentation, to_native
 from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.leep import conditional_from_joint, hardness
 from riskft.training.risk_maps import source_states
-from riskft.validity.opening import OpenPair
+from riskft.validity.opening import OpenRunPair
 from riskft.validity.outcomes import ClassVolumes, class_volumes, outcome_map, targets
 from riskft.validity.predictors import boundary_distance, predictors, region
 from riskft.validity.scores import Voxels
@@ -37,7 +37,7 @@ class NativeMaps:
 
 
 @dataclass(frozen=True)
-class CaseResult:
+class ExaminedCase:
     """What was found in a case.
 
     Attributes:
@@ -62,7 +62,7 @@ class Examiner:
         maps: Whether maps are wanted.
     """
 
-    def __init__(self, pair: OpenPair, margin: int, maps: bool) -> None:
+    def __init__(self, pair: OpenRunPair, margin: int, maps: bool) -> None:
         self.pair = pair
         self.margin = margin
         self.maps = maps
@@ -72,7 +72,7 @@ class Examiner:
         self._infer: Callable[[Tensor], Tensor] = source_states(pair.run.module, pair.source)
 
     @torch.no_grad()
-    def examine(self, case: Prepared) -> CaseResult:
+    def examine(self, case: PreparedCase) -> ExaminedCase:
         """Returns what is found in a case."""
         pair = self.pair
         states = source_probabilities(case, self._infer, pair.run.device)[0].cpu()
@@ -100,4 +100,4 @@ class Examiner:
         if self.maps:
             values = hardness(states[None], target[None], conditional_from_joint(pair.joint), IGNORE_INDEX)
             maps = NativeMaps(outcome, to_native(values, affine, case.case)[0].numpy())
-        return CaseResult(case.subject, voxels, volumes, maps)
+        return ExaminedCase(case.subject, voxels, volumes, maps)

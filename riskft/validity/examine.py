@@ -5,13 +5,13 @@ from pathlib import Path
 from riskft.progress import track
 from riskft.validity.cases import Examiner
 from riskft.validity.maps import write_maps
-from riskft.validity.opening import OpenPair
+from riskft.validity.opening import OpenRunPair
 from riskft.validity.outcomes import NEGATIVE_TRANSFER, ClassVolumes
-from riskft.validity.scores import Score, Voxels, pooled_scores, score_all
+from riskft.validity.scores import PredictorScore, Voxels, pooled_scores, score_all
 from riskft.validity.table import Key, RunResult
 
 
-def examine(pair: OpenPair, margin: int, folder: Path | None) -> RunResult:
+def examine(pair: OpenRunPair, margin: int, folder: Path | None) -> RunResult:
     """Looks at the test cases, one at a time; of each only the voxels in the region are kept.
 
     Args:
@@ -21,7 +21,7 @@ def examine(pair: OpenPair, margin: int, folder: Path | None) -> RunResult:
     """
     examiner = Examiner(pair, margin, maps=folder is not None)
     cases = pair.run.data.prepared("test")
-    scores: dict[str, dict[Key, Score]] = {}
+    scores: dict[str, dict[Key, PredictorScore]] = {}
     volumes: dict[str, list[ClassVolumes]] = {}
     kept: list[Voxels] = []
     for case in track(cases, len(cases), f"Test cases of seed {pair.pair.run.seed}"):

@@ -9,12 +9,12 @@ from riskft.data.records import Case
 from riskft.risk.store import RiskStore
 from riskft.validity.cases import NativeMaps
 from riskft.validity.outcomes import LEGEND
-from riskft.validity.pairs import Pair
+from riskft.validity.pairs import RunPair
 
 RISK = "transfer hardness in nats, 0 outside"
 
 
-def map_folder(out: Path, pair: Pair, alone: bool) -> Path:
+def map_folder(out: Path, pair: RunPair, alone: bool) -> Path:
     """Returns where a pair's maps go: the output folder itself, or a folder a run where there are several."""
     parts = (pair.run.study, pair.run.method, f"seed={pair.run.seed}")
     return out if alone else out.joinpath(*map(RiskStore.safe_name, parts))

@@ -18,11 +18,11 @@ from riskft.run.folder import maps_of
 from riskft.source.network import LoadedSource
 from riskft.training.found_risk import find_risk
 from riskft.validity.load import LoadedRun, load_run
-from riskft.validity.pairs import Pair
+from riskft.validity.pairs import RunPair
 
 
 @dataclass(frozen=True)
-class OpenPair:
+class OpenRunPair:
     """A pair, and what phase 1 left.
 
     Attributes:
@@ -35,7 +35,7 @@ class OpenPair:
         dataset: The training cases' hardness by class, or None where it is not kept any more.
     """
 
-    pair: Pair
+    pair: RunPair
     run: LoadedRun
     scratch: LoadedRun
     source: LoadedSource
@@ -44,7 +44,7 @@ class OpenPair:
     dataset: ClassDistribution | None
 
 
-def open_pair(pair: Pair, accelerator: str | None = None) -> OpenPair:
+def open_pair(pair: RunPair, accelerator: str | None = None) -> OpenRunPair:
     """Builds both runs, and checks that they and phase 1 belong together.
 
     Args:
@@ -62,7 +62,7 @@ def open_pair(pair: Pair, accelerator: str | None = None) -> OpenPair:
     if problems:
         raise InputError(f"cannot be compared with {pair.scratch.folder}:", problems)
     dataset = kept_distribution(pair.run.folder, found.summary, found.manifest, tuned.data)
-    return OpenPair(pair, tuned, scratch, found.source, found.joint, found.use_mask, dataset)
+    return OpenRunPair(pair, tuned, scratch, found.source, found.joint, found.use_mask, dataset)
 
 
 def differences(run: RiskDataModule, scratch: RiskDataModule) -> list[str]:

@@ -33,14 +33,14 @@ class RunName:
 
 
 @dataclass(frozen=True)
-class Pair:
+class RunPair:
     """A fine-tuned run and the run from scratch of the same study and seed."""
 
     run: RunName
     scratch: RunName
 
 
-def find_pairs(runs: Sequence[Path], scratch: Sequence[Path]) -> list[Pair]:
+def find_pairs(runs: Sequence[Path], scratch: Sequence[Path]) -> list[RunPair]:
     """Pairs runs by study and seed; of several from scratch the one with the same values of a sweep.
 
     Args:
@@ -61,7 +61,7 @@ def find_pairs(runs: Sequence[Path], scratch: Sequence[Path]) -> list[Pair]:
     for name in tuned:
         found = _partners(name, references)
         if len(found) == 1:
-            pairs.append(Pair(name, found[0]))
+            pairs.append(RunPair(name, found[0]))
         else:
             says = " and ".join(str(other.folder) for other in found) or "none"
             problems.append(

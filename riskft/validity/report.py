@@ -9,16 +9,16 @@ from rich.table import Table
 from rich.text import Text
 
 from riskft.validity.predictors import RANK
-from riskft.validity.table import ALL, Row, RunResult
+from riskft.validity.table import ALL, RunResult, ValidityRow
 
 
-def shown(rows: Sequence[Row]) -> list[Row]:
+def shown(rows: Sequence[ValidityRow]) -> list[ValidityRow]:
     """Returns the rows over all seeds of the runs that have several, and those of the others' only seed."""
     several = {row.run for row in rows if row.seed == ALL}
     return [row for row in rows if row.seed == ALL or row.run not in several]
 
 
-def target_table(rows: Sequence[Row]) -> Table:
+def target_table(rows: Sequence[ValidityRow]) -> Table:
     """Returns the rows of one run and target for the terminal, narrow enough for 80 columns."""
     first = rows[0]
     seed = "all seeds" if first.seed == ALL else f"seed {first.seed}"
@@ -39,7 +39,7 @@ def target_table(rows: Sequence[Row]) -> Table:
     return result
 
 
-def notes(rows: Sequence[Row], results: Sequence[RunResult]) -> list[str]:
+def notes(rows: Sequence[ValidityRow], results: Sequence[RunResult]) -> list[str]:
     """Says what the tables leave out, and how much negative transfer there is."""
     lines = []
     for title in dict.fromkeys(row.run for row in rows):

@@ -14,7 +14,7 @@ from riskft.validity.outcomes import NOT_ASKED
 
 #: False positive rates at which ROC curves are kept.
 RATES = np.linspace(0, 1, 401)
-Curve = npt.NDArray[np.float64]
+RocCurve = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Voxels:
 
 
 @dataclass(frozen=True)
-class Score:
+class PredictorScore:
     """A predictor's score on a target.
 
     Attributes:
@@ -56,7 +56,7 @@ def ranks(values: Tensor) -> Tensor:
     return inverse.double() / inverse.max().clamp_min(1) if len(values) else values.double()
 
 
-def score(ranked: Tensor, target: Tensor) -> Score:
+def score(ranked: Tensor, target: Tensor) -> PredictorScore:
     """Scores a predictor.
 
     Args:
@@ -67,33 +67,35 @@ def score(ranked: Tensor, target: Tensor) -> Score:
     ranked, positive = ranked[asked], target[asked].long()
     count, hits = len(positive), int(positive.sum())
     if hits in (0, count):
-        return Score(math.nan, math.nan, hits / count if count else math.nan, count)
+        return PredictorScore(math.nan, math.nan, hits / count if count else math.nan, count)
     auroc = float(binary_auroc(ranked, positive, thresholds=None, validate_args=False))
     ap = float(binary_average_precision(ranked, positive, thresholds=None, validate_args=False))
-    return Score(auroc, ap, hits / count, count)
+    return PredictorScore(auroc, ap, hits / count, count)
 
 
-def roc_curve(ranked: Tensor, target: Tensor) -> Curve:
+def roc_curve(ranked: Tensor, target: Tensor) -> RocCurve:
     """Returns the true positive rates at ``RATES``; NaN where all voxels or none are positive."""
     asked = target != NOT_ASKED
     ranked, positive = ranked[asked], target[asked].long()
     if int(positive.sum()) in (0, len(positive)):
         return np.full(len(RATES), np.nan)
     false_rate, true_rate, _ = binary_roc(ranked, positive, thresholds=None, validate_args=False)
-    found: Curve = np.interp(RATES, false_rate.double().numpy(), true_rate.double().numpy())
+    found: RocCurve = np.interp(RATES, false_rate.double().numpy(), true_rate.double().numpy())
     return found
 
 
-def score_all(voxels: Voxels) -> dict[tuple[str, str], Score]:
+def score_all(voxels: Voxels) -> dict[tuple[str, str], PredictorScore]:
     """Returns the scores by target and predictor."""
-    found: dict[tuple[str, str], Score] = {}
+    found: dict[tuple[str, str], PredictorScore] = {}
     for predictor, values in voxels.predictors.items():
         ranked = ranks(values)
         found |= {(name, predictor): score(ranked, target) for name, target in voxels.targets.items()}
     return found
 
 
-def pooled_scores(cases: Sequence[Voxels], curve_of: str) -> tuple[dict[tuple[str, str], Score], dict[str, Curve]]:
+def pooled_scores(
+    cases: Sequence[Voxels], curve_of: str
+) -> tuple[dict[tuple[str, str], PredictorScore], dict[str, RocCurve]]:
     """Scores all voxels of all cases together.
 
     Args:
@@ -103,8 +105,8 @@ def pooled_scores(cases: Sequence[Voxels], curve_of: str) -> tuple[dict[tuple[st
     Returns:
         Scores by target and predictor, and curves by predictor.
     """
-    scores: dict[tuple[str, str], Score] = {}
-    curves: dict[str, Curve] = {}
+    scores: dict[tuple[str, str], PredictorScore] = {}
+    curves: dict[str, RocCurve] = {}
     targets = {name: torch.cat([case.targets[name] for case in cases]) for name in cases[0].targets}
     for predictor in cases[0].predictors:  # one after the other, for a copy of all would double the memory
         ranked = ranks(torch.cat([case.predictors[predictor] for case in cases]))

@@ -10,7 +10,7 @@ from riskft.analysis.pairs import Matrix
 from riskft.analysis.statistics import bootstrap_interval, interval_over
 from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName
-from riskft.validity.scores import Curve, Score
+from riskft.validity.scores import PredictorScore, RocCurve
 
 #: The row over all seeds of a run.
 ALL = "all"
@@ -30,14 +30,14 @@ class RunResult:
     """
 
     run: RunName
-    cases: Mapping[str, Mapping[Key, Score]]
-    pooled: Mapping[Key, Score]
-    curves: Mapping[str, Curve]
+    cases: Mapping[str, Mapping[Key, PredictorScore]]
+    pooled: Mapping[Key, PredictorScore]
+    curves: Mapping[str, RocCurve]
     volumes: Mapping[str, Sequence[ClassVolumes]]
 
 
 @dataclass(frozen=True)
-class Row:
+class ValidityRow:
     """A predictor on a target.
 
     Attributes:
@@ -79,12 +79,12 @@ class Row:
     interval_over: str
 
 
-def table(results: Sequence[RunResult]) -> list[Row]:
+def table(results: Sequence[RunResult]) -> list[ValidityRow]:
     """Returns the rows of each run's seeds and, where there are several, of all of them."""
     groups: dict[str, list[RunResult]] = {}
     for result in results:
         groups.setdefault(result.run.title, []).append(result)
-    rows: list[Row] = []
+    rows: list[ValidityRow] = []
     for title, group in groups.items():
         parts = [(str(result.run.seed), [result]) for result in group]
         parts += [(ALL, group)] if len(group) > 1 else []
@@ -101,14 +101,14 @@ def _order(result: RunResult, key: Key) -> tuple[int, int]:
     return places[0].index(key[0]), places[1].index(key[1])
 
 
-def _row(title: str, seed: str, key: Key, results: Sequence[RunResult]) -> Row:
+def _row(title: str, seed: str, key: Key, results: Sequence[RunResult]) -> ValidityRow:
     aurocs, aps, prevalences = (_matrix(results, key, name) for name in ("auroc", "ap", "prevalence"))
     scored = ~np.isnan(aurocs)
     entries = sum(len(result.cases) for result in results)
     pooled = [result.pooled[key] for result in results]
     low, high = bootstrap_interval(aurocs)
     ap_low, ap_high = bootstrap_interval(aps)
-    return Row(
+    return ValidityRow(
         run=title,
         seed=seed,
         target=key[0],
@@ -144,14 +144,14 @@ def _mean(values: Matrix) -> float:
     return float(present.mean()) if present.size else float("nan")
 
 
-def table_csv(rows: Sequence[Row]) -> str:
+def table_csv(rows: Sequence[ValidityRow]) -> str:
     """Returns all rows as CSV."""
-    return as_csv([field.name for field in fields(Row)], [astuple(row) for row in rows])
+    return as_csv([field.name for field in fields(ValidityRow)], [astuple(row) for row in rows])
 
 
 def cases_csv(results: Sequence[RunResult]) -> str:
     """Returns every case's scores as CSV."""
-    columns = ["run", "seed", "subject", "target", "predictor", *(field.name for field in fields(Score))]
+    columns = ["run", "seed", "subject", "target", "predictor", *(field.name for field in fields(PredictorScore))]
     rows = [
         [result.run.title, result.run.seed, subject, *key, *astuple(score)]
         for result in results

@@ -3,7 +3,7 @@
 import pytest
 from compare_study import write_run
 
-from riskft.analysis.curves import Curve, read_curve
+from riskft.analysis.curves import LearningCurve, read_curve
 from riskft.analysis.runs import find_runs
 from riskft.errors import InputError
 
@@ -75,7 +75,7 @@ def test_curves_go_through_kept_parts_and_what_was_done_again_counts(tmp_path):
     (tmp_path / "metrics.csv").write_text(
         "epoch,risk/leep,step,train/loss,val/dice\n,-0.2,0,,\n3,,39,0.5,\n3,,49,nan,\n3,,49,,0.6\n"
     )
-    assert read_curve(tmp_path, "train/loss") == Curve((9, 19, 29, 39), (0.9, 0.75, 0.65, 0.5))
-    assert read_curve(tmp_path, "val/dice") == Curve((9, 49), (0.4, 0.6))
-    assert read_curve(tmp_path, "other") == Curve((), ())
-    assert read_curve(tmp_path / "gone", "val/dice") == Curve((), ())
+    assert read_curve(tmp_path, "train/loss") == LearningCurve((9, 19, 29, 39), (0.9, 0.75, 0.65, 0.5))
+    assert read_curve(tmp_path, "val/dice") == LearningCurve((9, 49), (0.4, 0.6))
+    assert read_curve(tmp_path, "other") == LearningCurve((), ())
+    assert read_curve(tmp_path / "gone", "val/dice") == LearningCurve((), ())

@@ -31,7 +31,7 @@ from riskft.phantom.signal import (
     enhanced_t1,
     jittered,
 )
-from riskft.phantom.subject import Subject, patient
+from riskft.phantom.subject import PhantomSubject, patient
 
 pytest.importorskip("nilearn")
 
@@ -56,7 +56,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> CohortPaths:
 
 
 @pytest.fixture(scope="session")
-def simulated() -> Subject:
+def simulated() -> PhantomSubject:
     return patient(cached_template(SPACING), Grid(SPACING), seed=0, number=1)
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from riskft.data.io.volumes import write_nifti
 from riskft.data.labels import LabelMap
-from riskft.data.prepare.cache import Prepared, PreparedCache
+from riskft.data.prepare.cache import PreparedCache, PreparedCase
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.records import Case
 from riskft.evaluation.metrics import CaseScore
@@ -273,7 +273,7 @@ RAS = nib.orientations.axcodes2ornt(("R", "A", "S"))
 # -- read from disk ---------------------------------------------------------------------------------------------------
 
 
-def case_on_disk(folder: Path, orientation: str = "RAS") -> Prepared:
+def case_on_disk(folder: Path, orientation: str = "RAS") -> PreparedCase:
     geometry = np.diag([1.0, 1.5, 3.0, 1.0])
     truth = panel().truth.copy()
     truth[0, 0] = 9

@@ -12,7 +12,7 @@ from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
 from riskft.data.labels import LabelMap
-from riskft.data.prepare.cache import Prepared, PreparedCache
+from riskft.data.prepare.cache import PreparedCache, PreparedCase
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.records import Case
 from riskft.risk.mapping import RiskMapping
@@ -70,7 +70,7 @@ def save(path: Path, array: Array, geometry: Array) -> None:
     nib.save(image, path)
 
 
-def prepare(cache: Path, cases: Sequence[Case], **options: Any) -> list[Prepared]:
+def prepare(cache: Path, cases: Sequence[Case], **options: Any) -> list[PreparedCase]:
     return PreparedCache(cache, LABELS, Preprocessing(**options)).prepare(cases)
 
 
@@ -102,8 +102,8 @@ class TinySource(nn.Module):
 
 def store_of(
     root: Path,
-    train: Sequence[Prepared],
-    others: Sequence[Prepared] = (),
+    train: Sequence[PreparedCase],
+    others: Sequence[PreparedCase] = (),
     mapping: RiskMapping | None = None,
     source: str = "digest-a",
 ) -> RiskStore:

@@ -8,7 +8,7 @@ import torch
 from risk_cases import TinySource, contents, phase_of, run_ranks, store_of
 from torch import Tensor
 
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.risk.contrast import JUDGED, LEAST_GAIN, better_seen
 from riskft.risk.phase import RiskPhase
 
@@ -26,7 +26,7 @@ class Bright(TinySource):
         return torch.cat([torch.full_like(bright, 1.0), 3 * bright], 1)
 
 
-def phases(root: Path, cases: list[Prepared], signs: tuple[int, int]) -> tuple[list[Bright], list[RiskPhase]]:
+def phases(root: Path, cases: list[PreparedCase], signs: tuple[int, int]) -> tuple[list[Bright], list[RiskPhase]]:
     networks = [Bright(sign) for sign in signs]
     stores = [store_of(root, cases, [], None, f"{place}: sign {sign}") for place, sign in enumerate(signs)]
     return networks, [phase_of(store, network.infer) for store, network in zip(stores, networks, strict=True)]
@@ -36,7 +36,7 @@ def phases(root: Path, cases: list[Prepared], signs: tuple[int, int]) -> tuple[l
 @pytest.mark.parametrize(("signs", "expected"), [((1, -1), False), ((-1, 1), True)])
 def test_the_way_that_tells_more_is_chosen(
     tmp_path: Path,
-    risk_prepared: list[Prepared],
+    risk_prepared: list[PreparedCase],
     signs: tuple[int, int],
     expected: bool,
     caplog: pytest.LogCaptureFixture,
@@ -60,14 +60,14 @@ def test_the_way_that_tells_more_is_chosen(
     assert [network.calls for network in networks] == [0, 0]
 
 
-def test_what_it_knows_is_what_phase_1_finds(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_what_it_knows_is_what_phase_1_finds(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     networks, (phase, _) = phases(tmp_path, risk_prepared, (1, -1))
     summary = phase.run(risk_prepared)
     assert phase.knowledge(risk_prepared) == pytest.approx(summary.knowledge, rel=1e-6)
     assert networks[0].calls == 12  # the maps' probabilities were not kept
 
 
-def test_no_clear_gain_leaves_the_images_as_they_are(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_no_clear_gain_leaves_the_images_as_they_are(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     _, both = phases(tmp_path, risk_prepared, (1, 1))
     assert not better_seen(*both, risk_prepared)
     both[1].store.write_knowledge(both[0].knowledge(risk_prepared) + 0.9 * LEAST_GAIN)
@@ -76,14 +76,14 @@ def test_no_clear_gain_leaves_the_images_as_they_are(tmp_path: Path, risk_prepar
     assert better_seen(*both, risk_prepared)
 
 
-def test_no_more_than_some_cases_are_passed_twice(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_no_more_than_some_cases_are_passed_twice(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     assert JUDGED == 8
     networks, both = phases(tmp_path, risk_prepared, (1, -1))
     better_seen(*both, [*risk_prepared, *risk_prepared])  # of twelve the first eight by name: four cases
     assert [network.calls for network in networks] == [4, 4]
 
 
-def test_two_ranks_find_what_one_finds(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_two_ranks_find_what_one_finds(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     networks, _ = phases(tmp_path, risk_prepared, (-1, 1))
     stores = [store_of(tmp_path, risk_prepared, [], None, f"both: sign {sign}") for sign in (-1, 1)]
 
@@ -101,7 +101,7 @@ def test_two_ranks_find_what_one_finds(tmp_path: Path, risk_prepared: list[Prepa
 
 
 def test_a_run_whose_probabilities_a_comparison_drops_makes_them_again(
-    tmp_path: Path, risk_prepared: list[Prepared]
+    tmp_path: Path, risk_prepared: list[PreparedCase]
 ) -> None:
     """A plain run and one that compares may share a store at the same time."""
     networks, (phase, _) = phases(tmp_path, risk_prepared, (-1, 1))
@@ -109,7 +109,7 @@ def test_a_run_whose_probabilities_a_comparison_drops_makes_them_again(
     networks, (phase, _) = phases(tmp_path / "again", risk_prepared, (-1, 1))
     forward = phase._forward
 
-    def interrupted(cases: list[Prepared]) -> None:
+    def interrupted(cases: list[PreparedCase]) -> None:
         forward(cases)
         phase.drop_forward(cases)
 

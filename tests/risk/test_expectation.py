@@ -15,7 +15,7 @@ from torch import multiprocessing
 from riskft.data.io.volumes import read_channels, write_channels
 from riskft.data.patches.augment import EXPECTATION, training_transform
 from riskft.data.patches.subjects import TrainingMaps
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.distributed import gather_objects
 from riskft.risk.leep import conditional_from_joint
 from riskft.risk.store import RiskStore
@@ -23,7 +23,7 @@ from riskft.risk.summary import RiskSummary
 
 
 def run(
-    root: Path, train: list[Prepared], others: list[Prepared] | None = None, keep: bool = True, **options: Any
+    root: Path, train: list[PreparedCase], others: list[PreparedCase] | None = None, keep: bool = True, **options: Any
 ) -> tuple[RiskSummary, RiskStore, int]:
     network = TinySource()
     store = store_of(root, train, others or [])
@@ -31,7 +31,7 @@ def run(
     return summary, store, network.calls
 
 
-def test_it_is_what_the_source_expects(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_it_is_what_the_source_expects(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     train, others = risk_prepared[:3], risk_prepared[3:4]
     summary, store, calls = run(tmp_path, train, others)
     assert calls == 4
@@ -53,7 +53,9 @@ def test_it_is_what_the_source_expects(tmp_path: Path, risk_prepared: list[Prepa
     assert not store.has_expectation(others[0].subject)
 
 
-def test_a_store_without_it_is_completed_and_otherwise_unchanged(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_a_store_without_it_is_completed_and_otherwise_unchanged(
+    tmp_path: Path, risk_prepared: list[PreparedCase]
+) -> None:
     train, others = risk_prepared[:3], risk_prepared[3:4]
     before, store, calls = run(tmp_path / "late", train, others, keep=False)
     assert calls == 4
@@ -76,7 +78,7 @@ def test_a_store_without_it_is_completed_and_otherwise_unchanged(tmp_path: Path,
     assert run(tmp_path / "early", train, others)[2] == 1
 
 
-def test_other_options_of_the_map_need_no_source_network(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_other_options_of_the_map_need_no_source_network(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     _, store, _ = run(tmp_path, risk_prepared[:2])
     (store.weights_folder / "summary.json").unlink()
     assert run(tmp_path, risk_prepared[:2])[2] == 0
@@ -93,7 +95,7 @@ def test_channels_survive_the_file(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a b.npz"]
 
 
-def work(rank: int, folder: Path, prepared: list[Prepared]) -> None:
+def work(rank: int, folder: Path, prepared: list[PreparedCase]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=2)
     for _ in range(2):  # the second time all is there
@@ -105,7 +107,7 @@ def work(rank: int, folder: Path, prepared: list[Prepared]) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_two_processes_equal_one(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     multiprocessing.spawn(work, (tmp_path, risk_prepared[:3]), nprocs=2)
     run(tmp_path / "one", risk_prepared[:3])
     files = contents(tmp_path / "one")
@@ -119,7 +121,7 @@ def test_two_processes_equal_one(tmp_path: Path, risk_prepared: list[Prepared]) 
 
 
 @pytest.fixture
-def subject(tmp_path: Path, risk_prepared: list[Prepared]) -> tio.Subject:
+def subject(tmp_path: Path, risk_prepared: list[PreparedCase]) -> tio.Subject:
     """A case whose image's channels are its EEP, so that both must move alike."""
     train = risk_prepared[:1]
     _, store, _ = run(tmp_path, train)

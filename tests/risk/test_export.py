@@ -14,7 +14,7 @@ from scipy.ndimage import map_coordinates
 
 from riskft.data.io.native import native_grid, native_segmentation, to_native, write_native
 from riskft.data.io.volumes import read_volume
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.data.records import Case
 from riskft.errors import InputError
 from riskft.risk.export import COLUMNS, export_case, export_share, refuse_existing, summary_csv
@@ -29,14 +29,16 @@ GEOMETRIES = {
 }
 
 
-def finished(folder: Path, geometry: Array, **options: Any) -> tuple[Prepared, RiskStore]:
+def finished(folder: Path, geometry: Array, **options: Any) -> tuple[PreparedCase, RiskStore]:
     train = prepare(folder / "cache", [write_case(folder / "raw", "s 1", 3, geometry)], **options)
     store = store_of(folder / "risk", train)
     phase_of(store, TinySource().infer).run(train)
     return train[0], store
 
 
-def exported(folder: Path, geometry: Array, **options: Any) -> tuple[Prepared, RiskStore, dict[str, nib.Nifti1Image]]:
+def exported(
+    folder: Path, geometry: Array, **options: Any
+) -> tuple[PreparedCase, RiskStore, dict[str, nib.Nifti1Image]]:
     case, store = finished(folder, geometry, **options)
     export_case(folder / "out", store, case, NAMES)
     return case, store, {kind: nib.load(folder / "out" / f"s 1_{kind}.nii.gz") for kind in ("risk", "hardness")}
@@ -245,7 +247,7 @@ def test_summary_of_a_masked_phase_counts_what_the_phase_counted(tmp_path: Path)
     assert [row[6] for row in rows] == pytest.approx(summary.class_weight, rel=1e-6)
 
 
-def test_shares_of_all_ranks_are_the_whole(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_shares_of_all_ranks_are_the_whole(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     train = risk_prepared[:3]
     store = store_of(tmp_path / "risk", train)
     phase_of(store, TinySource().infer).run(train)

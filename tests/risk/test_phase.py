@@ -15,7 +15,7 @@ from risk_cases import TinySource, contents, phase_of, prepare, run_ranks, store
 from torch import Tensor
 
 from riskft.data.io.volumes import read_volume
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.errors import InputError
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.store import RiskStore
@@ -27,8 +27,8 @@ IGNORE = 255
 
 def run(
     root: Path,
-    train: list[Prepared],
-    others: list[Prepared] | None = None,
+    train: list[PreparedCase],
+    others: list[PreparedCase] | None = None,
     *,
     network: TinySource | None = None,
     mapping: RiskMapping | None = None,
@@ -42,11 +42,11 @@ def run(
     return summary, store, network.calls - before
 
 
-def weights(store: RiskStore, case: Prepared) -> np.ndarray[Any, Any]:
+def weights(store: RiskStore, case: PreparedCase) -> np.ndarray[Any, Any]:
     return np.asarray(read_volume(store.weight_path(case.subject))[0])
 
 
-def voxels(case: Prepared) -> tuple[Tensor, np.ndarray[Any, Any]]:
+def voxels(case: PreparedCase) -> tuple[Tensor, np.ndarray[Any, Any]]:
     """Source probabilities (4, X, Y, Z) and classes (X, Y, Z) of a case."""
     subject = case.to_subject()
     return TinySource().infer(subject["image"].data[None].float())[0], subject["label"].data[0].numpy().astype(int)
@@ -55,7 +55,7 @@ def voxels(case: Prepared) -> tuple[Tensor, np.ndarray[Any, Any]]:
 # -- what is computed -------------------------------------------------------------------------------------------------
 
 
-def test_cases_are_not_cubic_and_have_all_classes(risk_prepared: list[Prepared]) -> None:
+def test_cases_are_not_cubic_and_have_all_classes(risk_prepared: list[PreparedCase]) -> None:
     for case in risk_prepared:
         label = voxels(case)[1]
         assert len(set(label.shape)) == 3
@@ -63,7 +63,7 @@ def test_cases_are_not_cubic_and_have_all_classes(risk_prepared: list[Prepared])
         assert case.to_subject()["image"].spacing == pytest.approx((1.2, 0.9, 2.5))
 
 
-def test_hardness_is_the_formula(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_hardness_is_the_formula(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     train = risk_prepared[:3]
     summary, store, _ = run(tmp_path, train)
     joint = np.zeros((3, 4))
@@ -100,7 +100,7 @@ def test_hardness_is_the_formula(tmp_path: Path, risk_prepared: list[Prepared]) 
     assert summary.class_hardness == pytest.approx([hard[label == index].mean() for index in range(3)], rel=1e-6)
 
 
-def test_weights_are_the_mapping_of_the_hardness(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_weights_are_the_mapping_of_the_hardness(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     train = risk_prepared[:3]
     mapping = RiskMapping(MinMaxNormalise(), scope="class", weight=LinearWeight(2), balance=False, temper=False)
     summary, store, _ = run(tmp_path, train, mapping=mapping)
@@ -124,13 +124,13 @@ def test_weights_are_the_mapping_of_the_hardness(tmp_path: Path, risk_prepared: 
         assert summary.class_weight[index] == pytest.approx(mean, rel=1e-6)
 
 
-def test_default_gives_each_class_a_mean_weight_of_one(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_default_gives_each_class_a_mean_weight_of_one(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     summary, store, _ = run(tmp_path, risk_prepared[:4])
     assert summary.class_weight == pytest.approx([1, 1, 1], abs=0.01)
     assert weights(store, risk_prepared[0]).std() > 0.01
 
 
-def test_mask_leaves_out_what_lies_beyond_the_head(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_mask_leaves_out_what_lies_beyond_the_head(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     case = risk_prepared[0]
     mask = np.asarray(read_volume(case.folder / "mask.nii")[0]) > 0
     label = voxels(case)[1]
@@ -143,7 +143,7 @@ def test_mask_leaves_out_what_lies_beyond_the_head(tmp_path: Path, risk_prepared
 
 
 def test_validation_cases_get_maps_but_do_not_enter_the_conditional(
-    tmp_path: Path, risk_prepared: list[Prepared]
+    tmp_path: Path, risk_prepared: list[PreparedCase]
 ) -> None:
     train, others = risk_prepared[:3], risk_prepared[3:5]
     alone, own, _ = run(tmp_path / "alone", train)
@@ -158,7 +158,7 @@ def test_validation_cases_get_maps_but_do_not_enter_the_conditional(
         assert store.has_hardness(case.subject)
 
 
-def test_order_of_the_cases_does_not_matter(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_order_of_the_cases_does_not_matter(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     one, first, _ = run(tmp_path / "one", risk_prepared, network=TinySource(sharpness=20))
     two, second, _ = run(tmp_path / "two", risk_prepared[::-1], network=TinySource(sharpness=20))
     assert one.to_json() == two.to_json()
@@ -179,7 +179,7 @@ def test_case_without_foreground(tmp_path: Path) -> None:
     assert bool((weights(store, train[0]) == 1).all())
 
 
-def test_case_that_is_ignored_as_a_whole(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_case_that_is_ignored_as_a_whole(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     case = write_case(tmp_path / "raw", "blank", 0)
     assert case.label is not None
     image = nib.load(case.label)
@@ -196,7 +196,7 @@ def test_case_that_is_ignored_as_a_whole(tmp_path: Path, risk_prepared: list[Pre
 # -- how often, and what is kept --------------------------------------------------------------------------------------
 
 
-def test_one_forward_pass_a_volume_and_none_the_second_time(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_one_forward_pass_a_volume_and_none_the_second_time(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     first, store, calls = run(tmp_path, risk_prepared[:4], risk_prepared[4:])
     assert calls == 6
     files = contents(tmp_path)
@@ -208,7 +208,7 @@ def test_one_forward_pass_a_volume_and_none_the_second_time(tmp_path: Path, risk
     assert store.changes() == []
 
 
-def test_summary_survives_json(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_summary_survives_json(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     summary, _, _ = run(tmp_path, risk_prepared[:2])
     values = json.loads(json.dumps({**summary.to_json(), "something else": 1}))
     restored = RiskSummary.from_json(values)
@@ -227,7 +227,7 @@ def test_summary_survives_json(tmp_path: Path, risk_prepared: list[Prepared]) ->
     ],
 )
 def test_other_options_make_new_weights_without_a_forward_pass(
-    tmp_path: Path, risk_prepared: list[Prepared], mapping: RiskMapping
+    tmp_path: Path, risk_prepared: list[PreparedCase], mapping: RiskMapping
 ) -> None:
     train = risk_prepared[:3]
     _, before, _ = run(tmp_path, train)
@@ -243,7 +243,7 @@ def test_other_options_make_new_weights_without_a_forward_pass(
     assert run(tmp_path, train)[2] == 0
 
 
-def test_other_source_makes_new_maps(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_other_source_makes_new_maps(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     train = risk_prepared[:2]
     _, before, _ = run(tmp_path, train)
     changed = store_of(tmp_path, train, source="digest-b")
@@ -289,7 +289,9 @@ def dying(network: TinySource, survives: int) -> Callable[[Tensor], Tensor]:
 
 
 @pytest.mark.parametrize("survives", [0, 1, 3])
-def test_killed_phase_goes_on_at_the_next_subject(tmp_path: Path, risk_prepared: list[Prepared], survives: int) -> None:
+def test_killed_phase_goes_on_at_the_next_subject(
+    tmp_path: Path, risk_prepared: list[PreparedCase], survives: int
+) -> None:
     train = risk_prepared[:4]
     network = TinySource()
     with pytest.raises(Killed):
@@ -312,7 +314,7 @@ def test_killed_phase_goes_on_at_the_next_subject(tmp_path: Path, risk_prepared:
 
 @pytest.mark.parametrize("victim", ["hardness.nii", "prediction.nii", "joint.json", "summary.json", "s1.nii"])
 def test_kill_while_a_file_is_written(
-    tmp_path: Path, risk_prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch, victim: str
+    tmp_path: Path, risk_prepared: list[PreparedCase], monkeypatch: pytest.MonkeyPatch, victim: str
 ) -> None:
     train = risk_prepared[:3]
     network = TinySource()
@@ -336,7 +338,7 @@ def test_kill_while_a_file_is_written(
     assert contents(store.folder) == contents(other.folder)
 
 
-def test_truncated_weights_are_made_again(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_truncated_weights_are_made_again(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     train = risk_prepared[:3]
     _, store, _ = run(tmp_path, train)
     path = store.weight_path(train[1].subject)
@@ -349,7 +351,7 @@ def test_truncated_weights_are_made_again(tmp_path: Path, risk_prepared: list[Pr
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_source_that_gives_nan_is_named_with_its_case(
-    tmp_path: Path, risk_prepared: list[Prepared], bad: float
+    tmp_path: Path, risk_prepared: list[PreparedCase], bad: float
 ) -> None:
     train = risk_prepared[:2]
     network = TinySource()
@@ -369,7 +371,7 @@ def test_source_that_gives_nan_is_named_with_its_case(
 
 
 @pytest.mark.parametrize("size", [2, 3, 8])
-def test_number_of_ranks_does_not_matter(tmp_path: Path, risk_prepared: list[Prepared], size: int) -> None:
+def test_number_of_ranks_does_not_matter(tmp_path: Path, risk_prepared: list[PreparedCase], size: int) -> None:
     train, others = risk_prepared[:4], risk_prepared[4:]
     one, alone, _ = run(tmp_path / "alone", train, others, network=TinySource(sharpness=20))
     network = TinySource(sharpness=20)
@@ -385,7 +387,9 @@ def test_number_of_ranks_does_not_matter(tmp_path: Path, risk_prepared: list[Pre
     assert contents(store.folder) == contents(alone.folder)
 
 
-def test_rank_that_sees_an_old_summary_does_not_leave_the_others(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_rank_that_sees_an_old_summary_does_not_leave_the_others(
+    tmp_path: Path, risk_prepared: list[PreparedCase]
+) -> None:
     train = risk_prepared[:3]
     one, _, _ = run(tmp_path, train)
     network = TinySource()
@@ -406,7 +410,7 @@ def test_rank_that_sees_an_old_summary_does_not_leave_the_others(tmp_path: Path,
     assert network.calls == 0
 
 
-def test_another_run_with_the_same_store_may_be_faster(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_another_run_with_the_same_store_may_be_faster(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     """It finishes everything between this run's forward passes and its reading of their probabilities."""
     network = TinySource()
     store = store_of(tmp_path, risk_prepared, [], None, "digest-a")
@@ -414,7 +418,7 @@ def test_another_run_with_the_same_store_may_be_faster(tmp_path: Path, risk_prep
     slow = phase_of(store, network.infer)
     forward = slow._forward
 
-    def overtaken(cases: list[Prepared]) -> None:
+    def overtaken(cases: list[PreparedCase]) -> None:
         forward(cases)
         fast.run(risk_prepared)
 

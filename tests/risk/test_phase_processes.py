@@ -9,7 +9,7 @@ import torch.distributed as dist
 from risk_cases import TinySource, contents, phase_of, store_of
 from torch import multiprocessing
 
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.distributed import gather_objects
 from riskft.risk.leep import LeepConditional, joint_mass
 
@@ -24,7 +24,7 @@ def volume(index: int) -> tuple[torch.Tensor, torch.Tensor]:
     return probs, target
 
 
-def work(rank: int, world_size: int, folder: Path, prepared: list[Prepared]) -> None:
+def work(rank: int, world_size: int, folder: Path, prepared: list[PreparedCase]) -> None:
     """What each process does: phase 1 on its share, and the metric on its share of five volumes."""
     torch.set_num_threads(1)
     if world_size > 1:
@@ -43,7 +43,7 @@ def work(rank: int, world_size: int, folder: Path, prepared: list[Prepared]) -> 
         dist.destroy_process_group()
 
 
-def test_two_processes_equal_one(tmp_path: Path, risk_prepared: list[Prepared]) -> None:
+def test_two_processes_equal_one(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
     prepared = risk_prepared[:5]  # four training cases and one other: shared out unevenly
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):

@@ -15,7 +15,7 @@ from riskft.validity.figures import roc_figure
 from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName
 from riskft.validity.report import notes, shown, target_table
-from riskft.validity.scores import RATES, Score
+from riskft.validity.scores import RATES, PredictorScore
 from riskft.validity.table import RunResult, cases_csv, table, table_csv, volumes_csv
 
 NAN = math.nan
@@ -26,14 +26,14 @@ OTHER = ("negative transfer", "relative to prior")
 def result(seed, aurocs, pooled):
     cases = {
         f"case {number}": {
-            KEY: Score(value, value / 2, 0.0 if math.isnan(value) else 0.1 * (number + 1), 100),
-            OTHER: Score(value, value / 4, 0.1, 100),
+            KEY: PredictorScore(value, value / 2, 0.0 if math.isnan(value) else 0.1 * (number + 1), 100),
+            OTHER: PredictorScore(value, value / 4, 0.1, 100),
         }
         for number, value in enumerate(aurocs)
     }
     volumes = {name: [ClassVolumes("background", *[1.0] * 7), ClassVolumes("core", 8, 2, 4, 3, 1, 1, 3)]
                for name in cases}  # fmt: skip
-    scores = {KEY: Score(pooled, pooled / 2, 0.05, 300), OTHER: Score(pooled, pooled / 4, 0.05, 300)}
+    scores = {KEY: PredictorScore(pooled, pooled / 2, 0.05, 300), OTHER: PredictorScore(pooled, pooled / 4, 0.05, 300)}
     curves = {"hardness": RATES**0.5, "relative to prior": np.full(len(RATES), np.nan)}
     return RunResult(RunName(Path("r"), "study", "vanilla", seed), cases, scores, curves, volumes)
 

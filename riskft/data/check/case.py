@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from riskft.data.check.header import check_headers
 from riskft.data.check.labels import count_classes, warn_if_cropped, warn_if_empty
-from riskft.data.check.report import BackgroundSize, Row
+from riskft.data.check.report import BackgroundSize, CheckRow
 from riskft.data.findings import FaultKind, Finding, WarningKind
-from riskft.data.io.grid import Volume, compare_grids
+from riskft.data.io.grid import VolumeFile, compare_grids
 from riskft.data.io.volume_faults import as_kept, open_volume, read_voxels, voxel_digest
 from riskft.data.labels import LabelMap
 from riskft.data.prepare.background import find_background
@@ -19,7 +19,7 @@ from riskft.data.records import LABELLED, Case
 
 
 @dataclass
-class CaseResult:
+class CheckedCase:
     """What was found in one case.
 
     Attributes:
@@ -28,7 +28,7 @@ class CaseResult:
         images: Its images' files by what identifies their content.
     """
 
-    row: Row
+    row: CheckRow
     findings: list[Finding] = field(default_factory=list)
     images: dict[str, Path] = field(default_factory=dict)
 
@@ -37,7 +37,7 @@ class CaseResult:
         self.findings.append(Finding(kind, self.row.subject, path, f"{path}: {message}."))
 
 
-def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> CaseResult:
+def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> CheckedCase:
     """Opens the files of a case.
 
     Args:
@@ -46,7 +46,7 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Case
         labels: The task's label map.
         voxels: Whether to read the voxels too.
     """
-    result = CaseResult(Row(case.subject, split, case.person))
+    result = CheckedCase(CheckRow(case.subject, split, case.person))
     volumes = []
     heads: list[npt.NDArray[np.bool_]] = []
     for path, names in _names_by_file(case).items():
@@ -86,7 +86,7 @@ def _names_by_file(case: Case) -> dict[Path, list[str]]:
 
 
 def _inspect_voxels(
-    volume: Volume, channels: Mapping[str, int | None], result: CaseResult
+    volume: VolumeFile, channels: Mapping[str, int | None], result: CheckedCase
 ) -> list[npt.NDArray[np.bool_]]:
     """Reads a file once for all modalities that lie in it, and enters each one's grey values and background.
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from riskft.data.check.case import CaseResult
-from riskft.data.check.report import Row
+from riskft.data.check.case import CheckedCase
+from riskft.data.check.report import CheckRow
 from riskft.data.findings import FaultKind, Finding
 from riskft.data.records import LABELLED
 
 
-def duplicates(results: Iterable[CaseResult]) -> list[Finding]:
+def duplicates(results: Iterable[CheckedCase]) -> list[Finding]:
     """Returns a fault for each subject that more than one case has."""
     splits: dict[str, list[str]] = {}
     for result in results:
@@ -26,10 +26,10 @@ def duplicates(results: Iterable[CaseResult]) -> list[Finding]:
     ]
 
 
-def leaks(results: Iterable[CaseResult]) -> list[Finding]:
+def leaks(results: Iterable[CheckedCase]) -> list[Finding]:
     """Returns a fault for each image that subjects of different splits share."""
     faults = []
-    owners: dict[str, tuple[Row, Path]] = {}
+    owners: dict[str, tuple[CheckRow, Path]] = {}
     for result in results:
         if result.row.split not in LABELLED:
             continue

@@ -7,19 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.console import Console
 from rich.progress import track
 
-from riskft.data.check.case import CaseResult, inspect_case
+from riskft.data.check.case import CheckedCase, inspect_case
 from riskft.data.check.copies import duplicates, leaks
 from riskft.data.check.header import silent_itk
 from riskft.data.check.memory import CheckMemory
 from riskft.data.check.people import people_in_two_splits, visits_in_two_splits
-from riskft.data.check.report import CheckReport, Row
+from riskft.data.check.report import CheckReport
 from riskft.data.check.splits import poor_splits
 from riskft.data.findings import FaultKind, Finding, WarningKind
 from riskft.data.io.grid import TOLERANCE_MM
 from riskft.data.labels import LabelMap
 from riskft.data.records import LABELLED, SPLITS, Case
 
-__all__ = ["TOLERANCE_MM", "CheckReport", "FaultKind", "Finding", "Row", "WarningKind", "check"]
+__all__ = ["TOLERANCE_MM", "CheckReport", "FaultKind", "Finding", "WarningKind", "check"]
 
 
 def check(
@@ -49,7 +49,7 @@ def check(
     console = Console(stderr=True)
     with silent_itk(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
 
-        def look(job: tuple[str, Case]) -> CaseResult:
+        def look(job: tuple[str, Case]) -> CheckedCase:
             known = memory.recall(*job, labels) if memory is not None else None
             return inspect_case(*job, labels, voxels) if known is None else known
 

@@ -19,7 +19,7 @@ import SimpleITK as sitk  # noqa: N813  (its documentation's name)
 
 from riskft.data.findings import FaultKind, Report, WarningKind
 from riskft.data.io.formats import stored_header
-from riskft.data.io.grid import TOLERANCE_MM, Volume, corner_distance, times
+from riskft.data.io.grid import TOLERANCE_MM, VolumeFile, corner_distance, times
 
 ITK = "SimpleITK, ITK-SNAP and 3D Slicer"
 QFORM = "programs that prefer the qform"
@@ -37,7 +37,7 @@ _ONE_AT_A_TIME = Lock()
 _RIGHT_ANGLE = 1e-4  # beyond which SimpleITK refuses a file; cosine
 
 
-def check_headers(volumes: Sequence[Volume], report: Report) -> None:
+def check_headers(volumes: Sequence[VolumeFile], report: Report) -> None:
     """Reports what is odd in the headers of a case's files, and files that lie apart in other programs alone."""
     elsewhere = [_elsewhere(volume) for volume in volumes]
     messages: dict[tuple[WarningKind, str], list[Path]] = {}
@@ -78,7 +78,7 @@ class _Elsewhere:
     affines: dict[str, npt.NDArray[np.float64] | None]
     causes: list[str]
 
-    def message(self, volume: Volume) -> str:
+    def message(self, volume: VolumeFile) -> str:
         """Returns who takes the file for what, without the full stop; nothing if all agree."""
         own = volume.affine
         others = {
@@ -94,7 +94,7 @@ class _Elsewhere:
         return f"{cause}: riskft takes {_described(own, affine)}, as nibabel does; {program} {theirs}"
 
 
-def _elsewhere(volume: Volume) -> _Elsewhere:
+def _elsewhere(volume: VolumeFile) -> _Elsewhere:
     if volume.affine is None or not isinstance(volume.source, nib.Nifti1Pair):
         return _Elsewhere({}, [])
     stored = [float(edge) for edge in stored_header(volume.source)["pixdim"][1:4]]
@@ -171,7 +171,7 @@ def _described(affine: npt.NDArray[np.float64], other: npt.NDArray[np.float64] |
     return ", ".join(words) or f"the first voxel to lie at ({corner}) mm"
 
 
-def _odd_size(volume: Volume) -> str:
+def _odd_size(volume: VolumeFile) -> str:
     edges = [size * edge for size, edge in zip(volume.shape, volume.spacing, strict=True)]
     usable = np.isfinite(volume.spacing).all() and 0 not in volume.spacing
     if not usable or (

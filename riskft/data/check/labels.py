@@ -10,12 +10,12 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import SpatialImage
 
 from riskft.data.findings import FaultKind, Report, WarningKind
-from riskft.data.io.grid import Volume
+from riskft.data.io.grid import VolumeFile
 from riskft.data.label_values import nearest_whole, why_not_whole, written
 from riskft.data.labels import LabelMap
 
 
-def count_classes(values: npt.NDArray[Any], labels: LabelMap, volume: Volume, report: Report) -> dict[str, int]:
+def count_classes(values: npt.NDArray[Any], labels: LabelMap, volume: VolumeFile, report: Report) -> dict[str, int]:
     """Returns voxels by class name, and reports values that are not whole or in no class.
 
     Args:

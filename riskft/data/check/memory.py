@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from riskft.data.check.case import CaseResult
-from riskft.data.check.report import Row
+from riskft.data.check.case import CheckedCase
+from riskft.data.check.report import CheckRow
 from riskft.data.findings import Finding, WarningKind
 from riskft.data.io.formats import parts
 from riskft.data.labels import LabelMap
@@ -36,20 +36,20 @@ class CheckMemory:
                 known = json.loads(path.read_text())
                 self._known = known if isinstance(known, dict) else {}
 
-    def recall(self, split: str, case: Case, labels: LabelMap) -> CaseResult | None:
+    def recall(self, split: str, case: Case, labels: LabelMap) -> CheckedCase | None:
         """Returns what was found of a case, without grey values and background; None if it is new or has changed."""
         key = _key(split, case, labels)
         known: Mapping[str, Any] | None = self._known.get(key) if key else None
         if known is None:
             return None
-        row = Row(case.subject, split, case.person, **known["row"])
+        row = CheckRow(case.subject, split, case.person, **known["row"])
         findings = [
             Finding(WarningKind(kind), case.subject, path and Path(path), message)
             for kind, path, message in known["warnings"]
         ]
-        return CaseResult(row, findings, {identity: Path(path) for identity, path in known["images"].items()})
+        return CheckedCase(row, findings, {identity: Path(path) for identity, path in known["images"].items()})
 
-    def keep(self, case: Case, labels: LabelMap, result: CaseResult) -> None:
+    def keep(self, case: Case, labels: LabelMap, result: CheckedCase) -> None:
         """Remembers a case, unless it has a fault."""
         key = _key(result.row.split, case, labels)
         if key is None or any(finding.is_fault for finding in result.findings):

@@ -3,19 +3,19 @@
 import re
 from collections.abc import Iterable
 
-from riskft.data.check.report import Row
+from riskft.data.check.report import CheckRow
 from riskft.data.findings import FaultKind, Finding, WarningKind
 
 _VISIT = re.compile(r"(.+?)[_-](?:t|tp|time|timepoint|visit|session|baseline|follow-?up)[_-]?\d*", re.IGNORECASE)
 
 
-def people_in_two_splits(rows: Iterable[Row]) -> list[Finding]:
+def people_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
     """Returns a fault for each person with scans in more than one of the splits given, which would leak.
 
     Args:
         rows: The cases that are trained on or scored. Of a subject that is there twice, only the first counts.
     """
-    found: dict[str, dict[str, Row]] = {}
+    found: dict[str, dict[str, CheckRow]] = {}
     for row in rows:
         found.setdefault(row.owner, {}).setdefault(row.subject, row)
     faults = []
@@ -35,7 +35,7 @@ def people_in_two_splits(rows: Iterable[Row]) -> list[Finding]:
     return faults
 
 
-def visits_in_two_splits(rows: Iterable[Row]) -> list[Finding]:
+def visits_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
     """Returns a warning for subjects of different splits whose names differ in what looks like a visit alone.
 
     Names do not say so for certain, as identifiers of BraTS and BIDS do, so nothing is made of it.
@@ -43,7 +43,7 @@ def visits_in_two_splits(rows: Iterable[Row]) -> list[Finding]:
     Args:
         rows: The cases that are trained on or scored. Those whose person is known are passed over.
     """
-    alike: dict[str, list[Row]] = {}
+    alike: dict[str, list[CheckRow]] = {}
     for row in rows:
         if row.owner == row.subject and (match := _VISIT.fullmatch(row.subject)):
             alike.setdefault(match[1].casefold(), []).append(row)

@@ -38,7 +38,7 @@ class BackgroundSize:
 
 
 @dataclass(frozen=True)
-class Row:
+class CheckRow:
     """What was found of one subject. What could not be read is None, or left out of the mappings.
 
     Attributes:
@@ -79,7 +79,7 @@ class CheckReport:
         warnings: What can be trained on, but is worth a look, by case.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[CheckRow]
     faults: Sequence[Finding]
     warnings: Sequence[Finding] = ()
 
@@ -133,7 +133,7 @@ class CheckReport:
     def _grouped(self) -> bool:
         return any(row.owner != row.subject for row in self.rows)
 
-    def _of_people(self, rows: Sequence[Row]) -> str:
+    def _of_people(self, rows: Sequence[CheckRow]) -> str:
         count = len({row.owner for row in rows})
         return f" of {count} {'person' if count == 1 else 'people'}" if self._grouped else ""
 
@@ -168,7 +168,7 @@ def _names(mappings: Sequence[Mapping[str, object]]) -> list[str]:
     return list(dict.fromkeys(name for mapping in sorted(mappings, key=len, reverse=True) for name in mapping))
 
 
-def _greys(row: Row, name: str) -> str:
+def _greys(row: CheckRow, name: str) -> str:
     if name not in row.intensity:
         return "-"
     low, high = row.intensity[name]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from riskft.data.check.report import Row
+from riskft.data.check.report import CheckRow
 from riskft.data.findings import FaultKind, Finding, WarningKind
 from riskft.data.labels import LabelMap
 from riskft.data.records import LABELLED, Case
@@ -14,7 +14,7 @@ _CONSEQUENCE = {
 }
 
 
-def poor_splits(cases: Mapping[str, Sequence[Case]], rows: Iterable[Row], labels: LabelMap) -> list[Finding]:
+def poor_splits(cases: Mapping[str, Sequence[Case]], rows: Iterable[CheckRow], labels: LabelMap) -> list[Finding]:
     """Returns a finding for each split without foreground, for classes that are in no training case, and for no case.
 
     Args:
@@ -23,7 +23,7 @@ def poor_splits(cases: Mapping[str, Sequence[Case]], rows: Iterable[Row], labels
         labels: The task's label map.
     """
     found = []
-    by_split: dict[str, list[Row]] = {}
+    by_split: dict[str, list[CheckRow]] = {}
     for row in rows:
         by_split.setdefault(row.split, []).append(row)
     if "train" in cases and not cases["train"] and any(cases.values()):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from riskft.data.check.report import Row
+from riskft.data.check.report import CheckRow
 from riskft.data.findings import FaultKind, Finding
 from riskft.data.io.grid import times
 
@@ -30,7 +30,7 @@ def too_few_patches(cases: int, per_volume: int, batch_size: int, world_size: in
     return [Finding(FaultKind.TOO_FEW_PATCHES, "train", None, message)]
 
 
-def huge_grids(rows: Iterable[Row], spacing: Sequence[float] | None) -> list[Finding]:
+def huge_grids(rows: Iterable[CheckRow], spacing: Sequence[float] | None) -> list[Finding]:
     """Returns a fault for each case that resampling to a spacing (mm) would make larger than memory can hold."""
     if spacing is None:
         return []

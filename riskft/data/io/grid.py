@@ -16,7 +16,7 @@ TOLERANCE_MM = 0.05
 
 
 @dataclass(frozen=True)
-class Volume:
+class VolumeFile:
     """A readable 3-D file.
 
     Attributes:
@@ -58,7 +58,7 @@ def _is_flat(axes: npt.NDArray[np.float64]) -> bool:
     return not lengths.all() or bool(abs(np.linalg.det(axes / lengths)) < 1e-6)
 
 
-def compare_grids(volumes: Sequence[Volume], report: Report) -> None:
+def compare_grids(volumes: Sequence[VolumeFile], report: Report) -> None:
     """Reports the volumes of a case that lie on another grid than its first one."""
     first = volumes[0]
     for volume in volumes[1:]:

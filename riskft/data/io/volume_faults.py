@@ -12,12 +12,12 @@ import numpy.typing as npt
 from riskft.data.findings import FaultKind, Report, WarningKind
 from riskft.data.io.archives import FileError, checked_voxels
 from riskft.data.io.formats import open_image, parts, spatial_shape, stored_spacing
-from riskft.data.io.grid import Volume, has_place, times
+from riskft.data.io.grid import VolumeFile, has_place, times
 from riskft.data.io.itk import ItkImage
 from riskft.data.io.volumes import take_channel
 
 
-def open_volume(path: Path, report: Report, channels: Sequence[int | None] = (None,)) -> Volume | None:
+def open_volume(path: Path, report: Report, channels: Sequence[int | None] = (None,)) -> VolumeFile | None:
     """Reads a file's header.
 
     Args:
@@ -42,13 +42,13 @@ def open_volume(path: Path, report: Report, channels: Sequence[int | None] = (No
     if not placed and isinstance(source, ItkImage):
         return None  # ITK refuses to read its voxels
     if not placed or _is_weak(source):
-        return Volume(path, shape, stored, None, "?", source)
+        return VolumeFile(path, shape, stored, None, "?", source)
     spacing = tuple(float(edge) for edge in np.linalg.norm(affine[:3, :3], axis=0))
-    return Volume(path, shape, spacing, affine, "".join(map(str, nib.aff2axcodes(affine))), source)
+    return VolumeFile(path, shape, spacing, affine, "".join(map(str, nib.aff2axcodes(affine))), source)
 
 
 def read_voxels(
-    volume: Volume, report: Report, channels: Sequence[int | None] = (None,)
+    volume: VolumeFile, report: Report, channels: Sequence[int | None] = (None,)
 ) -> list[npt.NDArray[Any]] | None:
     """Reads the voxels, once for all channels, scale factors applied, and reports those that are not finite.
 

@@ -11,7 +11,7 @@ from riskft.data.io.damage import files_named
 from riskft.data.io.memory import give_back
 from riskft.data.io.volumes import read_channels
 from riskft.data.patches.augment import EXPECTATION, RISK
-from riskft.data.prepare.cache import Prepared
+from riskft.data.prepare.cache import PreparedCase
 from riskft.errors import InputError
 
 
@@ -27,7 +27,7 @@ class TrainingMaps:
     weights: Mapping[str, Path] | None = None
     expectations: Mapping[str, Path] | None = None
 
-    def subjects(self, cases: Sequence[Prepared]) -> list[tio.Subject]:
+    def subjects(self, cases: Sequence[PreparedCase]) -> list[tio.Subject]:
         """Returns the cases as lazily loaded subjects that carry their maps.
 
         Raises:

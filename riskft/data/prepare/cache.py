@@ -32,7 +32,7 @@ CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedCase:
     """A preprocessed case on disk.
 
     Attributes:
@@ -90,7 +90,7 @@ class PreparedCache:
         self.options = options
         self._digests = _Digests(root / "digests.json")
 
-    def prepare(self, cases: Sequence[Case], workers: int = 0) -> list[Prepared]:
+    def prepare(self, cases: Sequence[Case], workers: int = 0) -> list[PreparedCase]:
         """Preprocesses what is not in the cache yet; returns all cases in their order.
 
         Args:
@@ -214,10 +214,10 @@ class PreparedCache:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _load(self, case: Case, key: str) -> Prepared:
+    def _load(self, case: Case, key: str) -> PreparedCase:
         counts = json.loads(self._meta(key).read_text())["voxels_per_class"]
         fraction = sum(counts[1:]) / max(1, sum(counts))
-        return Prepared(case=case, key=key, folder=self._meta(key).parent, foreground_fraction=fraction)
+        return PreparedCase(case=case, key=key, folder=self._meta(key).parent, foreground_fraction=fraction)
 
 
 @contextmanager

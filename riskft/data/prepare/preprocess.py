@@ -66,7 +66,7 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
-class Volumes:
+class PreparedVolumes:
     """One preprocessed case.
 
     Attributes:
@@ -82,7 +82,7 @@ class Volumes:
     affine: Affine
 
 
-def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
+def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> PreparedVolumes:
     """Reads and preprocesses one case.
 
     Args:
@@ -141,7 +141,7 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Volumes:
     if options.intensity is not None:
         levels = [background.is_level for background in backgrounds]
         image = options.intensity.in_order(image, head_voxels, levels)
-    return Volumes(
+    return PreparedVolumes(
         image=image,
         label=volumes["label"].to(torch.uint8) if "label" in volumes else None,
         mask=head_voxels.any(0, keepdim=True),

@@ -16,7 +16,7 @@ from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.module import RiskModule
 from riskft.training.record.compare import (
     SPLIT_NAMES,
-    Command,
+    TrainerCommand,
     leaked,
     misfit_line,
     order_of,
@@ -33,7 +33,9 @@ _TRAINING = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step
 _DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
-def check_checkpoint(path: Path, module: LightningModule, data: LightningDataModule | None, command: Command) -> None:
+def check_checkpoint(
+    path: Path, module: LightningModule, data: LightningDataModule | None, command: TrainerCommand
+) -> None:
     """Refuses a checkpoint that contradicts the command, and takes over its order of the classes.
 
     Args:
@@ -52,7 +54,7 @@ def check_checkpoint(path: Path, module: LightningModule, data: LightningDataMod
 
 
 def check_content(
-    path: Path, content: Mapping[str, Any], module: RiskModule, data: RiskDataModule | None, command: Command
+    path: Path, content: Mapping[str, Any], module: RiskModule, data: RiskDataModule | None, command: TrainerCommand
 ) -> None:
     """Does what ``check_checkpoint`` does, with a checkpoint that has been read."""
     then = read_record(content.get("riskft"))
@@ -127,7 +129,7 @@ def check_source(module: RiskModule, data: RiskDataModule) -> None:
 
 
 def _contradictions(
-    path: Path, then: Record, module: RiskModule, data: RiskDataModule | None, command: Command
+    path: Path, then: Record, module: RiskModule, data: RiskDataModule | None, command: TrainerCommand
 ) -> list[str]:
     now = record_of(module, data, ())
     if data is not None and (order := order_of(then, now)) is not None:
@@ -163,7 +165,7 @@ def _leak_lines(path: Path, then: Record, data: RiskDataModule, split: str) -> l
     return []
 
 
-def _check_kind(path: Path, content: Mapping[str, Any], command: Command) -> None:
+def _check_kind(path: Path, content: Mapping[str, Any], command: TrainerCommand) -> None:
     """Refuses to resume from weights alone."""
     if command == "fit" and (missing := [name for name in _TRAINING if name not in content]):
         raise InputError(

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from riskft.run.record import Cases, Record
 from riskft.training.record.options import CASES, differences, line, shown
 
-Command = Literal["fit", "validate", "test", "predict"]
+TrainerCommand = Literal["fit", "validate", "test", "predict"]
 #: Options that say how much around the head is kept, and change no voxel of it.
 _FRAMING = ("data.preprocessing.crop:", "data.preprocessing.margin:")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
@@ -64,7 +64,9 @@ def same_data(then: Record, subjects: Collection[str]) -> bool:
     return bool(then.cases.get("train", {}).keys() & set(subjects))
 
 
-def use_lines(then: Record, now: Record, command: Command, subjects: Collection[str]) -> tuple[list[str], list[str]]:
+def use_lines(
+    then: Record, now: Record, command: TrainerCommand, subjects: Collection[str]
+) -> tuple[list[str], list[str]]:
     """Says what stands in the way of using weights, and what may.
 
     Names of modalities and label values are each data set's own. So in the data set of the training another one is an

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from riskft.data.check.report import CheckReport, Row
+from riskft.data.check.report import CheckReport, CheckRow
 from riskft.data.findings import Finding, WarningKind
 
 WARNINGS = [Finding(WarningKind.HEADER, name, Path(f"{name}.nii"), f"{name}.nii: looks odd.") for name in "abc"]
@@ -14,7 +14,7 @@ WARNINGS = [Finding(WarningKind.HEADER, name, Path(f"{name}.nii"), f"{name}.nii:
 
 def test_warnings_are_printed_after_the_summary_and_are_no_faults() -> None:
     stream = io.StringIO()
-    report = CheckReport([Row(name, "train") for name in "abc"], [], WARNINGS)
+    report = CheckReport([CheckRow(name, "train") for name in "abc"], [], WARNINGS)
     report.render(Console(file=stream, width=200))
     lines = stream.getvalue().splitlines()[-5:]
     assert lines[0] == "3 cases (3 train); 0 faults"

@@ -8,7 +8,7 @@ import pytest
 
 from riskft.data.check.data_set import CheckReport, FaultKind, WarningKind, check
 from riskft.data.check.memory import CheckMemory
-from riskft.data.check.report import Row
+from riskft.data.check.report import CheckRow
 from riskft.data.check.training import huge_grids, too_few_patches
 from riskft.data.labels import LabelMap
 from riskft.data.records import Case
@@ -140,16 +140,16 @@ def test_too_few_patches(cases: int, per_volume: int, batch: int, processes: int
 
 
 def test_grids_that_become_huge_by_a_wrong_unit() -> None:
-    def rows(*spacing: float) -> list[Row]:
-        return [Row("a", "train", shape=(24, 24, 24), spacing=spacing)]
+    def rows(*spacing: float) -> list[CheckRow]:
+        return [CheckRow("a", "train", shape=(24, 24, 24), spacing=spacing)]
 
     (fault,) = huge_grids(rows(400, 400, 800), [1, 1, 1])
     assert (fault.kind, fault.subject) == (FaultKind.TOO_LARGE, "a")
     assert "24x24x24 voxels become 1.8e+12" in fault.message  # 24^3 * 400 * 400 * 800
     assert not huge_grids(rows(400, 400, 800), None)
     assert not huge_grids(rows(0.4, 0.4, 0.8), [1, 1, 1])
-    assert not huge_grids([Row("a", "train", shape=(2000, 2000, 2000), spacing=(1, 1, 1))], [1, 1, 1])
-    assert not huge_grids([Row("a", "train")], [1, 1, 1])
+    assert not huge_grids([CheckRow("a", "train", shape=(2000, 2000, 2000), spacing=(1, 1, 1))], [1, 1, 1])
+    assert not huge_grids([CheckRow("a", "train")], [1, 1, 1])
 
 
 # -- what has been looked at is not read again ------------------------------
