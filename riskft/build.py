@@ -20,8 +20,9 @@ from riskft.arguments.package_defaults import with_package_defaults
 from riskft.arguments.parser import BriefParser, CommandParser, config_faults
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
-from riskft.run.folder import RunOptions, WandbOptions, refuse_finished
+from riskft.run.folder import RunFolder
 from riskft.run.lock import locked
+from riskft.run.options import RunOptions, WandbOptions
 from riskft.run.places import places_of, refuse_unwritable, why_not_writable
 from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.checkpoints import run_checkpoints
@@ -193,7 +194,8 @@ class Command(LightningCLI):
         if self.subcommand == "fit":
             if is_first_rank():
                 self._held.enter_context(locked(folder))
-            refuse_finished(folder, self.run_options.overwrite, resuming=self.options.ckpt_path is not None)
+            resuming = self.options.ckpt_path is not None
+            RunFolder(folder).refuse_finished(self.run_options.overwrite, resuming)
         if is_first_rank() and logs_to_wandb(self.options) and not self.options.wandb.offline:
             refuse_unreachable()
 
@@ -227,7 +229,7 @@ class Command(LightningCLI):
             self.save_config_callback = None  # the run folder keeps the record of the training
         else:
             if config.trainer.enable_checkpointing is not False:
-                callbacks += run_checkpoints(str(self.folder / "checkpoints"))
+                callbacks += run_checkpoints(RunFolder(self.folder))
             if not any(isinstance(callback, FiniteLossGuard) for callback in callbacks):
                 callbacks.append(FiniteLossGuard())
             kwargs["callbacks"] = callbacks

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from riskft.errors import InputError, NoSpaceError
 
@@ -103,9 +104,24 @@ def keep_old(target: Path, unless: str | None = None) -> None:
     """
     if not target.is_file() or (unless is not None and target.read_bytes() == unless.encode()):
         return
+    number = max(_numbered(target), default=0) + 1
+    target.rename(target.with_name(f"{target.stem}.{number}{target.suffix}"))
+
+
+def earlier(target: Path) -> list[Path]:
+    """Returns the files that ``keep_old`` moved aside, oldest first."""
+    return [path for _, path in sorted(_numbered(target).items())]
+
+
+def _numbered(target: Path) -> dict[int, Path]:
     pattern = re.compile(rf"{re.escape(target.stem)}\.(\d+){re.escape(target.suffix)}")
-    kept = [int(found[1]) for path in target.parent.iterdir() if (found := pattern.fullmatch(path.name))]
-    target.rename(target.with_name(f"{target.stem}.{max(kept, default=0) + 1}{target.suffix}"))
+    return {int(found[1]): path for path in target.parent.glob("*") if (found := pattern.fullmatch(path.name))}
+
+
+def safe_name(subject: str) -> str:
+    """Returns a subject as a file name."""
+    name = quote(subject, safe=" ()+,=@")
+    return name.replace(".", "%2E") if set(name) == {"."} else name
 
 
 def file_digest(path: Path) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from riskft.data.io.volumes import write_nifti
-from riskft.risk.store import RiskStore
+from riskft.run.folder import RunFolder
+from riskft.run.risk import StoreFiles
 
 CLASSES = ("shell", "core")
 
@@ -35,7 +36,7 @@ def write_run(folder, study="s", method="vanilla", seed=0, scores=None, metric="
 
 def write_maps(folder, cache, affine, shape=(14, 11, 9), subjects=("v1", "t1")):
     """Writes risk maps of a validation and a training case into a cache, and what the run says of them."""
-    maps = cache / "risk" / "inputs" / "options"
+    store = StoreFiles(cache / "risk" / "inputs" / "options")
     keys = {subject: f"key-{subject}" for subject in subjects}
     for number, subject in enumerate(subjects):
         label = np.zeros(shape, np.uint8)
@@ -43,19 +44,19 @@ def write_maps(folder, cache, affine, shape=(14, 11, 9), subjects=("v1", "t1")):
         label[4:6, 5:7, 3:5] = 2
         hardness = np.where(label > 0, 2.0 + number, 0.1).astype(np.float32)
         image = np.arange(label.size, dtype=np.float32).reshape(shape)
-        case, safe = cache / "cases" / keys[subject], RiskStore.safe_name(subject)
+        case = cache / "cases" / keys[subject]
         write_nifti(case / "image.nii", image[..., None], affine)
         write_nifti(case / "label.nii", label, affine)
-        write_nifti(maps.parent / safe / "hardness.nii", hardness, affine)
-        write_nifti(maps / f"{safe}.nii", 1 + hardness / 10, affine)
-    risk = folder / "risk"
-    risk.mkdir()
-    (risk / "summary.json").write_text(json.dumps({"maps": str(maps)}))
+        write_nifti(store.hardness_path(subject), hardness, affine)
+        write_nifti(store.weight_path(subject), 1 + hardness / 10, affine)
+    risk = RunFolder(folder).risk
+    risk.path.mkdir()
+    risk.summary.write_text(json.dumps({"maps": str(store.weights_folder)}))
     manifest = {
         "validation data": {subjects[0]: keys[subjects[0]]},
         "training data and preprocessing": {subjects[1]: keys[subjects[1]]},
     }
-    (risk / "manifest.json").write_text(json.dumps(manifest))
+    risk.manifest.write_text(json.dumps(manifest))
 
 
 def write_panel(folder: Path, name: str, grey: int = 100) -> Path:

@@ -26,7 +26,7 @@ from riskft.files import write_text
 from riskft.plots.figure import new_figure, save_figure
 from riskft.plots.heatmaps import riskiest_slices, upright
 from riskft.risk.leep import conditional_from_joint
-from riskft.run.folder import maps_of
+from riskft.run.folder import RunFolder
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.packages import find_package
 
@@ -80,18 +80,18 @@ def arguments(method: str, source: Path, options: argparse.Namespace, manifest: 
     return ["--config", json.dumps(own), *result]
 
 
-def folder(method: str) -> Path:
-    return RUNS / method / "seed=0"
+def run_of(method: str) -> RunFolder:
+    return RunFolder(RUNS / method / "seed=0")
 
 
 def read_maps(subject: str, source: Path) -> list[Volume]:
     """Returns a training case's volumes in the order of ``COLUMNS``, (X, Y, Z) each, from the prepared grid to RAS."""
-    risk = folder("riskft") / "risk"
-    summary = json.loads((risk / "summary.json").read_text())
-    key = json.loads((risk / "manifest.json").read_text())["training data and preprocessing"][subject]
-    prepared, weights = RUNS / "cache/cases" / key, maps_of(folder("riskft"), summary)
-    if weights is None:
-        raise SystemExit(f"{risk / 'summary.json'} does not say where the maps are")
+    risk = run_of("riskft").risk
+    summary = json.loads(risk.summary.read_text())
+    key = json.loads(risk.manifest.read_text())["training data and preprocessing"][subject]
+    prepared, store = RUNS / "cache/cases" / key, risk.store()
+    if store is None:
+        raise SystemExit(f"{risk.summary} does not say where the maps are")
     image = nib.load(prepared / "image.nii")
     checkpoint = read_checkpoint(source)
     package = find_package(source)
@@ -103,7 +103,7 @@ def read_maps(subject: str, source: Path) -> list[Volume]:
         probabilities = inferer(grey_values, network).softmax(1)
     expected = expected_prediction(probabilities, conditional_from_joint(torch.tensor(summary["joint"])))[0]
     computed = [grey_values[0, 0], probabilities[0].argmax(0), 1 - expected[0]]
-    files = [prepared / "label.nii", weights.parent / subject / "hardness.nii", weights / f"{subject}.nii"]
+    files = [prepared / "label.nii", store.hardness_path(subject), store.weight_path(subject)]
     arrays = [np.asarray(volume, dtype=np.float32) for volume in computed]
     arrays += [np.asarray(nib.load(file).dataobj, dtype=np.float32) for file in files]
     turned = [
@@ -142,11 +142,11 @@ def map_figure(cases: Sequence[tuple[str, list[Volume]]]) -> Figure:
 
 def report(methods: Sequence[str]) -> None:
     """Prints the results of phase 1 and the Dice of all runs."""
-    summary = json.loads((folder("riskft") / "risk/summary.json").read_text())
+    summary = json.loads(run_of("riskft").risk.summary.read_text())
     print(f"LEEP {summary['leep']:.4f}, H(Y) {summary['label_entropy']:.4f}, knowledge {summary['knowledge']:.3f}")
     print("mean hardness by class:", [round(value, 3) for value in summary["class_hardness"]])
     for method in methods:
-        scores = read_cases(folder(method) / "cases.csv", "dice")
+        scores = read_cases(run_of(method).cases, "dice")
         for name in dict.fromkeys(name for _, name in scores):
             dice = [value for (_, other), value in scores.items() if other == name and not np.isnan(value)]
             print(f"{method:8s} {name:10s} n {len(dice)}: Dice {100 * np.mean(dice):.1f}")
@@ -165,8 +165,8 @@ def main() -> None:
     manifest = write_manifest(options.data_root.resolve(), options.tests)
     for method in options.methods:
         riskft(["fit", *arguments(method, source, options, manifest)])
-        riskft(["test", "--config", str(folder(method) / "config.yaml")])
-    with (folder("riskft") / "risk/manifest.json").open() as stream:
+        riskft(["test", "--config", str(run_of(method).config)])
+    with run_of("riskft").risk.manifest.open() as stream:
         mapped = sorted(json.load(stream)["training data and preprocessing"])[:SUBJECTS]
     cases = [(subject, read_maps(subject, source)) for subject in mapped]
     save_figure(map_figure(cases), RUNS / "risk_maps.png")

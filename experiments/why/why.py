@@ -39,8 +39,6 @@ from riskft.progress import track
 from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.mapping import RiskMapping
-from riskft.risk.store import RiskStore
-from riskft.run.folder import maps_of
 from riskft.training.found_risk import FoundRisk, find_risk
 from riskft.training.risk_maps import source_states
 from riskft.validity.load import LoadedRun, load_run
@@ -93,7 +91,7 @@ def course(run: LoadedRun, found: FoundRisk) -> Iterator[int]:
     run.module.start_from(found.source, found.joint, float(found.summary["knowledge"]))
     yield 0
     for epoch in range(EPOCHS):
-        path = run.folder / "checkpoints" / f"epoch={epoch}.ckpt"
+        path = run.folder.checkpoints / f"epoch={epoch}.ckpt"
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
         run.module.load_state_dict(state, strict=False)
         yield STEPS * (epoch + 1)
@@ -104,7 +102,7 @@ class Staleness:
 
     def __init__(self, run: LoadedRun, found: FoundRisk) -> None:
         self.run = run
-        dataset = kept_distribution(run.folder, found.summary, found.manifest, run.data)
+        dataset = kept_distribution(run.folder, run.data)
         infer = source_states(run.module, found.source)
         self.cases: list[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
         for split in ("train", "test"):
@@ -134,10 +132,9 @@ class Gradients:
 
     def __init__(self, run: LoadedRun, found: FoundRisk) -> None:
         self.run = run
-        if (maps := maps_of(run.folder, found.summary)) is None:
-            raise InputError(f"{run.folder}/risk/summary.json does not say where the maps are")
-        subjects = [case.subject for case in run.data.prepared("train")]
-        weights = {subject: maps / f"{RiskStore.safe_name(subject)}.nii" for subject in subjects}
+        if (store := run.folder.risk.store()) is None:
+            raise InputError(f"{run.folder.risk.summary} does not say where the maps are")
+        weights = {case.subject: store.weight_path(case.subject) for case in run.data.prepared("train")}
         loader = run.data.training_loader(TrainingMaps(weights))
         loader.sampler.set_epoch(0)
         self.batches = []

@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from riskft.files import read_rows
+from riskft.files import earlier, read_rows
+from riskft.run.folder import RunFolder
 
 #: What is drawn, if the runs have it, and what the axis is called.
 CURVES = {"val/dice": "validation Dice", "train/loss": "training loss"}
@@ -34,22 +35,13 @@ def read_curve(folder: Path, name: str) -> LearningCurve:
         name: The column, such as ``val/dice``.
     """
     points: dict[int, float] = {}
-    for path in _parts(folder):
+    metrics = RunFolder(folder).metrics
+    for path in [*earlier(metrics), *([metrics] if metrics.is_file() else [])]:
         part = _read_part(path, name)
         if part:
             points = {step: value for step, value in points.items() if step < min(part)} | part
     steps = sorted(points)
     return LearningCurve(tuple(steps), tuple(points[step] for step in steps))
-
-
-def _parts(folder: Path) -> list[Path]:
-    kept = [(int(path.suffixes[0][1:]), path) for path in folder.glob("metrics.*.csv") if _number(path).isdecimal()]
-    last = folder / "metrics.csv"
-    return [path for _, path in sorted(kept)] + ([last] if last.is_file() else [])
-
-
-def _number(path: Path) -> str:
-    return path.suffixes[0][1:]
 
 
 def _read_part(path: Path, name: str) -> dict[int, float]:

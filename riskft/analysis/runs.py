@@ -9,7 +9,7 @@ from typing import Literal
 from riskft.analysis.started import misnamed
 from riskft.errors import InputError
 from riskft.files import read_rows
-from riskft.run.folder import SEED_FOLDER, read_config, run_name
+from riskft.run.folder import SEED_FOLDER, RunFolder
 
 Metric = Literal["dice", "hd95_mm"]
 ScoreKey = tuple[str, str]
@@ -65,7 +65,7 @@ def find_runs(paths: Sequence[Path], metric: Metric) -> FoundRuns:
     """
     unique = run_folders(paths)
     problems = []
-    tested = [folder for folder in unique if (folder / "cases.csv").is_file()]
+    tested = [folder for folder in unique if RunFolder(folder).cases.is_file()]
     runs = []
     for folder in tested:
         try:
@@ -123,15 +123,18 @@ def read_cases(path: Path, metric: Metric = "dice") -> dict[ScoreKey, float]:
 def _run_folders(path: Path) -> Iterator[Path]:
     """Yields the run folders at and below a path; nothing lies below a run folder that could be another."""
     for folder, children, files in os.walk(path):
-        tested = "cases.csv" in files and ("config.yaml" in files or SEED_FOLDER.search(Path(folder).name))
-        if tested or ("config.yaml" in files and "run" in read_config(Path(folder))):
-            yield Path(folder)
+        run = RunFolder(Path(folder))
+        has_cases, has_config = run.cases.name in files, run.config.name in files
+        tested = has_cases and (has_config or SEED_FOLDER.search(run.path.name))
+        if tested or (has_config and "run" in run.read_config()):
+            yield run.path
             children.clear()
         children[:] = sorted(child for child in children if not child.startswith("."))
 
 
 def _read_run(folder: Path, metric: Metric) -> RunScores:
-    return RunScores(folder, *run_name(folder), read_cases(folder / "cases.csv", metric))
+    run = RunFolder(folder)
+    return RunScores(folder, *run.name(), read_cases(run.cases, metric))
 
 
 def doubles(runs: Iterable[RunScores]) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from riskft.run.folder import RECORD, read_config
+from riskft.run.folder import RunFolder
 from riskft.run.record import Start, read_record
 
 
@@ -15,13 +15,14 @@ def started_from(folder: Path) -> Start | None:
     Args:
         folder: The run folder: ``record.json`` says what happened, and ``config.yaml`` what was asked for.
     """
+    run = RunFolder(folder)
     try:
-        record = read_record(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        record = read_record(json.loads(run.record.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         record = None
     if record is not None:
         return record.started_from
-    model = read_config(folder).get("model")
+    model = run.read_config().get("model")
     source: Any = model.get("source") if isinstance(model, dict) else None
     if not isinstance(source, dict) or "checkpoint" not in source:
         return None

@@ -10,12 +10,10 @@ from jsonargparse import Namespace
 
 from riskft.arguments.flags import options_of
 from riskft.errors import InputError
-from riskft.run.folder import read_config, recorded_folder
+from riskft.run.folder import RunFolder, recorded_folder
 
 #: Options that say where a run goes; one of them on the command line is meant as it is.
 OWN_PLACE = ("run", "run.root", "run.study", "run.method", "run.folder", "seed_everything", "trainer.default_root_dir")
-#: What a training leaves beside its config.yaml.
-LEFT = ("checkpoints", "metrics.csv", "wandb_id", ".lock")
 
 
 @dataclass(frozen=True)
@@ -60,11 +58,11 @@ def moved_run(arguments: Sequence[str]) -> Moved | None:
         arguments: A command and its options.
     """
     for name, value in reversed(options_of(arguments)):
-        path = Path(value)
-        if name != "config" or path.name != "config.yaml" or not _is_record(path):
+        path, run = Path(value), RunFolder(Path(value).parent)
+        if name != "config" or path.name != run.config.name or not _is_trained(run):
             continue
         try:
-            before = recorded_folder(read_config(path.parent))
+            before = recorded_folder(run.read_config())
         except (InputError, TypeError):
             return None  # the parser of the command has a better message
         if before is None or (before.is_dir() and before.samefile(path.parent)):
@@ -108,8 +106,11 @@ def settle(options: Any, moved: Moved, seed: int) -> None:
         options.folder = str(moved.now)
 
 
-def _is_record(path: Path) -> bool:
-    return path.is_file() and any((path.parent / name).exists() for name in LEFT)
+def _is_trained(run: RunFolder) -> bool:
+    """Whether a folder holds a config and something else that a training leaves."""
+    return run.config.is_file() and any(
+        path.exists() for path in (run.checkpoints, run.metrics, run.wandb_id, run.lock)
+    )
 
 
 def _each_text(value: Any, change: Callable[[str], str]) -> Any:

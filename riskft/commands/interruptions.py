@@ -12,6 +12,7 @@ from types import FrameType
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from riskft.distributed import is_first_rank
+from riskft.run.folder import RunFolder
 
 CTRL_C, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
@@ -91,7 +92,7 @@ def go_on(arguments: Sequence[str], folder: Path) -> str:
     if arguments[0] != "fit":
         return again(arguments)
     command = _command(_without(arguments, "--run.overwrite"), "--ckpt_path", "last")
-    if (folder / "checkpoints/last.ckpt").is_file():
+    if RunFolder(folder).last.is_file():
         return f"To go on from the last checkpoint: {command}"
     return f"There is no checkpoint yet; what is preprocessed and mapped is kept. To start again: {command}"
 

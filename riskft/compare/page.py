@@ -22,7 +22,7 @@ from riskft.compare.figures import boxes_svg, curves_svg, forest_svg
 from riskft.compare.html import panel_figure, plain_table, result_table, svg_figure
 from riskft.compare.panels import choose_panels
 from riskft.compare.volumes import MappedCase, class_names, mapped_cases, viewer_entry
-from riskft.run.folder import git_commit
+from riskft.run.commit import git_commit
 
 NOTES = f"""<h2 id="notes">How to read it</h2>
 <ul>

@@ -12,6 +12,7 @@ from riskft.analysis.pairs import pair
 from riskft.analysis.runs import RunScores
 from riskft.analysis.statistics import case_means
 from riskft.compare.volumes import mapped_cases, mean_hardness
+from riskft.run.folder import RunFolder
 
 KINDS = {"test": "test case", "val": "validation case", "train": "training case"}
 SHOWN = 3
@@ -44,7 +45,7 @@ def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit
         unit: The metric's.
     """
     panels: dict[str, tuple[str, Path]] = {}
-    for path in (path for run in runs for path in sorted((run.folder / "heatmaps").glob("*.png"))):
+    for path in (path for run in runs for path in sorted(RunFolder(run.folder).heatmaps.glob("*.png"))):
         kind, _, name = path.stem.partition("_")
         if kind in KINDS:
             panels.setdefault(unquote(name), (KINDS[kind], path))

@@ -14,8 +14,7 @@ from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError
 from riskft.files import read_mapping
-from riskft.risk.store import RiskStore
-from riskft.run.folder import maps_of, read_config
+from riskft.run.folder import RunFolder
 
 #: Longest edge in voxels; larger volumes are made coarser.
 EDGE = 96
@@ -54,23 +53,20 @@ def mapped_cases(folder: Path) -> list[MappedCase]:
     Raises:
         InputError: If the run's record of its maps was tampered with.
     """
-    summary, manifest = (folder / "risk" / name for name in ("summary.json", "manifest.json"))
-    if not (summary.is_file() and manifest.is_file()):
+    run = RunFolder(folder)
+    if not run.risk.manifest.is_file() or (store := run.risk.store()) is None:
         return []
-    if (maps := maps_of(folder, read_mapping(summary))) is None:
-        return []
-    inputs = read_mapping(manifest)
-    data = read_config(folder).get("data")
+    inputs = read_mapping(run.risk.manifest)
+    data = run.read_config().get("data")
     given = data.get("cache_dir") if isinstance(data, dict) else None
     # by default the maps lie in the cache; where they do not, the config says where it is
-    caches = [maps.parents[2], *([Path(given)] if given and isinstance(given, str) else [])]
+    caches = [store.root.parent, *([Path(given)] if given and isinstance(given, str) else [])]
     cache = next((path for path in caches if (path / "cases").is_dir()), caches[0])
     cases = []
     for kind, name in (("validation", "validation data"), ("training", "training data and preprocessing")):
-        for subject, key in _keys(inputs.get(name) or {}, name, manifest):
-            safe = RiskStore.safe_name(subject)
-            hardness = maps.parent / safe / "hardness.nii"
-            cases.append(MappedCase(subject, kind, cache / "cases" / key, hardness, maps / f"{safe}.nii"))
+        for subject, key in _keys(inputs.get(name) or {}, name, run.risk.manifest):
+            hardness, weight = store.hardness_path(subject), store.weight_path(subject)
+            cases.append(MappedCase(subject, kind, cache / "cases" / key, hardness, weight))
     return [case for case in cases if case.complete]
 
 
@@ -89,7 +85,7 @@ def mean_hardness(case: MappedCase) -> float:
 
 def class_names(folder: Path) -> list[str]:
     """Returns the classes of a run by index, background first."""
-    labels = (read_config(folder).get("data") or {}).get("labels") or {}
+    labels = (RunFolder(folder).read_config().get("data") or {}).get("labels") or {}
     return ["background", *(labels.get("classes") or {})]
 
 

@@ -14,6 +14,7 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
 from riskft.data.records import Case
 from riskft.errors import InputError
+from riskft.files import safe_name
 from riskft.progress import track
 from riskft.risk.store import RiskStore
 
@@ -100,5 +101,5 @@ def summary_csv(rows: Sequence[SummaryRow]) -> str:
 
 
 def _targets(folder: Path, subject: str) -> tuple[Path, Path]:
-    name = RiskStore.safe_name(subject)
+    name = safe_name(subject)
     return folder / f"{name}_risk.nii.gz", folder / f"{name}_hardness.nii.gz"

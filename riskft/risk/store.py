@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -16,11 +15,12 @@ from riskft.data.io.volumes import Affine, read_volume, write_channels, write_ni
 from riskft.errors import InputError
 from riskft.files import atomic_path, fingerprint, write_json
 from riskft.run.places import why_not_writable
+from riskft.run.risk import StoreFiles
 
 STORE_VERSION = 3
 
 
-class RiskStore:
+class RiskStore(StoreFiles):
     """Files of one phase 1.
 
     Two levels, so that other map options reuse the forward passes::
@@ -43,15 +43,13 @@ class RiskStore:
     def __init__(self, root: Path, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> None:
         self.inputs = {"version": STORE_VERSION, **inputs}
         self.options = dict(options)
-        self.root = root
-        self.folder = root / fingerprint(self.inputs)
-        self.weights_folder = self.folder / fingerprint(self.options)
+        super().__init__(root / fingerprint(self.inputs) / fingerprint(self.options))
 
-    @staticmethod
-    def safe_name(subject: str) -> str:
-        """Returns the subject as a file name."""
-        name = quote(subject, safe=" ()+,=@")
-        return name.replace(".", "%2E") if set(name) == {"."} else name
+    @classmethod
+    def of(cls, files: StoreFiles) -> "RiskStore":
+        """Returns the store that a run's maps lie in, with the inputs and options that are recorded there."""
+        inputs, options = (_json(manifest) or {} for manifest in (files.inputs_manifest, files.options_manifest))
+        return cls(files.root, inputs, options)
 
     def changes(self, previous: Path | None = None) -> list[str]:
         """Says which inputs differ from an earlier phase 1; empty if this one exists already or none came before.
@@ -59,7 +57,7 @@ class RiskStore:
         Args:
             previous: Manifest of the phase 1 to compare with; by default the latest in the store.
         """
-        if (self.folder / "manifest.json").is_file():
+        if self.inputs_manifest.is_file():
             return []
         manifests = (
             [previous]
@@ -74,7 +72,7 @@ class RiskStore:
     def other_options(self) -> bool:
         """Whether the inputs are known but maps with these options are not made yet, and ones with others are."""
         manifests = list(self.folder.glob("*/manifest.json"))
-        return bool(manifests) and not (self.weights_folder / "manifest.json").is_file()
+        return bool(manifests) and not self.options_manifest.is_file()
 
     def refuse_unwritable(self) -> None:
         """Raises InputError if maps cannot be written; to be called before hours of passes that could not be kept."""
@@ -86,32 +84,13 @@ class RiskStore:
 
     def write_manifests(self) -> None:
         """Records the inputs and options next to what is made from them."""
-        write_json(self.folder / "manifest.json", self.inputs)
-        write_json(self.weights_folder / "manifest.json", self.options)
-
-    def hardness_path(self, subject: str) -> Path:
-        """Hardness in nats on the prepared grid, float32."""
-        return self._subject(subject) / "hardness.nii"
-
-    def prediction_path(self, subject: str) -> Path:
-        """The source's expected target class (argmax of the EEP) on the prepared grid, uint8."""
-        return self._subject(subject) / "prediction.nii"
-
-    def expectation_path(self, subject: str) -> Path:
-        """The EEP on the prepared grid, (Y, X, Y, Z) float16; see ``riskft.data.io.volumes.read_channels``."""
-        return self._subject(subject) / "expectation.npz"
-
-    def weight_path(self, subject: str) -> Path:
-        """Weights on the prepared grid, float32."""
-        return self.weights_folder / f"{self.safe_name(subject)}.nii"
-
-    def _subject(self, subject: str) -> Path:
-        return self.folder / self.safe_name(subject)
+        write_json(self.inputs_manifest, self.inputs)
+        write_json(self.options_manifest, self.options)
 
     def has_forward(self, subject: str) -> bool:
         """Whether the subject's forward pass need not be done (again); a damaged file is none."""
-        kept = self.has_hardness(subject) or _is_whole_npy(self._subject(subject) / "probabilities.npy")
-        return kept and _json(self._subject(subject) / "joint.json") is not None
+        kept = self.has_hardness(subject) or _is_whole_npy(self.probabilities_path(subject))
+        return kept and _json(self.joint_path(subject)) is not None
 
     def has_hardness(self, subject: str) -> bool:
         """Whether the subject's hardness is made; a damaged file is none."""
@@ -119,10 +98,9 @@ class RiskStore:
 
     def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor) -> None:
         """Keeps a subject's part of the joint, and until P(y|z) is known its probabilities (Z, X, Y, Z)."""
-        folder = self._subject(subject)
-        with atomic_path(folder / "probabilities.npy") as temporary:
+        with atomic_path(self.probabilities_path(subject)) as temporary:
             np.save(temporary, probabilities.cpu().float().numpy())
-        write_json(folder / "joint.json", joint.tolist())
+        write_json(self.joint_path(subject), joint.tolist())
         self._drop_spent(subject)
 
     def read_joint(self, subject: str) -> Tensor:
@@ -131,14 +109,14 @@ class RiskStore:
         Raises:
             InputError: If it is not there, because processes do not share the folder.
         """
-        path = self._subject(subject) / "joint.json"
+        path = self.joint_path(subject)
         if not path.is_file():
             raise InputError(f"{path}: not there after phase 1. All processes must see the same risk store.")
         return torch.tensor(json.loads(path.read_text()), dtype=torch.float64)
 
     def read_probabilities(self, subject: str) -> Tensor:
         """Returns the kept source probabilities, (Z, X, Y, Z) float32."""
-        return torch.from_numpy(np.load(self._subject(subject) / "probabilities.npy"))
+        return torch.from_numpy(np.load(self.probabilities_path(subject)))
 
     def write_hardness(self, subject: str, hardness: Tensor, prediction: Tensor, affine: Affine) -> None:
         """Writes a subject's hardness and expected class, (X, Y, Z) each, and drops its probabilities."""
@@ -156,16 +134,16 @@ class RiskStore:
 
     def write_knowledge(self, value: float) -> None:
         """Keeps what the source knows of the labels, as ``RiskPhase.knowledge`` found it."""
-        write_json(self.folder / "knowledge.json", value)
+        write_json(self.knowledge_path, value)
 
     def read_knowledge(self) -> float | None:
         """Returns what ``write_knowledge`` kept, or None."""
-        value = _json(self.folder / "knowledge.json")
+        value = _json(self.knowledge_path)
         return None if value is None else float(value)
 
     def drop_probabilities(self, subject: str) -> None:
         """Removes the kept source probabilities, if there are any."""
-        path = self._subject(subject) / "probabilities.npy"
+        path = self.probabilities_path(subject)
         if path.exists():
             with suppress(OSError):  # a store that can only be read keeps them
                 path.unlink()
@@ -187,11 +165,11 @@ class RiskStore:
     def write_summary(self, summary: Mapping[str, Any], subjects: Sequence[str]) -> None:
         """Declares the maps of the subjects complete."""
         sizes = {subject: self.weight_path(subject).stat().st_size for subject in subjects}
-        write_json(self.weights_folder / "summary.json", {**summary, "bytes": sizes})
+        write_json(self.summary_path, {**summary, "bytes": sizes})
 
     def read_summary(self, subjects: Sequence[str]) -> dict[str, Any] | None:
         """Returns the summary if the maps of all subjects are complete and of the size they had, else None."""
-        summary: dict[str, Any] | None = _json(self.weights_folder / "summary.json")
+        summary: dict[str, Any] | None = _json(self.summary_path)
         if summary is None:
             return None
         sizes = summary["bytes"]

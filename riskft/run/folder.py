@@ -1,10 +1,7 @@
-"""One folder a run, with a fixed place for everything."""
+"""One folder per run. This file alone knows the names of the files in it."""
 
-import os
 import re
 import shutil
-import subprocess
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,73 +10,176 @@ from typing import Any
 import yaml
 
 from riskft.errors import InputError
-from riskft.files import read_text, write_text
+from riskft.files import earlier, read_text, safe_name
+from riskft.run.options import RunOptions
+from riskft.run.risk import RunRisk
 
-RECORD = "record.json"
 SEED_FOLDER = re.compile(r"seed=(\d+)$")
 
 
 @dataclass(frozen=True)
-class RunOptions:
-    """Where a run goes and what it is called; W&B gets the same names.
-
-    The folder is ``<root>/<study>/<method>/seed=<n>`` and holds ``config.yaml``, ``checkpoints``, ``risk``,
-    ``heatmaps``, ``cases.csv``, ``metrics.csv``, ``predictions`` and ``wandb``.
+class RunFolder:
+    """A run's folder.
 
     Args:
-        root: Folder of all runs.
-        study: What is compared; runs of a study share a W&B group.
-        method: How it was trained; the W&B job type.
-        folder: Another folder than the one made of the above.
-        overwrite: Let ``fit`` start anew in a folder that holds a run. To go on with it, use ``--ckpt_path last``.
+        path: The folder, which need not exist yet.
     """
 
-    root: str = "runs"
-    study: str = "default"
-    method: str = "riskft"
-    folder: str | None = None
-    overwrite: bool = False
+    path: Path
 
-    def path(self, seed: int) -> Path:
-        """Returns the run's folder."""
-        if self.folder is not None:
-            return Path(self.folder)
-        return Path(self.root) / self.study / self.method / f"seed={seed}"
+    # -- names -------------------------------------------------------------------------------------------------------
 
+    @property
+    def config(self) -> Path:
+        """All options of the run, which every command accepts again."""
+        return self.path / "config.yaml"
 
-@dataclass(frozen=True)
-class WandbOptions:
-    """How the run is logged to Weights & Biases.
+    @property
+    def record(self) -> Path:
+        """What the weights were made with (``riskft.run.record``)."""
+        return self.path / "record.json"
 
-    Args:
-        offline: Write the run into the run folder only; ``wandb sync FOLDER`` uploads it later.
-        project: W&B project.
-        entity: W&B user or team.
-        tags: Tags of the run.
-        enabled: With false there is no W&B run at all.
-    """
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
 
-    offline: bool = True
-    project: str = "riskft"
-    entity: str | None = None
-    tags: list[str] | None = None
-    enabled: bool = True
+    @property
+    def best(self) -> Path:
+        """The checkpoint with the best validation score."""
+        return self.checkpoints / "best.ckpt"
 
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last epoch."""
+        return self.checkpoints / "last.ckpt"
 
-def refuse_finished(folder: Path, overwrite: bool, resuming: bool) -> None:
-    """Raises InputError if ``fit`` would start anew in a folder that holds what a training has left."""
-    left = [*folder.glob("checkpoints/*.ckpt"), *folder.glob("cases.csv"), *folder.glob("metrics.csv")]
-    if strange := [f"{path}: is a folder, expected a file. Move it away." for path in left if path.is_dir()]:
-        raise InputError("The run folder holds what no run has written:", strange)
-    if any(path.stat().st_size for path in left) and not overwrite and not resuming:
-        raise InputError(
-            f"{folder} already holds a run. Resume it with --ckpt_path last, start anew with --run.overwrite true, or "
-            "choose another run.study, run.method or seed_everything."
-        )
+    @property
+    def adaptation(self) -> Path:
+        """What became of each parameter of the source."""
+        return self.path / "adaptation.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """The curves of the training since its last start; see ``riskft.files.earlier`` for those before."""
+        return self.path / "metrics.csv"
+
+    @property
+    def cases(self) -> Path:
+        """The scores of the test cases in the last test."""
+        return self.path / "cases.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """Where ``predict`` writes, unless it is told otherwise."""
+        return self.path / "predictions"
+
+    @property
+    def heatmaps(self) -> Path:
+        """The folder of the panels."""
+        return self.path / "heatmaps"
+
+    def panel(self, kind: str, subject: str) -> Path:
+        """A case's panel; ``kind`` is ``train``, ``val`` or ``test``."""
+        return self.heatmaps / f"{kind}_{safe_name(subject)}.png"
+
+    @property
+    def risk(self) -> RunRisk:
+        """What phase 1 left."""
+        return RunRisk(self.path / "risk")
+
+    @property
+    def wandb_id(self) -> Path:
+        """The run's name in W&B."""
+        return self.path / "wandb_id"
+
+    @property
+    def wandb(self) -> Path:
+        """Where W&B keeps its own files."""
+        return self.path / "wandb"
+
+    @property
+    def requeue(self) -> Path:
+        """How often a cluster's time limit ended the run without progress."""
+        return self.path / "requeue.json"
+
+    @property
+    def lock(self) -> Path:
+        """Locked by the process that trains in the folder."""
+        return self.path / ".lock"
+
+    @property
+    def plan(self) -> Path:
+        """What a sweep planned, and which of its commands are done."""
+        return self.path / "sweep.json"
+
+    @property
+    def log(self) -> Path:
+        """What the commands of a sweep printed."""
+        return self.path / "log.txt"
+
+    @property
+    def failure(self) -> Path:
+        """Why a command of a sweep failed."""
+        return self.path / "failed.txt"
+
+    @property
+    def sweep_lock(self) -> Path:
+        """Locked by the process that runs a command of a sweep in the folder."""
+        return self.path / "run.lock"
+
+    # -- contents ----------------------------------------------------------------------------------------------------
+
+    def read_config(self) -> dict[str, Any]:
+        """Returns the run's config; empty where there is none."""
+        if not self.config.is_file():
+            return {}
+        try:
+            content = yaml.safe_load(read_text(self.config))
+        except (yaml.YAMLError, RecursionError) as error:
+            raise InputError(f"{self.config}: is not YAML ({' '.join(str(error).split())}).") from error
+        return content if isinstance(content, dict) else {}
+
+    def name(self) -> tuple[str, str, int]:
+        """Returns the run's study, method and seed, from its config or else from its folder's name.
+
+        Raises:
+            InputError: If neither says the seed.
+        """
+        config = self.read_config()
+        options = config.get("run") or {}
+        *_, study, method, last = ("", "", "", *self.path.resolve().parts)
+        seed = config.get("seed_everything")
+        if not isinstance(seed, int) or isinstance(seed, bool):  # `true` stands for a seed that Lightning draws
+            if (found := SEED_FOLDER.search(last)) is None:
+                raise InputError(
+                    f"{self.path}: config.yaml has no seed_everything, and the folder is not called seed=<n>."
+                )
+            seed = int(found[1])
+        return str(options.get("study") or study), str(options.get("method") or method), seed
+
+    def refuse_finished(self, overwrite: bool, resuming: bool) -> None:
+        """Raises InputError if ``fit`` would start again in a folder that holds what a training has left."""
+        left = [path for path in (*self.checkpoints.glob("*.ckpt"), self.cases, self.metrics) if path.exists()]
+        if strange := [f"{path}: is a folder, expected a file. Move it away." for path in left if path.is_dir()]:
+            raise InputError("The run folder holds what no run has written:", strange)
+        if any(path.stat().st_size for path in left) and not overwrite and not resuming:
+            raise InputError(
+                f"{self.path} already holds a run. Resume it with --ckpt_path last, start again with --run.overwrite "
+                "true, or choose another run.study, run.method or seed_everything."
+            )
+
+    def clear(self) -> None:
+        """Removes what a new run would leave next to its own: checkpoints, panels and scores."""
+        for folder in (self.checkpoints, self.heatmaps):
+            shutil.rmtree(folder, ignore_errors=True)
+        tables = [path for table in (self.cases, self.metrics) for path in (table, *earlier(table))]
+        for path in (*tables, self.record):
+            path.unlink(missing_ok=True)
 
 
 def recorded_folder(config: Mapping[str, Any]) -> Path | None:
-    """Returns where a run was when its config was written, or None if it does not say.
+    """Returns where a run was when its config was written, or None if the config does not say.
 
     Args:
         config: Content of a run's ``config.yaml``.
@@ -91,117 +191,3 @@ def recorded_folder(config: Mapping[str, Any]) -> Path | None:
         return Path(given)
     known = {field.name: options[field.name] for field in fields(RunOptions) if field.name in options}
     return RunOptions(**known).path(seed) if isinstance(seed, int) else None
-
-
-def run_id(folder: Path, renew: bool) -> str:
-    """Returns the W&B id kept in the run folder, which a resumed run shares with the run that it goes on with.
-
-    It goes along when the folder is moved. A copy gets one of its own, so that it does not write into the W&B run of
-    the original.
-
-    Args:
-        folder: The run folder.
-        renew: Make a new one, for a new run. Where there is one, it stays until ``keep_run_id``, because the
-            command may yet be refused.
-    """
-    path = folder / "wandb_id"
-    if renew and path.is_file():
-        return _new_id(folder)
-    if not path.is_file() or _is_copy(folder):
-        write_text(path, _new_id(folder))
-    return read_text(path).strip()
-
-
-def keep_run_id(folder: Path, name: str) -> None:
-    """Keeps the W&B id of a new run in its folder, where it replaces the one of the run before."""
-    if not (folder / "wandb_id").is_file() or run_id(folder, renew=False) != name:
-        write_text(folder / "wandb_id", name)
-
-
-def _new_id(folder: Path) -> str:
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "-", "-".join(folder.parts[-3:]))[-40:].strip("-")
-    return f"{readable}-{uuid.uuid4().hex[:8]}"
-
-
-def _is_copy(folder: Path) -> bool:
-    """Whether the run that the folder's config was written for is elsewhere, with the same W&B id."""
-    original = recorded_folder(read_config(folder))
-    if original is None or not (original / "wandb_id").is_file() or original.samefile(folder):
-        return False
-    return (original / "wandb_id").read_bytes() == (folder / "wandb_id").read_bytes()
-
-
-def clear_for_new_start(folder: Path) -> None:
-    """Removes what a new run would leave beside its own: checkpoints, panels and scores."""
-    for name in ("checkpoints", "heatmaps"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for path in [*folder.glob("cases*.csv"), *folder.glob("metrics*.csv"), *folder.glob(RECORD)]:
-        path.unlink()
-
-
-def run_name(folder: Path) -> tuple[str, str, int]:
-    """Returns a run's study, method and seed, by its config or else by its folder's name.
-
-    Raises:
-        InputError: If neither says the seed.
-    """
-    config = read_config(folder)
-    options = config.get("run") or {}
-    *_, study, method, name = ("", "", "", *folder.resolve().parts)
-    seed = config.get("seed_everything")
-    if not isinstance(seed, int) or isinstance(seed, bool):  # `true` stands for a seed that Lightning draws
-        if (found := SEED_FOLDER.search(name)) is None:
-            raise InputError(f"{folder}: config.yaml has no seed_everything, and the folder is not called seed=<n>.")
-        seed = int(found[1])
-    return str(options.get("study") or study), str(options.get("method") or method), seed
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Returns a run's config; empty where there is none."""
-    path = folder / "config.yaml"
-    if not path.is_file():
-        return {}
-    try:
-        content = yaml.safe_load(read_text(path))
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path}: is no YAML ({' '.join(str(error).split())}).") from error
-    return content if isinstance(content, dict) else {}
-
-
-def git_commit(file: Path = Path(__file__)) -> str:
-    """Returns the commit of the checkout that the code runs from (``-dirty`` if changed), or ``unknown``.
-
-    Git looks for a repository in the folders above too. That of an installed package is another one's: the repository
-    must have the file.
-
-    Args:
-        file: A file of the code.
-    """
-    # what a hook of another repository sets
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(file.parent), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
-        return done.stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "--", file.name)
-        return git("describe", "--always", "--dirty", "--abbrev=12")
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-
-
-def maps_of(folder: Path, summary: Mapping[str, Any]) -> Path | None:
-    """Returns the folder of a run's maps in the risk store, or None if the summary does not say.
-
-    The store may have been moved along with the run, or only one of them.
-
-    Args:
-        folder: The run folder.
-        summary: Its ``risk/summary.json``.
-    """
-    along = folder.resolve() / "risk" / str(summary.get("maps_from_here", "nowhere"))
-    if along.is_dir():
-        return along.resolve()
-    return Path(summary["maps"]) if summary.get("maps") else None

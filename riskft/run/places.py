@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from riskft.errors import InputError
+from riskft.run.folder import RunFolder
+from riskft.run.risk import default_store
 
 #: A block of most file systems: where a quota is full, an empty file can still be made.
 PROBE = bytes(4096)
@@ -88,7 +90,7 @@ def places_of(command: str, config: Any, folder: Path) -> dict[str, Path]:
     elif command in ("fit", "test"):  # the others only log there, and go without
         places["--run.root, --run.study or --run.folder"] = folder
     elif command == "predict":
-        places["--out"] = Path(config.out) if config.out else folder / "predictions"
+        places["--out"] = Path(config.out) if config.out else RunFolder(folder).predictions
     cache = Path(config.data.cache_dir)
     # one that is full need only be read; whether it is full shows when the scans have been looked at
     if not _holds(cache, "cases/*"):
@@ -98,8 +100,8 @@ def places_of(command: str, config: Any, folder: Path) -> dict[str, Path]:
         given = [options.store for options in mapping if options.get("store")]
         if given and not _holds(Path(given[0]), "*/*/summary.json"):
             places["store of riskft.RiskMapCallback"] = Path(given[0])
-        elif (mapping or command == "riskmap") and not given and not _holds(cache / "risk", "*/*/summary.json"):
-            places.setdefault("--data.cache_dir", cache / "risk")
+        elif (mapping or command == "riskmap") and not given and not _holds(default_store(cache), "*/*/summary.json"):
+            places.setdefault("--data.cache_dir", default_store(cache))
     return places
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from riskft.errors import InputError
 from riskft.files import write_text
+from riskft.run.folder import RunFolder
 from riskft.sweep.spec import Sweep, read_sweeps
 
 
@@ -54,8 +55,8 @@ def given_values(sweep: Sweep, arguments: Sequence[str]) -> dict[str, Any]:
 
 def take_wandb_id(folder: Path, environment: Mapping[str, str]) -> None:
     """Gives a run the ID that W&B's agent expects, unless it has one."""
-    if (agent_id := environment.get("WANDB_RUN_ID")) and not (folder / "wandb_id").is_file():
-        write_text(folder / "wandb_id", agent_id)
+    if (agent_id := environment.get("WANDB_RUN_ID")) and not RunFolder(folder).wandb_id.is_file():
+        write_text(RunFolder(folder).wandb_id, agent_id)
 
 
 def _value(text: str) -> Any:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from riskft.run.folder import RunFolder
 from riskft.sweep.plan import Run
 from riskft.sweep.processes import CommandLine, prepared_processes
-from riskft.sweep.record import LOG, steps_done
+from riskft.sweep.record import steps_done
 from riskft.sweep.state import State, state_of
 
 log = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def run_steps(run: Run, environment: Mapping[str, str], commands: Commands) -> S
         # W&B's sweep agent would mistake the scores of a test for those of the training
         own = {name: value for name, value in environment.items() if step == "fit" or name not in SWEEP_AGENT}
         if code := commands.run(folder, step, own):
-            with (folder / LOG).open("a", encoding="utf-8") as output:
+            with RunFolder(folder).log.open("a", encoding="utf-8") as output:
                 output.write(f"riskft {step}: {_ended(code)}\n")
         # the record and not the status, which a crash of native code at the very end of a process spoils
         if step not in steps_done(folder):
@@ -133,7 +134,7 @@ def _step(command: CommandLine, folder: Path, step: str, environment: Mapping[st
     os.environ.update(environment)
     # Lightning starts the other processes of a DDP run with these arguments
     sys.argv[1:] = ["sweep", "run", str(folder), "--step", step]
-    with (folder / LOG).open("ab") as output:
+    with RunFolder(folder).log.open("ab") as output:
         for descriptor in (1, 2):
             os.dup2(output.fileno(), descriptor)
     faulthandler.enable(2)  # a crash in native code leaves a traceback

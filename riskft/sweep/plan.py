@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from riskft.errors import InputError
-from riskft.run.folder import RunOptions
+from riskft.run.options import RunOptions
 from riskft.sweep.spec import Combination, Sweep
 
 #: Parameters that a run's folder shows elsewhere than in the method's name.

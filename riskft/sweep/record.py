@@ -12,10 +12,9 @@ from typing import Any
 
 from riskft.errors import InputError
 from riskft.files import read_json, write_json
+from riskft.run.folder import RunFolder
 from riskft.run.lock import take_lock
 from riskft.sweep.plan import Run
-
-RECORD, FAILURE, LOG, LOCK = "sweep.json", "failed.txt", "log.txt", "run.lock"
 
 
 def write_record(run: Run, done: Sequence[str] = ()) -> None:
@@ -23,7 +22,7 @@ def write_record(run: Run, done: Sequence[str] = ()) -> None:
 
     A job that waits reads this, not the sweep's file, which may change in the meantime.
     """
-    write_json(Path(run.folder) / RECORD, {**asdict(run), "done": list(done)})
+    write_json(RunFolder(Path(run.folder)).plan, {**asdict(run), "done": list(done)})
 
 
 def read_run(folder: Path) -> Run:
@@ -33,7 +32,7 @@ def read_run(folder: Path) -> Run:
         InputError: If no sweep planned a run there, or its record is broken.
     """
     if (content := _read(folder)) is None:
-        raise InputError(f"There is no {folder / RECORD}: no sweep has planned a run there.")
+        raise InputError(f"There is no {RunFolder(folder).plan}: no sweep has planned a run there.")
     named, arguments = Path(content["folder"]), content["arguments"]
     if os.path.abspath(named) != os.path.abspath(folder):  # moved since
         named, arguments = folder, [*_without_root(arguments), f"--run.folder={folder}"]
@@ -50,7 +49,7 @@ def refuse_others(runs: Sequence[Run]) -> None:
     problems = []
     for run in runs:
         folder = Path(run.folder)
-        if not any((folder / name).is_file() for name in ("config.yaml", LOG)):
+        if not (RunFolder(folder).config.is_file() or RunFolder(folder).log.is_file()):
             continue  # planned at most, never started
         if (content := _read(folder)) is None:
             problems.append(f"{folder} holds a run that no sweep started")
@@ -68,7 +67,7 @@ def _without_root(arguments: Sequence[str]) -> list[str]:
 
 
 def _read(folder: Path) -> dict[str, Any] | None:
-    path = folder / RECORD
+    path = RunFolder(folder).plan
     if not path.is_file():
         return None
     content = read_json(path)
@@ -105,7 +104,7 @@ def held(folder: Path) -> Iterator[None]:
         InputError: If another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a") as stream:
+    with RunFolder(folder).sweep_lock.open("a") as stream:
         for attempt in range(10):
             if take_lock(stream.fileno(), folder):
                 break
@@ -117,7 +116,7 @@ def held(folder: Path) -> Iterator[None]:
 
 def is_locked(folder: Path) -> bool:
     """Whether another process holds the run folder. Not for the process that holds it, which would let go."""
-    path = folder / LOCK
+    path = RunFolder(folder).sweep_lock
     if not path.is_file():
         return False
     # shared and for an instant, so that two that ask do not take each other for the run

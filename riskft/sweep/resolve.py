@@ -4,7 +4,7 @@ import functools
 
 from riskft.build import Command
 from riskft.errors import InputError, UsageError
-from riskft.run.folder import RunOptions
+from riskft.run.options import RunOptions
 
 
 @functools.cache

@@ -9,8 +9,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
 from riskft.files import write_text
+from riskft.run.folder import RunFolder
 from riskft.sweep.processes import CommandLine
-from riskft.sweep.record import FAILURE, held, read_run, steps_done, write_record
+from riskft.sweep.record import held, read_run, steps_done, write_record
 
 
 def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] = ()) -> None:
@@ -26,21 +27,21 @@ def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] 
         InputError: If no sweep has planned a run there, or another process is at work in it.
         SystemExit: If the command fails; the reason is in the run folder's ``failed.txt``.
     """
-    run = read_run(folder)
+    run, own = read_run(folder), RunFolder(folder)
     done = steps_done(folder)
     if step in done:
         return
-    arguments = ["--config", str(folder / "config.yaml")] if step == "test" else [*run.arguments, "--ckpt_path", "last"]
+    arguments = ["--config", str(own.config)] if step == "test" else [*run.arguments, "--ckpt_path", "last"]
     # one process per run writes the record, because all end together
     first = is_first_rank()
     with held(folder) if first else contextlib.nullcontext():
         if first:
-            (folder / FAILURE).unlink(missing_ok=True)
+            own.failure.unlink(missing_ok=True)
             write_record(run, done)
         try:
             command([step, *arguments, *more])
         except BaseException as error:
-            write_text(folder / FAILURE, f"{step}: {_reason(error)}\n")
+            write_text(own.failure, f"{step}: {_reason(error)}\n")
             raise
         if first:
             write_record(run, [*done, step])

@@ -13,8 +13,8 @@ from typing import Any
 
 from riskft.errors import InputError
 from riskft.files import read_json, write_json, write_text
+from riskft.run.folder import RunFolder
 from riskft.sweep.plan import Run
-from riskft.sweep.record import FAILURE, LOG
 from riskft.sweep.state import Queued
 
 JOBS = "jobs.json"
@@ -118,6 +118,7 @@ def array_script(options: SlurmOptions, lines: Sequence[str], runs: Sequence[Run
     """
     command = shlex.join([sys.executable, "-c", START, "sweep", "run"])
     devices = f"--devices {options.tasks_per_node} --nodes {options.nodes}"
+    own = RunFolder(Path("$folder"))  # which the shell fills in
     steps = {step: None for run in runs for step in run.steps}
     return "\n".join(
         [
@@ -129,14 +130,14 @@ def array_script(options: SlurmOptions, lines: Sequence[str], runs: Sequence[Run
             *(f"  {shlex.quote(run.folder)}" for run in runs),
             ")",
             'folder="${folders[$SLURM_ARRAY_TASK_ID]}"',
-            f'exec >>"$folder/{LOG}" 2>&1',
+            f'exec >>"{own.log}" 2>&1',
             *options.setup,
             # since SLURM 22.05 srun does not take it from sbatch
             f"export SRUN_CPUS_PER_TASK={options.cpus_per_task}",
             f"for step in {' '.join(steps)}; do",
             f'  srun --kill-on-bad-exit=1 {command} "$folder" --step "$step" {devices} || {{',
             "    status=$?",
-            f'    [ -e "$folder/{FAILURE}" ] || echo "$step: srun ended with status $status" >"$folder/{FAILURE}"',
+            f'    [ -e "{own.failure}" ] || echo "$step: srun ended with status $status" >"{own.failure}"',
             '    exit "$status"',
             "  }",
             "done",

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from riskft.errors import first_line
+from riskft.files import earlier
+from riskft.run.folder import RunFolder
 from riskft.sweep.plan import Run
-from riskft.sweep.record import FAILURE, LOG, is_locked, steps_done
+from riskft.sweep.record import is_locked, steps_done
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def state_of(run: Run, queue: Mapping[str, Queued] | None = None) -> State:
         queue: The runs that a cluster holds, by folder.
     """
     folder = Path(run.folder)
+    own = RunFolder(folder)
     metric = last_metric(folder)
     if set(run.steps) <= set(steps_done(folder)):
         return State("finished", metric=metric)
@@ -55,12 +58,11 @@ def state_of(run: Run, queue: Mapping[str, Queued] | None = None) -> State:
         return State("running" if queued.running else "waiting", queued.reason, metric)
     if is_locked(folder):
         return State("running", metric=metric)
-    if (folder / FAILURE).is_file():
-        return State("failed", (folder / FAILURE).read_text(encoding="utf-8", errors="replace").strip(), metric)
-    if (folder / LOG).is_file():
-        return State(
-            "failed", f"it exited without an error message; the log's last line: {last_line(folder / LOG)}", metric
-        )
+    if own.failure.is_file():
+        return State("failed", own.failure.read_text(encoding="utf-8", errors="replace").strip(), metric)
+    if own.log.is_file():
+        reason = f"it exited without an error message; the log's last line: {last_line(own.log)}"
+        return State("failed", reason, metric)
     return State("missing", metric=metric)
 
 
@@ -77,8 +79,8 @@ def last_line(path: Path, size: int = 4096) -> str:
 
 def last_metric(folder: Path, column: str = "val/dice") -> str:
     """Returns the last value of a column in the run's curves, with its epoch; empty if there is none."""
-    # a resumed run puts earlier curves aside as metrics.1.csv and so on
-    for path in sorted(folder.glob("metrics*.csv"), key=lambda path: path.stat().st_mtime, reverse=True):
+    metrics = RunFolder(folder).metrics
+    for path in [*([metrics] if metrics.is_file() else []), *reversed(earlier(metrics))]:
         try:
             with path.open(newline="", encoding="utf-8") as stream:
                 rows = [row for row in csv.DictReader(stream) if row.get(column)]

@@ -10,17 +10,20 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.errors import InputError
+from riskft.run.folder import RunFolder
 
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps ``best.ckpt`` by ``val/dice``; nothing where there are no validation cases.
 
     Args:
-        folder: Where the file goes.
+        path: The file.
     """
 
-    def __init__(self, folder: str) -> None:
-        super().__init__(dirpath=folder, filename="best", monitor="val/dice", mode="max", enable_version_counter=False)
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            dirpath=path.parent, filename=path.stem, monitor="val/dice", mode="max", enable_version_counter=False
+        )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stops monitoring where nothing is validated."""
@@ -51,11 +54,13 @@ class LatestCheckpoint(ModelCheckpoint):
     ``ModelCheckpoint`` that a user adds if there is one of the same options.
 
     Args:
-        folder: Where the file goes.
+        path: The file.
     """
 
-    def __init__(self, folder: str) -> None:
-        super().__init__(dirpath=folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            dirpath=path.parent, filename=path.stem, save_on_train_epoch_end=True, enable_version_counter=False
+        )
 
 
 def moved_state(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -87,7 +92,7 @@ def moved_state(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return {**state, **paths, "best_k_models": best, "dirpath": str(folder)}
 
 
-def run_checkpoints(folder: str) -> list[Callback]:
+def run_checkpoints(run: RunFolder) -> list[Callback]:
     """Returns the callbacks that keep ``best.ckpt`` and, after each epoch, ``last.ckpt``.
 
     Two callbacks, because ``ModelCheckpoint(save_last=True)`` writes the latter only along with a new best, and a
@@ -95,10 +100,10 @@ def run_checkpoints(folder: str) -> list[Callback]:
     """
     # a resumed run finds its own files in the folder
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-    return [BestCheckpoint(folder), LatestCheckpoint(folder)]
+    return [BestCheckpoint(run.best), LatestCheckpoint(run.last)]
 
 
-def find_checkpoint(run: Path, path: str | None = None) -> Path:
+def find_checkpoint(run: RunFolder, path: str | None = None) -> Path:
     """Returns the checkpoint to use.
 
     Args:
@@ -108,10 +113,9 @@ def find_checkpoint(run: Path, path: str | None = None) -> Path:
     Raises:
         InputError: If there is none.
     """
-    folder = run / "checkpoints"
     # Lightning looks for "best" and "last" only in the process that trained, and goes on without if it finds none
-    names = {"best": ("best.ckpt",), "last": ("last.ckpt",), None: ("best.ckpt", "last.ckpt")}.get(path)
-    candidates = [Path(str(path))] if names is None else [folder / name for name in names]
+    named = {"best": [run.best], "last": [run.last], None: [run.best, run.last]}
+    candidates = named[path] if path in named else [Path(str(path))]
     for candidate in candidates:
         if candidate.is_file():
             return candidate

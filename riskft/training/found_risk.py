@@ -12,6 +12,7 @@ from riskft.data.datamodule import RiskDataModule
 from riskft.errors import InputError
 from riskft.files import read_mapping
 from riskft.risk.summary import RiskSummary
+from riskft.run.folder import RunFolder
 from riskft.source.network import LoadedSource
 from riskft.training.module import RiskModule
 from riskft.training.risk_maps import phase_inputs
@@ -54,17 +55,17 @@ class FoundRisk:
         ]
 
 
-def find_risk(folder: Path, module: RiskModule) -> FoundRisk:
+def find_risk(run: RunFolder, module: RiskModule) -> FoundRisk:
     """Reads what phase 1 left in a run folder, and loads the source network.
 
     Args:
-        folder: The run folder, with ``risk/summary.json``.
+        run: The run folder, with what phase 1 left in it.
         module: The run's module.
 
     Raises:
         InputError: If there is nothing, or the source network cannot be loaded any more.
     """
-    summary, manifest = (_json(folder / "risk" / f"{name}.json") for name in ("summary", "manifest"))
+    summary, manifest = (_json(path) for path in (run.risk.summary, run.risk.manifest))
     source = module.source.load()
     if manifest.get("inverted") and not source.inverted:  # phase 1 found that it sees more so
         source = module.source.in_negative(source)

@@ -14,7 +14,9 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from riskft.distributed import is_first_rank
 from riskft.files import keep_old
-from riskft.run.folder import WandbOptions, run_id
+from riskft.run.folder import RunFolder
+from riskft.run.options import WandbOptions
+from riskft.run.wandb_id import run_id
 
 #: Where W&B keeps what it has not uploaded yet; by default in the home folder, which containers may not have.
 STAGING = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
@@ -100,7 +102,7 @@ def logs_to_wandb(config: Any) -> bool:
 def _wandb_id(folder: Path, command: str, starts_anew: bool) -> str | None:
     if not is_first_rank():
         return None  # other ranks log nothing
-    return run_id(folder, starts_anew) + ("" if command == "fit" else f"-{command}")
+    return run_id(RunFolder(folder), starts_anew) + ("" if command == "fit" else f"-{command}")
 
 
 def stage_in(folder: Path, offline: bool) -> None:
@@ -112,7 +114,7 @@ def stage_in(folder: Path, offline: bool) -> None:
     """
     for name, place in STAGING.items():
         if offline or (name not in os.environ and name != "WANDB_CONFIG_DIR"):
-            os.environ[name] = str(folder.absolute() / "wandb" / place)
+            os.environ[name] = str(RunFolder(folder.absolute()).wandb / place)
 
 
 @contextmanager

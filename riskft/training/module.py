@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +30,7 @@ from riskft.source.read import freeze_unused, readings
 from riskft.source.surgery import with_classes, with_input_channels
 from riskft.training.length import run_length
 from riskft.training.record_of import record_of
+from riskft.training.run_folder import run_folder
 from riskft.training.schedule import Shared, say_other_length, schedule_over
 from riskft.training.scores import keep_cases, log_means
 from riskft.training.start import HeadInit, start_network
@@ -174,7 +174,7 @@ class RiskModule(LightningModule):
             data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
             self.record = record_of(self, data if isinstance(data, RiskDataModule) else None)
         if self.adaptation is not None and self.trainer.is_global_zero:
-            self.adaptation.write(Path(self.trainer.default_root_dir) / "adaptation.csv")
+            self.adaptation.write(run_folder(self.trainer).adaptation)
             log_table(self.trainer, "adaptation", ("parameter", "shape", "status"), self.adaptation.rows)
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

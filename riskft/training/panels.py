@@ -20,12 +20,12 @@ from riskft.evaluation.metrics import CaseScore
 from riskft.plots.figure import save_figure
 from riskft.plots.heatmaps import Classes, Panel, case_figure, riskiest_slices, upright
 from riskft.progress import track
-from riskft.risk.store import RiskStore
 from riskft.training.case_panel import Maps, read_panel, unseen_panel
 from riskft.training.found_risk import FoundRisk, find_risk
 from riskft.training.loggers import wandb_run
 from riskft.training.module import RiskModule
 from riskft.training.risk_maps import RiskMapCallback
+from riskft.training.run_folder import run_folder
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class RiskPanelCallback(Callback):
         if found is None:
             return
         found.source.network.to(pl_module.device)
-        for path in (Path(trainer.default_root_dir) / "heatmaps").glob("test_*.png"):
+        for path in run_folder(trainer).heatmaps.glob("test_*.png"):
             path.unlink()  # of another checkpoint
         for case in track(cases, len(cases), "Risk heatmaps of test cases"):
             with torch.no_grad(), trainer.precision_plugin.test_step_context():
@@ -129,7 +129,7 @@ class RiskPanelCallback(Callback):
 
     def _draw(self, trainer: Trainer, panel: Panel, data: RiskDataModule, key: str) -> None:
         kind = key.rpartition("/")[2]
-        path = Path(trainer.default_root_dir) / "heatmaps" / f"{kind}_{RiskStore.safe_name(panel.subject)}.png"
+        path = run_folder(trainer).panel(kind, panel.subject)
         save_figure(case_figure(panel, data.class_names), path)
         if (run := wandb_run(trainer)) is not None:
             run.log(wandb_images(panel, data.class_names, key, path))
@@ -180,7 +180,7 @@ def _maps(trainer: Trainer) -> Maps | None:
 def _found(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> FoundRisk | None:
     """Returns what the run's phase 1 found, or None with a warning: the scores are what a test is for."""
     try:
-        found = find_risk(Path(trainer.default_root_dir), module)
+        found = find_risk(run_folder(trainer), module)
     except InputError as error:
         log.warning("No risk heatmaps of test cases. %s", error)
         return None

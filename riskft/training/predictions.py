@@ -16,7 +16,7 @@ from riskft.data.io.native import native_dtype, reference_image, write_native
 from riskft.data.records import Case
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError
-from riskft.risk.store import RiskStore
+from riskft.files import safe_name
 from riskft.training.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class SegmentationWriter(BasePredictionWriter):
         """Returns the subjects that an earlier prediction, which was stopped, has finished; see ``check``."""
         if self.unfinished is None:
             return frozenset()
-        names = {case.subject: RiskStore.safe_name(case.subject) for case in cases}
+        names = {case.subject: safe_name(case.subject) for case in cases}
         return frozenset(
             subject for subject, name in names.items() if self.unfinished.has(name, keys[subject] if keys else None)
         )
@@ -141,7 +141,7 @@ class SegmentationWriter(BasePredictionWriter):
         if self.unfinished is not None:
             targets = self._targets(case.subject, self._names[case.subject])
             written = [part for path in targets for part in parts(path) if part.exists()]
-            self.unfinished.add(RiskStore.safe_name(case.subject), prepared.key, written)
+            self.unfinished.add(safe_name(case.subject), prepared.key, written)
 
     def _targets(self, subject: str, name: str) -> list[Path]:
         """Returns the files of a case."""
@@ -162,7 +162,7 @@ class SegmentationWriter(BasePredictionWriter):
         return np.dtype(np.uint8)
 
     def _probabilities_path(self, subject: str) -> Path:
-        return self.folder / f"{RiskStore.safe_name(subject)}_probabilities.nii.gz"
+        return self.folder / f"{safe_name(subject)}_probabilities.nii.gz"
 
 
 def output_names(cases: Sequence[Case]) -> dict[str, str]:
@@ -188,7 +188,7 @@ def holds(dtype: np.dtype[Any], classes: int) -> bool:
 
 def _own_stem(case: Case) -> str:
     # a name that a file has already is one that files can have
-    return case.subject if case.subject == stem(reference_image(case)) else RiskStore.safe_name(case.subject)
+    return case.subject if case.subject == stem(reference_image(case)) else safe_name(case.subject)
 
 
 def _own_ending(case: Case) -> str:

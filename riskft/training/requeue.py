@@ -17,9 +17,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
 from riskft.files import write_json
+from riskft.run.folder import RunFolder
 
 log = logging.getLogger(__name__)
-COUNT = "requeue.json"
 
 
 class Requeue(Callback):
@@ -84,7 +84,7 @@ class Requeue(Callback):
         try:
             starts = count_start(self.folder, job, self.command, progress=self._progress > 0)
         except (OSError, InputError) as error:  # without a count there is no end
-            reason = f"its starts cannot be counted in {self.folder / COUNT} ({error})"
+            reason = f"its starts cannot be counted in {RunFolder(self.folder).requeue} ({error})"
             log.error("The job %s is not queued again: %s.", job, reason)  # noqa: TRY400 - a traceback would not help
             return
         if starts >= self.most_starts:
@@ -120,7 +120,7 @@ def count_start(folder: Path, job: str, command: str, progress: bool) -> int:
         OSError: If the count cannot be kept.
         NoSpaceError: If it cannot be kept because the file system is full.
     """
-    path = folder / COUNT
+    path = RunFolder(folder).requeue
     before: dict[str, object] = {}
     with contextlib.suppress(FileNotFoundError, ValueError):
         before = json.loads(path.read_text(encoding="utf-8"))

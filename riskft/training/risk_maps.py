@@ -18,10 +18,12 @@ from riskft.risk.mapping import RiskMapping
 from riskft.risk.phase import RiskPhase
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
+from riskft.run.risk import default_store
 from riskft.source.network import LoadedSource
 from riskft.source.probabilities import probability_check
 from riskft.training.module import RiskModule
 from riskft.training.risk_summary import log_risk_summary
+from riskft.training.run_folder import run_folder
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +112,7 @@ class RiskMapCallback(Callback):
 
     def _phase(self, trainer: Trainer, module: RiskModule, data: RiskDataModule) -> Callable[[LoadedSource], RiskPhase]:
         """Returns how phase 1 of a source network is made."""
-        root = Path(self.store_root) if self.store_root else data.cache_dir / "risk"
+        root = Path(self.store_root) if self.store_root else default_store(data.cache_dir)
 
         def make(source: LoadedSource) -> RiskPhase:
             source.network.to(trainer.strategy.root_device)
@@ -131,7 +133,7 @@ class RiskMapCallback(Callback):
 
     def _announce(self, trainer: Trainer, store: RiskStore) -> None:
         """Says where maps are made anew, and why."""
-        previous = Path(trainer.default_root_dir) / "risk" / "manifest.json"
+        previous = run_folder(trainer).risk.manifest
         if trainer.is_global_zero:
             changes = store.changes(previous)
             if changes and previous.is_file():

@@ -3,9 +3,7 @@
 import csv
 import io
 import logging
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from riskft.plots.risk import conditional_figure, weight_figure
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 from riskft.training.loggers import wandb_run
+from riskft.training.run_folder import run_folder
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +31,16 @@ def log_risk_summary(
         100 * summary.knowledge,
         ", ".join(f"{name} {value:.3f}" for name, value in zip(classes, summary.class_hardness, strict=True)),
     )
-    folder = Path(trainer.default_root_dir) / "risk"
-    write_json(folder / "manifest.json", store.inputs)
-    maps = store.weights_folder.resolve()
-    places = {"maps": str(maps), "maps_from_here": os.path.relpath(maps, folder.resolve())}
-    write_json(folder / "summary.json", {**places, **summary.to_json()})
-    write_text(folder / "classes.csv", class_table(summary, classes))
+    folder = run_folder(trainer).risk
+    write_json(folder.manifest, store.inputs)
+    write_json(folder.summary, {**folder.places(store.weights_folder), **summary.to_json()})
+    write_text(folder.classes, class_table(summary, classes))
     figures = {
         "conditional": conditional_figure(summary, classes, source_classes),
         "weights": weight_figure(summary, classes),
     }
     for name, figure in figures.items():
-        save_figure(figure, folder / f"{name}.png")
+        save_figure(figure, folder.figure(name))
     values = {
         "risk/leep": summary.leep,
         "risk/label_entropy": summary.label_entropy,
@@ -56,7 +53,7 @@ def log_risk_summary(
     if (run := wandb_run(trainer)) is not None:
         import wandb
 
-        images: dict[str, Any] = {f"risk/{name}": wandb.Image(str(folder / f"{name}.png")) for name in figures}
+        images: dict[str, Any] = {f"risk/{name}": wandb.Image(str(folder.figure(name))) for name in figures}
         counts = np.array(summary.weight_counts)
         images["risk/weight_histogram"] = wandb.Histogram(
             np_histogram=(counts[:80], np.array(summary.weight_edges[:81]))

@@ -1,7 +1,6 @@
 """The record of a run in its folder: its config in full, and what its weights are made with."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -11,8 +10,10 @@ from lightning.pytorch.loggers import WandbLogger
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.files import write_json, write_text
-from riskft.run.folder import RECORD, clear_for_new_start, git_commit, keep_run_id
+from riskft.run.commit import git_commit
+from riskft.run.wandb_id import keep_run_id
 from riskft.training.module import RiskModule
+from riskft.training.run_folder import run_folder
 
 
 class SaveRun(SaveConfigCallback):
@@ -24,9 +25,9 @@ class SaveRun(SaveConfigCallback):
         Only now, when data and source are known to be good, does a new run remove the one that was there.
         """
         if self.config.get("ckpt_path") is None and trainer.is_global_zero:
-            folder = Path(trainer.default_root_dir)
+            folder = run_folder(trainer)
             if self.config.run.overwrite:
-                clear_for_new_start(folder)
+                folder.clear()
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger) and isinstance(logger.version, str):
                     keep_run_id(folder, logger.version)
@@ -45,7 +46,7 @@ class SaveRun(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes the config, and logs it with the git commit and the fingerprints of the data."""
         text = self.parser.dump(self.config, skip_none=False)
-        write_text(Path(trainer.default_root_dir) / "config.yaml", text)
+        write_text(run_folder(trainer).config, text)
         config = yaml.safe_load(text)
         record: dict[str, Any] = {"config": config, "git_commit": git_commit()}
         data = getattr(trainer, "datamodule", None)
@@ -57,4 +58,4 @@ class SaveRun(SaveConfigCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes ``record.json``, which tells other commands what a run is, whatever it is called."""
         if isinstance(pl_module, RiskModule) and pl_module.record is not None and trainer.is_global_zero:
-            write_json(Path(trainer.default_root_dir) / RECORD, pl_module.record.plain())
+            write_json(run_folder(trainer).record, pl_module.record.plain())

@@ -1,14 +1,13 @@
 """What becomes of the cases' scores: means in the loggers, a table in the run folder and in W&B."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from lightning.pytorch import LightningModule, Trainer
 
 from riskft.errors import InputError
 from riskft.evaluation.metrics import CaseScore, class_means, overall
 from riskft.files import keep_old, write_text
-from riskft.run.folder import run_name
+from riskft.training.run_folder import run_folder
 from riskft.training.tables import cases_csv, log_cases
 
 
@@ -37,11 +36,11 @@ def keep_cases(trainer: Trainer, scores: Sequence[CaseScore]) -> None:
 
     There each row has the run's study, method and seed too, so that the tables of a project can be joined and exported.
     """
-    path = Path(trainer.default_root_dir) / "cases.csv"
-    keep_old(path, unless=cases_csv(scores))
-    write_text(path, cases_csv(scores))
+    folder = run_folder(trainer)
+    keep_old(folder.cases, unless=cases_csv(scores))
+    write_text(folder.cases, cases_csv(scores))
     try:
-        run = run_name(path.parent)
+        name = folder.name()
     except InputError:  # made in Python, without a config
-        run = ("", path.parent.name, 0)
-    log_cases(trainer, scores, "test/cases", run)
+        name = ("", folder.path.name, 0)
+    log_cases(trainer, scores, "test/cases", name)

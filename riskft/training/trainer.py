@@ -27,6 +27,7 @@ from riskft.training.predictions import SegmentationWriter
 from riskft.training.record.check import check_checkpoint, check_filing, check_source
 from riskft.training.record.compare import TrainerCommand
 from riskft.training.risk_maps import RiskMapCallback
+from riskft.training.run_folder import run_folder
 
 log = logging.getLogger(__name__)
 GRACE_SECONDS = 10.0
@@ -86,7 +87,7 @@ class RiskTrainer(Trainer):
         """
         with self._ending_together():
             checkpoint = self._checkpoint(ckpt_path, model, datamodule, "test")
-            check_filing(Path(self.default_root_dir), Path(checkpoint))
+            check_filing(run_folder(self), Path(checkpoint))
             return super().test(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
 
     def predict(  # type: ignore[override]
@@ -116,8 +117,8 @@ class RiskTrainer(Trainer):
             probabilities: Write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32, as well.
             dtype: Stored type of the segmentations: that of the scan (``input``) or ``uint8``.
         """
-        folder = Path(out) if out else Path(self.default_root_dir) / "predictions"
-        checkpoint = str(find_checkpoint(Path(self.default_root_dir), ckpt_path))
+        folder = Path(out) if out else run_folder(self).predictions
+        checkpoint = str(find_checkpoint(run_folder(self), ckpt_path))
         made_with = fingerprint(
             {
                 "checkpoint": file_digest(Path(checkpoint)),
@@ -245,14 +246,13 @@ class RiskTrainer(Trainer):
         self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None, command: TrainerCommand
     ) -> str:
         """Returns the checkpoint to use: never silently none, nor one that contradicts the command."""
-        found = find_checkpoint(Path(self.default_root_dir), path)
+        found = find_checkpoint(run_folder(self), path)
         check_checkpoint(found, model, datamodule, command)
         return str(found)
 
     def _resumed(self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None) -> str | None:
         """Returns the checkpoint to resume, or None to start: there may be no ``last`` yet."""
-        last = Path(self.default_root_dir) / "checkpoints/last.ckpt"
-        if path is None or (path == "last" and not last.is_file()):
+        if path is None or (path == "last" and not run_folder(self).last.is_file()):
             return None
         return self._checkpoint(path, model, datamodule, "fit")
 

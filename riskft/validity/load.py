@@ -11,6 +11,7 @@ from torch import Tensor
 from riskft.build import Command
 from riskft.data.datamodule import RiskDataModule
 from riskft.errors import InputError, UsageError
+from riskft.run.folder import RunFolder
 from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.checkpoints import find_checkpoint
 from riskft.training.module import RiskModule
@@ -21,13 +22,13 @@ class LoadedRun:
     """A run built from its config; its weights are not loaded yet.
 
     Attributes:
-        folder: The run folder.
+        folder: The run's folder.
         module: The module.
         data: The data, all splits prepared.
         trainer: Device and precision of its test.
     """
 
-    folder: Path
+    folder: RunFolder
     module: RiskModule
     data: RiskDataModule
     trainer: Trainer
@@ -61,21 +62,20 @@ def load_run(folder: Path, accelerator: str | None = None) -> LoadedRun:
     Raises:
         InputError: If the config or the data cannot be used (any more).
     """
-    arguments = ["test", "--config", str(folder / "config.yaml"), "--trainer.strategy", "auto"]
+    run = RunFolder(folder)
+    arguments = ["test", "--config", str(run.config), "--trainer.strategy", "auto"]
     arguments += ["--trainer.devices", "1", "--trainer.num_nodes", "1"]
     arguments += ["--trainer.accelerator", accelerator] if accelerator else []
     try:
         built = Command(arguments)
         built.build_apart()
     except UsageError as error:
-        raise InputError(f"{folder / 'config.yaml'}: {error.args[0]}") from None
+        raise InputError(f"{run.config}: {error.args[0]}") from None
     except InputError as error:
         if not isinstance(error.__cause__, MisconfigurationException):  # Lightning's word for the trainer's options
             raise
-        raise InputError(
-            f"{folder / 'config.yaml'}: {error.__cause__} Choose another device with --accelerator."
-        ) from error
+        raise InputError(f"{run.config}: {error.__cause__} Choose another device with --accelerator.") from error
     data: RiskDataModule = built.datamodule
     data.prepare_data()
     data.setup("test")
-    return LoadedRun(folder, built.model, data, built.trainer)
+    return LoadedRun(run, built.model, data, built.trainer)

@@ -6,7 +6,7 @@ from pathlib import Path
 from riskft.data.io.native import native_grid, reference_image
 from riskft.data.io.volumes import write_nifti
 from riskft.data.records import Case
-from riskft.risk.store import RiskStore
+from riskft.files import safe_name
 from riskft.validity.cases import NativeMaps
 from riskft.validity.outcomes import LEGEND
 from riskft.validity.pairs import RunPair
@@ -17,12 +17,12 @@ RISK = "transfer hardness in nats, 0 outside"
 def map_folder(out: Path, pair: RunPair, alone: bool) -> Path:
     """Returns where a pair's maps go: the output folder itself, or a folder a run where there are several."""
     parts = (pair.run.study, pair.run.method, f"seed={pair.run.seed}")
-    return out if alone else out.joinpath(*map(RiskStore.safe_name, parts))
+    return out if alone else out.joinpath(*map(safe_name, parts))
 
 
 def map_paths(folder: Path, subject: str) -> tuple[Path, Path]:
     """Returns where a case's outcome and risk go."""
-    own = folder / RiskStore.safe_name(subject)
+    own = folder / safe_name(subject)
     return own / "negative_transfer.nii.gz", own / "risk.nii.gz"
 
 

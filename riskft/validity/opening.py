@@ -1,9 +1,7 @@
 """A pair of runs with what phase 1 left, checked to belong together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +12,7 @@ from riskft.errors import InputError
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target
 from riskft.risk.store import RiskStore
-from riskft.run.folder import maps_of
+from riskft.run.folder import RunFolder
 from riskft.source.network import LoadedSource
 from riskft.training.found_risk import find_risk
 from riskft.validity.load import LoadedRun, load_run
@@ -55,13 +53,13 @@ def open_pair(pair: RunPair, accelerator: str | None = None) -> OpenRunPair:
         InputError: If they do not belong together, with all reasons.
     """
     tuned, scratch = (load_run(folder, accelerator) for folder in (pair.run.folder, pair.scratch.folder))
-    found = find_risk(pair.run.folder, tuned.module)
+    found = find_risk(tuned.folder, tuned.module)
     problems = found.stale(tuned.module, tuned.data)
     problems += [f"the run from scratch {problem}" for problem in differences(tuned.data, scratch.data)]
     problems += [f"test case {case.subject}: has no label" for case in tuned.data.prepared("test") if not case.labelled]
     if problems:
         raise InputError(f"cannot be compared with {pair.scratch.folder}:", problems)
-    dataset = kept_distribution(pair.run.folder, found.summary, found.manifest, tuned.data)
+    dataset = kept_distribution(tuned.folder, tuned.data)
     return OpenRunPair(pair, tuned, scratch, found.source, found.joint, found.use_mask, dataset)
 
 
@@ -83,19 +81,17 @@ def differences(run: RiskDataModule, scratch: RiskDataModule) -> list[str]:
     return problems
 
 
-def kept_distribution(
-    folder: Path, summary: Mapping[str, Any], manifest: Mapping[str, Any], data: RiskDataModule
-) -> ClassDistribution | None:
+def kept_distribution(run: RunFolder, data: RiskDataModule) -> ClassDistribution | None:
     """Returns the training cases' hardness by class from the risk store, or None where that has gone."""
-    if (maps := maps_of(folder, summary)) is None:
+    if (files := run.risk.store()) is None:
         return None
-    store = RiskStore(maps.parents[1], manifest, {})
+    store = RiskStore.of(files)
     cases = data.prepared("train")
     if not all(store.has_hardness(case.subject) for case in cases):
         return None
     dataset = ClassDistribution(len(data.class_names))
     for case in cases:
-        target = counted_target(case, bool(manifest.get("mask")), torch.device("cpu"))
+        target = counted_target(case, bool(store.inputs.get("mask")), torch.device("cpu"))
         counts = target != IGNORE_INDEX
         dataset.update(store.read_hardness(case.subject)[0][counts], target[counts])
     return dataset

@@ -8,7 +8,7 @@ from typing import Any
 from riskft.analysis.runs import run_folders
 from riskft.analysis.started import started_from
 from riskft.errors import InputError
-from riskft.run.folder import read_config, run_name
+from riskft.run.folder import RunFolder
 from riskft.training.checkpoints import find_checkpoint
 
 
@@ -78,7 +78,7 @@ def find_pairs(runs: Sequence[Path], scratch: Sequence[Path]) -> list[RunPair]:
 
 
 def _named(paths: Sequence[Path]) -> list[RunName]:
-    return [RunName(folder, *run_name(folder)) for folder in run_folders(paths)]
+    return [RunName(folder, *RunFolder(folder).name()) for folder in run_folders(paths)]
 
 
 def _partners(name: RunName, references: Sequence[RunName]) -> list[RunName]:
@@ -89,10 +89,10 @@ def _partners(name: RunName, references: Sequence[RunName]) -> list[RunName]:
 
 def _lacking(name: RunName) -> list[str]:
     """Says what a fine-tuned run lacks."""
-    problems = _untrained(name)
+    problems, run = _untrained(name), RunFolder(name.folder)
     if started_from(name.folder) == "scratch":
         problems.append(f"{name.folder}: is trained from scratch, without a source's weights, not fine-tuned")
-    elif not all((name.folder / "risk" / file).is_file() for file in ("summary.json", "manifest.json")):
+    elif not (run.risk.summary.is_file() and run.risk.manifest.is_file()):
         problems.append(
             f"{name.folder}: has no risk/summary.json with P(y|z). Fine-tune with phase 1 (riskft.RiskMapCallback), as "
             "configs/method/vanilla.yaml does"
@@ -108,16 +108,17 @@ def _lacking_from_scratch(name: RunName) -> list[str]:
 
 
 def _untrained(name: RunName) -> list[str]:
-    if not (name.folder / "config.yaml").is_file():
+    run = RunFolder(name.folder)
+    if not run.config.is_file():
         return [f"{name.folder}: has no config.yaml, which says how the run was made"]
     try:
-        find_checkpoint(name.folder)
+        find_checkpoint(run)
     except InputError:
         return [f"{name.folder}: has no checkpoint. Run fit first"]
     return []
 
 
 def _source_checkpoint(name: RunName) -> str | None:
-    model: dict[str, Any] = read_config(name.folder).get("model") or {}
+    model: dict[str, Any] = RunFolder(name.folder).read_config().get("model") or {}
     checkpoint: str | None = (model.get("source") or {}).get("checkpoint")
     return checkpoint

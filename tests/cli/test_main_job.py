@@ -117,10 +117,9 @@ def test_test_draws_its_best_and_its_worst_case_with_the_risk_that_phase_1_would
     assert list(folder.glob("wandb/offline-run-*-test/files/media/images/risk/test/case04/hardness*.png"))
     # of cases that phase 1 has seen it is what phase 1 kept
     run = load_run(folder)
-    found = find_risk(folder, run.module)
+    found = find_risk(run.folder, run.module)
     assert found.stale(run.module, run.data) == []
-    maps = Path(found.summary["maps"])
-    store = RiskStore(maps.parents[1], found.manifest, {})
+    store = RiskStore.of(run.folder.risk.store())
     for case in run.data.prepared("train"):
         prediction = np.zeros(case.to_subject()["image"].spatial_shape, np.uint8)
         panel = unseen_panel(found, run.module, case, prediction)

@@ -12,6 +12,8 @@ import torch
 from monai.networks.nets import UNet
 from tiny_cohort import write_tiny_cohort
 
+from riskft.run.risk import StoreFiles
+
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
 BIN = Path(sys.executable).parent
@@ -56,10 +58,12 @@ def test_two_processes_equal_one(study):
         for key in ("joint", "leep", "class_hardness", "class_weight", "weight_counts", "bytes"):
             assert other.get(key) == summaries[0].get(key), key
         for subject in (f"case{number:02d}" for number in range(5)):
-            maps = [Path(summary["maps"]) / f"{subject}.nii" for summary in (summaries[0], other)]
-            assert maps[0].read_bytes() == maps[1].read_bytes()
-            volumes = [path.parents[1] / subject / "hardness.nii" for path in maps]
-            assert volumes[0].read_bytes() == volumes[1].read_bytes()
+            stores = [StoreFiles(Path(summary["maps"])) for summary in (summaries[0], other)]
+            for one, another in (
+                [store.weight_path(subject) for store in stores],
+                [store.hardness_path(subject) for store in stores],
+            ):
+                assert one.read_bytes() == another.read_bytes()
     for folder in (two, fabric):
         assert len(list((folder / "wandb").glob("offline-run-*"))) == 1
         assert (folder / "checkpoints/best.ckpt").is_file()

@@ -13,6 +13,7 @@ import yaml
 
 from riskft.cli import main
 from riskft.risk.store import RiskStore
+from riskft.run.folder import RunFolder
 from riskft.validity.cases import Examiner
 from riskft.validity.opening import open_pair
 from riskft.validity.pairs import find_pairs
@@ -145,8 +146,7 @@ def test_hardness_is_phase_1_s_and_predictions_are_test_s(study):
     case = pair.run.data.prepared("train")[1]
     examiner = Examiner(pair, 2, maps=True)
     found = examiner.examine(case)
-    summary, manifest = (json.loads((run / f"risk/{name}.json").read_text()) for name in ("summary", "manifest"))
-    store = RiskStore(Path(summary["maps"]).parents[1], manifest, {})
+    store = RiskStore.of(RunFolder(run).risk.store())
     label = torch.from_numpy(np.asarray(nib.load(case.folder / "label.nii").dataobj).astype(np.int64))
     chosen = region(label, 2)
     torch.testing.assert_close(found.voxels.predictors["hardness"], store.read_hardness(case.subject)[0][chosen])

@@ -6,8 +6,9 @@ import pytest
 from forked_runs import STEPS_AN_EPOCH, Forked, Study, before_step, forked, kill
 
 from riskft.errors import InputError
-from riskft.run.folder import keep_run_id, run_id
+from riskft.run.folder import RunFolder
 from riskft.run.lock import locked
+from riskft.run.wandb_id import keep_run_id, run_id
 
 
 @pytest.mark.slow
@@ -94,9 +95,10 @@ def test_a_refused_fit_leaves_the_run_as_it_was(tmp_path, tiny_manifest, mistake
 
 
 def test_the_name_in_w_and_b_changes_only_when_the_new_run_begins(tmp_path):
-    first = run_id(tmp_path, renew=True)
-    second = run_id(tmp_path, renew=True)
+    run = RunFolder(tmp_path)
+    first = run_id(run, renew=True)
+    second = run_id(run, renew=True)
     assert first != second
-    assert run_id(tmp_path, renew=False) == first
-    keep_run_id(tmp_path, second)
-    assert run_id(tmp_path, renew=False) == second
+    assert run_id(run, renew=False) == first
+    keep_run_id(run, second)
+    assert run_id(run, renew=False) == second

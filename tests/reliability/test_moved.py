@@ -1,5 +1,6 @@
 """Runs and studies that are moved, copied or renamed."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,7 +14,9 @@ from jsonargparse import Namespace
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from riskft.arguments.moved import Moved, bring_along, moved_run, place_is_given, settle
-from riskft.run.folder import git_commit, maps_of, recorded_folder, run_id
+from riskft.run.commit import git_commit
+from riskft.run.folder import RunFolder, recorded_folder
+from riskft.run.wandb_id import run_id
 from riskft.sweep.plan import Run
 from riskft.sweep.record import read_run, refuse_others, write_record
 from riskft.training.checkpoints import BestCheckpoint, moved_state
@@ -21,7 +24,7 @@ from riskft.training.checkpoints import BestCheckpoint, moved_state
 
 def state(folder, score=0.9):
     best = str(folder / "best.ckpt")
-    callback = BestCheckpoint(str(folder))
+    callback = BestCheckpoint(folder / "best.ckpt")
     callback.best_k_models = {best: torch.tensor(score)}
     callback.best_model_path = callback.kth_best_model_path = best
     callback.best_model_score = callback.kth_value = torch.tensor(score)
@@ -38,7 +41,7 @@ def test_the_best_score_stays_with_the_checkpoint(tmp_path, how):
         before.rename(now)
     else:
         shutil.copytree(before, now)
-    callback = BestCheckpoint(str(now))
+    callback = BestCheckpoint(now / "best.ckpt")
     callback.load_state_dict(moved_state(kept, now))
     assert callback.best_model_score == pytest.approx(0.9)
     assert callback.best_k_models == {str(now / "best.ckpt"): torch.tensor(0.9)}
@@ -55,7 +58,7 @@ def test_another_folder_is_not_taken_for_a_moved_one(tmp_path):
 def test_a_best_checkpoint_that_was_removed_is_not_waited_for(tmp_path):
     """A run that goes on and does not get better than 0.9 has a best checkpoint all the same."""
     kept = state(tmp_path)
-    callback = BestCheckpoint(str(tmp_path))
+    callback = BestCheckpoint(tmp_path / "best.ckpt")
     callback.load_state_dict(moved_state(kept, tmp_path))
     assert callback.check_monitor_top_k(SimpleNamespace(strategy=SingleDeviceStrategy()), torch.tensor(0.1))
     (tmp_path / "best.ckpt").touch()
@@ -125,15 +128,15 @@ def test_the_next_record_says_where_the_run_is(now, root, folder):
 
 def test_a_copy_has_a_wandb_run_of_its_own_and_a_moved_run_keeps_its(tmp_path):
     own = record(tmp_path / "a/tiny/riskft/seed=0", tmp_path / "a")
-    assert run_id(own, renew=False) == "tiny-1234"
+    assert run_id(RunFolder(own), renew=False) == "tiny-1234"
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     copy = tmp_path / "b/tiny/riskft/seed=0"
-    found = run_id(copy, renew=False)
+    found = run_id(RunFolder(copy), renew=False)
     assert found != "tiny-1234"
-    assert run_id(copy, renew=False) == found
-    assert run_id(own, renew=False) == "tiny-1234"
+    assert run_id(RunFolder(copy), renew=False) == found
+    assert run_id(RunFolder(own), renew=False) == "tiny-1234"
     (tmp_path / "a").rename(tmp_path / "c")
-    assert run_id(tmp_path / "c/tiny/riskft/seed=0", renew=False) == "tiny-1234"
+    assert run_id(RunFolder(tmp_path / "c/tiny/riskft/seed=0"), renew=False) == "tiny-1234"
 
 
 def test_where_a_config_says_that_its_run_is():
@@ -146,17 +149,23 @@ def test_where_a_config_says_that_its_run_is():
 
 
 def test_maps_are_found_where_run_and_store_were_moved_together_and_where_only_one_was(tmp_path):
+    def maps_of(folder: Path) -> Path:
+        return RunFolder(folder).risk.store().weights_folder
+
     maps = tmp_path / "a/cache/risk/1/2"
     maps.mkdir(parents=True)
-    summary = {"maps": str(maps), "maps_from_here": "../../cache/risk/1/2"}
-    (tmp_path / "a/run/risk").mkdir(parents=True)
-    assert maps_of(tmp_path / "a/run", summary) == maps
+    summary = tmp_path / "a/run/risk/summary.json"
+    summary.parent.mkdir(parents=True)
+    summary.write_text(json.dumps({"maps": str(maps), "maps_from_here": "../../cache/risk/1/2"}))
+    assert maps_of(tmp_path / "a/run") == maps
     (tmp_path / "a/run").rename(tmp_path / "run")
-    assert maps_of(tmp_path / "run", summary) == maps
+    assert maps_of(tmp_path / "run") == maps
     (tmp_path / "run").rename(tmp_path / "a/run")
     (tmp_path / "a").rename(tmp_path / "b")
-    assert maps_of(tmp_path / "b/run", summary) == tmp_path / "b/cache/risk/1/2"
-    assert maps_of(tmp_path / "b/run", {}) is None
+    assert maps_of(tmp_path / "b/run") == tmp_path / "b/cache/risk/1/2"
+    (tmp_path / "b/run/risk/summary.json").write_text("{}")
+    assert RunFolder(tmp_path / "b/run").risk.store() is None
+    assert RunFolder(tmp_path).risk.store() is None
 
 
 def test_a_planned_run_of_a_sweep_goes_on_where_it_is_now(tmp_path):

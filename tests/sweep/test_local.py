@@ -16,7 +16,7 @@ from riskft.cli import main
 from riskft.commands.interruptions import sigterm_raised
 from riskft.sweep.local import Commands, run_locally, run_steps
 from riskft.sweep.plan import Run
-from riskft.sweep.record import LOG, steps_done, write_record
+from riskft.sweep.record import steps_done, write_record
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,7 +82,7 @@ def test_a_crash_is_named_and_undoes_nothing(tmp_path, finished):
 
     state = run_steps(run, {}, Commands(print, SimpleNamespace(Process=process)))
     assert steps == (["fit", "test"] if finished else ["fit"])
-    assert (tmp_path / LOG).read_text() == "".join(f"riskft {step}: ended by SIGSEGV\n" for step in steps)
+    assert (tmp_path / "log.txt").read_text() == "".join(f"riskft {step}: ended by SIGSEGV\n" for step in steps)
     assert state.name == ("finished" if finished else "failed")
     assert finished or "ended by SIGSEGV" in state.reason
 
@@ -130,7 +130,7 @@ def test_an_interruption_ends_what_runs_and_starts_nothing_else(tmp_path, endles
     with sigterm_raised(), pytest.raises(error):
         list(run_locally(planned(tmp_path), jobs=2, command=print))
     assert [process.exitcode for process in endless] == [-signal.SIGTERM] * 2
-    assert "ended by SIGTERM" in (tmp_path / "a" / LOG).read_text()
+    assert "ended by SIGTERM" in (tmp_path / "a/log.txt").read_text()
 
 
 def test_a_sweep_that_is_left_while_it_tells_of_a_run_ends_the_others(tmp_path, endless):

@@ -7,7 +7,7 @@ import pytest
 from riskft.commands.sweep import main
 from riskft.errors import InputError
 from riskft.sweep.plan import Run
-from riskft.sweep.record import RECORD, read_run, steps_done, write_record
+from riskft.sweep.record import read_run, steps_done, write_record
 from riskft.sweep.state import last_metric
 
 
@@ -18,8 +18,8 @@ def folder(tmp_path):
 
 
 def change(folder, values):
-    content = json.loads((folder / RECORD).read_text())
-    (folder / RECORD).write_text(json.dumps({**content, **values}))
+    content = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps({**content, **values}))
 
 
 def test_a_sound_record(folder):
@@ -45,7 +45,7 @@ def test_values_of_another_kind(folder, values, words):
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe{", b"[]", b"3", b"{"])
 def test_files_of_another_kind(folder, content):
-    (folder / RECORD).write_bytes(content)
+    (folder / "sweep.json").write_bytes(content)
     with pytest.raises(InputError, match=r"sweep.json"):
         read_run(folder)
 

@@ -24,6 +24,7 @@ from riskft.losses.distill import DistilledLoss
 from riskft.losses.weighted import RiskWeightedLoss
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.weighting import LinearWeight, MinMaxNormalise
+from riskft.run.folder import RunFolder
 from riskft.source.network import Source
 from riskft.training.found_risk import find_risk
 from riskft.training.module import RiskModule
@@ -193,7 +194,7 @@ def test_the_run_folder_says_what_was_found(done):
 
 
 def test_what_was_found_is_read_back(done):
-    found = find_risk(done.folder, done.module)
+    found = find_risk(RunFolder(done.folder), done.module)
     torch.testing.assert_close(found.joint, done.callback.summary.joint)
     assert not found.use_mask
     assert found.source.digest == json.loads((done.folder / "risk/manifest.json").read_text())["source"]
@@ -205,13 +206,13 @@ def test_what_was_found_is_read_back(done):
 def test_a_run_with_other_training_cases_is_told(done):
     other = data_of(Path(done.data.reader.csv), done.folder / "cache", train_limit=1)
     other.setup("fit")
-    (problem,) = find_risk(done.folder, done.module).stale(done.module, other)
+    (problem,) = find_risk(RunFolder(done.folder), done.module).stale(done.module, other)
     assert "training data" in problem
 
 
 def test_a_run_with_another_inferer_is_told(done):
     other = RiskModule(done.source, ["background", "shell", "core"], 1)
-    found = find_risk(done.folder, done.module)
+    found = find_risk(RunFolder(done.folder), done.module)
     (problem,) = found.stale(other, done.data)
     assert "another inference" in problem
     assert found.stale(other, done.data, ("source", "classes")) == []
@@ -219,11 +220,11 @@ def test_a_run_with_another_inferer_is_told(done):
 
 def test_a_folder_without_phase_1(tmp_path, done):
     with pytest.raises(InputError, match="no phase 1"):
-        find_risk(tmp_path, done.module)
+        find_risk(RunFolder(tmp_path), done.module)
     (tmp_path / "risk").mkdir()
     (tmp_path / "risk/summary.json").write_text("{")
     with pytest.raises(InputError, match=r"summary\.json"):
-        find_risk(tmp_path, done.module)
+        find_risk(RunFolder(tmp_path), done.module)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -238,7 +239,7 @@ def test_the_source_is_shown_what_tells_it_more(tmp_path, tiny_manifest, sign, c
     inverted = json.loads((tmp_path / "risk/manifest.json").read_text())["inverted"]
     plain, negative = (float(part) for part in _percentages(caplog.text))
     assert inverted == (negative > plain + 5)
-    found = find_risk(tmp_path, module)
+    found = find_risk(RunFolder(tmp_path), module)
     assert found.source.inverted is inverted
     assert found.stale(module, data) == []
     expected = -1.0 if inverted else 1.0  # the sign of the first convolution
@@ -261,7 +262,7 @@ def test_without_attaching_the_maps_are_made_and_not_used(tmp_path, tiny_manifes
     torch.testing.assert_close(batch["expectation"]["data"].sum(1), torch.ones(2, EDGE, EDGE, EDGE), atol=2e-3, rtol=0)
     inside = sum(read_volume(case.folder / "mask.nii")[0].sum() for case in data.prepared("train"))
     assert callback.summary.joint.sum() == pytest.approx(inside, rel=1e-6)
-    assert find_risk(tmp_path, module).use_mask
+    assert find_risk(RunFolder(tmp_path), module).use_mask
     assert callback.store.root == tmp_path / "cache/risk"
 
 

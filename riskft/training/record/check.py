@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.errors import InputError
-from riskft.run.folder import RECORD
+from riskft.run.folder import RunFolder
 from riskft.run.record import Record, read_record
 from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.module import RiskModule
@@ -85,7 +85,7 @@ def check_content(
         )
 
 
-def check_filing(folder: Path, path: Path) -> None:
+def check_filing(folder: RunFolder, path: Path) -> None:
     """Refuses to keep the scores of one run among those of another, which is what `riskft compare` would read.
 
     Args:
@@ -95,10 +95,10 @@ def check_filing(folder: Path, path: Path) -> None:
     Raises:
         InputError: If the folder is that of a run of another method or seed.
     """
-    if path.resolve().parent.parent == folder.resolve() or not (folder / RECORD).is_file():
+    if path.resolve().parent == folder.checkpoints.resolve() or not folder.record.is_file():
         return
     try:
-        own = read_record(json.loads((folder / RECORD).read_text(encoding="utf-8")))
+        own = read_record(json.loads(folder.record.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return
     content = WholeCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True)
@@ -106,8 +106,8 @@ def check_filing(folder: Path, path: Path) -> None:
     if own is None or other is None or own.name == other.name or not (own.options and other.options):
         return
     raise InputError(
-        f"{path} is of method {other.name[0]}, seed {other.name[1]}, and its scores would be kept in {folder} as those "
-        f"of method {own.name[0]}, seed {own.name[1]}. Choose another --run.method or --run.folder for them."
+        f"{path} is of method {other.name[0]}, seed {other.name[1]}, and its scores would be kept in {folder.path} as "
+        f"those of method {own.name[0]}, seed {own.name[1]}. Choose another --run.method or --run.folder for them."
     )
 
 

@@ -1,0 +1,118 @@
+"""Where the files of phase 1 lie: the ``risk`` folder of a run, and its maps in the risk store."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from riskft.files import read_mapping, safe_name
+
+
+def default_store(cache: Path) -> Path:
+    """Returns the root of the risk store that the runs with a cache of prepared cases share."""
+    return cache / "risk"
+
+
+class StoreFiles:
+    """The names of the files of one phase 1 in the risk store.
+
+    Args:
+        maps: The folder of its weights, ``<root>/<inputs>/<options of the map>``.
+    """
+
+    def __init__(self, maps: Path) -> None:
+        self.weights_folder = maps
+        self.folder = maps.parent
+        self.root = maps.parent.parent
+
+    @property
+    def inputs_manifest(self) -> Path:
+        """What the hardness depends on."""
+        return self.folder / "manifest.json"
+
+    @property
+    def options_manifest(self) -> Path:
+        """What the weights depend on besides."""
+        return self.weights_folder / "manifest.json"
+
+    @property
+    def summary_path(self) -> Path:
+        """What phase 1 found; there once all maps are complete."""
+        return self.weights_folder / "summary.json"
+
+    @property
+    def knowledge_path(self) -> Path:
+        """What the source knows of the labels, where it was compared with its inverted self."""
+        return self.folder / "knowledge.json"
+
+    def joint_path(self, subject: str) -> Path:
+        """A subject's part of the joint of target class and source state."""
+        return self._subject(subject) / "joint.json"
+
+    def probabilities_path(self, subject: str) -> Path:
+        """The source probabilities, (Z, X, Y, Z) float32; there until the hardness is made."""
+        return self._subject(subject) / "probabilities.npy"
+
+    def hardness_path(self, subject: str) -> Path:
+        """Hardness in nats on the prepared grid, float32."""
+        return self._subject(subject) / "hardness.nii"
+
+    def prediction_path(self, subject: str) -> Path:
+        """The source's expected target class (argmax of the EEP) on the prepared grid, uint8."""
+        return self._subject(subject) / "prediction.nii"
+
+    def expectation_path(self, subject: str) -> Path:
+        """The EEP on the prepared grid, (Y, X, Y, Z) float16; see ``riskft.data.io.volumes.read_channels``."""
+        return self._subject(subject) / "expectation.npz"
+
+    def weight_path(self, subject: str) -> Path:
+        """Weights on the prepared grid, float32."""
+        return self.weights_folder / f"{safe_name(subject)}.nii"
+
+    def _subject(self, subject: str) -> Path:
+        return self.folder / safe_name(subject)
+
+
+@dataclass(frozen=True)
+class RunRisk:
+    """What phase 1 left in a run folder.
+
+    Args:
+        path: The run's ``risk`` folder.
+    """
+
+    path: Path
+
+    @property
+    def manifest(self) -> Path:
+        """What the hardness depends on, as in the risk store."""
+        return self.path / "manifest.json"
+
+    @property
+    def summary(self) -> Path:
+        """What phase 1 found, and where the maps are."""
+        return self.path / "summary.json"
+
+    @property
+    def classes(self) -> Path:
+        """The table of hardness and weight by class."""
+        return self.path / "classes.csv"
+
+    def figure(self, name: str) -> Path:
+        """A figure of phase 1."""
+        return self.path / f"{name}.png"
+
+    def places(self, maps: Path) -> dict[str, str]:
+        """Returns where the maps are, for the summary: absolute, and as seen from the run."""
+        maps = maps.resolve()
+        return {"maps": str(maps), "maps_from_here": os.path.relpath(maps, self.path.resolve())}
+
+    def store(self) -> StoreFiles | None:
+        """Returns the files of the run's phase 1 in the risk store, or None if the summary does not say where.
+
+        The store may have been moved together with the run, or only one of them.
+        """
+        summary = read_mapping(self.summary) if self.summary.is_file() else {}
+        beside = self.path.resolve() / str(summary.get("maps_from_here", "nowhere"))
+        if beside.is_dir():
+            return StoreFiles(beside.resolve())
+        return StoreFiles(Path(summary["maps"])) if summary.get("maps") else None

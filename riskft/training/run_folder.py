@@ -1,0 +1,12 @@
+"""The run folder of a trainer."""
+
+from pathlib import Path
+
+from lightning.pytorch import Trainer
+
+from riskft.run.folder import RunFolder
+
+
+def run_folder(trainer: Trainer) -> RunFolder:
+    """Returns the folder of the run that a trainer trains or uses."""
+    return RunFolder(Path(trainer.default_root_dir))
