@@ -54,9 +54,9 @@ from riskft.risk.weighting import (
     WindowNormalise,
 )
 from riskft.source.meshnet import MeshNet
-from riskft.source.network import Source
 from riskft.source.nnunet import nnunet_network
 from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
+from riskft.source.source import Source
 from riskft.training.average import AveragedWeights
 from riskft.training.finite import FiniteLossGuard
 from riskft.training.freeze import BackboneFreeze

@@ -40,7 +40,6 @@ from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.mapping import RiskMapping
 from riskft.training.found_risk import FoundRisk, find_risk
-from riskft.training.risk_maps import source_states
 from riskft.validity.load import LoadedRun, load_run
 from riskft.validity.opening import kept_distribution
 from riskft.validity.predictors import RANK, boundary_distance, predictors, region
@@ -103,7 +102,7 @@ class Staleness:
     def __init__(self, run: LoadedRun, found: FoundRisk) -> None:
         self.run = run
         dataset = kept_distribution(run.folder, run.data)
-        infer = source_states(run.module, found.source)
+        infer = found.source.predictor()
         self.cases: list[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
         for split in ("train", "test"):
             for case in run.data.prepared(split):

@@ -19,7 +19,6 @@ from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 from riskft.training.found_risk import FoundRisk
 from riskft.training.module import RiskModule
-from riskft.training.risk_maps import source_states
 
 Maps = tuple[RiskStore, RiskSummary]
 
@@ -53,7 +52,7 @@ def unseen_panel(found: FoundRisk, module: RiskModule, case: PreparedCase, predi
         case: The case.
         prediction: (X, Y, Z) uint8 on the prepared grid.
     """
-    states = source_probabilities(case, source_states(module, found.source), module.device).cpu()
+    states = source_probabilities(case, found.source.predictor(), module.device).cpu()
     with files_named(case.subject, case.files):
         target = counted_target(case, found.use_mask, torch.device("cpu"))
     conditional = conditional_from_joint(found.joint)

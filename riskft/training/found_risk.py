@@ -13,7 +13,7 @@ from riskft.errors import InputError
 from riskft.files import read_mapping
 from riskft.risk.summary import RiskSummary
 from riskft.run.folder import RunFolder
-from riskft.source.network import LoadedSource
+from riskft.source.network import SourceNetwork
 from riskft.training.module import RiskModule
 from riskft.training.risk_maps import phase_inputs
 
@@ -33,7 +33,7 @@ class FoundRisk:
         manifest: The run folder's ``risk/manifest.json``.
     """
 
-    source: LoadedSource
+    source: SourceNetwork
     joint: Tensor
     use_mask: bool
     summary: Mapping[str, Any]
@@ -66,9 +66,9 @@ def find_risk(run: RunFolder, module: RiskModule) -> FoundRisk:
         InputError: If there is nothing, or the source network cannot be loaded any more.
     """
     summary, manifest = (_json(path) for path in (run.risk.summary, run.risk.manifest))
-    source = module.source.load()
-    if manifest.get("inverted") and not source.inverted:  # phase 1 found that it sees more so
-        source = module.source.in_negative(source)
+    source = module.load_source()
+    if manifest.get("inverted") and not source.inverted:  # phase 1 found that inversion makes it more informative
+        source = source.in_negative()
     joint = RiskSummary.from_json(summary).joint
     return FoundRisk(source, joint, bool(manifest.get("mask")), summary, manifest)
 

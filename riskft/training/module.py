@@ -21,13 +21,14 @@ from riskft.errors import InputError
 from riskft.evaluation.metrics import CaseScore, as_volume, score_case
 from riskft.losses.weighted import Loss, RiskWeightedLoss
 from riskft.run.record import Record
-from riskft.source.adapt import AdaptationReport
-from riskft.source.bound import BoundSource
-from riskft.source.network import LoadedSource, Source, architecture
+from riskft.source.load import load_source
+from riskft.source.network import SourceNetwork
 from riskft.source.plain import plain
 from riskft.source.probabilities import probability_check
 from riskft.source.read import freeze_unused, readings
+from riskft.source.source import Source
 from riskft.source.surgery import with_classes, with_input_channels
+from riskft.source.transfer import AdaptationReport
 from riskft.training.length import run_length
 from riskft.training.record_of import record_of
 from riskft.training.run_folder import run_folder
@@ -103,8 +104,10 @@ class RiskModule(LightningModule):
         self._optimizer = Shared(optimizer)
         self._schedule = None if schedule is None else Shared(schedule)
         size = window_size(inferer)
-        self.source = BoundSource(source, in_channels, size, inferer, channels_last)  # neither trained nor saved
-        network, _ = with_input_channels(plain(architecture(source)), in_channels, size, source.first_convolution)
+        self.source = source
+        self.source_digest: str | None = None
+        self._checked_source: SourceNetwork | None = None  # neither trained nor saved
+        network, _ = with_input_channels(plain(source.architecture()), in_channels, size, source.first_convolution)
         self.network, self.head = with_classes(network, len(self.class_names), size, source.head)
         self._read = readings(self.network, size, source.output)
         self._check = probability_check(self.network, self._read, source.output)
@@ -148,7 +151,47 @@ class RiskModule(LightningModule):
 
     # -- start -------------------------------------------------------------------------------------------------------
 
-    def start_from(self, source: LoadedSource, joint: Tensor | None, knowledge: float = 0.0) -> None:
+    def check_source(self, whole: bool) -> Record | None:
+        """Loads the source's weights, so that faults are found before hours of preprocessing; training then has them.
+
+        Args:
+            whole: As ``load_source`` will be asked.
+
+        Returns:
+            What the source was made with, if riskft trained it and it is loaded.
+
+        Raises:
+            InputError: See ``load_source``.
+        """
+        if whole or self.source.load != "none":
+            self._checked_source = self.load_source(whole)
+            return self._checked_source.record
+        if self.source.checkpoint is not None:
+            log.info(
+                "The weights of %s are not loaded, because model.source.load is none: training starts from scratch.",
+                self.source.checkpoint,
+            )
+        return None
+
+    def load_source(self, whole: bool = True) -> SourceNetwork:
+        """Returns the frozen source network for this target; see ``riskft.source.load.load_source``.
+
+        Args:
+            whole: Nothing may be missing in the checkpoint, which phase 1 needs.
+
+        Raises:
+            InputError: If there is no checkpoint, it must not be loaded, or it does not fit.
+        """
+        loaded, self._checked_source = self._checked_source, None
+        if loaded is None:
+            size = window_size(self.inferer)
+            loaded = load_source(
+                self.source, self.in_channels, size, self.inferer, channels_last=self.channels_last, whole=whole
+            )
+        self.source_digest = loaded.digest
+        return loaded
+
+    def start_from(self, source: SourceNetwork, joint: Tensor | None, knowledge: float = 0.0) -> None:
         """Sets the target network's weights from the source; see ``start_network``.
 
         Args:
@@ -168,7 +211,7 @@ class RiskModule(LightningModule):
     def setup(self, stage: str) -> None:
         """Starts from the source where no phase 1 has done so, and prepares the network for speed."""
         if stage == "fit" and self.source.trained and self.adaptation is None:
-            self.start_from(self.source.load(whole=False), None)
+            self.start_from(self.load_source(whole=False), None)
         if stage == "fit":
             freeze_unused(self.network, self._read)
             data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)

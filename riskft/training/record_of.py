@@ -7,8 +7,8 @@ from torch.optim import Optimizer
 from riskft.data.datamodule import RiskDataModule
 from riskft.losses.weighted import Loss
 from riskft.run.record import Record
-from riskft.source.adapt import AdaptationReport
-from riskft.source.bound import BoundSource
+from riskft.source.source import Source
+from riskft.source.transfer import AdaptationReport
 
 
 class Recorded(Protocol):
@@ -18,7 +18,8 @@ class Recorded(Protocol):
     in_channels: int
     options: dict[str, Any]
     loss: Loss
-    source: BoundSource
+    source: Source
+    source_digest: str | None
     adaptation: AdaptationReport | None
 
     def trial_optimizer(self) -> Optimizer:
@@ -37,7 +38,7 @@ def record_of(module: Recorded, data: RiskDataModule | None, splits: tuple[str, 
         InputError: If a file of these cases cannot be read.
     """
     adaptation, source = module.adaptation, module.source
-    start = {"load": source.source.load, "checkpoint": source.source.checkpoint, "digest": source.digest}
+    start = {"load": source.load, "checkpoint": source.checkpoint, "digest": module.source_digest}
     made = Record(
         class_names=list(module.class_names),
         in_channels=int(module.in_channels),

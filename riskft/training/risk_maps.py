@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.patches.subjects import TrainingMaps
@@ -19,8 +18,7 @@ from riskft.risk.phase import RiskPhase
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 from riskft.run.risk import default_store
-from riskft.source.network import LoadedSource
-from riskft.source.probabilities import probability_check
+from riskft.source.network import SourceNetwork, options_as_text
 from riskft.training.module import RiskModule
 from riskft.training.risk_summary import log_risk_summary
 from riskft.training.run_folder import run_folder
@@ -75,9 +73,9 @@ class RiskMapCallback(Callback):
             self._make_maps(trainer, pl_module, data)
 
     def _make_maps(self, trainer: Trainer, pl_module: RiskModule, data: RiskDataModule) -> None:
-        source, phase = pl_module.source.load(), self._phase(trainer, pl_module, data)
-        if pl_module.source.compares_negative:
-            source = self._better(source, pl_module, data, phase)
+        source, phase = pl_module.load_source(), self._phase(trainer, pl_module, data)
+        if pl_module.source.invert == "auto":
+            source = self._better(source, data, phase)
         chosen = phase(source)
         self.store = chosen.store
         self._announce(trainer, self.store)
@@ -97,11 +95,11 @@ class RiskMapCallback(Callback):
             log_risk_summary(trainer, self.summary, data.class_names, states, self.store)
 
     def _better(
-        self, source: LoadedSource, module: RiskModule, data: RiskDataModule, phase: Callable[[LoadedSource], RiskPhase]
-    ) -> LoadedSource:
-        """Returns the source, inverted if it knows more so."""
+        self, source: SourceNetwork, data: RiskDataModule, phase: Callable[[SourceNetwork], RiskPhase]
+    ) -> SourceNetwork:
+        """Returns the source, inverted if inversion makes it more informative."""
         try:
-            negative = module.source.in_negative(source)
+            negative = source.in_negative()
         except InputError as error:
             log.info("Phase 1: %s It is shown the images as they are.", error)
             return source
@@ -110,15 +108,17 @@ class RiskMapCallback(Callback):
         negative.network.cpu()
         return source
 
-    def _phase(self, trainer: Trainer, module: RiskModule, data: RiskDataModule) -> Callable[[LoadedSource], RiskPhase]:
+    def _phase(
+        self, trainer: Trainer, module: RiskModule, data: RiskDataModule
+    ) -> Callable[[SourceNetwork], RiskPhase]:
         """Returns how phase 1 of a source network is made."""
         root = Path(self.store_root) if self.store_root else default_store(data.cache_dir)
 
-        def make(source: LoadedSource) -> RiskPhase:
+        def make(source: SourceNetwork) -> RiskPhase:
             source.network.to(trainer.strategy.root_device)
             return RiskPhase(
                 RiskStore(root, phase_inputs(module, data, source, self.use_mask), self.mapping.describe()),
-                infer=source_states(module, source),
+                infer=source.predictor(),
                 mapping=self.mapping,
                 num_classes=len(data.class_names),
                 use_mask=self.use_mask,
@@ -144,13 +144,7 @@ class RiskMapCallback(Callback):
                 log.info("Phase 1: other options of the map; the source network need not run again")
 
 
-def source_states(module: RiskModule, source: LoadedSource) -> Callable[[Tensor], Tensor]:
-    """Returns how the source is run: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) probabilities of its states."""
-    check = probability_check(source.network, source.read, source.output)
-    return lambda image: source.output.states(module.source.infer(image, source.network, source.read, check).float())
-
-
-def phase_inputs(module: RiskModule, data: RiskDataModule, source: LoadedSource, use_mask: bool) -> dict[str, Any]:
+def phase_inputs(module: RiskModule, data: RiskDataModule, source: SourceNetwork, use_mask: bool) -> dict[str, Any]:
     """Returns what the hardness of phase 1 depends on, by name (after ``data.setup``)."""
     return {
         "source": source.digest,
@@ -160,7 +154,7 @@ def phase_inputs(module: RiskModule, data: RiskDataModule, source: LoadedSource,
         "training data and preprocessing": {case.subject: case.key for case in data.prepared("train")},
         "validation data": {case.subject: case.key for case in mapped_validation_cases(data)},
         "classes": data.class_names,
-        "inference": module.source.inferer_description(),
+        "inference": options_as_text(source.inferer),
         "mask": use_mask,
     }
 

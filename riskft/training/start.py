@@ -7,10 +7,10 @@ from typing import Literal
 from torch import Tensor, nn
 
 from riskft.errors import InputError
-from riskft.source.adapt import AdaptationReport, transfer_backbone
 from riskft.source.head import copy_head, head_rows, mixed_head
-from riskft.source.network import LoadedSource
+from riskft.source.network import SourceNetwork
 from riskft.source.output import SoftmaxOutput
+from riskft.source.transfer import AdaptationReport, transfer_backbone
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ HeadInit = Literal["auto", "leep", "copy", "random"]
 def start_network(
     network: nn.Module,
     head: Sequence[str],
-    source: LoadedSource,
+    source: SourceNetwork,
     joint: Tensor | None,
     class_names: Sequence[str],
     how: HeadInit,

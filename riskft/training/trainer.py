@@ -18,7 +18,7 @@ from riskft.distributed import gather_objects, losses_named, together
 from riskft.errors import InputError, ProcessLost
 from riskft.files import file_digest, fingerprint, write_text
 from riskft.risk.export import export_share, refuse_existing, summary_csv
-from riskft.source.bound import options_as_text
+from riskft.source.network import options_as_text
 from riskft.training.checkpoints import find_checkpoint
 from riskft.training.length import is_endless
 from riskft.training.module import RiskModule
@@ -238,9 +238,9 @@ class RiskTrainer(Trainer):
     def _check_source(self, model: LightningModule, datamodule: RiskDataModule | None) -> None:
         mapped = any(isinstance(callback, RiskMapCallback) for callback in self.callbacks)
         if isinstance(model, RiskModule):
-            model.source.check(whole=mapped)
-            if datamodule is not None:
-                check_source(model, datamodule)
+            record = model.check_source(whole=mapped)
+            if datamodule is not None and record is not None:
+                check_source(record, model, datamodule)
 
     def _checkpoint(
         self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None, command: TrainerCommand

@@ -16,7 +16,6 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.leep import conditional_from_joint, hardness
-from riskft.training.risk_maps import source_states
 from riskft.validity.opening import OpenRunPair
 from riskft.validity.outcomes import ClassVolumes, class_volumes, outcome_map, targets
 from riskft.validity.predictors import boundary_distance, predictors, region
@@ -69,7 +68,7 @@ class Examiner:
         pair.run.load_weights()
         pair.scratch.load_weights()
         pair.source.network.to(pair.run.device)
-        self._infer: Callable[[Tensor], Tensor] = source_states(pair.run.module, pair.source)
+        self._infer: Callable[[Tensor], Tensor] = pair.source.predictor()
 
     @torch.no_grad()
     def examine(self, case: PreparedCase) -> ExaminedCase:

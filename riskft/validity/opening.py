@@ -13,7 +13,7 @@ from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target
 from riskft.risk.store import RiskStore
 from riskft.run.folder import RunFolder
-from riskft.source.network import LoadedSource
+from riskft.source.network import SourceNetwork
 from riskft.training.found_risk import find_risk
 from riskft.validity.load import LoadedRun, load_run
 from riskft.validity.pairs import RunPair
@@ -36,7 +36,7 @@ class OpenRunPair:
     pair: RunPair
     run: LoadedRun
     scratch: LoadedRun
-    source: LoadedSource
+    source: SourceNetwork
     joint: Tensor
     use_mask: bool
     dataset: ClassDistribution | None

@@ -16,9 +16,10 @@ from riskft import NnunetReader, nnunet_network
 from riskft.cli import main
 from riskft.data.labels import LabelMap
 from riskft.data.prepare.preprocess import Preprocessing, preprocess
-from riskft.source.network import Source, load
+from riskft.source.load import load_source
 from riskft.source.outputs import outputs_of
 from riskft.source.packages import find_package
+from riskft.source.source import Source
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 DATASET = "Dataset001_Blobs"
@@ -50,7 +51,7 @@ def test_logits_are_nnunet_s_own(trained):
     assert package.kernel_axes == (0, 2, 1)
     network = nnunet_network(**package.config["model"]["source"]["network"]["init_args"])
     size = package.config["data"]["patch_size"]
-    source = load(Source(network, str(model)), in_channels=2, size=size)
+    source = load_source(Source(network, str(model)), in_channels=2, size=size)
     assert source.class_names == ("background", "shell", "core")
     patch = in_riskft_order(predicted["patch"], package)
     assert list(patch.shape[1:]) == size

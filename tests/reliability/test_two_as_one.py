@@ -17,7 +17,7 @@ from monai.networks.nets import UNet
 from torch.nn.parallel import DistributedDataParallel
 
 from riskft.losses.weighted import RiskWeightedLoss
-from riskft.source.network import Source
+from riskft.source.source import Source
 from riskft.training.module import RiskModule
 
 pytestmark = pytest.mark.slow

@@ -8,9 +8,10 @@ import torch
 from monai.networks import nets
 
 from riskft.errors import InputError
-from riskft.source.adapt import load_source, transfer_backbone
 from riskft.source.checkpoint import Checkpoint
+from riskft.source.load import fill
 from riskft.source.surgery import with_classes, with_input_channels
+from riskft.source.transfer import transfer_backbone
 
 SIZE = (8, 8, 8)
 
@@ -23,11 +24,11 @@ def checkpoint(state):
     return Checkpoint(Path("net.pt"), {"": dict(state)})
 
 
-def test_load_source_loads_everything_and_returns_the_rest():
+def test_fill_loads_everything_and_returns_the_rest():
     source, network = unet(), unet()
     state = {f"net.{key}": value for key, value in source.state_dict().items()}
-    loaded = load_source(network, checkpoint({**state, "net.aux.weight": torch.ones(1), "ema": torch.ones(2)}), SIZE)
-    assert (loaded.missing, loaded.unused) == ((), ("aux.weight", "ema"))
+    missing, unused = fill(network, checkpoint({**state, "net.aux.weight": torch.ones(1), "ema": torch.ones(2)}), SIZE)
+    assert (missing, unused) == ((), ("aux.weight", "ema"))
     assert all(torch.equal(value, source.state_dict()[key]) for key, value in network.state_dict().items())
 
 
@@ -35,7 +36,7 @@ def refusal(network, state, **options):
     """Returns the message lines of a refused checkpoint, of which the network must not have taken anything."""
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(InputError) as caught:
-        load_source(network, checkpoint(state), SIZE, **options)
+        fill(network, checkpoint(state), SIZE, **options)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     lines = str(caught.value).splitlines()
     assert len(lines) <= 3
@@ -60,7 +61,7 @@ def test_missing_keys_with_the_nearest_and_wrong_shapes():
 
 def test_another_network():
     network = unet()
-    lines = refusal(network, {"other": torch.ones(1)}, whole=False)
+    lines = refusal(network, {"other": torch.ones(1)}, min_loaded=0.5)
     assert "it fills 0 % of the parameters, and model.source.min_loaded is 0.5" in lines[0]
     assert lines[2].endswith(f"; and {len(network.state_dict()) - 2} more")
     assert "nearest" not in lines[1]
@@ -92,14 +93,11 @@ def test_a_part_is_enough_for_plain_fine_tuning():
     total = sum(parameter.numel() for parameter in network.parameters())
     share = 1 - 975 / total
     before = network.state_dict()["model.2.conv.weight"].clone()
-    loaded = load_source(network, checkpoint(trained.state_dict()), SIZE, whole=False, min_loaded=share - 1e-6)
-    assert loaded.missing == ("model.2.conv.weight", "model.2.conv.bias")
+    missing, _ = fill(network, checkpoint(trained.state_dict()), SIZE, min_loaded=share - 1e-6)
+    assert missing == ("model.2.conv.weight", "model.2.conv.bias")
     assert torch.equal(network.state_dict()["model.2.conv.weight"], before)
     assert torch.equal(network.state_dict()["model.0.conv.weight"], trained.state_dict()["model.0.conv.weight"])
-    assert (
-        "fits model.source.network"
-        in refusal(unet(classes=3), trained.state_dict(), whole=False, min_loaded=share + 1e-6)[0]
-    )
+    assert "fits model.source.network" in refusal(unet(classes=3), trained.state_dict(), min_loaded=share + 1e-6)[0]
 
 
 def test_what_the_checkpoint_lacked_is_reported_as_new():

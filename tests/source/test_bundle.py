@@ -14,9 +14,10 @@ from torch import nn
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.errors import InputError
 from riskft.source.checkpoint import read_checkpoint
-from riskft.source.network import Source, load
+from riskft.source.load import load_source
 from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
 from riskft.source.packages import bundle, find_package
+from riskft.source.source import Source
 from riskft.source.unpickle import UntrustedError
 
 SIZE = (16, 24, 32)
@@ -111,7 +112,7 @@ def test_the_network_is_the_one_that_monai_builds(tmp_path, name, file):
     package = find_package(folder)
     torch.manual_seed(2)
     network = built({"network": package.config["model"]["source"]["network"]}).network
-    loaded = load(Source(network, str(folder)), 1, SIZE)
+    loaded = load_source(Source(network, str(folder)), 1, SIZE)
     assert type(loaded.network) is type(reference)
     assert (loaded.missing, loaded.unused, loaded.class_names) == ((), (), ("background", "shell", "core"))
     image = torch.randn(2, 1, *SIZE)

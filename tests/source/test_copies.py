@@ -10,7 +10,8 @@ from riskft.errors import InputError
 from riskft.source.checkpoint import read_checkpoint
 from riskft.source.convert import convert
 from riskft.source.copies import choose_copy, states_in
-from riskft.source.network import Source, load
+from riskft.source.load import load_source
+from riskft.source.source import Source
 
 STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.tensor([1.0, -1.0])}
 MOMENTS = {"state": {0: {"exp_avg": torch.ones(2, 3), "step": torch.tensor(4.0)}}, "param_groups": [{"lr": 0.1}]}
@@ -108,7 +109,7 @@ def test_a_source_takes_the_copy_that_it_is_told(tmp_path):
     torch.save({"model": unet(0), "model_ema": unet(1), "optimizer": MOMENTS}, tmp_path / "net.pt")
     network = nets.UNet(3, 1, 2, (4, 8), (2,))
     for weights, seed in ((None, 0), ("model_ema", 1)):
-        loaded = load(Source(network, str(tmp_path / "net.pt"), weights=weights), 1, (8, 8, 8))
+        loaded = load_source(Source(network, str(tmp_path / "net.pt"), weights=weights), 1, (8, 8, 8))
         assert all(torch.equal(value, unet(seed)[key]) for key, value in loaded.network.state_dict().items())
 
 

@@ -18,9 +18,10 @@ from riskft.data.prepare.intensity import PercentileIntensity
 from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
 from riskft.errors import InputError
+from riskft.source.load import load_source
 from riskft.source.meshnet import MeshNet
-from riskft.source.network import Source, load
 from riskft.source.packages import meshnet
+from riskft.source.source import Source
 from riskft.source.surgery import with_classes, with_input_channels
 
 DATA = os.environ.get("RISKFT_DATA")
@@ -162,7 +163,7 @@ def test_a_table_without_weights_and_several_tables_are_named(tmp_path):
 
 def test_it_loads_as_a_source(tmp_path):
     table = write(tmp_path, labels=["BG", "left", "right"])
-    source = load(Source(MeshNet(TABLE), str(table)), 2, (8, 8, 8))
+    source = load_source(Source(MeshNet(TABLE), str(table)), 2, (8, 8, 8))
     torch.manual_seed(0)
     assert torch.equal(source.network.model[2].weight, MeshNet(TABLE).model[2].weight)
     assert source.class_names == ("BG", "left", "right")
@@ -178,7 +179,7 @@ def test_the_published_networks_load_whole(name):
     table = Path(DATA) / "pretrained_meshnet" / f"{name}.json"
     package = meshnet.find(table)
     network = MeshNet(**package.config["model"]["source"]["network"]["init_args"])
-    source = load(Source(network, str(table)), 1, (16, 16, 16))
+    source = load_source(Source(network, str(table)), 1, (16, 16, 16))
     assert source.unused == ()
     assert network.model[-1].out_channels == NETWORKS[name]
     named = name not in ("model5_gw_ae", "subcortical")  # the one's names do not fit, the other has none
@@ -204,7 +205,7 @@ def test_grey_and_white_matter_are_where_they_belong(window):
     case = Case("one", {"t1": image})
     volumes = preprocess(case, LabelMap({"lesion": [1]}), Preprocessing(**options))
     network = MeshNet(**package.config["model"]["source"]["network"]["init_args"])
-    network = load(Source(network, str(package.weights)), 1, (16, 16, 16)).network
+    network = load_source(Source(network, str(package.weights)), 1, (16, 16, 16)).network
     with torch.no_grad():
         logits = SlidingWindowInferer([window] * 3, overlap=0.25)(volumes.image[None], network)
     found = native_segmentation(logits.softmax(1)[0], volumes.affine, case)

@@ -6,8 +6,9 @@ from monai.networks import nets
 
 from riskft.errors import InputError
 from riskft.source.invert import inverted_network
-from riskft.source.network import Source, inverted, load
+from riskft.source.load import load_source
 from riskft.source.outputs import outputs_of
+from riskft.source.source import Source
 
 SIZE = (16, 16, 16)
 NETWORKS = {
@@ -45,14 +46,14 @@ def test_a_source_is_inverted_where_it_is_said(tmp_path):
     torch.save(network.state_dict(), tmp_path / "net.pt")
     image = torch.randn(1, 1, *SIZE)
     loaded = {
-        how: load(Source(NETWORKS["unet"](), str(tmp_path / "net.pt"), invert=how), 2, SIZE)
+        how: load_source(Source(NETWORKS["unet"](), str(tmp_path / "net.pt"), invert=how), 2, SIZE)
         for how in (False, True, "auto")
     }
     assert {how: source.inverted for how, source in loaded.items()} == {False: False, True: True, "auto": False}
     assert (loaded[True].adapted, loaded[False].adapted) == (("model.0.conv",), ())
     image = torch.randn(1, 2, *SIZE)
     torch.testing.assert_close(loaded[True].network(image), loaded[False].network(-image))
-    twice = inverted(loaded["auto"], SIZE)
+    twice = loaded["auto"].in_negative()
     torch.testing.assert_close(twice.network(image), loaded[False].network(-image))
     assert not any(parameter.requires_grad for parameter in twice.network.parameters())
     assert not twice.network.training

@@ -7,9 +7,10 @@ import torch
 from monai.networks import nets
 
 from riskft.errors import InputError
-from riskft.source.network import Source, architecture, load
+from riskft.source.load import load_source
 from riskft.source.output import SigmoidOutput
 from riskft.source.outputs import outputs_of
+from riskft.source.source import Source
 from riskft.source.surgery import trace
 
 SIZE = (8, 8, 8)
@@ -28,7 +29,7 @@ def test_frozen_in_evaluation_mode_and_the_architecture_left_alone(tmp_path):
     trained, architecture = unet(), unet()
     before = copy.deepcopy(architecture.state_dict())
     source = Source(architecture, saved(tmp_path / "net.pt", {**trained.state_dict(), "aux": torch.ones(1)}))
-    loaded = load(source, 1, SIZE)
+    loaded = load_source(source, 1, SIZE)
     assert not any(module.training for module in loaded.network.modules())
     assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
     assert (loaded.class_names, loaded.adapted, loaded.unused) == (None, (), ("aux",))
@@ -47,7 +48,7 @@ def test_classes_and_channels_come_from_a_riskft_checkpoint(tmp_path, options):
         "riskft": {"class_names": ["background", "a", "b", "c"], "in_channels": 2},
     }
     source = Source(unet(classes=3, channels=1, **options), saved(tmp_path / "best.ckpt", content))
-    loaded = load(source, 3, SIZE)
+    loaded = load_source(source, 3, SIZE)
     assert trace(loaded.network, SIZE).channels == [4]
     assert loaded.class_names == ("background", "a", "b", "c")
     assert set(loaded.adapted) == ({"model.0.residual", "model.0.conv.unit0.conv"} if options else {"model.0.conv"})
@@ -60,28 +61,28 @@ def test_classes_and_channels_come_from_a_riskft_checkpoint(tmp_path, options):
 def test_phase_1_needs_a_foreign_checkpoint_whole_and_plain_fine_tuning_does_not(tmp_path, caplog):
     source = Source(unet(classes=3), saved(tmp_path / "net.pt", unet(classes=4).state_dict()))
     with pytest.raises(InputError, match=r"net\.pt: fits model\.source\.network \(UNet\) but") as caught:
-        load(source, 1, SIZE)
+        load_source(source, 1, SIZE)
     assert "the file's head has 4 output channels, the network 3" in str(caught.value)
     source.min_loaded = 0.4
-    loaded = load(source, 1, SIZE, whole=False)
+    loaded = load_source(source, 1, SIZE, whole=False)
     assert loaded.missing == ("model.2.conv.weight", "model.2.conv.bias")
     assert loaded.channels == 3
     assert "2 of the network's" in caplog.text
-    assert "start anew: model.2.conv.weight, model.2.conv.bias" in caplog.text
+    assert "keep their initial values: model.2.conv.weight, model.2.conv.bias" in caplog.text
 
 
 def test_options_of_the_adaptation_reach_the_surgery(tmp_path):
     trained = unet(classes=4, channels=2)
     content = {"state_dict": trained.state_dict(), "riskft": {"class_names": list("abcd"), "in_channels": 2}}
     path = saved(tmp_path / "best.ckpt", content)
-    loaded = load(
+    loaded = load_source(
         Source(unet(), path, head=["model.2.conv"], first_convolution="repeat", output=SigmoidOutput()), 4, SIZE
     )
     old, new = trained.state_dict()["model.0.conv.weight"], loaded.network.state_dict()["model.0.conv.weight"]
     torch.testing.assert_close(new, old.repeat(1, 2, 1, 1, 1) / 2)
     assert loaded.output == SigmoidOutput()
     with pytest.raises(InputError, match=r"model\.source\.head is \['nothing'\]"):
-        load(Source(unet(), path, head=["nothing"]), 4, SIZE)
+        load_source(Source(unet(), path, head=["nothing"]), 4, SIZE)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])
@@ -92,10 +93,10 @@ def test_a_share_is_between_0_and_1(share):
 
 def test_without_a_network(tmp_path):
     with pytest.raises(InputError, match=r"model\.source\.network is not set\. Give it by class_path"):
-        architecture(Source())
+        Source().architecture()
     path = saved(tmp_path / "net.pt", unet().state_dict())
     with pytest.raises(InputError, match=r"net\.pt: does not say what network it belongs to") as caught:
-        load(Source(checkpoint=path), 1, SIZE)
+        load_source(Source(checkpoint=path), 1, SIZE)
     assert all(kind in str(caught.value) for kind in ("nnU-Net", "MONAI", "MeshNet"))
 
 
@@ -105,12 +106,12 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, key, value):
     state = unet(norm="batch").state_dict()
     state[key].flatten()[0] = value
     with pytest.raises(InputError, match=r"net\.pt: holds NaN or infinite weights"):
-        load(Source(unet(norm="batch"), saved(tmp_path / "net.pt", state)), 1, SIZE)
+        load_source(Source(unet(norm="batch"), saved(tmp_path / "net.pt", state)), 1, SIZE)
 
 
 def test_no_checkpoint():
     with pytest.raises(InputError, match=r"model\.source\.checkpoint is not set"):
-        load(Source(unet()), 1, SIZE)
+        load_source(Source(unet()), 1, SIZE)
 
 
 def test_the_digest_is_that_of_the_weights(tmp_path):
@@ -118,7 +119,9 @@ def test_the_digest_is_that_of_the_weights(tmp_path):
     wrapped = {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 3}
     changed = {**state, "model.2.conv.bias": state["model.2.conv.bias"] + 1}
     contents = enumerate((state, wrapped, changed))
-    digests = [load(Source(unet(), saved(tmp_path / f"{n}.pt", content)), 2, SIZE).digest for n, content in contents]
+    digests = [
+        load_source(Source(unet(), saved(tmp_path / f"{n}.pt", content)), 2, SIZE).digest for n, content in contents
+    ]
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -127,7 +130,7 @@ def test_a_network_with_deep_supervision(tmp_path):
         return nets.DynUNet(3, 1, 2, [3] * 3, [1, 2, 2], [2, 2], [4, 8, 8], deep_supervision=True, deep_supr_num=1)
 
     trained = build()
-    loaded = load(Source(build(), saved(tmp_path / "net.pt", trained.state_dict())), 1, (16, 16, 16))
+    loaded = load_source(Source(build(), saved(tmp_path / "net.pt", trained.state_dict())), 1, (16, 16, 16))
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(outputs_of(loaded.network(image))[0], outputs_of(trained.eval()(image))[0])

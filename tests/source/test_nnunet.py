@@ -22,8 +22,8 @@ from torch import nn
 
 from riskft import nnunet_network
 from riskft.errors import InputError
-from riskft.source.adapt import load_source
 from riskft.source.checkpoint import read_checkpoint
+from riskft.source.load import fill
 from riskft.source.outputs import outputs_of
 from riskft.source.packages import find_package, nnunet, nnunet_plans
 from riskft.source.surgery import trace, with_classes, with_input_channels
@@ -70,8 +70,8 @@ def test_logits_are_those_of_nnunet_on_its_own_axes(tmp_path, class_name, forwar
     package = find_package(folder)
     mine = built(package)
     size = package.config["data"]["patch_size"]
-    loaded = load_source(mine, read_checkpoint(folder), size)
-    assert (loaded.missing, loaded.unused) == ((), ())
+    left = fill(mine, read_checkpoint(folder), size)
+    assert left == ((), ())
     mine.eval()
     scan = torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(1))
     seen = scan.permute(0, 1, 4, 3, 2).permute(0, 1, *(2 + axis for axis in forward))
@@ -89,7 +89,7 @@ def test_deep_supervision_gives_the_same_outputs_finest_first(tmp_path):
     folder = write_folder(tmp_path, plans(), network=network)
     package = find_package(folder)
     mine = built(package)
-    load_source(mine, read_checkpoint(folder), package.config["data"]["patch_size"])
+    fill(mine, read_checkpoint(folder), package.config["data"]["patch_size"])
     scan = torch.randn(1, 2, *package.config["data"]["patch_size"])
     with torch.no_grad():
         for found, expected in zip(mine.eval()(scan), network(scan.permute(0, 1, 4, 3, 2)), strict=True):

@@ -7,8 +7,9 @@ from torch.nn.utils import parametrizations
 
 from riskft.errors import InputError
 from riskft.source.invert import inverted_network
-from riskft.source.network import Source, load
+from riskft.source.load import load_source
 from riskft.source.plain import plain
+from riskft.source.source import Source
 from riskft.source.surgery import with_classes
 from riskft.training.module import RiskModule
 
@@ -64,7 +65,7 @@ def test_a_parametrised_source_is_adapted_and_its_head_mixed(norm, channels, cla
     torch.save(trained.state_dict(), tmp_path / "net.pt")
     source = Source(Net(norm), str(tmp_path / "net.pt"))
     module = RiskModule(source, ["background", "a", "b"][:classes], channels, inferer=Window(), head_init="leep")
-    loaded = load(source, channels, SIZE)
+    loaded = load_source(source, channels, SIZE)
     torch.testing.assert_close(evaluated(loaded.network, channels), logits, atol=1e-5, rtol=1e-5)
     joint = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])[:classes]  # exchanged, and their mean
     module.start_from(loaded, joint)
@@ -79,7 +80,7 @@ def test_a_run_of_a_parametrised_network_is_a_source_too(tmp_path):
     module = RiskModule(Source(Net(NORMS[0])), ["background", "a", "b"], 2, inferer=Window())
     own = {"class_names": ["background", "a", "b"], "in_channels": 2}
     torch.save({"state_dict": module.state_dict(), "riskft": own}, tmp_path / "best.ckpt")
-    loaded = load(Source(Net(NORMS[0]), str(tmp_path / "best.ckpt")), 2, SIZE)
+    loaded = load_source(Source(Net(NORMS[0]), str(tmp_path / "best.ckpt")), 2, SIZE)
     torch.testing.assert_close(evaluated(loaded.network, 2), evaluated(module.network, 2))
 
 
@@ -89,7 +90,7 @@ def test_files_with_the_old_names_of_these_norms(old, new, tmp_path):
     trained = Net(old)
     expected = evaluated(trained)
     torch.save({"state_dict": {f"net.{key}": value for key, value in trained.state_dict().items()}}, tmp_path / "a.pt")
-    loaded = load(Source(Net(new), str(tmp_path / "a.pt")), 1, SIZE)
+    loaded = load_source(Source(Net(new), str(tmp_path / "a.pt")), 1, SIZE)
     torch.testing.assert_close(evaluated(loaded.network), expected)
 
 
@@ -104,7 +105,7 @@ def test_the_negative_of_a_parametrised_first_convolution(tmp_path):
 def test_a_network_in_double_precision(tmp_path):
     trained = Net().double()
     torch.save(trained.state_dict(), tmp_path / "net.pt")
-    loaded = load(Source(Net().double(), str(tmp_path / "net.pt")), 1, SIZE)
+    loaded = load_source(Source(Net().double(), str(tmp_path / "net.pt")), 1, SIZE)
     assert evaluated(loaded.network).dtype == torch.float32
     torch.testing.assert_close(evaluated(loaded.network), evaluated(trained.float()))
 
@@ -134,4 +135,4 @@ def test_a_grouped_head_is_refused(classes):
 def test_quantised_weights_are_refused(tmp_path):
     torch.save({key: (100 * value).to(torch.int8) for key, value in Net().state_dict().items()}, tmp_path / "net.pt")
     with pytest.raises(InputError, match=r"'stem\.weight' holds int8 numbers, expected floating-point ones"):
-        load(Source(Net(), str(tmp_path / "net.pt")), 1, SIZE)
+        load_source(Source(Net(), str(tmp_path / "net.pt")), 1, SIZE)

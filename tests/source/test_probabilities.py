@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from riskft.errors import InputError
-from riskft.source.network import Source, load
+from riskft.source.load import load_source
 from riskft.source.output import SigmoidOutput, SoftmaxOutput
 from riskft.source.outputs import logits_of
 from riskft.source.probabilities import ProbabilityCheck
 from riskft.source.read import readings
+from riskft.source.source import Source
 from riskft.training.module import RiskModule
-from riskft.training.risk_maps import source_states
 
 SIZE = (8, 8, 8)
 
@@ -95,11 +95,10 @@ def states(kind, tmp_path, output=None, classes=2):
     network = built(kind, classes)
     torch.save(network.state_dict(), tmp_path / "net.pt")
     source = Source(built(kind, classes), str(tmp_path / "net.pt"), output=output)
-    module = RiskModule(source, ["background", "a", "b"], 1, inferer=Window())
-    loaded = load(source, 1, SIZE)
+    loaded = load_source(source, 1, SIZE, Window())
     image = 3 * torch.randn(1, 1, *SIZE, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        return source_states(module, loaded)(image), network.eval().logits(image)
+        return loaded.predictor()(image), network.eval().logits(image)
 
 
 class Window:

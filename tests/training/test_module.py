@@ -18,9 +18,10 @@ from riskft.errors import InputError
 from riskft.evaluation.metrics import class_means, overall, score_case
 from riskft.losses.weighted import RiskWeightedLoss
 from riskft.source.checkpoint import read_checkpoint
-from riskft.source.network import LoadedSource, Source, load
+from riskft.source.load import load_source
+from riskft.source.network import SourceNetwork
 from riskft.source.output import SigmoidOutput
-from riskft.source.outputs import Readings
+from riskft.source.source import Source
 from riskft.training.average import AveragedWeights
 from riskft.training.freeze import BackboneFreeze
 from riskft.training.module import RiskModule, window_size
@@ -93,14 +94,14 @@ def same(first, second):
 def loaded(tmp_path):
     """A source of the classes that it is asked for, with or without names."""
 
-    def build(classes=3, names=None) -> LoadedSource:
+    def build(classes=3, names=None) -> SourceNetwork:
         torch.manual_seed(5)
         network = unet(classes)
         content = {"state_dict": network.state_dict()}
         if names is not None:
             content["riskft"] = {"class_names": names, "in_channels": 1}
         torch.save(content, tmp_path / "source.ckpt")
-        return load(Source(unet(classes), str(tmp_path / "source.ckpt")), 1, [EDGE] * 3)
+        return load_source(Source(unet(classes), str(tmp_path / "source.ckpt")), 1, [EDGE] * 3)
 
     return build
 
@@ -351,15 +352,16 @@ def test_validation_scores_each_case_once(tmp_path):
     assert metrics["val/n/core"] == 3
 
 
-def test_inference_in_windows_by_any_network():
+def test_inference_in_windows_by_any_network(loaded):
     made = module().eval()
     image = torch.randn(1, 1, 12, 9, 8)
     constant = torch.nn.Conv3d(1, 5, 1)
     torch.nn.init.zeros_(constant.weight)
+    torch.nn.init.constant_(constant.bias[2], 3.0)
     with torch.no_grad():
         assert made.infer(image).shape == (1, 3, 12, 9, 8)
-        found = made.source.infer(image, constant, Readings())
-    torch.testing.assert_close(found, constant.bias.reshape(1, 5, 1, 1, 1).expand(1, 5, 12, 9, 8))
+        found = replace(loaded(), network=constant, inferer=made.inferer).predictor()(image)
+    torch.testing.assert_close(found, constant.bias.softmax(0).reshape(1, 5, 1, 1, 1).expand(1, 5, 12, 9, 8))
 
 
 # -- checkpoints ---------------------------------------------------------------------------------------------------
@@ -378,7 +380,7 @@ def test_a_checkpoint_holds_no_objects_and_can_be_a_source(tmp_path):
     checkpoint = read_checkpoint(tmp_path / "last.ckpt")
     assert checkpoint.class_names == tuple(CLASSES)
     # |Z| and the channels are the file's, whatever the config's architecture says
-    again = load(Source(unet(classes=2, channels=3), str(tmp_path / "last.ckpt")), 1, [EDGE] * 3)
+    again = load_source(Source(unet(classes=2, channels=3), str(tmp_path / "last.ckpt")), 1, [EDGE] * 3)
     image = torch.randn(1, 1, EDGE, EDGE, EDGE)
     with torch.no_grad():
         torch.testing.assert_close(again.network(image), made.eval()(image))

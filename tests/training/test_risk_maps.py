@@ -25,7 +25,7 @@ from riskft.losses.weighted import RiskWeightedLoss
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.weighting import LinearWeight, MinMaxNormalise
 from riskft.run.folder import RunFolder
-from riskft.source.network import Source
+from riskft.source.source import Source
 from riskft.training.found_risk import find_risk
 from riskft.training.module import RiskModule
 from riskft.training.risk_maps import RiskMapCallback
@@ -212,7 +212,7 @@ def test_a_run_with_other_training_cases_is_told(done):
 
 def test_a_run_with_another_inferer_is_told(done):
     other = RiskModule(done.source, ["background", "shell", "core"], 1)
-    found = find_risk(RunFolder(done.folder), done.module)
+    found = find_risk(RunFolder(done.folder), other)
     (problem,) = found.stale(other, done.data)
     assert "another inference" in problem
     assert found.stale(other, done.data, ("source", "classes")) == []

@@ -111,11 +111,8 @@ def check_filing(folder: RunFolder, path: Path) -> None:
     )
 
 
-def check_source(module: RiskModule, data: RiskDataModule) -> None:
+def check_source(then: Record, module: RiskModule, data: RiskDataModule) -> None:
     """Warns where a source that riskft trained was made with other options, or on the target's own cases."""
-    then = module.source.record
-    if then is None:
-        return
     cases = data.cases()
     train, test = ([case.owner for case in cases[split]] for split in ("train", "test"))
     try:
@@ -125,7 +122,7 @@ def check_source(module: RiskModule, data: RiskDataModule) -> None:
     except _DAMAGED as error:
         lines = [f"its record of what it was made with is damaged ({error}) and is not compared"]
     if lines:
-        log.warning("The source %s differs from the target:\n%s", module.source.source.checkpoint, _listed(lines))
+        log.warning("The source %s differs from the target:\n%s", module.source.checkpoint, _listed(lines))
 
 
 def _contradictions(

@@ -1,4 +1,4 @@
-"""Loading a checkpoint into a network, with an account of every parameter."""
+"""Copying the source network's weights to the target network, with an account of every parameter."""
 
 import csv
 import io
@@ -9,11 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from riskft.errors import InputError
 from riskft.files import write_text
-from riskft.source.checkpoint import Checkpoint
-from riskft.source.copies import choose_copy
-from riskft.source.misfit import misfit
 
 STATUSES = ("loaded", "adapted", "new", "unused")
 
@@ -45,62 +41,7 @@ class AdaptationReport:
         write_text(path, buffer.getvalue())
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What loading a checkpoint left over.
-
-    Attributes:
-        missing: The network's entries that the checkpoint has not, or in another shape; as they were.
-        unused: The checkpoint's keys without use.
-    """
-
-    missing: tuple[str, ...]
-    unused: tuple[str, ...]
-
-
-def load_source(
-    network: nn.Module,
-    checkpoint: Checkpoint,
-    size: Sequence[int],
-    *,
-    whole: bool = True,
-    min_loaded: float = 0.5,
-    weights: str | None = None,
-) -> Loaded:
-    """Loads the parameters of the source network, in place.
-
-    The risk map is only right if the source network is whole, its own head included; plain fine-tuning can do with
-    less.
-
-    Args:
-        network: The source network.
-        checkpoint: Its weights.
-        size: Voxels along x, y, z that the network can be run on.
-        whole: Nothing may be missing.
-        min_loaded: Else the share of the parameters' elements that the checkpoint must fill, name and shape equal.
-        weights: Name of the copy of the weights to take, where the checkpoint holds several; see ``choose_copy``.
-
-    Raises:
-        InputError: If too much is missing, in three lines with what to do; or the weights are whole numbers. The
-            network is as it was then.
-    """
-    own = network.state_dict()
-    state = choose_copy(checkpoint.states, own, weights).state
-    missing = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
-    loaded = 1 - _fraction(network, missing)
-    if missing and (whole or loaded < min_loaded):
-        raise misfit(network, checkpoint.path, state, missing, size, None if whole else (loaded, min_loaded))
-    for key, value in own.items():
-        if value.is_floating_point() and key in state and not state[key].is_floating_point():
-            raise InputError(
-                f"{checkpoint.path}: '{key}' holds {str(state[key].dtype).removeprefix('torch.')} numbers, expected "
-                "floating-point ones: the weights are quantised. Give those from before that."
-            )
-    network.load_state_dict({key: own[key] if key in set(missing) else state[key] for key in own})
-    return Loaded(tuple(missing), tuple(sorted(set(state) - set(own))))
-
-
-def _fraction(network: nn.Module, names: Sequence[str]) -> float:
+def share_of(network: nn.Module, names: Sequence[str]) -> float:
     """Returns the share of the parameters' elements that the named ones have."""
     chosen = set(names)
     sizes = [(name in chosen, parameter.numel()) for name, parameter in network.named_parameters()]
@@ -141,5 +82,5 @@ def transfer_backbone(
             status = "adapted" if owner in firsts and key.endswith("weight") else "loaded"
         rows.append((key, str(tuple(state[key].shape)), "new" if key in absent else status))
     target.load_state_dict(state)
-    fraction = 1 - _fraction(target, [key for key, _, status in rows if status == "new"])
+    fraction = 1 - share_of(target, [key for key, _, status in rows if status == "new"])
     return AdaptationReport((*rows, *((key, "", "unused") for key in unused)), fraction)

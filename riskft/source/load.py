@@ -1,0 +1,177 @@
+"""From the options of a source to the network that phase 1 runs: reading the checkpoint, loading it, adapting it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from monai.inferers import Inferer, SimpleInferer
+from torch import nn
+
+from riskft.errors import InputError
+from riskft.source.checkpoint import Checkpoint, read_checkpoint, state_digest
+from riskft.source.copies import choose_copy
+from riskft.source.misfit import misfit
+from riskft.source.network import SourceNetwork
+from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
+from riskft.source.outputs import Readings
+from riskft.source.plain import copied, has_parametrizations, plain, with_today_s_names
+from riskft.source.read import describe, readings
+from riskft.source.source import Source
+from riskft.source.surgery import trace, with_classes, with_input_channels
+from riskft.source.transfer import share_of
+
+log = logging.getLogger(__name__)
+
+
+def load_source(
+    source: Source,
+    in_channels: int,
+    size: Sequence[int],
+    inferer: Inferer | None = None,
+    *,
+    channels_last: bool = False,
+    whole: bool = True,
+) -> SourceNetwork:
+    """Builds the frozen source network from its checkpoint; where ``invert`` is ``auto``, not inverted.
+
+    Args:
+        source: Architecture and file; the architecture is copied, not changed.
+        in_channels: The target's number of channels.
+        size: Voxels along x, y, z that the network can be run on.
+        inferer: How it is run over whole volumes, unless the source has an inferer of its own; by default at once.
+        channels_last: Run it in channels-last memory order.
+        whole: Nothing may be missing, which phase 1 needs. Else ``source.min_loaded`` of the parameters are enough; the
+            others keep the values that they were initialised with, with a warning.
+
+    Raises:
+        InputError: If there is no checkpoint, it must not be loaded, or it does not fit.
+    """
+    checkpoint = read_checkpoint(_checkpoint_of(source))
+    network, missing, unused = _trained(source, checkpoint, size, whole)
+    digest = state_digest(network.state_dict())
+    network, adapted = with_input_channels(network, in_channels, size, source.first_convolution)
+    for value in network.state_dict().values():  # running statistics too
+        if not torch.isfinite(value).all():
+            raise InputError(f"{checkpoint.path}: holds NaN or infinite weights. Use an earlier checkpoint.")
+    found = trace(network, size)
+    read = readings(network, size, source.output)
+    for line in describe(network, read):
+        log.info(line)
+    loaded = SourceNetwork(
+        network=network.eval().requires_grad_(False),
+        output=source.output or _default_output(read, checkpoint),
+        read=read,
+        channels=found.channels[0],
+        last=tuple(found.last),
+        size=tuple(size),
+        digest=digest,
+        class_names=checkpoint.class_names,
+        adapted=tuple(adapted),
+        missing=missing,
+        unused=unused,
+        inferer=source.inferer or inferer or SimpleInferer(),
+        channels_last=channels_last,
+        record=checkpoint.record,
+    )
+    return loaded.in_negative() if source.invert is True else loaded
+
+
+def _checkpoint_of(source: Source) -> Path:
+    if source.load == "none":
+        raise InputError(
+            "model.source.load is none, and phase 1 (riskft.RiskMapCallback in trainer.callbacks) needs a source's "
+            "weights. To train from scratch, use configs/method/scratch.yaml alone, which has no phase 1; to start "
+            "from the source, set model.source.load to network."
+        )
+    if source.checkpoint is None:
+        raise InputError(
+            "model.source.checkpoint is not set, and training starts from its weights (model.source.load is network). "
+            "Set it; or to train from scratch, use configs/method/scratch.yaml, which sets model.source.load to none."
+        )
+    return Path(source.checkpoint)
+
+
+def _trained(
+    source: Source, checkpoint: Checkpoint, size: Sequence[int], whole: bool
+) -> tuple[nn.Module, tuple[str, ...], tuple[str, ...]]:
+    """Returns the network with the checkpoint's weights, and what ``fill`` returns."""
+    network = copied(source.architecture()).float()
+    states = {path: with_today_s_names(state) for path, state in checkpoint.states.items()}
+    if has_parametrizations(network.state_dict()) and any(map(has_parametrizations, states.values())):
+        checkpoint = replace(checkpoint, states=states)
+    else:
+        network = _as_described(plain(network), checkpoint, size, source)
+    least = None if whole else source.min_loaded
+    missing, unused = fill(network, checkpoint, size, min_loaded=least, weights=source.weights)
+    if missing:
+        log.warning(
+            "%s: %s of the network's %s entries are not in it and keep their initial values: %s",
+            checkpoint.path,
+            len(missing),
+            len(network.state_dict()),
+            ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else ""),
+        )
+    return plain(network), missing, unused
+
+
+def _as_described(network: nn.Module, checkpoint: Checkpoint, size: Sequence[int], source: Source) -> nn.Module:
+    """Returns the network with the numbers of channels and classes that the checkpoint says, where it says them."""
+    if checkpoint.in_channels is not None:
+        network, _ = with_input_channels(network, checkpoint.in_channels, size, source.first_convolution)
+    if checkpoint.class_names is not None:
+        network, _ = with_classes(network, len(checkpoint.class_names), size, source.head)
+    return network
+
+
+def fill(
+    network: nn.Module,
+    checkpoint: Checkpoint,
+    size: Sequence[int],
+    *,
+    min_loaded: float | None = None,
+    weights: str | None = None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Loads a checkpoint's parameters into the source network, in place.
+
+    The risk map is only right if the source network is complete, its own head included; plain fine-tuning can do with
+    less.
+
+    Args:
+        network: The source network.
+        checkpoint: Its weights.
+        size: Voxels along x, y, z that the network can be run on.
+        min_loaded: Share of the parameters' elements that the checkpoint must fill, name and shape equal; None if
+            nothing may be missing.
+        weights: Name of the copy of the weights to take, where the checkpoint holds several; see ``choose_copy``.
+
+    Returns:
+        The network's entries that the checkpoint lacks or has in another shape, which stay as they were; and the
+        checkpoint's keys that the network does not have.
+
+    Raises:
+        InputError: If too much is missing, in three lines with what to do; or the weights are integers. The network is
+            left unchanged.
+    """
+    own = network.state_dict()
+    state = choose_copy(checkpoint.states, own, weights).state
+    missing = [key for key, value in own.items() if key not in state or state[key].shape != value.shape]
+    loaded = 1 - share_of(network, missing)
+    if missing and (min_loaded is None or loaded < min_loaded):
+        share = None if min_loaded is None else (loaded, min_loaded)
+        raise misfit(network, checkpoint.path, state, missing, size, share)
+    for key, value in own.items():
+        if value.is_floating_point() and key in state and not state[key].is_floating_point():
+            raise InputError(
+                f"{checkpoint.path}: '{key}' holds {str(state[key].dtype).removeprefix('torch.')} numbers, expected "
+                "floating-point ones: the weights are quantised. Give the weights from before quantisation."
+            )
+    network.load_state_dict({key: own[key] if key in set(missing) else state[key] for key in own})
+    return tuple(missing), tuple(sorted(set(state) - set(own)))
+
+
+def _default_output(read: Readings, checkpoint: Checkpoint) -> SourceOutput:
+    """Returns what the output channels mean where nobody says it; those that riskft trained are classes."""
+    sigmoid = read.evaluation.activation == "sigmoid" and checkpoint.class_names is None
+    return SigmoidOutput() if sigmoid else SoftmaxOutput()

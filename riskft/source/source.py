@@ -1,0 +1,83 @@
+"""The options that say where fine-tuning starts: an architecture and, except from scratch, its weights."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from monai.inferers import Inferer
+from torch import nn
+
+from riskft.errors import InputError
+from riskft.files import without_addresses
+from riskft.source.output import SourceOutput
+from riskft.source.surgery import FirstConvolution
+
+
+@dataclass
+class Source:
+    """Where fine-tuning starts.
+
+    Args:
+        network: Any convolutional segmentation network by ``class_path``, with the options that it was trained with.
+            For checkpoints that riskft wrote, the numbers of classes and channels are taken from the file. null takes
+            the checkpoint's own description, where it has one.
+        checkpoint: Its weights: a riskft or Lightning ``.ckpt``, a state dict (``.pt``, ``.pth``, ``.safetensors``), or
+            a model that describes itself (nnU-Net v2 folder, MONAI bundle, MeshNet).
+        weights: Which copy of the weights to take where the checkpoint holds several, such as ``net_ema`` or
+            ``model_ema``. null takes the one that fits best; the log names the others.
+        load: What training takes from the checkpoint: the weights of the ``network``, or ``none``, which trains from
+            scratch whatever ``checkpoint`` is. A model that describes itself still gives its architecture and defaults.
+        head: Name or names of the modules that make up the network's head. null finds them.
+        first_convolution: How its first convolution is adapted to another number of channels: each new channel starts
+            as the ``mean`` of the old ones, or the old ones are ``repeat``-ed in turn.
+        min_loaded: Share of the parameters that the checkpoint must fill in plain fine-tuning (phase 1 needs all).
+        output: What the output channels mean: ``riskft.SoftmaxOutput`` or ``riskft.SigmoidOutput``, and if the network
+            returns probabilities already (``applied``). null for the sigmoid if the network ends in one, else softmax.
+        inferer: How phase 1 runs the source over whole volumes; null for ``model.inferer``. A network that needs to see
+            more than a training patch wants a window of its own.
+        invert: Show the source its images in negative (x becomes -x; the fine-tuned network keeps that): ``auto`` lets
+            phase 1 find out which of the two is more informative about the target's classes, which costs a second pass
+            over at most eight training volumes. For images whose background is 0.
+    """
+
+    network: nn.Module | None = None
+    checkpoint: str | None = None
+    weights: str | None = None
+    load: Literal["network", "none"] = "network"
+    head: list[str] | str | None = None
+    first_convolution: FirstConvolution = "mean"
+    min_loaded: float = 0.5
+    output: SourceOutput | None = None
+    inferer: Inferer | None = None
+    invert: bool | Literal["auto"] = False
+
+    def __post_init__(self) -> None:
+        self.head = [self.head] if isinstance(self.head, str) else self.head
+        if not 0 <= self.min_loaded <= 1:
+            raise InputError(f"model.source.min_loaded is {self.min_loaded}, expected a share from 0 to 1.")
+
+    @property
+    def trained(self) -> bool:
+        """Whether fine-tuning starts from its weights; otherwise it trains from scratch."""
+        return self.load != "none" and self.checkpoint is not None
+
+    def architecture(self) -> nn.Module:
+        """Returns the network as configured.
+
+        Raises:
+            InputError: If there is none.
+        """
+        if self.network is not None:
+            return self.network
+        if self.checkpoint is None:
+            raise InputError("model.source.network is not set. Give it by class_path, as in configs/model/unet.yaml.")
+        raise InputError(
+            f"{self.checkpoint}: does not say what network it belongs to, and model.source.network is not set.",
+            [
+                "Those that say it: nnU-Net v2 trained-model folders, MONAI bundle folders, MeshNet's .json beside its "
+                "weights. For all others give model.source.network by class_path, as in configs/model/unet.yaml."
+            ],
+        )
+
+    def description(self) -> str:
+        """Returns the architecture and how it is used as text, for the fingerprint."""
+        return without_addresses(f"{self.architecture()!r} {self.output!r} {self.first_convolution}")
