@@ -21,7 +21,6 @@ from riskft.arguments.parser import BriefParser, CommandParser, config_faults
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
 from riskft.run.folder import RunFolder
-from riskft.run.lock import locked
 from riskft.run.options import RunOptions, WandbOptions
 from riskft.run.places import places_of, refuse_unwritable, why_not_writable
 from riskft.training.checkpoint_io import WholeCheckpointIO
@@ -193,7 +192,7 @@ class Command(LightningCLI):
             refuse_unusable_settings()
         if self.subcommand == "fit":
             if is_first_rank():
-                self._held.enter_context(locked(folder))
+                self._held.enter_context(RunFolder(folder).held())
             resuming = self.options.ckpt_path is not None
             RunFolder(folder).refuse_finished(self.run_options.overwrite, resuming)
         if is_first_rank() and logs_to_wandb(self.options) and not self.options.wandb.offline:

@@ -2,7 +2,8 @@
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 
 from riskft.errors import InputError
 from riskft.files import earlier, read_text, safe_name
+from riskft.run.lock import held
 from riskft.run.options import RunOptions
 from riskft.run.risk import RunRisk
 
@@ -105,7 +107,7 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """Locked by the process that trains in the folder."""
+        """Locked by the process that trains in the folder; for a sweep inside ``sweep_lock``."""
         return self.path / ".lock"
 
     @property
@@ -157,6 +159,19 @@ class RunFolder:
                 )
             seed = int(found[1])
         return str(options.get("study") or study), str(options.get("method") or method), seed
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Holds the folder for a training, and removes the half-written files of one that was killed.
+
+        Raises:
+            InputError: If another process trains there.
+        """
+        with held(self.lock):
+            for left in (*self.path.glob(".tmp-*"), *self.checkpoints.glob(".tmp-*")):
+                if left.is_file():
+                    left.unlink(missing_ok=True)
+            yield
 
     def refuse_finished(self, overwrite: bool, resuming: bool) -> None:
         """Raises InputError if ``fit`` would start again in a folder that holds what a training has left."""

@@ -1,9 +1,16 @@
-"""One training at a time in a run folder."""
+"""The lock of a file, for one process at a time.
+
+Our own, because the lock of the package `filelock` belongs to the open file: a forked loader of the data that outlives
+a killed run would go on holding it. POSIX record locks belong to the process. They also work over NFS, and vanish with
+the process, however it ends. Two rules follow from them: a process must not open a file whose lock it holds, because
+closing any descriptor of it gives the lock up; and it does not notice that it holds a lock itself.
+"""
 
 import errno
 import logging
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,60 +18,60 @@ from pathlib import Path
 from riskft.errors import InputError
 
 log = logging.getLogger(__name__)
+POLL_SECONDS = 0.2
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds the run folder for this process; for the first one of a run.
+def held(path: Path, patience: float = 0.0) -> Iterator[None]:
+    """Holds the lock of a file, which says who holds it.
 
-    The lock is the operating system's, so that a process that dies, however it dies, leaves none behind. It is one of
-    a process and not of an open file: forked loaders of the data do not keep it.
+    Where the file system has no locks, this warns and goes on.
 
     Args:
-        folder: The run folder; made if it is not there.
+        path: The file; created with its folder if it does not exist.
+        patience: How long to wait for another process to give it up, in seconds.
 
     Raises:
-        InputError: If another process has it.
+        InputError: If another process holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
     with path.open("a+", encoding="utf-8") as stream:
-        if not take_lock(stream.fileno(), folder):
-            stream.seek(0)
-            holder = stream.read().strip() or "another process"
-            raise InputError(
-                f"{folder} is in use: {holder} is training there. Wait until it has finished, or choose another "
-                "run.study, run.method or seed_everything."
-            )
+        while not _taken(stream.fileno(), path):
+            if time.monotonic() >= deadline:
+                stream.seek(0)
+                raise InputError(
+                    f"{path.parent} is in use: {stream.read().strip() or 'another process'} is at work there. Wait "
+                    "until it has finished, or choose another run.study, run.method or seed_everything."
+                )
+            time.sleep(POLL_SECONDS)
         stream.truncate(0)
         stream.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         stream.flush()
-        # a killed process can leave files of any size that no one will ever finish
-        for left in [*folder.glob(".tmp-*"), *folder.glob("checkpoints/.tmp-*")]:
-            if left.is_file():
-                left.unlink(missing_ok=True)
         try:
             yield
         finally:
             stream.truncate(0)
 
 
-def take_lock(descriptor: int, folder: Path) -> bool:
-    """Takes the lock of an open file for this process; returns whether it was free, or there are none on this system.
+def is_held(path: Path) -> bool:
+    """Whether another process holds the lock of a file. Not for the process that holds it, which would give it up."""
+    if not path.is_file():
+        return False
+    with path.open(encoding="utf-8") as stream:
+        # shared, so that two processes that ask do not take each other for the holder
+        return not _taken(stream.fileno(), path, shared=True)
 
-    The lock is the process's: forked ones do not have it, and it goes as soon as this process closes the file, through
-    whichever descriptor.
 
-    Args:
-        descriptor: The file, open for writing.
-        folder: The folder that the lock is for, for messages.
-    """
+def _taken(descriptor: int, path: Path, shared: bool = False) -> bool:
+    """Takes the lock of an open file; returns whether it was free, or there are no locks on this system."""
     try:
-        import fcntl
+        import fcntl  # not on Windows
 
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except (ImportError, OSError) as error:
         if getattr(error, "errno", None) in (errno.EACCES, errno.EAGAIN):
             return False
-        log.warning("%s cannot be locked (%s): take care that no second training starts in it.", folder, error)
+        if not shared:
+            log.warning("%s cannot be locked (%s): do not start a second process there.", path.parent, error)
     return True

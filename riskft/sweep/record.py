@@ -1,11 +1,7 @@
-"""What a sweep keeps in a run's folder: the planned run, its finished commands, and a lock."""
+"""What a sweep keeps in a run's folder: the planned run, and its finished commands."""
 
-import errno
-import fcntl
 import os
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +9,6 @@ from typing import Any
 from riskft.errors import InputError
 from riskft.files import read_json, write_json
 from riskft.run.folder import RunFolder
-from riskft.run.lock import take_lock
 from riskft.sweep.plan import Run
 
 
@@ -92,37 +87,3 @@ def _read(folder: Path) -> dict[str, Any] | None:
             f"{path}: is not a record that a sweep has written. Remove the file, and start the sweep again:", problems
         )
     return dict(content)
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Holds a run folder for this process; the lock goes with the process, however it ends.
-
-    Forked processes, such as loaders of the data that outlive a killed run for a while, do not hold it.
-
-    Raises:
-        InputError: If another process holds it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with RunFolder(folder).sweep_lock.open("a") as stream:
-        for attempt in range(10):
-            if take_lock(stream.fileno(), folder):
-                break
-            if attempt == 9:
-                raise InputError(f"Another process is at work in {folder}. Wait for it, or stop it.")
-            time.sleep(0.2)  # `status` holds it for an instant, and a process that was just killed a little longer
-        yield
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether another process holds the run folder. Not for the process that holds it, which would let go."""
-    path = RunFolder(folder).sweep_lock
-    if not path.is_file():
-        return False
-    # shared and for an instant, so that two that ask do not take each other for the run
-    with path.open() as stream:
-        try:
-            fcntl.lockf(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno in (errno.EACCES, errno.EAGAIN)
-    return False

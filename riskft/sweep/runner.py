@@ -10,8 +10,12 @@ from riskft.distributed import is_first_rank
 from riskft.errors import InputError
 from riskft.files import write_text
 from riskft.run.folder import RunFolder
+from riskft.run.lock import held
 from riskft.sweep.processes import CommandLine
-from riskft.sweep.record import held, read_run, steps_done, write_record
+from riskft.sweep.record import read_run, steps_done, write_record
+
+#: `status` holds the lock for an instant, and a process that was just killed a little longer.
+LOCK_SECONDS = 2.0
 
 
 def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] = ()) -> None:
@@ -34,7 +38,7 @@ def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] 
     arguments = ["--config", str(own.config)] if step == "test" else [*run.arguments, "--ckpt_path", "last"]
     # one process per run writes the record, because all end together
     first = is_first_rank()
-    with held(folder) if first else contextlib.nullcontext():
+    with held(own.sweep_lock, LOCK_SECONDS) if first else contextlib.nullcontext():
         if first:
             own.failure.unlink(missing_ok=True)
             write_record(run, done)

@@ -8,8 +8,9 @@ from pathlib import Path
 from riskft.errors import first_line
 from riskft.files import earlier
 from riskft.run.folder import RunFolder
+from riskft.run.lock import is_held
 from riskft.sweep.plan import Run
-from riskft.sweep.record import is_locked, steps_done
+from riskft.sweep.record import steps_done
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def state_of(run: Run, queue: Mapping[str, Queued] | None = None) -> State:
         return State("finished", metric=metric)
     if queued := (queue or {}).get(run.folder):
         return State("running" if queued.running else "waiting", queued.reason, metric)
-    if is_locked(folder):
+    if is_held(own.sweep_lock):
         return State("running", metric=metric)
     if own.failure.is_file():
         return State("failed", own.failure.read_text(encoding="utf-8", errors="replace").strip(), metric)

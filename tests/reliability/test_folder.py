@@ -7,7 +7,6 @@ from forked_runs import STEPS_AN_EPOCH, Forked, Study, before_step, forked, kill
 
 from riskft.errors import InputError
 from riskft.run.folder import RunFolder
-from riskft.run.lock import locked
 from riskft.run.wandb_id import keep_run_id, run_id
 
 
@@ -39,26 +38,26 @@ def test_two_fits_at_once(tmp_path, tiny_manifest):
 
 def test_a_killed_process_leaves_no_lock(tmp_path):
     def die_inside() -> None:
-        with locked(tmp_path / "run"):
+        with RunFolder(tmp_path / "run").held():
             (tmp_path / "run/checkpoints").mkdir()
             (tmp_path / "run/checkpoints/.tmp-0123abcd.ckpt").write_bytes(bytes(100))
             kill()
 
     assert Forked(die_inside, tmp_path / "log").wait() == -9
-    with locked(tmp_path / "run"):
+    with RunFolder(tmp_path / "run").held():
         assert not list(tmp_path.rglob(".tmp-*"))  # what it was writing
 
     def look() -> None:
         with (
-            pytest.raises(InputError, match=r"is in use: process .* on .* is training there"),
-            locked(tmp_path / "run"),
+            pytest.raises(InputError, match=r"is in use: process .* on .* is at work there"),
+            RunFolder(tmp_path / "run").held(),
         ):
             pass
 
-    with locked(tmp_path / "run"):
+    with RunFolder(tmp_path / "run").held():
         other = Forked(look, tmp_path / "log")
         assert other.wait() == 0, other.text
-    again = Forked(lambda: locked(tmp_path / "run").__enter__(), tmp_path / "log")
+    again = Forked(lambda: RunFolder(tmp_path / "run").held().__enter__(), tmp_path / "log")
     assert again.wait() == 0, again.text
 
 
@@ -67,8 +66,8 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr("fcntl.lockf", none)
-    with locked(tmp_path):
-        assert "cannot be locked ([Errno 95] Operation not supported): take care" in caplog.text
+    with RunFolder(tmp_path).held():
+        assert "cannot be locked ([Errno 95] Operation not supported): do not start a second process" in caplog.text
 
 
 @pytest.mark.slow

@@ -11,8 +11,10 @@ import pytest
 
 from riskft.commands.sweep import main, status_table
 from riskft.errors import InputError
+from riskft.run.folder import RunFolder
+from riskft.run.lock import held, is_held
 from riskft.sweep.plan import Run
-from riskft.sweep.record import held, is_locked, read_run, refuse_others, steps_done, write_record
+from riskft.sweep.record import read_run, refuse_others, steps_done, write_record
 from riskft.sweep.runner import run_step
 from riskft.sweep.state import Queued, State, last_line, last_metric, state_of
 
@@ -29,7 +31,7 @@ def folder_of(run):
 
 
 def hold_for_ever(folder, ready):
-    with held(folder):
+    with held(RunFolder(folder).sweep_lock):
         ready.set()
         multiprocessing.Event().wait()
 
@@ -114,7 +116,7 @@ def locked_for_others(folder) -> bool:
     """Asks in another process, as `riskft sweep status` does."""
     pid = os.fork()
     if not pid:
-        os._exit(int(is_locked(folder)))
+        os._exit(int(is_held(RunFolder(folder).sweep_lock)))
     return bool(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
@@ -124,7 +126,7 @@ def test_a_forked_loader_that_outlives_a_killed_run_does_not_hold_its_folder(run
     receiver, sender = os.pipe()
     pid = os.fork()
     if not pid:
-        with held(folder):
+        with held(RunFolder(folder).sweep_lock):
             loader = os.fork()
             if not loader:
                 time.sleep(60)
@@ -134,8 +136,8 @@ def test_a_forked_loader_that_outlives_a_killed_run_does_not_hold_its_folder(run
     loader = int(os.read(receiver, 20))
     os.waitpid(pid, 0)
     try:
-        assert not is_locked(folder)
-        with held(folder):
+        assert not is_held(RunFolder(folder).sweep_lock)
+        with held(RunFolder(folder).sweep_lock):
             pass
     finally:
         os.kill(loader, signal.SIGKILL)
@@ -147,10 +149,10 @@ def test_two_processes_cannot_be_at_work_in_one_folder_and_the_lock_goes_with_it
     folder = folder_of(run)
     write_record(run)
     with held_elsewhere(folder):
-        assert is_locked(folder)
-        with pytest.raises(InputError, match="Another process"):
+        assert is_held(RunFolder(folder).sweep_lock)
+        with pytest.raises(InputError, match="is in use: process"):
             run_step(folder, "fit", print)
-    assert not is_locked(folder)
+    assert not is_held(RunFolder(folder).sweep_lock)
     assert not (folder / "failed.txt").exists()
 
 
