@@ -17,6 +17,7 @@ from riskft.data.check.memory import CheckMemory
 from riskft.data.check.training import huge_grids, too_few_patches
 from riskft.data.labels import LabelMap
 from riskft.data.patches.augment import training_transform
+from riskft.data.patches.batch import volume_loader
 from riskft.data.patches.queue import ShardedQueue, patch_loader
 from riskft.data.patches.sampling import BalancedSampling, PatchSampling
 from riskft.data.patches.subjects import NamedSubjects, TrainingMaps, maps_made_for
@@ -282,7 +283,7 @@ class RiskDataModule(LightningDataModule):
         return self.training_loader(maps_made_for(self.trainer))
 
     def training_loader(self, maps: TrainingMaps) -> Any:
-        """Returns the loader of patch batches: image, label, foreground_fraction, and risk and expectation if given.
+        """Returns the loader of ``PatchBatch``, with weight and expectation if given.
 
         Args:
             maps: What the training volumes carry besides their labels.
@@ -316,15 +317,15 @@ class RiskDataModule(LightningDataModule):
         return patch_loader(queue, self.batch_size, pin_memory=torch.cuda.is_available())
 
     def val_dataloader(self) -> Any:
-        """Returns the loader of whole validation volumes, one a batch."""
+        """Returns the loader of ``VolumeBatch`` for validation."""
         return self._volumes("val")
 
     def test_dataloader(self) -> Any:
-        """Returns the loader of whole test volumes, one a batch."""
+        """Returns the loader of ``VolumeBatch`` for test."""
         return self._volumes("test")
 
     def predict_dataloader(self) -> Any:
-        """Returns the loader of the volumes to predict, one a batch."""
+        """Returns the loader of ``VolumeBatch`` to predict."""
         return self._volumes("predict")
 
     def _volumes(self, split: str) -> Any:
@@ -337,7 +338,7 @@ class RiskDataModule(LightningDataModule):
             # Lightning skips the whole loop, its collectives too, on a rank without a batch, and the others would wait
             # for ever: such a rank repeats a case, which the module counts once
             share = [0]
-        return tio.SubjectsLoader(NamedSubjects(subjects) if subjects else [], batch_size=1, sampler=share)
+        return volume_loader(NamedSubjects(subjects) if subjects else [], share)
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from riskft.data.patches.batch import PatchBatch
 from riskft.distributed import together
 from riskft.errors import InputError
 
@@ -36,8 +37,7 @@ class FiniteLossGuard(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Remembers whose patches they are."""
         if self.enabled:
-            names = batch.get("name", []) if isinstance(batch, dict) else []
-            self._subjects.append((trainer.global_step, names))
+            self._subjects.append((trainer.global_step, batch.subjects if isinstance(batch, PatchBatch) else ()))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Notes which batch since the last look was the first with a bad loss."""

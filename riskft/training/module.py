@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.io.native import native_grid, to_native
 from riskft.data.io.volumes import read_volume
+from riskft.data.patches.batch import PatchBatch, VolumeBatch
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
 from riskft.evaluation.metrics import CaseScore, as_volume, score_case
@@ -271,20 +272,13 @@ class RiskModule(LightningModule):
         """Returns logits (B, Y, *spatial) of patches (B, C, *spatial)."""
         return self._read(self.network, self._ordered(image))[0]
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        """Returns the loss of patches: ``image``, ``label``, ``foreground_fraction``, maybe ``risk``, the EEP."""
-        outputs = self._read(self.network, self._ordered(batch["image"]["data"]))
+    def training_step(self, batch: PatchBatch, batch_idx: int) -> Tensor:
+        """Returns the loss of patches."""
+        outputs = self._read(self.network, self._ordered(batch.image))
         self._check.patch(outputs[0])
-        weight = batch["risk"]["data"] if "risk" in batch else None
-        expectation = batch["expectation"]["data"] if "expectation" in batch else None
-        loss: Tensor = self.loss(
-            outputs if len(outputs) > 1 else outputs[0],
-            batch["label"]["data"],
-            weight,
-            batch["foreground_fraction"],
-            expectation,
-        )
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["label"]["data"]))
+        logits = outputs if len(outputs) > 1 else outputs[0]
+        loss: Tensor = self.loss(logits, batch.label, batch.weight, batch.foreground_fraction, batch.expectation)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.label))
         return loss
 
     def on_validation_start(self) -> None:
@@ -303,12 +297,14 @@ class RiskModule(LightningModule):
         logits: Tensor = self.inferer(self._ordered(image), lambda patch: self._read(self.network, patch)[0])
         return logits
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+    def validation_step(self, batch: VolumeBatch, batch_idx: int) -> dict[str, Any]:
         """Scores a volume on the prepared grid; returns its prediction for the panels."""
-        truth = as_volume(batch["label"]["data"])
-        prediction = self.infer(batch["image"]["data"]).argmax(1)[0].to(truth.device)
-        spacing = np.linalg.norm(np.asarray(batch["image"]["affine"][0], dtype=np.float64)[:3, :3], axis=0)
-        subject = batch["name"][0]
+        if batch.label is None:
+            raise InputError(f"{batch.subject}: a validation case needs a label.")
+        truth = as_volume(batch.label)
+        prediction = self.infer(batch.image).argmax(1)[0].to(truth.device)
+        spacing = np.linalg.norm(batch.affine[:3, :3], axis=0)
+        subject = batch.subject
         self._scores += score_case(
             subject,
             prediction,
@@ -320,7 +316,7 @@ class RiskModule(LightningModule):
         )
         return {"subject": subject, "prediction": prediction}
 
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+    def test_step(self, batch: VolumeBatch, batch_idx: int) -> dict[str, Any]:
         """Scores a volume in the scan's own geometry, against the label as it is on disk."""
         output = self.predict_step(batch, batch_idx)
         case = self._data().prepared_case(output["subject"]).case
@@ -334,12 +330,11 @@ class RiskModule(LightningModule):
         )
         return output
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: VolumeBatch, batch_idx: int) -> dict[str, Any]:
         """Segments a volume in the scan's own geometry: classes (X, Y, Z) uint8, maybe probabilities (Y, X, Y, Z)."""
-        subject = batch["name"][0]
-        probabilities = self.infer(batch["image"]["data"]).float().softmax(1)[0]
-        affine = np.asarray(batch["image"]["affine"][0], dtype=np.float64)
-        native = to_native(probabilities, affine, self._data().prepared_case(subject).case)
+        subject = batch.subject
+        probabilities = self.infer(batch.image).float().softmax(1)[0]
+        native = to_native(probabilities, batch.affine, self._data().prepared_case(subject).case)
         output: dict[str, Any] = {"subject": subject, "segmentation": native.argmax(0).to(torch.uint8).numpy()}
         if self.keep_probabilities:
             native[0] += 1 - native.sum(0)  # what was cropped away is background

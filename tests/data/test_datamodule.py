@@ -83,7 +83,7 @@ def on_rank(data, rank, world_size):
 
 
 def subjects(loader):
-    return [name for batch in loader for name in batch["name"]]
+    return [batch.subject for batch in loader]
 
 
 def test_what_it_serves(make):
@@ -95,17 +95,17 @@ def test_what_it_serves(make):
     batches = list(loader)
     assert len(batches) == 4 * 2 / 2
     batch = batches[0]
-    assert batch["image"]["data"].shape == (2, 2, 4, 4, 4)
-    assert batch["label"]["data"].shape == (2, 1, 4, 4, 4)
+    assert batch.image.shape == (2, 2, 4, 4, 4)
+    assert batch.label.shape == (2, 1, 4, 4, 4)
     # blob has 27 voxels; the head is every voxel but the smallest one, so nothing is cropped
-    assert batch["foreground_fraction"].tolist() == pytest.approx([27 / 720] * 2)
-    assert "risk" not in batch
-    assert Counter(name for found in batches for name in found["name"]) == {f"p{n}": 2 for n in range(4)}
+    assert batch.foreground_fraction.tolist() == pytest.approx([27 / 720] * 2)
+    assert batch.weight is None
+    assert Counter(name for found in batches for name in found.subjects) == {f"p{n}": 2 for n in range(4)}
     assert subjects(data.val_dataloader()) == ["p4", "p5", "p6"]
     assert subjects(data.test_dataloader()) == [f"p{n}" for n in range(7, 12)]
-    (volume,) = [found for found in data.val_dataloader() if found["name"] == ["p5"]]
-    assert volume["image"]["data"].shape == (1, 2, *SHAPE)
-    assert volume["image"]["affine"].shape == (1, 4, 4)
+    (volume,) = [found for found in data.val_dataloader() if found.subject == "p5"]
+    assert volume.image.shape == (1, 2, *SHAPE)
+    assert volume.affine.shape == (4, 4)
 
 
 def test_predict_falls_back_on_the_test_cases(make, reader):
@@ -145,7 +145,7 @@ def test_ranks_share_training_subjects(make):
     for rank in (0, 1):
         loader = on_rank(data, rank, 2).train_dataloader()
         loader.sampler.set_epoch(0)
-        shares.append(subjects(loader))
+        shares.append([name for batch in loader for name in batch.subjects])
     assert not set(shares[0]) & set(shares[1])
     assert Counter(shares[0] + shares[1]) == {f"p{n}": 2 for n in range(4)}
 
@@ -235,8 +235,7 @@ def test_weights_travel_with_the_patches(make):
     loader = data.training_loader(TrainingMaps(labels_of(data)))
     loader.sampler.set_epoch(0)
     for batch in loader:
-        torch.testing.assert_close(batch["risk"]["data"].float(), batch["label"]["data"].float())
-    assert "risk" not in next(iter(data.val_dataloader()))
+        torch.testing.assert_close(batch.weight.float(), batch.label.float())
 
 
 def test_lightning_gets_the_maps_of_its_own_trainer(make):
@@ -244,7 +243,7 @@ def test_lightning_gets_the_maps_of_its_own_trainer(make):
     made = SimpleNamespace(training_maps=TrainingMaps(labels_of(data)))
     for callbacks, expected in (([object(), made], True), ([object()], False)):
         data.trainer = SimpleNamespace(global_rank=0, world_size=1, callbacks=callbacks)
-        assert ("risk" in next(iter(data.train_dataloader()))) is expected
+        assert (next(iter(data.train_dataloader())).weight is not None) is expected
 
 
 def test_training_cases_without_a_map_are_named(make):
@@ -270,11 +269,10 @@ def test_expectations_travel_with_the_patches(make, tmp_path):
     loader = data.training_loader(TrainingMaps(expectations=paths))
     loader.sampler.set_epoch(0)
     for batch in loader:
-        label = batch["label"]["data"].long()
-        found = torch.where(label < 3, batch["expectation"]["data"].argmax(1, keepdim=True), label)
+        label = batch.label.long()
+        found = torch.where(label < 3, batch.expectation.argmax(1, keepdim=True), label)
         torch.testing.assert_close(found, label)
-        assert "risk" not in batch
-    assert "expectation" not in next(iter(data.val_dataloader()))
+        assert batch.weight is None
 
 
 def test_risk_sampling_needs_maps(make):
@@ -284,7 +282,7 @@ def test_risk_sampling_needs_maps(make):
     loader = data.training_loader(TrainingMaps(labels_of(data)))
     loader.sampler.set_epoch(0)
     for batch in loader:  # a patch of 4 is centred on its voxel 2
-        assert (batch["label"]["data"][:, 0, 2, 2, 2] == 1).all()
+        assert (batch.label[:, 0, 2, 2, 2] == 1).all()
 
 
 def test_the_fingerprint_follows_the_content(make, reader):
@@ -327,7 +325,7 @@ def test_new_scans_without_labels_are_all_to_predict(tiny_manifest, tmp_path):
     }  # fmt: skip
     data.prepare_data()
     data.setup("predict")
-    assert [batch["name"] for batch in data.predict_dataloader()] == [["case00"], ["case01"]]
+    assert subjects(data.predict_dataloader()) == ["case00", "case01"]
 
 
 def test_values_that_the_data_set_s_description_names_are_background_where_no_class_takes_them(reader, tmp_path):

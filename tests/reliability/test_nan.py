@@ -8,6 +8,7 @@ import torch
 from forked_runs import STEPS_AN_EPOCH, Study, forked
 from torch import nn
 
+from riskft.data.patches.batch import PatchBatch
 from riskft.errors import InputError
 from riskft.training.finite import FiniteLossGuard
 from riskft.training.module import RiskModule
@@ -79,8 +80,8 @@ class Steps:
     def take(self, losses: list[float]) -> int:
         """Returns how many steps were taken before an error."""
         for index, loss in enumerate(losses):
-            names = [f"s{self.trainer.global_step}a", f"s{self.trainer.global_step}b"]
-            self.guard.on_train_batch_start(self.trainer, self.module, {"name": names}, index)
+            names, nothing = (f"s{self.trainer.global_step}a", f"s{self.trainer.global_step}b"), torch.empty(2)
+            self.guard.on_train_batch_start(self.trainer, self.module, PatchBatch(names, *[nothing] * 3), index)
             self.guard.on_before_backward(self.trainer, self.module, torch.tensor(loss).as_subclass(Late))
             self.trainer.global_step += 1
             self.guard.on_train_batch_end(self.trainer, self.module, None, None, index)

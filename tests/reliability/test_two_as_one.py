@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+import torchio as tio
 from forked_runs import Forked, Study, forked, free_port, ranks
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch.nn.parallel import DistributedDataParallel
 
+from riskft.data.patches.batch import PatchBatch, patch_batch
 from riskft.losses.weighted import RiskWeightedLoss
 from riskft.source.source import Source
 from riskft.training.module import RiskModule
@@ -122,7 +124,7 @@ def test_torchrun(studies, tmp_path):
 # -- gradients ---------------------------------------------------------------------------------------------------------
 
 
-def patches() -> list[dict[str, Any]]:
+def patches() -> list[tio.Subject]:
     """Four patches whose foreground differs, one without any, one with voxels that do not count."""
     found = []
     for number in range(4):
@@ -134,13 +136,15 @@ def patches() -> list[dict[str, Any]]:
         if number == 3:
             label[:, :3] = 255
         risk = 0.5 + 3 * torch.rand(image.shape, generator=generator)
-        found.append({"image": image, "label": label, "risk": risk, "foreground_fraction": 0.05 * (number + 1)})
+        images = {"image": image, "label": label, "risk": risk}
+        found.append(
+            tio.Subject(
+                {key: tio.ScalarImage(tensor=tensor) for key, tensor in images.items()},
+                foreground_fraction=torch.tensor(0.05 * (number + 1)),
+                name=f"p{number}",
+            )
+        )
     return found
-
-
-def batch(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    volumes = {key: {"data": torch.stack([s[key] for s in samples])} for key in ("image", "label", "risk")}
-    return {**volumes, "foreground_fraction": torch.tensor([s["foreground_fraction"] for s in samples])}
 
 
 class Step(torch.nn.Module):
@@ -158,7 +162,7 @@ class Step(torch.nn.Module):
         )
         self.module.log = lambda *arguments, **options: None  # type: ignore[method-assign]
 
-    def forward(self, batch: dict[str, Any]) -> torch.Tensor:
+    def forward(self, batch: PatchBatch) -> torch.Tensor:
         return self.module.training_step(batch, 0)
 
     def gradients(self) -> dict[str, Any]:
@@ -174,14 +178,14 @@ def test_gradients_of_two_by_two_patches_are_those_of_four(tmp_path, normaliser)
             dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
             step = Step(normaliser)
             wrapped = DistributedDataParallel(step)  # whose hooks live as long as it does
-            wrapped(batch(patches()[rank::2])).backward()
+            wrapped(patch_batch(patches()[rank::2])).backward()
             np.savez(tmp_path / f"{rank}.npz", **step.gradients())
 
         return action
 
     processes = [Forked(work(rank), tmp_path / f"log.{rank}", rank, 2, port) for rank in range(2)]
     alone = Step(normaliser)
-    alone(batch(patches())).backward()
+    alone(patch_batch(patches())).backward()
     assert [process.wait() for process in processes] == [0, 0], processes[0].text
     expected = alone.gradients()
     assert len(expected) == len(list(alone.parameters()))

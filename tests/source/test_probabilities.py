@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from riskft.data.patches.batch import PatchBatch
 from riskft.errors import InputError
 from riskft.source.load import load_source
 from riskft.source.output import SigmoidOutput, SoftmaxOutput
@@ -156,8 +157,7 @@ def test_fine_tuning_sees_the_logits(kind):
 
 def test_training_on_probabilities_by_hand_is_refused_at_the_first_patch():
     module = RiskModule(Source(built(ByHand, 3)), ["background", "a", "b"], 1, inferer=Window())
-    batch = {"image": {"data": torch.randn(1, 1, *SIZE)}, "label": {"data": torch.zeros(1, 1, *SIZE)},
-             "foreground_fraction": torch.ones(1)}  # fmt: skip
+    batch = PatchBatch(("p",), torch.randn(1, 1, *SIZE), torch.zeros(1, 1, *SIZE), torch.ones(1))
     with pytest.raises(InputError, match="applied to true"):
         module.training_step(batch, 0)
 

@@ -5,8 +5,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import torchio as tio
 from lightning.pytorch import Callback, Trainer
 from monai.inferers import SlidingWindowInferer
 from monai.networks import nets
@@ -14,6 +16,7 @@ from monai.networks.nets import UNet
 from torch.optim.lr_scheduler import PolynomialLR
 from torch.utils.data import DataLoader
 
+from riskft.data.patches.batch import patch_batch, volume_loader
 from riskft.errors import InputError
 from riskft.evaluation.metrics import class_means, overall, score_case
 from riskft.losses.weighted import RiskWeightedLoss
@@ -48,23 +51,19 @@ def module(network=None, checkpoint=None, seed=0, **options):
     return RiskModule(source, **{**defaults, **options})
 
 
-def sample(seed: int, risk: float | None = None, channels=1) -> dict:
+def sample(seed: int, risk: float | None = None, channels=1) -> tio.Subject:
     generator = torch.Generator().manual_seed(seed)
     image = torch.randn(channels, EDGE, EDGE, EDGE, generator=generator)
     label = (image[:1] > 0).to(torch.uint8) + (image[:1] > 1).to(torch.uint8)
-    found = {
-        "image": {"data": image, "affine": torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0], dtype=torch.float64))},
-        "label": {"data": label},
-        "foreground_fraction": torch.tensor(0.5),
-        "name": f"p{seed}",
-    }
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    images = {"image": tio.ScalarImage(tensor=image, affine=affine), "label": tio.LabelMap(tensor=label, affine=affine)}
     if risk is not None:
-        found["risk"] = {"data": torch.full((1, EDGE, EDGE, EDGE), risk)}
-    return found
+        images["risk"] = tio.ScalarImage(tensor=torch.full((1, EDGE, EDGE, EDGE), risk), affine=affine)
+    return tio.Subject(**images, foreground_fraction=torch.tensor(0.5), name=f"p{seed}")
 
 
 def loader(count=4, batch_size=2, **options):
-    return DataLoader([sample(seed, **options) for seed in range(count)], batch_size)
+    return DataLoader([sample(seed, **options) for seed in range(count)], batch_size, collate_fn=patch_batch)
 
 
 def trainer(folder: Path, epochs=1, **options) -> Trainer:
@@ -283,14 +282,13 @@ def test_deep_supervision_is_trained_and_not_used_for_inference():
     network = nets.DynUNet(3, 1, 3, [3] * 3, [1, 2, 2], [2, 2], [4, 8, 8], deep_supervision=True, deep_supr_num=1)
     made = module(network, inferer=SlidingWindowInferer([16] * 3))
     batch = next(iter(loader()))
-    for key in ("image", "label"):
-        batch[key]["data"] = batch[key]["data"].repeat(1, 1, 2, 2, 2)
+    batch = batch._replace(image=batch.image.repeat(1, 1, 2, 2, 2), label=batch.label.repeat(1, 1, 2, 2, 2))
     made.training_step(batch, 0).backward()
     heads = [made.network.get_submodule(name) for name in made.head]
     assert len(heads) == 2
     assert all(head.weight.grad.abs().sum() > 0 for head in heads)
-    assert made(batch["image"]["data"]).shape == (2, 3, 16, 16, 16)
-    assert made.eval().infer(batch["image"]["data"][:1]).shape == (1, 3, 16, 16, 16)
+    assert made(batch.image).shape == (2, 3, 16, 16, 16)
+    assert made.eval().infer(batch.image[:1]).shape == (1, 3, 16, 16, 16)
 
 
 def test_channels_last_gives_the_same_logits():
@@ -322,7 +320,7 @@ def test_training_lowers_the_loss(tmp_path):
 
     @torch.no_grad()
     def loss():
-        return made.loss(made(batch["image"]["data"]), batch["label"]["data"]).item()
+        return made.loss(made(batch.image), batch.label).item()
 
     before = loss()
     trainer(tmp_path, epochs=10).fit(made, loader())
@@ -335,14 +333,14 @@ def test_training_lowers_the_loss(tmp_path):
 def test_validation_scores_each_case_once(tmp_path):
     made = module(validation_surface=True)
     volumes = [sample(seed) for seed in (0, 1, 2, 1)]  # a rank without a share repeats a case
-    (metrics,) = trainer(tmp_path).validate(made, DataLoader(volumes, 1), verbose=False)
+    (metrics,) = trainer(tmp_path).validate(made, volume_loader(volumes, range(4)), verbose=False)
     made.eval()
     scores = []
     with torch.no_grad():
         for volume in volumes[:3]:
-            prediction = made.infer(volume["image"]["data"][None]).argmax(1)[0]
+            prediction = made.infer(volume["image"].data[None]).argmax(1)[0]
             scores += score_case(
-                volume["name"], prediction, volume["label"]["data"][0], CLASSES, (1.0, 2.0, 3.0)
+                volume["name"], prediction, volume["label"].data[0], CLASSES, (1.0, 2.0, 3.0)
             )  # fmt: skip
     for metric in ("dice", "hd95_mm"):
         means = class_means(scores, metric)
@@ -478,7 +476,7 @@ def test_averaged_weights(tmp_path):
             trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
 
     run.callbacks.append(Save())
-    run.fit(made, loader(count=2), loader(count=2, batch_size=1))
+    run.fit(made, loader(count=2), volume_loader([sample(0), sample(1)], range(2)))
     content = torch.load(tmp_path / "1.ckpt", weights_only=True)
     assert content["riskft"]["class_names"] == CLASSES
     # one step an epoch; the first update takes the weights as they are, the second the mean of both

@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.io.native import to_native
 from riskft.data.labels import LabelMap
+from riskft.data.patches.batch import VolumeBatch
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers import FolderReader
 from riskft.data.records import Case
@@ -64,15 +65,13 @@ def save(path: Path, array: np.ndarray) -> Path:
 class Threshold(LightningModule):
     """Classes by grey value: below 30, below 60, and above."""
 
-    def predict_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
-        values = batch["image"]["data"][0, 0]
+    def predict_step(self, batch: VolumeBatch, batch_idx: int) -> dict[str, Any]:
+        values = batch.image[0, 0]
         classes = (values >= 30).long() + (values >= 60)
         probabilities = torch.nn.functional.one_hot(classes, 3).movedim(-1, 0).float()
-        subject = batch["name"][0]
-        affine = np.asarray(batch["image"]["affine"][0], dtype=np.float64)
-        native = to_native(probabilities, affine, self.trainer.datamodule.prepared_case(subject).case)
+        native = to_native(probabilities, batch.affine, self.trainer.datamodule.prepared_case(batch.subject).case)
         return {
-            "subject": subject,
+            "subject": batch.subject,
             "segmentation": native.argmax(0).to(torch.uint8).numpy(),
             "probabilities": native.numpy(),
         }

@@ -167,7 +167,7 @@ def test_training_patches_carry_the_weights_of_the_given_mapping(done):
     assert [case.subject for case in done.data.prepared("train")] == TRAIN
     batch = next(iter(done.data.train_dataloader()))
     weights = {name: read_volume(store.weight_path(name))[0] for name in TRAIN}
-    for name, patch in zip(batch["name"], batch["risk"]["data"], strict=True):
+    for name, patch in zip(batch.subjects, batch.weight, strict=True):
         assert np.isin(patch.numpy(), weights[name]).all()
     for name in TRAIN:  # 1 + 3 n with n from 0 to 1 in each volume
         hardness = np.asarray(store.read_hardness(name)[0], np.float64)
@@ -257,9 +257,9 @@ def test_without_attaching_the_maps_are_made_and_not_used(tmp_path, tiny_manifes
     module = module_of(unet(tmp_path / "source.pt"), loss=DistilledLoss())
     fit(tmp_path, module, data, callback)
     batch = next(iter(data.train_dataloader()))
-    assert "risk" not in batch
-    assert batch["expectation"]["data"].shape[1:] == (3, EDGE, EDGE, EDGE)  # which the loss needs all the same
-    torch.testing.assert_close(batch["expectation"]["data"].sum(1), torch.ones(2, EDGE, EDGE, EDGE), atol=2e-3, rtol=0)
+    assert batch.weight is None
+    assert batch.expectation.shape[1:] == (3, EDGE, EDGE, EDGE)  # which the loss needs all the same
+    torch.testing.assert_close(batch.expectation.sum(1), torch.ones(2, EDGE, EDGE, EDGE), atol=2e-3, rtol=0)
     inside = sum(read_volume(case.folder / "mask.nii")[0].sum() for case in data.prepared("train"))
     assert callback.summary.joint.sum() == pytest.approx(inside, rel=1e-6)
     assert find_risk(RunFolder(tmp_path), module).use_mask

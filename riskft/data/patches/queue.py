@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 import torchio as tio
-from torch.utils.data import DistributedSampler, Sampler
+from torch.utils.data import DataLoader, DistributedSampler, Sampler
+
+from riskft.data.patches.batch import patch_batch
 
 
 class ShardedQueue(tio.Queue):  # type: ignore[misc]
@@ -85,13 +87,14 @@ class EpochSampler(Sampler[int]):
 
 
 def patch_loader(queue: ShardedQueue, batch_size: int, pin_memory: bool = False) -> Any:
-    """Returns a loader of patch batches; the last incomplete batch is dropped, so that ranks stay in step."""
-    return tio.SubjectsLoader(
+    """Returns a loader of ``PatchBatch``; the last incomplete batch is dropped, so that ranks stay in step."""
+    return DataLoader(
         queue,
         batch_size=batch_size,
         sampler=EpochSampler(queue),
         num_workers=0,  # the queue has its own workers
         drop_last=True,
+        collate_fn=patch_batch,
         pin_memory=pin_memory,
         # its own, or making an iterator would draw from the epoch's random numbers, in some epochs and not in others
         generator=torch.Generator(),

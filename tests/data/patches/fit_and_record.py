@@ -18,11 +18,11 @@ class Recorder(LightningModule):
         self.val_names: list[str] = []
 
     def training_step(self, batch, batch_idx):
-        self.train_names.setdefault(self.current_epoch, []).extend(batch["name"])
-        return self.layer(batch["image"]["data"]).mean()
+        self.train_names.setdefault(self.current_epoch, []).extend(batch.subjects)
+        return self.layer(batch.image).mean()
 
     def validation_step(self, batch, batch_idx):
-        self.val_names.extend(batch["name"])
+        self.val_names.append(batch.subject)
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)

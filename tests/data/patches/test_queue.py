@@ -24,6 +24,8 @@ def subjects(count: int) -> list[tio.Subject]:
     return [
         tio.Subject(
             image=tio.ScalarImage(tensor=torch.rand(1, 7, 6, 5, generator=generator) + number),
+            label=tio.LabelMap(tensor=torch.zeros(1, 7, 6, 5, dtype=torch.uint8)),
+            foreground_fraction=torch.tensor(0.0),
             name=f"p{number}",
         )
         for number in range(count)
@@ -41,7 +43,7 @@ def epoch(loader, number: int) -> list[tuple[str, bytes]]:
     return [
         (name, patch.numpy().tobytes())
         for batch in loader
-        for name, patch in zip(batch["name"], batch["image"][tio.DATA], strict=True)
+        for name, patch in zip(batch.subjects, batch.image, strict=True)
     ]
 
 
@@ -60,7 +62,7 @@ def test_each_subject_gives_its_patches_once_an_epoch(length, workers):
 def test_without_set_epoch_too():
     loader = patch_loader(queue(4, 3, 5), batch_size=2)
     for _ in range(2):
-        assert Counter(name for batch in loader for name in batch["name"]) == {f"p{k}": 3 for k in range(4)}
+        assert Counter(name for batch in loader for name in batch.subjects) == {f"p{k}": 3 for k in range(4)}
 
 
 def test_patches_in_memory_are_whole_subjects():
@@ -104,7 +106,7 @@ def test_lightning_s_order_of_calls_does_not_matter():
         steps = [lambda: loader.sampler.set_epoch(1), lambda: iter(loader)]
         done = [step() for step in (steps if first else steps[::-1])]
         iterator = next(step for step in done if step is not None)
-        return [batch["image"][tio.DATA].numpy().tobytes() for batch in iterator]
+        return [batch.image.numpy().tobytes() for batch in iterator]
 
     assert patches(True) == patches(False)
 
@@ -165,8 +167,8 @@ class Recorder(LightningModule):
 
     def training_step(self, batch, batch_idx):
         torch.rand(3)  # as dropout does
-        values = batch["image"][tio.DATA].flatten(1).sum(1).tolist()
-        self.seen.setdefault(self.current_epoch, []).extend(zip(batch["name"], values, strict=True))
+        values = batch.image.flatten(1).sum(1).tolist()
+        self.seen.setdefault(self.current_epoch, []).extend(zip(batch.subjects, values, strict=True))
         return self.weight.sum()
 
     def configure_optimizers(self):

@@ -1,0 +1,101 @@
+"""The batches that training and evaluation take, made of TorchIO's subjects as they are loaded.
+
+Both are named tuples: torch pins, and Lightning moves and converts, the tensors in one without further code.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torchio as tio
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from riskft.data.io.damage import files_named
+from riskft.data.patches.augment import EXPECTATION, RISK
+from riskft.data.prepare.cache import PreparedCase
+
+
+class PatchBatch(NamedTuple):
+    """Training patches.
+
+    Attributes:
+        subjects: Where each of the B patches was taken.
+        image: (B, C, X, Y, Z) float32.
+        label: (B, 1, X, Y, Z) uint8 classes; 255 does not count.
+        foreground_fraction: (B,) float32, part of the whole volume's counted voxels that is foreground.
+        weight: (B, 1, X, Y, Z) float32 from the risk map, or None to train without one.
+        expectation: (B, Y, X, Y, Z) float32, the EEP, or None where the loss needs none.
+    """
+
+    subjects: tuple[str, ...]
+    image: Tensor
+    label: Tensor
+    foreground_fraction: Tensor
+    weight: Tensor | None = None
+    expectation: Tensor | None = None
+
+
+class VolumeBatch(NamedTuple):
+    """One whole volume on the prepared grid.
+
+    Attributes:
+        subject: The case.
+        image: (1, C, X, Y, Z) float32.
+        label: (1, 1, X, Y, Z) uint8 classes, 255 does not count; None for a case without a label.
+        affine: (4, 4) float64, voxel indices to mm; not a tensor, so that it keeps its precision and stays on the CPU.
+    """
+
+    subject: str
+    image: Tensor
+    label: Tensor | None
+    affine: npt.NDArray[np.float64]
+
+
+def patch_batch(patches: Sequence[tio.Subject]) -> PatchBatch:
+    """Returns the batch of some patches."""
+
+    def stacked(name: str) -> Tensor:
+        return torch.stack([patch[name].data for patch in patches])
+
+    return PatchBatch(
+        subjects=tuple(patch["name"] for patch in patches),
+        image=stacked("image"),
+        label=stacked("label"),
+        foreground_fraction=torch.stack([patch["foreground_fraction"] for patch in patches]),
+        weight=stacked(RISK) if RISK in patches[0] else None,
+        expectation=stacked(EXPECTATION) if EXPECTATION in patches[0] else None,
+    )
+
+
+def volume_batch(volumes: Sequence[tio.Subject]) -> VolumeBatch:
+    """Returns the batch of one whole volume, the only one given."""
+    (volume,) = volumes
+    return VolumeBatch(
+        subject=volume["name"],
+        image=volume["image"].data[None],
+        label=volume["label"].data[None] if "label" in volume else None,
+        affine=np.asarray(volume["image"].affine, dtype=np.float64),
+    )
+
+
+def read_case(case: PreparedCase) -> VolumeBatch:
+    """Reads the image and the label of a prepared case.
+
+    Raises:
+        InputError: If a file is damaged.
+    """
+    with files_named(case.subject, case.files):
+        return volume_batch([case.to_subject()])
+
+
+def volume_loader(volumes: Any, order: Sequence[int]) -> Any:
+    """Returns a loader of ``VolumeBatch``.
+
+    Args:
+        volumes: The data set of TorchIO subjects.
+        order: Indices of those to load.
+    """
+    return DataLoader(volumes, batch_size=1, sampler=order, collate_fn=volume_batch)
