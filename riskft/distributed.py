@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from lightning_utilities.core.rank_zero import rank_zero_only
 
+from riskft.compat import group_timeout
 from riskft.errors import InputError, ProcessLost
 
 ADVICE = (
@@ -115,13 +116,8 @@ def _host_group() -> Iterator[Any]:
 
 
 def _timeout() -> timedelta:
-    """Returns what the strategy was given; torch has no public way to ask for it."""
     device = torch.device("cpu") if dist.get_backend() == "gloo" else torch.device("cuda", torch.cuda.current_device())
-    try:
-        timeout = dist.group.WORLD._get_backend(device).options._timeout  # type: ignore[union-attr]
-    except (AttributeError, RuntimeError):
-        timeout = dist.default_pg_timeout
-    return timedelta(seconds=timeout.total_seconds())
+    return group_timeout(device)
 
 
 def _is_distributed() -> bool:

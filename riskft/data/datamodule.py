@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 import torchio as tio
-from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from lightning.pytorch import LightningDataModule
 
+from riskft.compat import lazy_instance
 from riskft.data.check.data_set import CheckReport, check
 from riskft.data.check.memory import CheckMemory
 from riskft.data.check.training import huge_grids, too_few_patches

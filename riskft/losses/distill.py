@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 import torch
-from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from torch import Tensor
 
+from riskft.compat import lazy_instance, made
 from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError
 from riskft.losses.weighted import Loss, RiskWeightedLoss, without_channel
 from riskft.risk.leep import MIN_PROBABILITY, class_prior
-from riskft.risk.mapping import made
 
 _FULL = 0.5
 """Least mass of an EEP, and most that it may lack of 1: beyond, the voxel was warped in from outside the volume."""

@@ -7,16 +7,16 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 import torch.nn.functional as nnf
-from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from torch import Tensor
 
+from riskft.compat import lazy_instance, made
 from riskft.data.labels import IGNORE_INDEX
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
 from riskft.losses.length import check_length, counted, is_part
 from riskft.losses.weighted import Loss, RiskWeightedLoss, without_channel
 from riskft.risk.distribution import BINS, ClassDistribution
-from riskft.risk.mapping import RiskMapping, made, source_knowledge
+from riskft.risk.mapping import RiskMapping, source_knowledge
 from riskft.risk.weighting import Normalise, PowerWeight, RankNormalise, WeightFunction
 
 log = logging.getLogger(__name__)

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from riskft.compat import count_update
+
 MIN_PROBABILITY = 1e-12
 """Floor of EEP_i(y_i), so that hardness stays finite (27.6 nats) for a label that the training cases rule out."""
 
@@ -177,9 +179,7 @@ class LeepConditional(Metric):
         """Adds an unnormalised joint (Y, Z) that an earlier, interrupted pass has left on disk."""
         if joint.shape != self.joint.shape:
             raise ValueError(f"Expected a joint of shape {tuple(self.joint.shape)}, but got {tuple(joint.shape)}")
-        # through forward-free bookkeeping of torchmetrics, so that compute() knows of it
-        self._update_count += 1
-        self._computed = None
+        count_update(self)
         self.joint += joint.to(self.joint)
 
     def compute(self) -> Tensor:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import torch
-from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from torch import Tensor
 
+from riskft.compat import lazy_instance, made
 from riskft.errors import InputError
 from riskft.files import without_addresses
 from riskft.risk.distribution import ClassDistribution
@@ -114,14 +114,6 @@ def source_knowledge(joint: Tensor, leep: float) -> float:
     """
     entropy = label_entropy(joint)
     return 0.0 if entropy <= 0 else min(1.0, max(0.0, 1 + leep / entropy))
-
-
-def made(item: T) -> T:
-    """Returns the object that one of jsonargparse's lazy defaults stands for, which itself has no attributes yet."""
-    if not hasattr(item, "lazy_get_init_args"):
-        return item
-    result: T = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
-    return result
 
 
 def _public(item: object) -> dict[str, object]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from torch import nn
-from torch.nn.modules.conv import _ConvNd
 
 from riskft.errors import InputError, first_line
+from riskft.source.resize import CONVOLUTIONS
 from riskft.source.trace import FailedRunError, run
 
 _WHERE = "The window is model.inferer.init_args.roi_size, which the shipped configs take from data.patch_size."
@@ -20,7 +20,7 @@ def does_not_run(network: nn.Module, size: Sequence[int], failure: FailedRunErro
         failure: How it failed.
     """
     kind, window, reason = type(network).__name__, _text(size), first_line(failure.cause)
-    dimensions = {len(module.kernel_size) for module in network.modules() if isinstance(module, _ConvNd)}
+    dimensions = {len(module.kernel_size) for module in network.modules() if isinstance(module, CONVOLUTIONS)}
     if dimensions and 3 not in dimensions:
         return InputError(
             f"{kind} is a {max(dimensions)}-D network (its convolutions are Conv{max(dimensions)}d), and riskft needs "

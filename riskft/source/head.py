@@ -4,9 +4,9 @@ from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from riskft.errors import InputError
+from riskft.source.resize import CONVOLUTIONS, TRANSPOSED
 
 
 def head_rows(joint: Tensor, activity: Tensor) -> Tensor:
@@ -53,10 +53,10 @@ def mixed_head(
         # running statistics of a normalisation of class channels are mixed like its weights
         for key, value in [*new.named_parameters(recurse=False), *new.named_buffers(recurse=False)]:
             mixed = before[key].double()
-            if isinstance(new, _ConvNd) and key == "weight":
+            if isinstance(new, CONVOLUTIONS) and key == "weight":
                 chained = name != names[0] and name not in parallel
                 inner = chained and (old.in_channels, new.in_channels) == rows.shape[::-1]
-                mixed = _mix_kernel(mixed, rows, back if inner else None, isinstance(new, _ConvTransposeNd))
+                mixed = _mix_kernel(mixed, rows, back if inner else None, isinstance(new, TRANSPOSED))
             elif mixed.ndim and mixed.shape[0] == rows.shape[1]:
                 mixed = rows.to(mixed.device) @ mixed
             value.copy_(mixed.reshape(value.shape))

@@ -4,17 +4,10 @@ import copy
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import is_parametrized, type_before_parametrizations
 
+from riskft.compat import SPECTRAL_NORM, WEIGHT_NORM
 from riskft.errors import InputError
-
-# the names that torch.nn.utils.weight_norm and spectral_norm gave, and those of torch.nn.utils.parametrizations
-_WEIGHT_NORM = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
-_SPECTRAL_NORM = {
-    "weight_orig": "parametrizations.weight.original",
-    "weight_u": "parametrizations.weight.0._u",
-    "weight_v": "parametrizations.weight.0._v",
-}
 
 
 def copied(network: nn.Module) -> nn.Module:
@@ -63,7 +56,7 @@ def _resolve(module: nn.Module) -> None:
     lists = dict(module.parametrizations.items())  # type: ignore[operator, union-attr]
     values = {name: getattr(module, name).detach().clone() for name in lists}
     module.train(training)
-    module.__class__ = type(module).__bases__[0]
+    module.__class__ = type_before_parametrizations(module)
     del module.parametrizations
     for name, value in values.items():
         if next(lists[name].parameters(), None) is None:
@@ -82,7 +75,7 @@ def with_today_s_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for key, value in state.items():
         layer, dot, name = key.rpartition(".")
-        names = _SPECTRAL_NORM if f"{layer}{dot}weight_orig" in state else _WEIGHT_NORM
+        names = SPECTRAL_NORM if f"{layer}{dot}weight_orig" in state else WEIGHT_NORM
         known = all(f"{layer}{dot}{old}" in state for old in names)
         renamed[f"{layer}{dot}{names.get(name, name) if known else name}"] = value
     return renamed

@@ -7,28 +7,35 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from riskft.errors import InputError
 
-LAYERS = (_ConvNd, nn.Linear)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
+
+_RUNNING_NORMS = (
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
+    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
+)
+
+LAYERS = (*CONVOLUTIONS, nn.Linear)
 """What makes channels of channels by weights."""
 
-SIZED = (*LAYERS, _NormBase, nn.GroupNorm, nn.PReLU)
+SIZED = (*LAYERS, *_RUNNING_NORMS, nn.GroupNorm, nn.PReLU)
 """What has a number of channels."""
 
 
 def in_channels(module: nn.Module) -> int:
     """Returns the number of channels that a convolution or linear layer takes, -1 for anything else."""
-    if isinstance(module, _ConvNd):
+    if isinstance(module, CONVOLUTIONS):
         return int(module.in_channels)
     return int(module.in_features) if isinstance(module, nn.Linear) else -1
 
 
 def out_channels(module: nn.Module) -> int:
     """Returns the number of channels that a convolution or linear layer gives, -1 for anything else."""
-    if isinstance(module, _ConvNd):
+    if isinstance(module, CONVOLUTIONS):
         return int(module.out_channels)
     return int(module.out_features) if isinstance(module, nn.Linear) else -1
 
@@ -76,7 +83,7 @@ def resize_norm(network: nn.Module, name: str, channels: int, mean: bool) -> Non
 
 def has_channels(module: nn.Module, channels: int) -> bool:
     """Returns whether the module is a normalisation of, or an activation with weights for, so many channels."""
-    if isinstance(module, _NormBase):
+    if isinstance(module, _RUNNING_NORMS):
         return bool(module.num_features == channels)
     if isinstance(module, nn.GroupNorm):
         return bool(module.num_channels == channels)
@@ -98,9 +105,9 @@ def resize_outputs(network: nn.Module, name: str, outputs: int, inputs: int | No
     shape = [outputs]
     if isinstance(old, LAYERS):
         inputs = inputs or in_channels(old)
-        kernel = [inputs, outputs] if isinstance(old, _ConvTransposeNd) else [outputs, inputs]
+        kernel = [inputs, outputs] if isinstance(old, TRANSPOSED) else [outputs, inputs]
         new.weight = nn.Parameter(new.weight.new_empty([*kernel, *new.weight.shape[2:]]))
-        convolution = isinstance(old, _ConvNd)
+        convolution = isinstance(old, CONVOLUTIONS)
         setattr(new, "in_channels" if convolution else "in_features", inputs)
         setattr(new, "out_channels" if convolution else "out_features", outputs)
     else:
@@ -108,7 +115,7 @@ def resize_outputs(network: nn.Module, name: str, outputs: int, inputs: int | No
             new.num_groups = outputs if old.num_groups == old.num_channels else math.gcd(old.num_groups, outputs)
         counts = {nn.GroupNorm: "num_channels", nn.PReLU: "num_parameters"}
         setattr(new, next((key for kind, key in counts.items() if isinstance(old, kind)), "num_features"), outputs)
-        if "weight" in new._parameters and new.weight is not None:
+        if "weight" in dict(new.named_parameters(recurse=False)):
             new.weight = nn.Parameter(new.weight.new_empty(shape))
     for key, value in list(new.named_buffers(recurse=False)):
         if value.ndim:

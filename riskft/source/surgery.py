@@ -7,11 +7,19 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from riskft.errors import InputError, first_line
 from riskft.source.diagnose import does_not_run
-from riskft.source.resize import has_channels, in_channels, out_channels, resize_norm, resize_outputs, resize_tail
+from riskft.source.resize import (
+    CONVOLUTIONS,
+    TRANSPOSED,
+    has_channels,
+    in_channels,
+    out_channels,
+    resize_norm,
+    resize_outputs,
+    resize_tail,
+)
 from riskft.source.trace import FailedRunError, Trace, run
 
 FirstConvolution = Literal["mean", "repeat"]
@@ -62,7 +70,7 @@ def with_input_channels(
             resize_norm(network, name, channels, how == "mean")
     for name in found.first:
         convolution = network.get_submodule(name)
-        if not isinstance(convolution, _ConvNd) or convolution.in_channels != found.in_channels:
+        if not isinstance(convolution, CONVOLUTIONS) or convolution.in_channels != found.in_channels:
             raise InputError(
                 f"The first layer '{name}' of {kind} takes the input in another arrangement "
                 f"({type(convolution).__name__} of {in_channels(convolution)} values), and cannot be given {channels} "
@@ -74,7 +82,7 @@ def with_input_channels(
                 f"{channels} input channels."
             )
         old = convolution.weight.detach()
-        axis = 0 if isinstance(convolution, _ConvTransposeNd) else 1
+        axis = 0 if isinstance(convolution, TRANSPOSED) else 1
         source = old.mean(axis, keepdim=True) if how == "mean" else old
         taken = torch.arange(channels, device=old.device) % source.shape[axis]
         convolution.weight = nn.Parameter(source.index_select(axis, taken) * (old.shape[axis] / channels))

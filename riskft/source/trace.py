@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import is_lazy
 
+from riskft.compat import softmax_axis
 from riskft.errors import InputError
 from riskft.source.outputs import Activation, Reading, segmentations
 from riskft.source.plain import copied
-from riskft.source.resize import LAYERS, SIZED, in_channels
+from riskft.source.resize import CONVOLUTIONS, LAYERS, SIZED, in_channels
 
 # operations that leave a probability what it is: those of the shape, the type and the memory, and interpolation
 _KEEPS: tuple[str, ...] = (
@@ -107,7 +107,7 @@ def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace
 
 
 def _possible_channels(network: nn.Module) -> list[int]:
-    convolutions = [in_channels(module) for module in network.modules() if isinstance(module, _ConvNd)]
+    convolutions = [in_channels(module) for module in network.modules() if isinstance(module, CONVOLUTIONS)]
     layers = any(isinstance(module, LAYERS) for module in network.modules())
     if not layers:
         raise InputError(f"{type(network).__name__} has no convolution, expected a convolutional segmentation network.")
@@ -244,8 +244,7 @@ def _activation(output: Tensor) -> Activation | None:
     while node is not None:
         kind = node.name()
         if kind.startswith("SoftmaxBackward"):
-            dim = int(node._saved_dim)
-            return "softmax" if dim in (1, 1 - output.ndim, 1 - output.ndim + 2**64) else None
+            return "softmax" if softmax_axis(node, output.ndim) == 1 else None
         if kind.startswith("SigmoidBackward"):
             return "sigmoid"
         above = [other for other, _ in node.next_functions if other is not None]

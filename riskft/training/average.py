@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging, WeightAveraging
 from torch import Tensor
 
+from riskft.compat import averaging_function
 from riskft.distributed import is_first_rank
 from riskft.losses.length import check_length, counted
 from riskft.training.length import run_length
@@ -55,8 +56,8 @@ def share_of_start(callback: Any, steps: float) -> float | None:
         span = counted(callback.span, steps, least=1)
         return 1 / steps if steps <= span else (1 - 1 / span) ** (steps - span) / span
     if isinstance(callback, EMAWeightAveraging):
-        # asked of the function itself, which keeps its decay to itself
-        decay = float(callback._kwargs["avg_fn"](torch.ones(()), torch.zeros(()), 1))
+        # asked of the function, which does not tell its decay
+        decay = float(averaging_function(callback)(torch.ones(()), torch.zeros(()), 1))
         updates = (steps - (callback.update_starting_at_step or 0)) // max(1, callback.update_every_n_steps)
         return float(decay ** max(0, updates - 1))
     return None

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import BaseFinetuning
 from lightning.pytorch.strategies import DDPStrategy
 from torch.optim import Optimizer
 
+from riskft.compat import finds_unused_parameters
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
 from riskft.losses.length import check_length, counted, is_part
@@ -38,7 +39,7 @@ class BackboneFreeze(BaseFinetuning):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks the strategy; nothing is frozen yet."""
         strategy = trainer.strategy
-        if isinstance(strategy, DDPStrategy) and not strategy._ddp_kwargs.get("find_unused_parameters", False):
+        if isinstance(strategy, DDPStrategy) and not finds_unused_parameters(strategy):
             raise InputError(
                 "BackboneFreeze on several devices needs trainer.strategy: ddp_find_unused_parameters_true"
             )

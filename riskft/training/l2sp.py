@@ -45,11 +45,11 @@ class L2SP(Callback):
             return
         names = {id(value): name for name, value in backbone(pl_module).items()}
         for group in optimizer.param_groups:
-            drawn = [value for value in group["params"] if id(value) in names and value.requires_grad]
-            if drawn:
-                # never past the source, whatever the learning rate
-                part = min(1.0, float(group["lr"]) * self.alpha)
-                torch._foreach_lerp_(drawn, [self._source[names[id(value)]] for value in drawn], part)
+            # never past the source, whatever the learning rate
+            part = min(1.0, float(group["lr"]) * self.alpha)
+            for value in group["params"]:
+                if id(value) in names and value.requires_grad:
+                    value.lerp_(self._source[names[id(value)]], part)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns where fine-tuning started, which a resumed run cannot know from its weights."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jsonargparse import lazy_instance  # type: ignore[attr-defined]
 from lightning.pytorch import LightningModule
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from riskft.compat import BUILT_BY, attached_trainer, lazy_instance
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.io.native import native_grid, to_native
 from riskft.data.io.volumes import read_volume
@@ -215,7 +215,7 @@ class RiskModule(LightningModule):
             self.start_from(self.load_source(whole=False), None)
         if stage == "fit":
             freeze_unused(self.network, self._read)
-            data = None if self._trainer is None else getattr(self.trainer, "datamodule", None)
+            data = getattr(attached_trainer(self), "datamodule", None)
             self.record = record_of(self, data if isinstance(data, RiskDataModule) else None)
         if self.adaptation is not None and self.trainer.is_global_zero:
             self.adaptation.write(run_folder(self.trainer).adaptation)
@@ -229,13 +229,13 @@ class RiskModule(LightningModule):
         """Adds what a later fine-tuning needs to know, and keeps the file loadable without unpickling."""
         checkpoint["riskft"] = (self.record or record_of(self, None)).plain()
         options = checkpoint.get("hyper_parameters", {})
-        if "_instantiator" not in options:  # built in Python: objects cannot be restored from the file anyway
+        if BUILT_BY not in options:  # built in Python: objects cannot be restored from the file anyway
             plain = (str, int, float, bool, type(None))
             checkpoint["hyper_parameters"] = {key: value for key, value in options.items() if isinstance(value, plain)}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out the state of the loss where nothing is trained: the command may have been given another one."""
-        if self._trainer is None or self.trainer.state.fn == "fit":
+        if attached_trainer(self) is None or self.trainer.state.fn == "fit":
             return
         own = {key: value for key, value in self.state_dict().items() if key.startswith("loss.")}
         kept = {key: value for key, value in checkpoint["state_dict"].items() if not key.startswith("loss.")}

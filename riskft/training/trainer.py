@@ -13,6 +13,7 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from riskft.compat import handle_sigterm, launched_processes, note_sigterm
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import gather_objects, losses_named, together
 from riskft.errors import InputError, ProcessLost
@@ -204,13 +205,13 @@ class RiskTrainer(Trainer):
             stage = self.state.stage.value if self.state.stage else self.state.fn.value if self.state.fn else "start"
             return f"{stage}, epoch {self.current_epoch}, step {self.global_step}"
 
-        self._signal_connector._sigterm_notifier_fn = self._note_sigterm  # type: ignore[method-assign,assignment]
+        handle_sigterm(self, self._note_sigterm)
         try:
             with losses_named(where):
                 yield
         except BaseException as error:
             # those that Lightning started itself may wait in a collective that this process will never enter
-            end_processes(getattr(self.strategy.launcher, "procs", []), GRACE_SECONDS)
+            end_processes(launched_processes(self), GRACE_SECONDS)
             if self.received_sigterm and isinstance(error, ProcessLost):
                 raise SIGTERMException from None  # the others have only been faster
             raise
@@ -223,7 +224,7 @@ class RiskTrainer(Trainer):
         """
         if not self.received_sigterm and self.strategy.launcher is not None:
             self.strategy.launcher.kill(signal.Signals(signum))
-        self._signal_connector.received_sigterm = True
+        note_sigterm(self)
 
     def _check_length(self, model: LightningModule) -> None:
         """Refuses parts of a run that has no set end, before anything is prepared."""

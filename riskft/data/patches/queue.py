@@ -7,6 +7,7 @@ import torch
 import torchio as tio
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
+from riskft.compat import empty_queue
 from riskft.data.patches.batch import patch_batch
 
 
@@ -58,10 +59,7 @@ class ShardedQueue(tio.Queue):  # type: ignore[misc]
         """
         self.subject_sampler.set_epoch(epoch)
         torch.manual_seed((self._seed + 1_000_003 * epoch + 7919 * self._rank) % 2**63)
-        self.patches_list: list[tio.Subject] = []
-        self._subjects_iterable = None
-        self._incomplete_subject = None
-        self._num_sampled_subjects = 0
+        empty_queue(self)
 
     @property
     def iterations_per_epoch(self) -> int:

@@ -1,0 +1,128 @@
+"""What riskft takes from other libraries without their promise to keep it: private names, and warnings to hide.
+
+Each has a test in `tests/test_compat.py`, which says what a new version changed and what needs it. Private methods that
+a class of riskft overrides stay with the class; the tests list them too.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from subprocess import Popen
+from types import FrameType
+from typing import Any, TypeVar
+
+import jsonargparse
+import torch
+import torch.distributed as dist
+import torchio as tio
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
+from torchmetrics import Metric
+
+T = TypeVar("T")
+
+# -- jsonargparse ------------------------------------------------------------------------------------------------------
+
+#: Public, but mypy does not see it.
+lazy_instance: Any = jsonargparse.lazy_instance  # type: ignore[attr-defined]
+
+
+def made(item: T) -> T:
+    """Returns the object that one of jsonargparse's lazy defaults stands for, which itself has no attributes yet."""
+    if not hasattr(item, "lazy_get_init_args"):
+        return item
+    result: T = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
+    return result
+
+
+# -- Lightning ---------------------------------------------------------------------------------------------------------
+
+#: The hyperparameter by which Lightning marks a module that its command line built.
+BUILT_BY = "_instantiator"
+
+
+def attached_trainer(module: LightningModule) -> Trainer | None:
+    """Returns the trainer of a module; None if it has none, where `module.trainer` raises."""
+    return module._trainer
+
+
+def handle_sigterm(trainer: Trainer, handler: Callable[[int, FrameType | None], None]) -> None:
+    """Sets what a trainer does on SIGTERM, before it registers its handlers."""
+    trainer._signal_connector._sigterm_notifier_fn = handler  # type: ignore[method-assign,assignment]
+
+
+def note_sigterm(trainer: Trainer) -> None:
+    """Makes the loops of a trainer stop at the next batch (`trainer.received_sigterm` cannot be set)."""
+    trainer._signal_connector.received_sigterm = True
+
+
+def launched_processes(trainer: Trainer) -> Sequence["Popen[bytes]"]:
+    """Returns the processes that this one started for other devices."""
+    processes: Sequence[Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    return processes
+
+
+def finds_unused_parameters(strategy: DDPStrategy) -> bool:
+    """Whether DDP looks for parameters without a gradient."""
+    return bool(strategy._ddp_kwargs.get("find_unused_parameters", False))
+
+
+def averaging_function(callback: WeightAveraging) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """Returns the function of (mean, weights, updates so far) by which a callback averages."""
+    function: Callable[[Tensor, Tensor, int], Tensor] = callback._kwargs["avg_fn"]
+    return function
+
+
+# -- torch -------------------------------------------------------------------------------------------------------------
+
+#: Parameters of the old `torch.nn.utils.weight_norm` under the names of `torch.nn.utils.parametrizations`.
+WEIGHT_NORM = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
+#: The same for `spectral_norm`.
+SPECTRAL_NORM = {
+    "weight_orig": "parametrizations.weight.original",
+    "weight_u": "parametrizations.weight.0._u",
+    "weight_v": "parametrizations.weight.0._v",
+}
+
+
+def group_timeout(device: torch.device) -> timedelta:
+    """Returns how long the process group waits, as the strategy was told; torch's default if that is not known."""
+    try:
+        timeout = dist.group.WORLD._get_backend(device).options._timeout  # type: ignore[union-attr]
+    except (AttributeError, RuntimeError):
+        timeout = dist.default_pg_timeout
+    return timedelta(seconds=timeout.total_seconds())
+
+
+def softmax_axis(node: Any, dimensions: int) -> int:
+    """Returns the axis, from 0, of the softmax that a node of the autograd graph stands for.
+
+    Args:
+        node: A `SoftmaxBackward0`.
+        dimensions: Of the softmax's result.
+    """
+    axis = int(node._saved_dim)
+    if axis >= 2**63:  # a negative one is kept as an unsigned number
+        axis -= 2**64
+    return axis % dimensions
+
+
+# -- torchmetrics ------------------------------------------------------------------------------------------------------
+
+
+def count_update(metric: Metric) -> None:
+    """Tells a metric that its state has changed other than by `update`, so that `compute` computes."""
+    metric._update_count += 1
+    metric._computed = None
+
+
+# -- TorchIO -----------------------------------------------------------------------------------------------------------
+
+
+def empty_queue(queue: tio.Queue) -> None:
+    """Discards the patches of a queue, and the subject that it is at: it goes on with a new walk of its sampler."""
+    queue.patches_list = []
+    queue._subjects_iterable = None
+    queue._incomplete_subject = None
+    queue._num_sampled_subjects = 0
