@@ -1,33 +1,39 @@
-"""Which way round the source sees more of the target's classes: its images as they are, or in negative."""
+"""Which version of the images tells the source more about the target's classes: as they are, or in negative."""
 
 import logging
 from collections.abc import Sequence
 
+import torch
+
+from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
-from riskft.risk.phase import RiskPhase
+from riskft.risk.leep import conditional_from_joint, hardness
+from riskft.risk.mapping import source_knowledge
+from riskft.risk.ranks import ordered_sum
+from riskft.risk.source_pass import SourcePass
 
 log = logging.getLogger(__name__)
 
 JUDGED = 8
-"""Training cases that are looked at, the first by their names: the second way costs a pass over these alone."""
+"""Number of training cases that are compared, the first by name: the second version costs a pass over these alone."""
 
 LEAST_GAIN = 0.05
-"""Part of the labels' entropy by which the negative must explain more, for between two bad views neither is to be
+"""Part of the labels' entropy that the negative must explain in addition: of two uninformative versions neither is
 preferred."""
 
 
-def better_seen(as_it_is: RiskPhase, in_negative: RiskPhase, train: Sequence[PreparedCase]) -> bool:
-    """Says whether the source knows clearly more of the target's classes from its images in negative, by LEEP.
+def better_seen(as_it_is: SourcePass, in_negative: SourcePass, train: Sequence[PreparedCase]) -> bool:
+    """Says whether the negative makes the source clearly more informative about the target's classes, by LEEP.
 
-    The passes that lose are not kept, but what they showed is, for later runs.
+    The probabilities of the version that loses are dropped. The results are kept for later runs.
 
     Args:
-        as_it_is: Phase 1 of the source.
-        in_negative: Phase 1 of the inverted source, in a store of its own.
+        as_it_is: The source.
+        in_negative: The inverted source, with a store of its own.
         train: The training cases.
     """
     judged = sorted(train, key=lambda case: case.subject)[:JUDGED]
-    plain, negative = (phase.knowledge(judged) for phase in (as_it_is, in_negative))
+    plain, negative = (knowledge(source, judged) for source in (as_it_is, in_negative))
     better = negative > plain + LEAST_GAIN
     log.info(
         "Phase 1: the source explains %.1f %% of the labels' entropy, and %.1f %% if shown the images in negative: it "
@@ -36,5 +42,36 @@ def better_seen(as_it_is: RiskPhase, in_negative: RiskPhase, train: Sequence[Pre
         100 * negative,
         "the negative" if better else "the images as they are",
     )
-    (as_it_is if better else in_negative).drop_forward(judged)
+    (as_it_is if better else in_negative).drop(judged)
     return better
+
+
+@torch.no_grad()
+def knowledge(source: SourcePass, cases: Sequence[PreparedCase]) -> float:
+    """Returns the part of the cases' label entropy that the source explains; runs it where the store does not say.
+
+    The source probabilities are kept for phase 1, which goes on with them.
+
+    Args:
+        source: The source and its store.
+        cases: Labelled cases.
+    """
+    store, ranks = source.store, source.ranks
+    known = store.read_knowledge()
+    if all(ranks.gather(known is not None, "phase 1: looking for a comparison")) and known is not None:
+        return known
+    store.refuse_unwritable()
+    source.run(cases)
+    joint = source.joint(cases)
+    conditional = conditional_from_joint(joint)
+    sums = {}
+    for case in ranks.share(cases):
+        target = source.target(case).cpu()
+        values = hardness(source.probabilities(case).cpu(), target[None], conditional, IGNORE_INDEX)
+        sums[case.subject] = values.sum(dtype=torch.float64)
+    total = ordered_sum(ranks.gather(sums, "phase 1: comparison"))
+    result = source_knowledge(joint, -float(total / joint.sum()))
+    if ranks.rank == 0:
+        store.write_knowledge(result)
+    ranks.gather(None, "phase 1: comparison")
+    return result

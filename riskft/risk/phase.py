@@ -1,8 +1,7 @@
 """Phase 1 without Lightning: from prepared cases and a frozen source network to hardness and weight volumes."""
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,23 +9,17 @@ from torch import Tensor
 
 from riskft.data.io.damage import files_named
 from riskft.data.io.memory import volumes_given_back
-from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
-from riskft.errors import InputError
 from riskft.progress import track
 from riskft.risk.distribution import ClassDistribution
-from riskft.risk.forward import counted_target, source_probabilities
-from riskft.risk.leep import LeepConditional, conditional_from_joint, expected_prediction, hardness, label_entropy
+from riskft.risk.leep import conditional_from_joint, expected_prediction, hardness, label_entropy
 from riskft.risk.mapping import RiskMapping, source_knowledge
-from riskft.risk.store import RiskStore
+from riskft.risk.ranks import ordered_sum
+from riskft.risk.source_pass import SourcePass
 from riskft.risk.summary import RiskSummary
 
 log = logging.getLogger(__name__)
-
-Gather = Callable[[Any, str], list[Any]]
-"""Collects an object from every rank, in rank order, and so is a barrier too; told the phase, for messages."""
-
 
 _WEIGHT_EDGES = np.concatenate([np.linspace(0, 4, 81), [5, 6, 8, 10, 20, 1e9]])
 
@@ -34,46 +27,22 @@ _WEIGHT_EDGES = np.concatenate([np.linspace(0, 4, 81), [5, 6, 8, 10, 20, 1e9]])
 class RiskPhase:
     """Makes the maps of training cases, and with the same P(y|z) those of other labelled cases.
 
-    One forward pass per volume. The source probabilities wait on disk until P(y|z) is known; memory holds one volume
-    at a time. Every sum over subjects is taken in the subjects' order, so that the result does not depend on the
-    number of processes; subjects are shared out over these. A killed phase goes on at the next subject.
+    Three passes over the cases: the source network's, which gives P(y|z); that of the hardness, which gives its
+    distribution over the training cases; and that of the weights. Memory holds one volume at a time. The processes
+    share out the cases, and every sum over subjects is taken in the subjects' order, so that the result does not
+    depend on the number of processes. A killed phase goes on at the next subject.
 
     Args:
-        store: Where files go.
-        infer: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) source probabilities.
+        source: The source's pass, with the store that all files go to.
         mapping: Options of the map.
-        num_classes: |Y|.
-        use_mask: Let voxels outside the head count nowhere.
         keep_expectation: Keep the training cases' EEP, which distillation needs.
-        device: Where tensors are computed.
-        rank: This process.
-        world_size: Number of processes.
-        gather: Collects objects over ranks.
     """
 
-    def __init__(
-        self,
-        store: RiskStore,
-        infer: Callable[[Tensor], Tensor],
-        mapping: RiskMapping,
-        num_classes: int,
-        *,
-        use_mask: bool = False,
-        keep_expectation: bool = False,
-        device: torch.device | str = "cpu",
-        rank: int = 0,
-        world_size: int = 1,
-        gather: Gather = lambda item, what: [item],
-    ) -> None:
-        self.store = store
-        self.infer = infer
+    def __init__(self, source: SourcePass, mapping: RiskMapping, *, keep_expectation: bool = False) -> None:
+        self.source = source
+        self.store, self.ranks, self.num_classes = source.store, source.ranks, source.num_classes
         self.mapping = mapping
-        self.num_classes = num_classes
-        self.use_mask = use_mask
         self.keep_expectation = keep_expectation
-        self.device = torch.device(device)
-        self.rank, self.world_size = rank, world_size
-        self.gather = gather
 
     def run(self, train: Sequence[PreparedCase], others: Sequence[PreparedCase] = ()) -> RiskSummary:
         """Makes what is missing.
@@ -82,29 +51,19 @@ class RiskPhase:
             train: Cases that make P(y|z); all labelled.
             others: Labelled cases that get maps but do not enter P(y|z), such as validation cases for display.
         """
-        everyone = [*train, *others]
-        subjects = [case.subject for case in everyone]
-        ready = self.store.read_summary(subjects)
-        # ranks decide together: one that sees an old file must not skip the collectives of the others
-        if all(self.gather(ready is not None, "phase 1: looking for maps")) and ready is not None:
-            log.info("Phase 1: risk maps of %d subjects reused from %s", len(subjects), self.store.weights_folder)
-            found = RiskSummary.from_json(ready)
-            self._expectations(train, found.joint)
-            return found
+        everyone, counted = [*train, *others], frozenset(case.subject for case in train)
+        if (finished := self._finished(everyone, counted)) is not None:
+            return finished
         self.store.refuse_unwritable()
-        if self.rank == 0:
+        if self.ranks.rank == 0:
             self.store.write_manifests()
-        self._forward(everyone)
-        joint = self._joint(train)
-        self._expectations(train, joint)  # before the source probabilities are dropped
-        with volumes_given_back():  # not before: it would slow the network down
-            self._hardness(everyone, joint)
-            dataset, hardness_sums = self._distribution(train, joint)
-            voxels = dataset.counts.sum(1)
-            leep = -float(hardness_sums.sum() / voxels.sum())
-            knowledge = source_knowledge(joint, leep)
-            self._write_weights(everyone, joint, dataset, knowledge)
-            weight_sums, counts = self._weight_statistics(train)
+        self.source.run(everyone)
+        joint = self.source.joint(train)
+        distribution, hardness_sums = self._hardness_pass(everyone, counted, joint)
+        voxels = distribution.counts.sum(1)
+        leep = -float(hardness_sums.sum() / voxels.sum())
+        knowledge = source_knowledge(joint, leep)
+        weight_sums, weight_counts = self._weight_pass(everyone, counted, joint, distribution, knowledge)
         summary = RiskSummary(
             joint=joint,
             leep=leep,
@@ -114,173 +73,117 @@ class RiskPhase:
             class_hardness=(hardness_sums / voxels.clamp_min(1)).tolist(),
             class_weight=(weight_sums / voxels.clamp_min(1)).tolist(),
             weight_edges=_WEIGHT_EDGES.tolist(),
-            weight_counts=counts.tolist(),
+            weight_counts=weight_counts.tolist(),
         )
-        if self.rank == 0:
-            self.store.write_summary(summary.to_json(), subjects)
-        self.gather(None, "phase 1: summary")
+        if self.ranks.rank == 0:
+            self.store.write_summary(summary.to_json(), [case.subject for case in everyone])
+        self.ranks.gather(None, "phase 1: summary")
         return summary
 
+    def _finished(self, everyone: Sequence[PreparedCase], counted: frozenset[str]) -> RiskSummary | None:
+        """Returns what an earlier phase 1 found if all of its files are there."""
+        found = self.store.read_summary([case.subject for case in everyone])
+        if self.keep_expectation and not all(self.store.has_expectation(subject) for subject in counted):
+            found = None
+        # ranks decide together: one that sees an old file must not skip the collectives of the others
+        if not all(self.ranks.gather(found is not None, "phase 1: looking for maps")) or found is None:
+            return None
+        log.info("Phase 1: risk maps of %d subjects reused from %s", len(everyone), self.store.weights_folder)
+        return RiskSummary.from_json(found)
+
     @torch.no_grad()
-    def knowledge(self, train: Sequence[PreparedCase]) -> float:
-        """Returns the part of these cases' label entropy that the source explains, running it where that is not known.
+    def _hardness_pass(
+        self, everyone: Sequence[PreparedCase], counted: frozenset[str], joint: Tensor
+    ) -> tuple[ClassDistribution, Tensor]:
+        """Makes hardness and EEP where they are missing.
 
-        What is found is kept, and the source probabilities too: ``run`` goes on with them.
-
-        Args:
-            train: Labelled cases.
+        Returns:
+            The distribution of the mapping's values over the training cases, and each class's sum of hardness, (Y,).
         """
-        known = self.store.read_knowledge()
-        if all(self.gather(known is not None, "phase 1: looking for a comparison")) and known is not None:
-            return known
-        self.store.refuse_unwritable()
-        self._forward(train)
-        joint = self._joint(train)
         conditional = conditional_from_joint(joint)
-        own = {}
-        for case in self._mine(train):
-            with files_named(case.subject, case.files):
-                target = self._target(case).cpu()
-            values = hardness(self._probabilities(case).cpu(), target[None], conditional, IGNORE_INDEX)
-            own[case.subject] = values.sum(dtype=torch.float64)
-        result = source_knowledge(joint, -float(self._ordered_sum(own) / joint.sum()))
-        if self.rank == 0:
-            self.store.write_knowledge(result)
-        self.gather(None, "phase 1: comparison")
-        return result
-
-    def drop_forward(self, cases: Sequence[PreparedCase]) -> None:
-        """Removes the source probabilities of cases that will not be mapped."""
-        for case in self._mine(cases):
-            self.store.drop_probabilities(case.subject)
-
-    def _mine(self, cases: Sequence[PreparedCase]) -> list[PreparedCase]:
-        return list(cases[self.rank :: self.world_size])
-
-    @torch.no_grad()
-    def _forward(self, cases: Sequence[PreparedCase]) -> None:
-        missing = [case for case in self._mine(cases) if not self.store.has_forward(case.subject)]
-        broken: list[str] = []
-        for case in track(missing, len(missing), "Phase 1: source network"):
-            if self.store.has_forward(case.subject):
-                continue  # another run that shares the store has been faster
-            probabilities = source_probabilities(case, self.infer, self.device)
-            with files_named(case.subject, case.files):
-                target = self._target(case)
-            if not torch.isfinite(probabilities).all():
-                broken.append(f"{case.subject}: {case.folder / 'image.nii'}")
-                continue
-            metric = LeepConditional(probabilities.shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
-            # an inferer may keep its result elsewhere than the network, to spare a GPU's memory
-            metric = metric.to(probabilities.device)
-            metric.update(probabilities, target[None].to(probabilities.device))
-            self.store.write_forward(case.subject, probabilities[0], metric.joint)
-        # all ranks raise together, or those without a broken case would wait for ever
-        if found := sorted(line for part in self.gather(broken, "phase 1: source network") for line in part):
-            raise InputError(
-                "The source network gives NaN or infinite values for these volumes; look at them and its weights:",
-                found,
-            )
-
-    @torch.no_grad()
-    def _expectations(self, train: Sequence[PreparedCase], joint: Tensor) -> None:
-        """Keeps the training cases' EEP; runs the source network where an earlier run did not and has dropped it."""
-        if not self.keep_expectation:
-            return
-        conditional = conditional_from_joint(joint)
-        missing = [case for case in self._mine(train) if not self.store.has_expectation(case.subject)]
-        for case in track(missing, len(missing), "Phase 1: expected predictions"):
-            expected = expected_prediction(self._probabilities(case), conditional)[0]
-            with files_named(case.subject, case.files):
-                affine = case.to_subject()["label"].affine
-            self.store.write_expectation(case.subject, expected, affine)
-        self.gather(None, "phase 1: expected predictions")
-
-    def _probabilities(self, case: PreparedCase) -> Tensor:
-        """Returns the kept source probabilities, (1, Z, X, Y, Z).
-
-        Made again where they have been dropped, by an earlier run or by another that shares the store.
-        """
-        try:
-            return self.store.read_probabilities(case.subject).to(self.device)[None]
-        except FileNotFoundError:
-            return source_probabilities(case, self.infer, self.device)
-
-    def _target(self, case: PreparedCase) -> Tensor:
-        return counted_target(case, self.use_mask, self.device)
-
-    def _joint(self, train: Sequence[PreparedCase]) -> Tensor:
-        joints = [self.store.read_joint(case.subject) for case in sorted(train, key=lambda case: case.subject)]
-        metric = LeepConditional(joints[0].shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
-        for joint in joints:
-            metric.add_joint(joint)
-        return metric.joint
-
-    @torch.no_grad()
-    def _hardness(self, cases: Sequence[PreparedCase], joint: Tensor) -> None:
-        conditional = conditional_from_joint(joint)
-        missing = [case for case in self._mine(cases) if not self.store.has_hardness(case.subject)]
-        for case in track(missing, len(missing), "Phase 1: hardness"):
-            if self.store.has_hardness(case.subject):
-                continue  # another run that shares the store has been faster
-            probabilities = self._probabilities(case)
-            with files_named(case.subject, case.files):
-                target, affine = self._target(case), case.to_subject()["label"].affine
-            values = hardness(probabilities, target[None], conditional, IGNORE_INDEX)[0]
-            expected = expected_prediction(probabilities, conditional)[0].argmax(0)
-            self.store.write_hardness(case.subject, values, expected, affine)
-        self.gather(None, "phase 1: hardness")
-
-    def _counted(self, case: PreparedCase) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns hardness (N,) and classes (N,) of the voxels that count, and which (X, Y, Z) these are."""
-        with files_named(case.subject, [*case.files, self.store.hardness_path(case.subject)]):
-            target = self._target(case).cpu()
-            volume, _ = self.store.read_hardness(case.subject)
-        counts = target != IGNORE_INDEX
-        return volume[counts], target[counts], counts
-
-    def _distribution(self, train: Sequence[PreparedCase], joint: Tensor) -> tuple[ClassDistribution, Tensor]:
-        """Returns the values' distribution over the training cases and each class's sum of hardness, (Y,)."""
         own = ClassDistribution(self.num_classes)
         sums: dict[str, Tensor] = {}
-        for case in self._mine(train):
-            values, classes, _ = self._counted(case)
-            own.update(self.mapping.values(values, classes, joint), classes)
-            sums[case.subject] = _class_sums(values, classes, self.num_classes)
-        dataset = ClassDistribution(self.num_classes)
-        for part in self.gather(own, "phase 1: distribution of the hardness"):
-            dataset.merge(part)
-        return dataset, self._ordered_sum(sums)
+        mine = self.ranks.share(everyone)
+        for case in track(mine, len(mine), "Phase 1: hardness"):
+            in_training = case.subject in counted
+            probabilities = self._needed_probabilities(case, in_training)
+            if probabilities is None and not in_training:
+                continue
+            with volumes_given_back():  # not around the line that may run the network, which it would slow down
+                volume, target = self._hardness(case, probabilities, conditional, in_training)
+                if in_training:
+                    values, classes = volume[target != IGNORE_INDEX], target[target != IGNORE_INDEX]
+                    own.update(self.mapping.values(values, classes, joint), classes)
+                    sums[case.subject] = self._class_sums(values, classes)
+        gathered = self.ranks.gather((own, sums), "phase 1: hardness")
+        distribution = ClassDistribution(self.num_classes)
+        for part, _ in gathered:
+            distribution.merge(part)
+        return distribution, ordered_sum([part for _, part in gathered])
 
-    def _write_weights(
-        self, cases: Sequence[PreparedCase], joint: Tensor, dataset: ClassDistribution, knowledge: float
-    ) -> None:
-        mine = self._mine(cases)
-        for case in track(mine, len(mine), "Phase 1: risk maps"):
-            values, classes, counts = self._counted(case)
-            weights = torch.ones(counts.shape)  # 1 where a voxel does not count: neutral when the map is warped
-            weights[counts] = self.mapping.weights(
-                self.mapping.values(values, classes, joint), classes, dataset, knowledge
-            )
-            self.store.write_weights(case.subject, weights, case.to_subject()["label"].affine)
-        self.gather(None, "phase 1: risk maps")
+    def _needed_probabilities(self, case: PreparedCase, in_training: bool) -> Tensor | None:
+        """Returns the source probabilities, (1, Z, X, Y, Z), or None if everything made from them is in the store."""
+        made = self.store.has_hardness(case.subject) and not self._lacks_expectation(case, in_training)
+        return None if made else self.source.probabilities(case)
 
-    def _weight_statistics(self, train: Sequence[PreparedCase]) -> tuple[Tensor, Tensor]:
-        """Returns each class's sum of weights (Y,) and the histogram's counts, over the training cases."""
+    def _lacks_expectation(self, case: PreparedCase, in_training: bool) -> bool:
+        return self.keep_expectation and in_training and not self.store.has_expectation(case.subject)
+
+    def _hardness(
+        self, case: PreparedCase, probabilities: Tensor | None, conditional: Tensor, in_training: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Returns a case's hardness and classes, (X, Y, Z) each; makes it and the EEP if the store lacks them."""
+        if probabilities is None:
+            return self._read_hardness(case)
+        target = self.source.target(case)
+        affine = case.to_subject()["label"].affine
+        expected = expected_prediction(probabilities, conditional)[0]
+        if self._lacks_expectation(case, in_training):  # before the hardness, whose writing drops the probabilities
+            self.store.write_expectation(case.subject, expected, affine)
+        if self.store.has_hardness(case.subject):
+            return self._read_hardness(case)
+        prediction = expected.argmax(0)
+        del expected
+        volume = hardness(probabilities, target[None], conditional, IGNORE_INDEX)[0]
+        self.store.write_hardness(case.subject, volume, prediction, affine)
+        return volume.cpu(), target.cpu()
+
+    def _read_hardness(self, case: PreparedCase) -> tuple[Tensor, Tensor]:
+        with files_named(case.subject, [self.store.hardness_path(case.subject)]):
+            volume, _ = self.store.read_hardness(case.subject)
+        return volume, self.source.target(case).cpu()
+
+    def _weight_pass(
+        self,
+        everyone: Sequence[PreparedCase],
+        counted: frozenset[str],
+        joint: Tensor,
+        distribution: ClassDistribution,
+        knowledge: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Writes the weights of all cases.
+
+        Returns:
+            Each class's sum of weights (Y,) and the histogram's counts, over the training cases.
+        """
         sums: dict[str, Tensor] = {}
-        counts = torch.zeros(len(_WEIGHT_EDGES) - 1, dtype=torch.int64)
-        for case in self._mine(train):
-            _, classes, counted = self._counted(case)
-            volume, _ = read_volume(self.store.weight_path(case.subject))
-            weights = torch.from_numpy(np.asarray(volume))[counted]
-            sums[case.subject] = _class_sums(weights, classes, self.num_classes)
-            counts += torch.from_numpy(np.histogram(weights.numpy(), _WEIGHT_EDGES)[0])
-        return self._ordered_sum(sums), torch.stack(self.gather(counts, "phase 1: histogram of the weights")).sum(0)
+        histogram = torch.zeros(len(_WEIGHT_EDGES) - 1, dtype=torch.int64)
+        mine = self.ranks.share(everyone)
+        with volumes_given_back():
+            for case in track(mine, len(mine), "Phase 1: risk maps"):
+                volume, target = self._read_hardness(case)
+                inside = target != IGNORE_INDEX
+                classes = target[inside]
+                values = self.mapping.values(volume[inside], classes, joint)
+                weights = self.mapping.weights(values, classes, distribution, knowledge)
+                # 1 where a voxel does not count: neutral when the map is warped
+                whole = torch.ones(target.shape).masked_scatter_(inside, weights)
+                self.store.write_weights(case.subject, whole, case.to_subject()["label"].affine)
+                if case.subject in counted:
+                    sums[case.subject] = self._class_sums(weights, classes)
+                    histogram += torch.from_numpy(np.histogram(weights.numpy(), _WEIGHT_EDGES)[0])
+        gathered = self.ranks.gather((sums, histogram), "phase 1: risk maps")
+        return ordered_sum([part for part, _ in gathered]), torch.stack([part for _, part in gathered]).sum(0)
 
-    def _ordered_sum(self, own: dict[str, Tensor]) -> Tensor:
-        gathered = {subject: value for part in self.gather(own, "phase 1: sums") for subject, value in part.items()}
-        return torch.stack([gathered[subject] for subject in sorted(gathered)]).sum(0)
-
-
-def _class_sums(values: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    return torch.bincount(classes, weights=values.double(), minlength=num_classes)
+    def _class_sums(self, values: Tensor, classes: Tensor) -> Tensor:
+        return torch.bincount(classes, weights=values.double(), minlength=self.num_classes)

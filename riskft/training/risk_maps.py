@@ -15,6 +15,8 @@ from riskft.errors import InputError
 from riskft.risk.contrast import better_seen
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.phase import RiskPhase
+from riskft.risk.ranks import Ranks
+from riskft.risk.source_pass import SourcePass
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 from riskft.run.risk import default_store
@@ -73,13 +75,14 @@ class RiskMapCallback(Callback):
             self._make_maps(trainer, pl_module, data)
 
     def _make_maps(self, trainer: Trainer, pl_module: RiskModule, data: RiskDataModule) -> None:
-        source, phase = pl_module.load_source(), self._phase(trainer, pl_module, data)
+        source, source_pass = pl_module.load_source(), self._source_pass(trainer, pl_module, data)
         if pl_module.source.invert == "auto":
-            source = self._better(source, data, phase)
-        chosen = phase(source)
+            source = self._better(source, data, source_pass)
+        chosen = source_pass(source)
         self.store = chosen.store
         self._announce(trainer, self.store)
-        self.summary = chosen.run(data.prepared("train"), mapped_validation_cases(data))
+        phase = RiskPhase(chosen, self.mapping, keep_expectation=pl_module.loss.needs_expectation)
+        self.summary = phase.run(data.prepared("train"), mapped_validation_cases(data))
         source.network.cpu()
         pl_module.start_from(source, self.summary.joint, self.summary.knowledge)
         subjects = [case.subject for case in data.prepared("train")]
@@ -95,7 +98,7 @@ class RiskMapCallback(Callback):
             log_risk_summary(trainer, self.summary, data.class_names, states, self.store)
 
     def _better(
-        self, source: SourceNetwork, data: RiskDataModule, phase: Callable[[SourceNetwork], RiskPhase]
+        self, source: SourceNetwork, data: RiskDataModule, source_pass: Callable[[SourceNetwork], SourcePass]
     ) -> SourceNetwork:
         """Returns the source, inverted if inversion makes it more informative."""
         try:
@@ -103,30 +106,26 @@ class RiskMapCallback(Callback):
         except InputError as error:
             log.info("Phase 1: %s It is shown the images as they are.", error)
             return source
-        if better_seen(phase(source), phase(negative), data.prepared("train")):
+        if better_seen(source_pass(source), source_pass(negative), data.prepared("train")):
             source, negative = negative, source
         negative.network.cpu()
         return source
 
-    def _phase(
+    def _source_pass(
         self, trainer: Trainer, module: RiskModule, data: RiskDataModule
-    ) -> Callable[[SourceNetwork], RiskPhase]:
-        """Returns how phase 1 of a source network is made."""
+    ) -> Callable[[SourceNetwork], SourcePass]:
+        """Returns how the pass of a source network is made."""
         root = Path(self.store_root) if self.store_root else default_store(data.cache_dir)
 
-        def make(source: SourceNetwork) -> RiskPhase:
+        def make(source: SourceNetwork) -> SourcePass:
             source.network.to(trainer.strategy.root_device)
-            return RiskPhase(
+            return SourcePass(
                 RiskStore(root, phase_inputs(module, data, source, self.use_mask), self.mapping.describe()),
-                infer=source.predictor(),
-                mapping=self.mapping,
-                num_classes=len(data.class_names),
+                source.predictor(),
+                len(data.class_names),
                 use_mask=self.use_mask,
-                keep_expectation=module.loss.needs_expectation,
                 device=trainer.strategy.root_device,
-                rank=trainer.global_rank,
-                world_size=trainer.world_size,
-                gather=gather_objects,
+                ranks=Ranks(trainer.global_rank, trainer.world_size, gather_objects),
             )
 
         return make

@@ -70,7 +70,7 @@ def finished(tmp_path_factory, tiny_manifest):
 
 @pytest.mark.parametrize("damage", [halve, scramble])
 def test_corrupt_map(finished, damage):
-    """Maps, hardness and what they are made of are made anew, and the weights are the same again."""
+    """Maps, hardness and what they are made of are made again, and the weights are the same again."""
     folder = finished.root / "cache/risk"
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"}
     victims = [
@@ -105,7 +105,7 @@ def test_a_file_of_the_cache_vanishes_in_epoch_2(tmp_path, tiny_manifest, finish
     stopped = forked(study.arguments("fit", *options), tmp_path / "stopped", hook)
     assert stopped.wait() == 1, stopped.text
     assert "riskft: case0" in stopped.text
-    assert "its preprocessed files have been changed during the run" in stopped.text
+    assert "its preprocessed files changed during the run" in stopped.text
     assert f".nii: {what}" in stopped.text
     assert "Traceback" not in stopped.text
     done = forked(study.arguments("fit", *options, "--ckpt_path", "last"), tmp_path / "done")

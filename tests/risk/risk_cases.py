@@ -17,6 +17,8 @@ from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.records import Case
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.phase import RiskPhase
+from riskft.risk.ranks import Ranks
+from riskft.risk.source_pass import SourcePass
 from riskft.risk.store import RiskStore
 
 LABELS = LabelMap({"rim": [1], "core": [4]}, ignore=[9])
@@ -116,8 +118,14 @@ def store_of(
     return RiskStore(root, inputs, (mapping or DEFAULT).describe())
 
 
-def phase_of(store: RiskStore, infer: Any, mapping: RiskMapping | None = None, **options: Any) -> RiskPhase:
-    return RiskPhase(store, infer, mapping or DEFAULT, len(NAMES), **options)
+def pass_of(store: RiskStore, infer: Any, use_mask: bool = False, **ranks: Any) -> SourcePass:
+    return SourcePass(store, infer, len(NAMES), use_mask=use_mask, ranks=Ranks(**ranks))
+
+
+def phase_of(
+    store: RiskStore, infer: Any, mapping: RiskMapping | None = None, keep_expectation: bool = False, **options: Any
+) -> RiskPhase:
+    return RiskPhase(pass_of(store, infer, **options), mapping or DEFAULT, keep_expectation=keep_expectation)
 
 
 def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:

@@ -416,13 +416,13 @@ def test_another_run_with_the_same_store_may_be_faster(tmp_path: Path, risk_prep
     store = store_of(tmp_path, risk_prepared, [], None, "digest-a")
     fast = phase_of(store, network.infer)
     slow = phase_of(store, network.infer)
-    forward = slow._forward
+    forward = slow.source.run
 
     def overtaken(cases: list[PreparedCase]) -> None:
         forward(cases)
         fast.run(risk_prepared)
 
-    slow._forward = overtaken  # type: ignore[method-assign,assignment]
+    slow.source.run = overtaken  # type: ignore[method-assign,assignment]
     assert slow.run(risk_prepared).leep == fast.run(risk_prepared).leep
     assert not list(store.folder.rglob("probabilities.npy"))
     # and the other way round: written again after the other's hardness, they are not kept for ever

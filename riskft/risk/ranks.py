@@ -1,0 +1,41 @@
+"""How the processes of a run share out the cases, and put together what each of them found."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+T = TypeVar("T")
+
+Gather = Callable[[Any, str], list[Any]]
+"""Collects an object from every rank, in rank order, and so is a barrier too; told the phase, for messages."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run; by default the only one.
+
+    Attributes:
+        rank: This process.
+        world_size: Number of processes.
+        gather: Collects objects over ranks.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    gather: Gather = lambda item, what: [item]
+
+    def share(self, items: Sequence[T]) -> list[T]:
+        """Returns the items that this process works on."""
+        return list(items[self.rank :: self.world_size])
+
+
+def ordered_sum(parts: Sequence[dict[str, Tensor]]) -> Tensor:
+    """Adds up what each subject contributes, in the order of their names, whichever process it comes from.
+
+    Sums of floating-point numbers depend on their order; this one does not depend on the number of processes.
+    """
+    found = {subject: value for part in parts for subject, value in part.items()}
+    return torch.stack([found[subject] for subject in sorted(found)]).sum(0)
