@@ -53,9 +53,9 @@ from riskft.risk.weighting import (
     WeightFunction,
     WindowNormalise,
 )
-from riskft.source.meshnet import MeshNet
-from riskft.source.nnunet import nnunet_network
 from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
+from riskft.source.packages.meshnet import MeshNet
+from riskft.source.packages.nnunet.network import nnunet_network
 from riskft.source.source import Source
 from riskft.training.average import AveragedWeights
 from riskft.training.finite import FiniteLossGuard

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from riskft.errors import InputError
 from riskft.run.record import Record, read_record
+from riskft.source.checkpoint_file import index_in, load_content
 from riskft.source.copies import states_in
 from riskft.source.packages import find_package
-from riskft.source.parts import index_in
-from riskft.source.unpickle import load_content
 
 
 @dataclass(frozen=True)

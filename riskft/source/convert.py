@@ -2,9 +2,11 @@
 
 import json
 import logging
+import pickle
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,9 +16,8 @@ from riskft.errors import InputError, first_line
 from riskft.files import atomic_path
 from riskft.run.places import refuse_unwritable
 from riskft.source.checkpoint import no_state, own_description
+from riskft.source.checkpoint_file import UntrustedError, is_program, load_content
 from riskft.source.copies import USUAL, states_in
-from riskft.source.stand_ins import forgiving_pickle
-from riskft.source.unpickle import UntrustedError, is_program, load_content
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def _unpickled(path: Path) -> Any:
     try:
         if zipfile.is_zipfile(path) and is_program(path):
             return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=forgiving_pickle(left_out))
+        content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_forgiving_pickle(left_out))
     except Exception as error:  # whatever the file's code raises
         raise InputError(
             f"{path}: loading it failed ({first_line(error)}). Install the packages that it was saved with."
@@ -114,3 +115,46 @@ def _write(new: Path, state: dict[str, Tensor], own: dict[str, Any]) -> None:
             save_file(state, temporary, metadata={"format": "pt", **({"riskft": json.dumps(own)} if own else {})})
         else:
             torch.save({"state_dict": state, **({"riskft": own} if own else {})}, temporary)
+
+
+class _StandIn:
+    """Takes the place of an object of an unknown class: accepts all that a pickle says of it, and keeps nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> "_StandIn":
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+    def __setitem__(self, _: object, __: object) -> None:
+        pass
+
+    def append(self, _: object) -> None:
+        """As a list's."""
+
+    def extend(self, _: object) -> None:
+        """As a list's."""
+
+
+def _forgiving_pickle(left_out: set[str]) -> Any:
+    """Returns what ``torch.load`` takes as ``pickle_module``, for files that are trusted.
+
+    Args:
+        left_out: Gets the names of the classes that cannot be imported, whose objects are left out.
+    """
+
+    class Unpickler(pickle.Unpickler):  # all that is unpickled here is trusted
+        def find_class(self, module: str, name: str) -> Any:
+            try:
+                return super().find_class(module, name)
+            except (ImportError, AttributeError):
+                left_out.add(f"{module}.{name}")
+                return _StandIn
+
+    def load(file: Any, **options: Any) -> Any:
+        return Unpickler(file, **options).load()
+
+    return SimpleNamespace(__name__="pickle", Unpickler=Unpickler, load=load, UnpicklingError=pickle.UnpicklingError)

@@ -10,16 +10,18 @@ from monai.inferers import Inferer, SimpleInferer
 from torch import nn
 
 from riskft.errors import InputError
+from riskft.source.activation import describe, readings
 from riskft.source.checkpoint import Checkpoint, read_checkpoint, state_digest
+from riskft.source.classes import with_classes
 from riskft.source.copies import choose_copy
+from riskft.source.input_channels import with_input_channels
 from riskft.source.misfit import misfit
 from riskft.source.network import SourceNetwork
 from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
-from riskft.source.outputs import Readings
-from riskft.source.plain import copied, has_parametrizations, plain, with_today_s_names
-from riskft.source.read import describe, readings
+from riskft.source.parametrizations import copied, has_parametrizations, plain, with_today_s_names
+from riskft.source.reading import Readings
 from riskft.source.source import Source
-from riskft.source.surgery import trace, with_classes, with_input_channels
+from riskft.source.trace import trace
 from riskft.source.transfer import share_of
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from riskft.errors import InputError
-from riskft.source.surgery import trace
+from riskft.source.trace import trace
 
 _OPTIONS = "Give the network the class and options that it was trained with."
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from riskft.files import without_addresses
 from riskft.run.record import Record
-from riskft.source.invert import inverted_network
+from riskft.source.activation import probability_check
+from riskft.source.input_channels import inverted_network
 from riskft.source.output import SourceOutput
-from riskft.source.outputs import Readings
-from riskft.source.probabilities import probability_check
+from riskft.source.reading import Readings
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from riskft.errors import InputError
-from riskft.source.outputs import Activation
+from riskft.source.reading import Activation
 
 
 class SourceOutput(ABC):

@@ -8,8 +8,8 @@ from torch import nn
 
 from riskft.errors import InputError
 from riskft.files import without_addresses
+from riskft.source.input_channels import FirstConvolution
 from riskft.source.output import SourceOutput
-from riskft.source.surgery import FirstConvolution
 
 
 @dataclass

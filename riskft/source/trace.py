@@ -1,252 +1,73 @@
-"""What one forward pass shows of a network: which layers see the input, which give the outputs, in what order."""
+"""What a forward pass on a window shows of a network; or why it does not run, and on which window it does."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import torch
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import nn
 
-from riskft.compat import softmax_axis
-from riskft.errors import InputError
-from riskft.source.outputs import Activation, Reading, segmentations
-from riskft.source.plain import copied
-from riskft.source.resize import CONVOLUTIONS, LAYERS, SIZED, in_channels
+from riskft.errors import InputError, first_line
+from riskft.source.forward import FailedRunError, Trace, run
+from riskft.source.resize import CONVOLUTIONS
 
-# operations that leave a probability what it is: those of the shape, the type and the memory, and interpolation
-_KEEPS: tuple[str, ...] = (
-    "View",
-    "Reshape",
-    "Slice",
-    "Select",
-    "Permute",
-    "Transpose",
-    "Clone",
-    "ToCopy",
-    "Unbind",
-    "Unsqueeze",
-)
-_KEEPS += ("Squeeze", "Contiguous", "Alias", "UnsafeView", "Upsample")
+_WHERE = "The window is model.inferer.init_args.roi_size, which the shipped configs take from data.patch_size."
 
 
-@dataclass
-class Trace:
-    """What one forward pass shows of a network.
-
-    Attributes:
-        in_channels: Number of channels of the network's input.
-        first: Names of the layers that take the network's input and nothing else.
-        altered: Those among them that take it after a calculation (a normalisation) rather than padded or reordered.
-        mixed: Names of the layers that take the input together with features of earlier layers.
-        executed: Names of layers (convolutions and linear ones) in the order of execution, each once.
-        sized: The same with normalisations and activations that have weights.
-        channels: Channels of each output (several with deep supervision).
-        last: Names of the layers that give the outputs, one for each output or none.
-        reading: How the network's result is read, in the mode that it was run in.
-        unused: Names of the parameters that no output depends on.
-        differentiable: Whether the first output has a gradient.
-    """
-
-    in_channels: int
-    first: list[str] = field(default_factory=list)
-    altered: list[str] = field(default_factory=list)
-    mixed: list[str] = field(default_factory=list)
-    executed: list[str] = field(default_factory=list)
-    sized: list[str] = field(default_factory=list)
-    channels: list[int] = field(default_factory=list)
-    last: list[str] = field(default_factory=list)
-    reading: Reading = field(default_factory=Reading)
-    unused: list[str] = field(default_factory=list)
-    differentiable: bool = True
-
-
-class FailedRunError(InputError):
-    """A network that fails on an example.
-
-    Attributes:
-        reached: How many layers ran.
-        cause: What failed.
-    """
-
-    def __init__(self, cause: Exception, reached: int) -> None:
-        super().__init__(f"{type(cause).__name__}: {cause}")
-        self.cause, self.reached = cause, reached
-
-
-@torch.inference_mode(False)  # in which `test` and `predict` load the source: its copies could not be differentiated
-def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace:
-    """Runs a copy of the network on zeros of (2, C, *size) and records what runs when.
-
-    In training mode networks with deep supervision show all of their outputs; two samples satisfy batch normalisation.
-    The number of channels C is that of a convolution: of the first registered one with which the network runs.
+def trace(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace:
+    """Returns what a forward pass on a window shows of a network, which stays as it is; see ``Trace``.
 
     Raises:
-        FailedRunError: If it does with none; the failure that came latest.
-        InputError: If the network cannot be copied, or its result is no segmentation of the input.
+        InputError: If it does not run on the window, with what is known of the reason.
     """
-    if any(is_lazy(value) for value in network.parameters()):
-        raise InputError(
-            f"{type(network).__name__} has lazy layers, which have no size before their first use. Build it with the "
-            "layers of the same names without Lazy."
+    try:
+        return run(network, size, training)
+    except FailedRunError as failure:
+        raise _does_not_run(network, size, failure) from failure
+
+
+def _does_not_run(network: nn.Module, size: Sequence[int], failure: FailedRunError) -> InputError:
+    """Returns the error for a network that does not run on a window.
+
+    Args:
+        network: The network.
+        size: The window, voxels along x, y, z.
+        failure: How it failed.
+    """
+    kind, window, reason = type(network).__name__, _text(size), first_line(failure.cause)
+    dimensions = {len(module.kernel_size) for module in network.modules() if isinstance(module, CONVOLUTIONS)}
+    if dimensions and 3 not in dimensions:
+        return InputError(
+            f"{kind} is a {max(dimensions)}-D network (its convolutions are Conv{max(dimensions)}d), and riskft needs "
+            "3-D ones: it works on volumes (batch, channels, X, Y, Z).",
+            ["Build it for three dimensions, where it can be (MONAI: spatial_dims: 3), or choose another network."],
         )
-    # without numbers, which costs neither time nor memory, whatever the window
-    empty = copied(network).to("meta")
-    failures: list[FailedRunError] = []
-    for channels in _possible_channels(network):
+    title = f"{kind} does not run on a window of {window} voxels ({reason})."
+    for other in _other_sizes(size):
         try:
-            return _run(empty, channels, size, training)
-        except FailedRunError as failure:
-            failures.append(failure)
-            if "meta" in str(failure):  # it looks at values, and must run for real
-                try:
-                    return _run(copied(network), channels, size, training)
-                except FailedRunError as real:
-                    failures[-1] = real
-    raise max(failures, key=lambda failure: failure.reached)  # the first of equals
-
-
-def _possible_channels(network: nn.Module) -> list[int]:
-    convolutions = [in_channels(module) for module in network.modules() if isinstance(module, CONVOLUTIONS)]
-    layers = any(isinstance(module, LAYERS) for module in network.modules())
-    if not layers:
-        raise InputError(f"{type(network).__name__} has no convolution, expected a convolutional segmentation network.")
-    own = getattr(network, "in_channels", None)
-    named = [own] if isinstance(own, int) and own not in convolutions else []
-    return list(dict.fromkeys([*convolutions, *named, 1, 2, 3, 4]))
-
-
-def _run(network: nn.Module, channels: int, size: Sequence[int], training: bool) -> Trace:
-    network.train(training)
-    for parameter in network.parameters():
-        parameter.requires_grad_(parameter.is_floating_point())
-    kind = next(network.parameters())
-    found = Trace(channels)
-    nodes: dict[Any, str] = {}  # the layers' results in the graph of autograd
-    inputs: list[tuple[str, Tensor]] = []
-    with torch.enable_grad():
-        leaf = torch.zeros((2, channels, *size), device=kind.device, dtype=kind.dtype, requires_grad=True)
-        example = leaf * 1  # which may be changed in place
-
-        def record(name: str, module: nn.Module) -> Any:
-            def hook(_: nn.Module, arguments: tuple[Any, ...], result: Any) -> None:
-                _move_to_end(found.sized, name)
-                if isinstance(module, LAYERS):
-                    _move_to_end(found.executed, name)
-                    if arguments and isinstance(arguments[0], Tensor):
-                        inputs.append((name, arguments[0]))
-                        _sort(name, arguments[0], example, set(nodes), found)
-                    if isinstance(result, Tensor) and result.grad_fn is not None:
-                        nodes[result.grad_fn] = name
-
-            return hook
-
-        handles = [
-            module.register_forward_hook(record(name, module))
-            for name, module in network.named_modules()
-            if isinstance(module, SIZED)
-        ]
-        try:
-            result = network(example)
-        except Exception as error:  # of code that is not riskft's
-            raise FailedRunError(error, len(found.executed)) from error
-        finally:
-            for handle in handles:
-                handle.remove()
-    if not found.first and inputs and in_channels(network.get_submodule(inputs[0][0])) == channels:
-        found.first = [inputs[0][0]]  # its input was made without a gradient
-    _read(network, result, size, nodes, found)
-    return found
-
-
-def _move_to_end(names: list[str], name: str) -> None:
-    if name in names:
-        names.remove(name)
-    names.append(name)
-
-
-def _sort(name: str, value: Tensor, example: Tensor, layers: set[Any], found: Trace) -> None:
-    """Notes a layer that takes the example, or what is made of it without a layer in between."""
-    ends = {example.grad_fn, *layers}
-    between = list(_graph([value], ends))
-    above = {value.grad_fn} | {other for node in between for other, _ in node.next_functions}
-    if example.grad_fn not in above:
-        return
-    if above & layers:
-        _add(found.mixed, name)
-        return
-    _add(found.first, name)
-    kinds = [node.name() for node in between if not hasattr(node, "variable")]
-    if not all(kind.startswith((*_KEEPS, "ConstantPad")) for kind in kinds):
-        _add(found.altered, name)
-
-
-def _add(names: list[str], name: str) -> None:
-    if name not in names:
-        names.append(name)
-
-
-def _graph(tensors: Sequence[Tensor], stops: Collection[Any] = ()) -> Iterator[Any]:
-    """Walks the graph of autograd upwards from tensors, not past the stops."""
-    waiting = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
-    seen: set[Any] = set()
-    while waiting:
-        node = waiting.pop()
-        if node in seen or node in stops:
+            run(network, other)
+        except InputError:
             continue
-        seen.add(node)
-        yield node
-        waiting += [above for above, _ in node.next_functions if above is not None]
-
-
-def _read(network: nn.Module, result: object, size: Sequence[int], nodes: dict[Any, str], found: Trace) -> None:
-    outputs = segmentations(result)
-    first = next(iter(outputs.values()))
-    if tuple(first.shape[2:]) != tuple(size):
-        window, got = (" x ".join(map(str, edges)) for edges in (size, first.shape[2:]))
-        raise InputError(
-            f"{type(network).__name__} returns {got} voxels for a window of {window}, expected as many. Pad its "
-            "convolutions, or interpolate its output to the size of its input."
+        return InputError(
+            title,
+            [f"It runs on {_text(other)}: set data.patch_size to that, or to another size that suits it. {_WHERE}"],
         )
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-    used = {
-        path: {id(node.variable) for node in _graph([output]) if hasattr(node, "variable")}
-        for path, output in outputs.items()
-    }
-    sizes = {id(parameter): parameter.numel() for parameter in network.parameters()}
-    # of outputs on the same grid the one that most of the network works for; the first of equals
-    equal = [path for path, output in outputs.items() if output.shape == first.shape]
-    main = max(equal, key=lambda path: sum(sizes.get(key, 0) for key in used[path]))
-    paths = (main, *(path for path in outputs if path != main))
-    reached = set().union(*used.values())
-    found.unused = [name for key, name in names.items() if key not in reached]
-    found.differentiable = outputs[main].requires_grad
-    found.channels = [outputs[path].shape[1] for path in paths]
-    origins = [_origin(outputs[path], nodes) for path in paths]
-    found.last = [name for name in origins if name is not None]
-    if len(found.last) < len(origins):
-        found.last = []
-    found.reading = Reading(paths, _activation(outputs[main]), tuple(found.unused))
+    return InputError(
+        title,
+        [
+            f"It does not run on larger windows either. Is it a 3-D segmentation network of one argument, images "
+            f"(batch, channels, X, Y, Z)? {_WHERE}"
+        ],
+    )
 
 
-def _origin(output: Tensor, nodes: dict[Any, str]) -> str | None:
-    """Returns the layer that gives an output by itself, whatever one-to-one operations follow; else None."""
-    node = output.grad_fn
-    while node is not None and node not in nodes:
-        above = [other for other, _ in node.next_functions if other is not None]
-        node = above[0] if len(above) == 1 else None
-    return None if node is None else nodes[node]
+def _text(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
 
 
-def _activation(output: Tensor) -> Activation | None:
-    """Returns the activation over the channels that ends the computation of an output, if there is one."""
-    node: Any = output.grad_fn
-    while node is not None:
-        kind = node.name()
-        if kind.startswith("SoftmaxBackward"):
-            return "softmax" if softmax_axis(node, output.ndim) == 1 else None
-        if kind.startswith("SigmoidBackward"):
-            return "sigmoid"
-        above = [other for other, _ in node.next_functions if other is not None]
-        node = above[0] if len(above) == 1 and kind.startswith((*_KEEPS, "Clamp")) else None
-    return None
+def _other_sizes(size: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """Gives the next larger windows that 2, 4, 8, ... divide, then cubes: some networks are built for one size."""
+    seen = {tuple(size)}
+    rounded = [tuple(-(-edge // step) * step for edge in size) for step in (2, 4, 8, 16, 32, 64, 128)]
+    cubes = [(edge,) * 3 for edge in (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)]
+    for other in [*rounded, *cubes]:
+        if other not in seen:
+            seen.add(other)
+            yield other

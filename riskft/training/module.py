@@ -22,13 +22,13 @@ from riskft.errors import InputError
 from riskft.evaluation.metrics import CaseScore, as_volume, score_case
 from riskft.losses.weighted import Loss, RiskWeightedLoss
 from riskft.run.record import Record
+from riskft.source.activation import freeze_unused, probability_check, readings
+from riskft.source.classes import with_classes
+from riskft.source.input_channels import with_input_channels
 from riskft.source.load import load_source
 from riskft.source.network import SourceNetwork
-from riskft.source.plain import plain
-from riskft.source.probabilities import probability_check
-from riskft.source.read import freeze_unused, readings
+from riskft.source.parametrizations import plain
 from riskft.source.source import Source
-from riskft.source.surgery import with_classes, with_input_channels
 from riskft.source.transfer import AdaptationReport
 from riskft.training.length import run_length
 from riskft.training.record_of import record_of

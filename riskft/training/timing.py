@@ -10,7 +10,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.patches.queue import ShardedQueue
-from riskft.source.outputs import tensors_in
+from riskft.source.reading import tensors_in
 from riskft.training.module import RiskModule
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from riskft.arguments.package_defaults import given_checkpoint, with_package_defaults
-from riskft.source.meshnet import MeshNet
+from riskft.source.packages.meshnet import MeshNet
 
 
 @pytest.fixture

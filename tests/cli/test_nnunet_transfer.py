@@ -17,8 +17,8 @@ from riskft.cli import main
 from riskft.data.labels import LabelMap
 from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.source.load import load_source
-from riskft.source.outputs import outputs_of
 from riskft.source.packages import find_package
+from riskft.source.reading import outputs_of
 from riskft.source.source import Source
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -14,11 +14,11 @@ from torch import nn
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.errors import InputError
 from riskft.source.checkpoint import read_checkpoint
+from riskft.source.checkpoint_file import UntrustedError
 from riskft.source.load import load_source
 from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
 from riskft.source.packages import bundle, find_package
 from riskft.source.source import Source
-from riskft.source.unpickle import UntrustedError
 
 SIZE = (16, 24, 32)
 UNET = {

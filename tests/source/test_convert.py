@@ -14,8 +14,8 @@ from torch import nn
 from riskft.cli import main
 from riskft.errors import InputError
 from riskft.source.checkpoint import read_checkpoint
+from riskft.source.checkpoint_file import UntrustedError
 from riskft.source.convert import convert
-from riskft.source.unpickle import UntrustedError
 
 STATE = {"conv.weight": torch.arange(6.0).reshape(2, 3), "conv.bias": torch.tensor([1.0, -1.0])}
 

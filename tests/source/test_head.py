@@ -6,10 +6,10 @@ from monai.networks import nets
 from torch import nn
 
 from riskft.errors import InputError
+from riskft.source.classes import with_classes
 from riskft.source.head import copy_head, head_rows, mixed_head
 from riskft.source.output import SigmoidOutput
-from riskft.source.outputs import outputs_of
-from riskft.source.surgery import with_classes
+from riskft.source.reading import outputs_of
 from riskft.source.transfer import transfer_backbone
 
 # P(y, z) of 2 target and 3 source classes; P(z|y) = [[.6, .3, .1], [0, .25, .75]]

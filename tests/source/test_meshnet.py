@@ -18,11 +18,12 @@ from riskft.data.prepare.intensity import PercentileIntensity
 from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
 from riskft.errors import InputError
+from riskft.source.classes import with_classes
+from riskft.source.input_channels import with_input_channels
 from riskft.source.load import load_source
-from riskft.source.meshnet import MeshNet
 from riskft.source.packages import meshnet
+from riskft.source.packages.meshnet import MeshNet
 from riskft.source.source import Source
-from riskft.source.surgery import with_classes, with_input_channels
 
 DATA = os.environ.get("RISKFT_DATA")
 NETWORKS = {"model18cls": 18, "model21_104class": 104, "model30chan50cls": 50, "model5_gw_ae": 3, "subcortical": 18}

@@ -23,10 +23,13 @@ from torch import nn
 from riskft import nnunet_network
 from riskft.errors import InputError
 from riskft.source.checkpoint import read_checkpoint
+from riskft.source.classes import with_classes
+from riskft.source.input_channels import with_input_channels
 from riskft.source.load import fill
-from riskft.source.outputs import outputs_of
-from riskft.source.packages import find_package, nnunet, nnunet_plans
-from riskft.source.surgery import trace, with_classes, with_input_channels
+from riskft.source.packages import find_package, nnunet
+from riskft.source.packages.nnunet.plans import along_xyz, kernel_axes
+from riskft.source.reading import outputs_of
+from riskft.source.trace import trace
 
 UNET = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
 
@@ -48,18 +51,18 @@ def preprocessing(package):
 
 def test_kernel_axes_by_hand():
     # nnU-Net's axes after [2, 0, 1] are the scan's x, z, y: so x is its axis 0, y its axis 2, z its axis 1
-    assert nnunet_plans.kernel_axes({"transpose_forward": [2, 0, 1]}) == (0, 2, 1)
-    assert nnunet_plans.kernel_axes({"transpose_forward": [0, 1, 2]}) == (2, 1, 0)
-    assert nnunet_plans.kernel_axes({"transpose_forward": [1, 0, 2]}) == (2, 0, 1)
+    assert kernel_axes({"transpose_forward": [2, 0, 1]}) == (0, 2, 1)
+    assert kernel_axes({"transpose_forward": [0, 1, 2]}) == (2, 1, 0)
+    assert kernel_axes({"transpose_forward": [1, 0, 2]}) == (2, 0, 1)
 
 
 @pytest.mark.parametrize("forward", list(itertools.permutations(range(3))))
 def test_kernel_axes_undo_what_nnunet_does_to_an_array(forward):
     scan = torch.arange(2 * 3 * 4).reshape(2, 3, 4)  # x, y, z
     seen = scan.permute(2, 1, 0).permute(forward)
-    axes = nnunet_plans.kernel_axes({"transpose_forward": list(forward)})
+    axes = kernel_axes({"transpose_forward": list(forward)})
     assert torch.equal(seen.permute(axes), scan)
-    assert nnunet_plans.along_xyz(seen.shape, axes) == [2, 3, 4]
+    assert along_xyz(seen.shape, axes) == [2, 3, 4]
 
 
 @pytest.mark.parametrize("class_name", ["PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet"])

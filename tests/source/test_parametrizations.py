@@ -6,11 +6,11 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from riskft.errors import InputError
-from riskft.source.invert import inverted_network
+from riskft.source.classes import with_classes
+from riskft.source.input_channels import inverted_network
 from riskft.source.load import load_source
-from riskft.source.plain import plain
+from riskft.source.parametrizations import plain
 from riskft.source.source import Source
-from riskft.source.surgery import with_classes
 from riskft.training.module import RiskModule
 
 SIZE = (8, 8, 8)

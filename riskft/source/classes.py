@@ -1,123 +1,15 @@
-"""Giving any segmentation network another number of input channels or output classes."""
+"""Giving a network another number of output classes, whatever its head looks like."""
 
 import copy
 import difflib
 from collections.abc import Sequence
-from typing import Any, Literal
 
-import torch
 from torch import nn
 
-from riskft.errors import InputError, first_line
-from riskft.source.diagnose import does_not_run
-from riskft.source.resize import (
-    CONVOLUTIONS,
-    TRANSPOSED,
-    has_channels,
-    in_channels,
-    out_channels,
-    resize_norm,
-    resize_outputs,
-    resize_tail,
-)
-from riskft.source.trace import FailedRunError, Trace, run
-
-FirstConvolution = Literal["mean", "repeat"]
-"""How the kernel of a first convolution is made for another number of channels, see ``with_input_channels``."""
-
-
-def trace(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace:
-    """Returns what a forward pass on a window shows of a network, which stays as it is; see ``riskft.source.trace``.
-
-    Raises:
-        InputError: If it does not run on the window, with what is known of the reason.
-    """
-    try:
-        return run(network, size, training)
-    except FailedRunError as failure:
-        raise does_not_run(network, size, failure) from failure
-
-
-def with_input_channels(
-    network: nn.Module, channels: int, size: Sequence[int], how: FirstConvolution = "mean"
-) -> tuple[nn.Module, list[str]]:
-    """Returns a copy whose first convolutions take ``channels`` channels, and their names (none if they do already).
-
-    Args:
-        network: Left as it is.
-        channels: Number of input channels wanted.
-        size: Voxels along x, y, z that the network can be run on.
-        how: What a new channel's weights are: ``mean`` of the old channels', or ``repeat``: new channel c takes old
-            channel c mod C_old. Both are scaled by C_old / C_new, so that C_new equal channels give the response that
-            C_old equal ones gave (``repeat``: exactly only where C_old divides C_new).
-
-    Raises:
-        InputError: If no convolution takes the input itself, or one that does is grouped, or the network does not run
-            with that many channels.
-    """
-    found = trace(network, size)
-    if found.in_channels == channels:
-        return network, []
-    kind = type(network).__name__
-    if not found.first:
-        raise InputError(
-            f"No convolution of {kind} takes the input itself, so it cannot be given {channels} channels. Build it "
-            f"with {channels} input channels."
-        )
-    network = copy.deepcopy(network)
-    for name in found.sized[: found.sized.index(found.first[0])]:  # a normalisation of the input
-        if has_channels(network.get_submodule(name), found.in_channels):
-            resize_norm(network, name, channels, how == "mean")
-    for name in found.first:
-        convolution = network.get_submodule(name)
-        if not isinstance(convolution, CONVOLUTIONS) or convolution.in_channels != found.in_channels:
-            raise InputError(
-                f"The first layer '{name}' of {kind} takes the input in another arrangement "
-                f"({type(convolution).__name__} of {in_channels(convolution)} values), and cannot be given {channels} "
-                f"channels. Build {kind} with {channels} input channels."
-            )
-        if convolution.groups != 1:
-            raise InputError(
-                f"The first convolution '{name}' is grouped and cannot take {channels} channels. Build {kind} with "
-                f"{channels} input channels."
-            )
-        old = convolution.weight.detach()
-        axis = 0 if isinstance(convolution, TRANSPOSED) else 1
-        source = old.mean(axis, keepdim=True) if how == "mean" else old
-        taken = torch.arange(channels, device=old.device) % source.shape[axis]
-        convolution.weight = nn.Parameter(source.index_select(axis, taken) * (old.shape[axis] / channels))
-        convolution.in_channels = channels
-    for attempt in (_told(network, found, channels), network):
-        try:
-            if run(attempt, size).in_channels == channels:
-                return attempt, found.first
-        except FailedRunError as failure:
-            reason = first_line(failure.cause)
-    others = f"; its layer '{found.mixed[0]}' takes the input too" if found.mixed else ""
-    raise InputError(
-        f"{kind} cannot be given {channels} input channels by changing its first convolutions ({reason}{others}). "
-        f"Build it with {channels} input channels."
-    )
-
-
-def _told(network: nn.Module, found: Trace, channels: int) -> nn.Module:
-    """Returns a copy in which all else that depends on the number of input channels follows it, as far as is known.
-
-    These are the modules around the first convolutions, which may note it, and the last layer of a branch that gives
-    the image back, on which the segmentation does not depend (an auto-encoder beside it).
-    """
-    network = copy.deepcopy(network)
-    for name in found.first:
-        parts = name.split(".")
-        for length in range(len(parts)):
-            around: Any = network.get_submodule(".".join(parts[:length]))
-            if getattr(around, "in_channels", None) == found.in_channels:
-                around.in_channels = channels
-    for name in reversed(found.executed):
-        if f"{name}.weight" in found.unused and out_channels(network.get_submodule(name)) == found.in_channels:
-            resize_outputs(network, name, channels)
-            break
-    return network
+from riskft.errors import InputError
+from riskft.source.forward import Trace, run
+from riskft.source.resize import has_channels, in_channels, out_channels, resize_tail
+from riskft.source.trace import trace
 
 
 def with_classes(

@@ -8,11 +8,10 @@ from torch import nn
 
 from riskft.data.patches.batch import PatchBatch
 from riskft.errors import InputError
+from riskft.source.activation import ProbabilityCheck, readings
 from riskft.source.load import load_source
 from riskft.source.output import SigmoidOutput, SoftmaxOutput
-from riskft.source.outputs import logits_of
-from riskft.source.probabilities import ProbabilityCheck
-from riskft.source.read import readings
+from riskft.source.reading import logits_of
 from riskft.source.source import Source
 from riskft.training.module import RiskModule
 

@@ -9,10 +9,11 @@ from monai.networks import nets
 from torch import nn
 
 from riskft.errors import InputError
-from riskft.source.invert import inverted_network
-from riskft.source.outputs import outputs_of, segmentations
-from riskft.source.read import describe, freeze_unused, readings
-from riskft.source.surgery import trace, with_classes, with_input_channels
+from riskft.source.activation import describe, freeze_unused, readings
+from riskft.source.classes import with_classes
+from riskft.source.input_channels import inverted_network, with_input_channels
+from riskft.source.reading import outputs_of, segmentations
+from riskft.source.trace import trace
 
 SIZE = (16, 16, 16)
 SMALL = {"spatial_dims": 3, "init_filters": 8, "blocks_down": (1, 1, 1)}
@@ -332,3 +333,38 @@ def test_networks_of_inference_mode_are_traced():
     assert inside.first == trace(Net(), SIZE).first
     assert inside.unused == ["aux.weight", "aux.bias"]
     assert trace(network, SIZE).channels == inside.channels
+
+
+def state(network):
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def assert_same_state(network, before):
+    after = network.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[key], before[key]) for key in before)
+
+
+def test_input_channels():
+    assert trace(nets.UNet(3, 3, 2, (4, 8), (2,)), (8, 8, 8)).in_channels == 3
+
+
+def test_outputs_of():
+    plain = torch.zeros(2, 3, 4, 4, 4)
+    assert outputs_of(plain)[0] is plain
+    stacked = torch.arange(2.0 * 3).reshape(2, 3, 1, 1, 1, 1)
+    assert [level.flatten().tolist() for level in outputs_of(stacked)] == [[0, 3], [1, 4], [2, 5]]
+    assert outputs_of((plain, plain)) == [plain, plain]
+    with pytest.raises(InputError, match="returns list"):
+        outputs_of([])
+
+
+def test_trace_changes_nothing():
+    network = nets.UNet(3, 1, 2, (4, 8), (2,), num_res_units=1, norm="batch").eval()
+    before = state(network)
+    found = trace(network, (8, 8, 8))
+    assert found.channels == [2]
+    assert found.executed[-1].startswith("model.2")
+    assert_same_state(network, before)
+    assert not network.training
+    assert not any(module._forward_hooks for module in network.modules())

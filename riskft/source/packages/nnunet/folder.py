@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from riskft.errors import InputError
-from riskft.source.packages import nnunet_plans as plan
 from riskft.source.packages.base import Package
+from riskft.source.packages.nnunet import plans as plan
 
 log = logging.getLogger(__name__)
 

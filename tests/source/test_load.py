@@ -1,17 +1,19 @@
-"""The frozen source network."""
+"""From options and file to the frozen source network."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 from monai.networks import nets
 
 from riskft.errors import InputError
-from riskft.source.load import load_source
+from riskft.source.checkpoint import Checkpoint
+from riskft.source.load import fill, load_source
 from riskft.source.output import SigmoidOutput
-from riskft.source.outputs import outputs_of
+from riskft.source.reading import outputs_of
 from riskft.source.source import Source
-from riskft.source.surgery import trace
+from riskft.source.trace import trace
 
 SIZE = (8, 8, 8)
 
@@ -134,3 +136,86 @@ def test_a_network_with_deep_supervision(tmp_path):
     image = torch.randn(1, 1, 16, 16, 16)
     with torch.no_grad():
         torch.testing.assert_close(outputs_of(loaded.network(image))[0], outputs_of(trained.eval()(image))[0])
+
+
+# -- what of a checkpoint fits --------------------------------------------------------------------------------------
+
+
+def checkpoint(state):
+    return Checkpoint(Path("net.pt"), {"": dict(state)})
+
+
+def test_fill_loads_everything_and_returns_the_rest():
+    source, network = unet(), unet()
+    state = {f"net.{key}": value for key, value in source.state_dict().items()}
+    missing, unused = fill(network, checkpoint({**state, "net.aux.weight": torch.ones(1), "ema": torch.ones(2)}), SIZE)
+    assert (missing, unused) == ((), ("aux.weight", "ema"))
+    assert all(torch.equal(value, source.state_dict()[key]) for key, value in network.state_dict().items())
+
+
+def refusal(network, state, **options):
+    """Returns the message lines of a refused checkpoint, of which the network must not have taken anything."""
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(InputError) as caught:
+        fill(network, checkpoint(state), SIZE, **options)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    lines = str(caught.value).splitlines()
+    assert len(lines) <= 3
+    assert "net.pt" in lines[0]
+    return lines
+
+
+def test_missing_keys_with_the_nearest_and_wrong_shapes():
+    state = unet(classes=2).state_dict()
+    state["model.0.conv.weights"] = state.pop("model.0.conv.weight")
+    title, *problems = refusal(unet(classes=3), state)
+    assert title == (
+        f"net.pt: does not fit model.source.network (UNet): 3 of {len(unet().state_dict())} entries, and the risk map "
+        "needs all. Give the network the class and options that it was trained with."
+    )
+    assert problems == [
+        "  - 'model.0.conv.weight' is missing; the nearest in the file is 'model.0.conv.weights'",
+        "  - 'model.2.conv.weight' has shape (12, 2, 3, 3, 3) in the file, the network expects (12, 3, 3, 3, 3); "
+        "and 1 more",
+    ]
+
+
+def test_another_network():
+    network = unet()
+    lines = refusal(network, {"other": torch.ones(1)}, min_loaded=0.5)
+    assert "it fills 0 % of the parameters, and model.source.min_loaded is 0.5" in lines[0]
+    assert lines[2].endswith(f"; and {len(network.state_dict()) - 2} more")
+    assert "nearest" not in lines[1]
+
+
+@pytest.mark.parametrize("options", [{}, {"num_res_units": 2, "norm": "batch"}])
+def test_only_the_number_of_classes_differs(options):
+    title, problem = refusal(unet(classes=2, **options), unet(classes=5, **options).state_dict())
+    assert title == "net.pt: fits model.source.network (UNet) but for its numbers of channels:"
+    assert "the file's head has 5 output channels, the network 2: set out_channels / num_classes to 5" in problem
+    assert problem.startswith("  - 'model.2.0.conv.weight'" if options else "  - 'model.2.conv.weight'")
+
+
+def test_classes_and_channels_differ():
+    _, classes, channels = refusal(unet(classes=2, channels=1), unet(classes=3, channels=4).state_dict())
+    assert "set out_channels / num_classes to 3" in classes
+    assert "'model.0.conv.weight': the file takes 4 input channels, the network 1: set in_channels to 4" in channels
+
+
+def test_other_inner_widths_are_not_taken_for_another_number_of_classes():
+    wider = nets.UNet(3, 1, 3, channels=(6, 8), strides=(2,)).state_dict()
+    title, *_ = refusal(unet(), wider)
+    assert "does not fit model.source.network (UNet)" in title
+
+
+def test_a_part_is_enough_for_plain_fine_tuning():
+    """Head of 12 * 3 * 27 + 3 = 975 elements among 4 * 27 + 4 + 8 * 4 * 27 + 8 + 975, with two PReLUs of 1."""
+    trained, network = unet(classes=5), unet(classes=3)
+    total = sum(parameter.numel() for parameter in network.parameters())
+    share = 1 - 975 / total
+    before = network.state_dict()["model.2.conv.weight"].clone()
+    missing, _ = fill(network, checkpoint(trained.state_dict()), SIZE, min_loaded=share - 1e-6)
+    assert missing == ("model.2.conv.weight", "model.2.conv.bias")
+    assert torch.equal(network.state_dict()["model.2.conv.weight"], before)
+    assert torch.equal(network.state_dict()["model.0.conv.weight"], trained.state_dict()["model.0.conv.weight"])
+    assert "fits model.source.network" in refusal(unet(classes=3), trained.state_dict(), min_loaded=share + 1e-6)[0]

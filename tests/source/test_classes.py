@@ -1,4 +1,4 @@
-"""Other numbers of input channels and classes for any network."""
+"""Other numbers of classes for any network."""
 
 import copy
 
@@ -8,8 +8,10 @@ from monai.networks import nets
 from torch import nn
 
 from riskft.errors import InputError
-from riskft.source.outputs import outputs_of
-from riskft.source.surgery import trace, with_classes, with_input_channels
+from riskft.source.classes import with_classes
+from riskft.source.input_channels import with_input_channels
+from riskft.source.reading import outputs_of
+from riskft.source.trace import trace
 
 
 def state(network):
@@ -54,65 +56,6 @@ def test_as_many_features_as_classes(classes, residual_units):
     new, names = with_classes(network, classes, (8, 8, 8))
     assert trace(new, (8, 8, 8)).channels == [classes]
     assert names[0] == ("model.2.0.conv" if residual_units else "model.2.conv")
-
-
-@pytest.mark.parametrize("channels", [1, 4])
-def test_with_input_channels(zoo, channels):
-    network = zoo.build(2, 3)
-    before = state(network)
-    new, names = with_input_channels(network, channels, zoo.size)
-    assert_same_state(network, before)
-    assert names
-    assert all(new.get_submodule(name).in_channels == channels for name in names)
-    image = zoo.image(1)
-    with torch.no_grad():
-        old_response = network(image.expand(1, 2, *zoo.size))
-        new_response = new(image.expand(1, channels, *zoo.size))
-    torch.testing.assert_close(new_response, old_response, atol=1e-5, rtol=1e-4)
-    unchanged = {key for key in before if not any(key == f"{name}.weight" for name in names)}
-    changed = {key for key, value in new.state_dict().items() if value.shape != before[key].shape}
-    # DynUNet registers its first block again under skip_layers
-    assert {key.rpartition(".")[0].split("skip_layers.")[-1] for key in changed - {f"{n}.weight" for n in names}} <= {
-        "downsample.conv1.conv"
-    }
-    assert all(torch.equal(new.state_dict()[key], before[key]) for key in unchanged - changed)
-
-
-def test_residual_input_has_two_first_convolutions():
-    network = nets.UNet(3, 2, 3, channels=(4, 8), strides=(2,), num_res_units=2)
-    _, names = with_input_channels(network, 3, (8, 8, 8))
-    assert names == ["model.0.residual", "model.0.conv.unit0.conv"]
-
-
-def test_same_number_of_channels_is_no_surgery(zoo):
-    network = zoo.build(2, 3)
-    assert with_input_channels(network, 2, zoo.size) == (network, [])
-
-
-def test_new_input_weights_are_the_scaled_mean():
-    network = nn.Sequential(nn.Conv3d(2, 1, 1, bias=False))
-    network[0].weight.data = torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1, 1)
-    new, names = with_input_channels(network, 4, (2, 2, 2))
-    assert names == ["0"]
-    # mean 2, times 2 old / 4 new channels
-    assert new[0].weight.flatten().tolist() == [1.0, 1.0, 1.0, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("channels", "expected"),
-    # old (1, 3); new c is old c mod 2, times 2 / channels
-    [(1, [2.0]), (3, [2 / 3, 2.0, 2 / 3]), (4, [0.5, 1.5, 0.5, 1.5])],
-)
-def test_new_input_weights_repeat_the_old(channels, expected):
-    network = nn.Sequential(nn.Conv3d(2, 1, 1, bias=False))
-    network[0].weight.data = torch.tensor([1.0, 3.0]).reshape(1, 2, 1, 1, 1)
-    new, _ = with_input_channels(network, channels, (2, 2, 2), "repeat")
-    torch.testing.assert_close(new[0].weight.flatten(), torch.tensor(expected))
-    if channels == 4:  # divisible: four equal channels give what two gave, 5 * (1 + 3)
-        assert new(torch.full((1, 4, 2, 2, 2), 5.0)).unique().tolist() == [20.0]
-        pair = torch.stack([torch.full((2, 2, 2), 1.0), torch.full((2, 2, 2), 10.0)])
-        # and each old channel given twice gives the same, 1 * 1 + 10 * 3: the mean does not
-        assert new(pair.repeat(2, 1, 1, 1)[None]).unique().tolist() == [31.0]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
@@ -184,48 +127,6 @@ class Grouped(nn.Sequential):
 def test_what_cannot_be_adapted_is_named(adapt, message):
     with pytest.raises(InputError, match=message):
         adapt()
-
-
-def test_input_channels():
-    assert trace(nets.UNet(3, 3, 2, (4, 8), (2,)), (8, 8, 8)).in_channels == 3
-
-
-def test_outputs_of():
-    plain = torch.zeros(2, 3, 4, 4, 4)
-    assert outputs_of(plain)[0] is plain
-    stacked = torch.arange(2.0 * 3).reshape(2, 3, 1, 1, 1, 1)
-    assert [level.flatten().tolist() for level in outputs_of(stacked)] == [[0, 3], [1, 4], [2, 5]]
-    assert outputs_of((plain, plain)) == [plain, plain]
-    with pytest.raises(InputError, match="returns list"):
-        outputs_of([])
-
-
-def test_trace_changes_nothing():
-    network = nets.UNet(3, 1, 2, (4, 8), (2,), num_res_units=1, norm="batch").eval()
-    before = state(network)
-    found = trace(network, (8, 8, 8))
-    assert found.channels == [2]
-    assert found.executed[-1].startswith("model.2")
-    assert_same_state(network, before)
-    assert not network.training
-    assert not any(module._forward_hooks for module in network.modules())
-
-
-@pytest.mark.parametrize("how", ["mean", "repeat"])
-@pytest.mark.parametrize("transposed", [False, True])
-def test_a_first_convolution_answers_equal_channels_as_before(how, transposed):
-    """A transposed convolution has its input channels along the other axis of its kernel."""
-    torch.manual_seed(0)
-    first = nn.ConvTranspose3d(2, 3, 3, padding=1) if transposed else nn.Conv3d(2, 3, 3, padding=1)
-    network = nn.Sequential(first, nn.Conv3d(3, 2, 1))
-    new, names = with_input_channels(network, 4, (4, 4, 4), how)
-    assert names == ["0"]
-    image = torch.randn(1, 1, 4, 4, 4)
-    with torch.no_grad():
-        old_answer, answer = network(image.expand(1, 2, 4, 4, 4)), new(image.expand(1, 4, 4, 4, 4))
-    torch.testing.assert_close(answer, old_answer)
-    assert network[0].in_channels == 2
-    assert new[0].in_channels == 4
 
 
 def test_same_classes_give_a_network_of_its_own():

@@ -1,0 +1,201 @@
+"""What one forward pass shows of a network: which layers see the input, which give the outputs, in what order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from riskft.errors import InputError
+from riskft.source.graph import KEEPS, ancestors, last_activation, origin
+from riskft.source.parametrizations import copied
+from riskft.source.reading import Reading, segmentations
+from riskft.source.resize import CONVOLUTIONS, LAYERS, SIZED, in_channels
+
+
+@dataclass
+class Trace:
+    """What one forward pass shows of a network.
+
+    Attributes:
+        in_channels: Number of channels of the network's input.
+        first: Names of the layers that take the network's input and nothing else.
+        altered: Those among them that take it after a calculation (a normalisation) rather than padded or reordered.
+        mixed: Names of the layers that take the input together with features of earlier layers.
+        executed: Names of layers (convolutions and linear ones) in the order of execution, each once.
+        sized: The same with normalisations and activations that have weights.
+        channels: Channels of each output (several with deep supervision).
+        last: Names of the layers that give the outputs, one for each output or none.
+        reading: How the network's result is read, in the mode that it was run in.
+        unused: Names of the parameters that no output depends on.
+        differentiable: Whether the first output has a gradient.
+    """
+
+    in_channels: int
+    first: list[str] = field(default_factory=list)
+    altered: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
+    executed: list[str] = field(default_factory=list)
+    sized: list[str] = field(default_factory=list)
+    channels: list[int] = field(default_factory=list)
+    last: list[str] = field(default_factory=list)
+    reading: Reading = field(default_factory=Reading)
+    unused: list[str] = field(default_factory=list)
+    differentiable: bool = True
+
+
+class FailedRunError(InputError):
+    """A network that fails on an example.
+
+    Attributes:
+        reached: How many layers ran.
+        cause: What failed.
+    """
+
+    def __init__(self, cause: Exception, reached: int) -> None:
+        super().__init__(f"{type(cause).__name__}: {cause}")
+        self.cause, self.reached = cause, reached
+
+
+@torch.inference_mode(False)  # in which `test` and `predict` load the source: its copies could not be differentiated
+def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace:
+    """Runs a copy of the network on zeros of (2, C, *size) and records what runs when.
+
+    In training mode networks with deep supervision show all of their outputs; two samples satisfy batch normalisation.
+    The number of channels C is that of a convolution: of the first registered one with which the network runs.
+
+    Raises:
+        FailedRunError: If it does with none; the failure that came latest.
+        InputError: If the network cannot be copied, or its result is no segmentation of the input.
+    """
+    if any(is_lazy(value) for value in network.parameters()):
+        raise InputError(
+            f"{type(network).__name__} has lazy layers, which have no size before their first use. Build it with the "
+            "layers of the same names without Lazy."
+        )
+    # without numbers, which costs neither time nor memory, whatever the window
+    empty = copied(network).to("meta")
+    failures: list[FailedRunError] = []
+    for channels in _possible_channels(network):
+        try:
+            return _run(empty, channels, size, training)
+        except FailedRunError as failure:
+            failures.append(failure)
+            if "meta" in str(failure):  # it looks at values, and must run for real
+                try:
+                    return _run(copied(network), channels, size, training)
+                except FailedRunError as real:
+                    failures[-1] = real
+    raise max(failures, key=lambda failure: failure.reached)  # the first of equals
+
+
+def _possible_channels(network: nn.Module) -> list[int]:
+    convolutions = [in_channels(module) for module in network.modules() if isinstance(module, CONVOLUTIONS)]
+    layers = any(isinstance(module, LAYERS) for module in network.modules())
+    if not layers:
+        raise InputError(f"{type(network).__name__} has no convolution, expected a convolutional segmentation network.")
+    own = getattr(network, "in_channels", None)
+    named = [own] if isinstance(own, int) and own not in convolutions else []
+    return list(dict.fromkeys([*convolutions, *named, 1, 2, 3, 4]))
+
+
+def _run(network: nn.Module, channels: int, size: Sequence[int], training: bool) -> Trace:
+    network.train(training)
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.is_floating_point())
+    kind = next(network.parameters())
+    found = Trace(channels)
+    nodes: dict[Any, str] = {}  # the layers' results in the graph of autograd
+    inputs: list[tuple[str, Tensor]] = []
+    with torch.enable_grad():
+        leaf = torch.zeros((2, channels, *size), device=kind.device, dtype=kind.dtype, requires_grad=True)
+        example = leaf * 1  # which may be changed in place
+
+        def record(name: str, module: nn.Module) -> Any:
+            def hook(_: nn.Module, arguments: tuple[Any, ...], result: Any) -> None:
+                _move_to_end(found.sized, name)
+                if isinstance(module, LAYERS):
+                    _move_to_end(found.executed, name)
+                    if arguments and isinstance(arguments[0], Tensor):
+                        inputs.append((name, arguments[0]))
+                        _sort(name, arguments[0], example, set(nodes), found)
+                    if isinstance(result, Tensor) and result.grad_fn is not None:
+                        nodes[result.grad_fn] = name
+
+            return hook
+
+        handles = [
+            module.register_forward_hook(record(name, module))
+            for name, module in network.named_modules()
+            if isinstance(module, SIZED)
+        ]
+        try:
+            result = network(example)
+        except Exception as error:  # of code that is not riskft's
+            raise FailedRunError(error, len(found.executed)) from error
+        finally:
+            for handle in handles:
+                handle.remove()
+    if not found.first and inputs and in_channels(network.get_submodule(inputs[0][0])) == channels:
+        found.first = [inputs[0][0]]  # its input was made without a gradient
+    _read(network, result, size, nodes, found)
+    return found
+
+
+def _move_to_end(names: list[str], name: str) -> None:
+    if name in names:
+        names.remove(name)
+    names.append(name)
+
+
+def _sort(name: str, value: Tensor, example: Tensor, layers: set[Any], found: Trace) -> None:
+    """Notes a layer that takes the example, or what is made of it without a layer in between."""
+    ends = {example.grad_fn, *layers}
+    between = list(ancestors([value], ends))
+    above = {value.grad_fn} | {other for node in between for other, _ in node.next_functions}
+    if example.grad_fn not in above:
+        return
+    if above & layers:
+        _add(found.mixed, name)
+        return
+    _add(found.first, name)
+    kinds = [node.name() for node in between if not hasattr(node, "variable")]
+    if not all(kind.startswith((*KEEPS, "ConstantPad")) for kind in kinds):
+        _add(found.altered, name)
+
+
+def _add(names: list[str], name: str) -> None:
+    if name not in names:
+        names.append(name)
+
+
+def _read(network: nn.Module, result: object, size: Sequence[int], nodes: dict[Any, str], found: Trace) -> None:
+    outputs = segmentations(result)
+    first = next(iter(outputs.values()))
+    if tuple(first.shape[2:]) != tuple(size):
+        window, got = (" x ".join(map(str, edges)) for edges in (size, first.shape[2:]))
+        raise InputError(
+            f"{type(network).__name__} returns {got} voxels for a window of {window}, expected as many. Pad its "
+            "convolutions, or interpolate its output to the size of its input."
+        )
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    used = {
+        path: {id(node.variable) for node in ancestors([output]) if hasattr(node, "variable")}
+        for path, output in outputs.items()
+    }
+    sizes = {id(parameter): parameter.numel() for parameter in network.parameters()}
+    # of outputs on the same grid the one that most of the network works for; the first of equals
+    equal = [path for path, output in outputs.items() if output.shape == first.shape]
+    main = max(equal, key=lambda path: sum(sizes.get(key, 0) for key in used[path]))
+    paths = (main, *(path for path in outputs if path != main))
+    reached = set().union(*used.values())
+    found.unused = [name for key, name in names.items() if key not in reached]
+    found.differentiable = outputs[main].requires_grad
+    found.channels = [outputs[path].shape[1] for path in paths]
+    origins = [origin(outputs[path], nodes) for path in paths]
+    found.last = [name for name in origins if name is not None]
+    if len(found.last) < len(origins):
+        found.last = []
+    found.reading = Reading(paths, last_activation(outputs[main]), tuple(found.unused))
