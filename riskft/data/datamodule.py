@@ -12,12 +12,13 @@ import torchio as tio
 from lightning.pytorch import LightningDataModule
 
 from riskft.compat import lazy_instance
+from riskft.data.cases import cases_read_by, split_cases
 from riskft.data.check.data_set import CheckReport, check
 from riskft.data.check.memory import CheckMemory
-from riskft.data.check.training import huge_grids, too_few_patches
+from riskft.data.check.training import huge_grids, refuse_unusable, too_few_patches
 from riskft.data.labels import LabelMap
 from riskft.data.patches.augment import training_transform
-from riskft.data.patches.batch import volume_loader
+from riskft.data.patches.batch import share_of, volume_loader
 from riskft.data.patches.queue import ShardedQueue, patch_loader
 from riskft.data.patches.sampling import BalancedSampling, PatchSampling
 from riskft.data.patches.subjects import NamedSubjects, TrainingMaps, maps_made_for
@@ -26,7 +27,7 @@ from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers.base import Reader
 from riskft.data.readers.folder import FolderReader
 from riskft.data.records import Case
-from riskft.data.splits import FractionSplit, Split, few_shot
+from riskft.data.splits import FractionSplit, Split
 from riskft.distributed import gather_objects, is_first_rank, together
 from riskft.errors import InputError
 from riskft.files import fingerprint
@@ -84,29 +85,11 @@ class RiskDataModule(LightningDataModule):
         check_files: bool = True,
     ) -> None:
         super().__init__()
-        problems = [
-            f"data.{name} is {value}, expected 1 or more"
-            for name, value in (
-                ("patches_per_volume", patches_per_volume),
-                ("batch_size", batch_size),
-                ("queue_length", queue_length),
-            )
-            if value < 1
-        ]
-        if len(patch_size) != 3 or min(patch_size) < 1:
-            problems.append(f"data.patch_size is {patch_size}, expected three positive numbers of voxels")
-        if not modalities or len(set(modalities)) < len(modalities):
-            problems.append(f"data.modalities is {modalities}, expected at least one modality, each once")
-        if problems:
-            raise InputError("The data configuration is not usable:", problems)
+        counts = {"patches_per_volume": patches_per_volume, "batch_size": batch_size, "queue_length": queue_length}
+        refuse_unusable(counts, patch_size, modalities)
         self.reader = reader
         self.modalities = list(modalities)
-        if labels is None and (labels := reader.label_map()) is None:
-            raise InputError(
-                f"data.labels is not set, and {type(reader).__name__} finds no description of the labels. Name the "
-                "classes, for example data.labels.classes: {whole_tumour: [1, 2, 4]}."
-            )
-        self.labels = labels.with_known(reader.named_labels())
+        self.labels = reader.complete_labels(labels)
         self.split = split
         self.train_limit = train_limit
         self.train_limit_seed = train_limit_seed
@@ -142,16 +125,11 @@ class RiskDataModule(LightningDataModule):
 
     def cases(self) -> dict[str, list[Case]]:
         """Lists the cases of each split, from names alone."""
-        everything = self.reader.cases(self.modalities)
-        if all(case.label is None for case in everything):
-            # new scans: nothing to split, everything to predict
-            return {"train": [], "val": [], "test": [], "predict": everything}
-        found = self.split.assign(everything)
-        return {**found, "train": few_shot(found.get("train", []), self.train_limit, self.train_limit_seed)}
+        return split_cases(self.reader, self.modalities, self.split, self.train_limit, self.train_limit_seed)
 
     @contextmanager
     def reading_folder(self, root: str | Path) -> Iterator[None]:
-        """Takes the scans of a folder, without labels, for the data set's own while it is entered.
+        """Reads the scans of a folder, without labels, instead of the data set inside the ``with`` block.
 
         Args:
             root: The folder; see ``FolderReader``.
@@ -163,23 +141,10 @@ class RiskDataModule(LightningDataModule):
         finally:
             self.reader, self._prepared = own
 
-    def predict_cases(self) -> list[Case]:
-        """Lists the cases that ``predict`` segments: those for prediction, or the test cases if there are none."""
-        cases = self.cases()
-        return cases["predict"] or cases["test"]
-
     def _needed_cases(self, cache: PreparedCache) -> dict[str, list[Case]]:
-        """Returns the cases of the splits that the trainer's command reads: for ``fit``, or without one, all.
-
-        ``predict`` needs no label: it takes a case that is prepared with one, and leaves other labels unread.
-        """
-        cases = self.cases()
+        """Returns the cases that the trainer's command reads; without a trainer those of ``fit``."""
         command = self.trainer.state.fn.value if self.trainer is not None and self.trainer.state.fn else "fit"
-        if command == "predict":
-            wanted = cases["predict"] or cases["test"]
-            return {"predict": [case if cache.holds(case) else replace(case, label=None) for case in wanted]}
-        needed = {"validate": ["val"], "test": ["test"]}
-        return {split: cases[split] for split in needed.get(command, cases)}
+        return cases_read_by(command, self.cases(), cache)
 
     def prepare_data(self) -> None:
         """Checks all files and preprocesses what is not in the cache (one process a node).
@@ -192,7 +157,10 @@ class RiskDataModule(LightningDataModule):
             cache = self._cache()
             cases = self._needed_cases(cache)
             if self.check_files:
-                self._check(cases)
+                report = self.check(cases, CheckMemory(self.cache_dir / "checks.json"))
+                report.raise_if_faulty()
+                if is_first_rank():
+                    report.log_warnings(log)
             cache.prepare([case for split in cases.values() for case in split], workers=self.num_workers)
         except InputError as error:
             if self.trainer is None:
@@ -211,12 +179,6 @@ class RiskDataModule(LightningDataModule):
         more = too_few_patches(train, self.patches_per_volume, self.batch_size, world_size)
         more += huge_grids(report.rows, self.preprocessing.spacing)
         return replace(report, faults=[*report.faults, *more])
-
-    def _check(self, cases: dict[str, list[Case]]) -> None:
-        report = self.check(cases, CheckMemory(self.cache_dir / "checks.json"))
-        report.raise_if_faulty()
-        if is_first_rank():
-            report.log_warnings(log)
 
     def setup(self, stage: str) -> None:
         """Finds the prepared cases (all ranks).
@@ -271,7 +233,7 @@ class RiskDataModule(LightningDataModule):
         return {case.subject: [key, case.owner] for case, key in zip(cases, keys, strict=True)}
 
     def order_classes(self, names: Sequence[str]) -> None:
-        """Gives the foreground classes another order, that of weights to be used; before anything is prepared."""
+        """Puts the foreground classes in the order of a checkpoint's, before anything is prepared."""
         self.labels = replace(self.labels, classes={name: self.labels.classes[name] for name in names})
 
     def train_dataloader(self) -> Any:
@@ -309,11 +271,6 @@ class RiskDataModule(LightningDataModule):
             world_size=world_size,
             seed=self._seed,
         )
-        if len(queue) < self.batch_size:
-            raise InputError(
-                f"An epoch has {len(queue)} patches a rank, fewer than data.batch_size ({self.batch_size}): raise "
-                "data.patches_per_volume or lower the batch size."
-            )
         return patch_loader(queue, self.batch_size, pin_memory=torch.cuda.is_available())
 
     def val_dataloader(self) -> Any:
@@ -331,14 +288,7 @@ class RiskDataModule(LightningDataModule):
     def _volumes(self, split: str) -> Any:
         left_out = self.left_out if split == "predict" else frozenset()
         subjects = [case.to_subject() for case in self.prepared(split) if case.subject not in left_out]
-        rank, world_size = self._ranks()
-        # without padding: a case that is repeated to fill a rank's share would count twice
-        share = list(range(rank, len(subjects), world_size))
-        if not share and subjects:
-            # Lightning skips the whole loop, its collectives too, on a rank without a batch, and the others would wait
-            # for ever: such a rank repeats a case, which the module counts once
-            share = [0]
-        return volume_loader(NamedSubjects(subjects) if subjects else [], share)
+        return volume_loader(NamedSubjects(subjects) if subjects else [], share_of(len(subjects), *self._ranks()))
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

@@ -14,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from riskft.compat import handle_sigterm, launched_processes, note_sigterm
+from riskft.data.cases import cases_to_predict
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import gather_objects, losses_named, together
 from riskft.errors import InputError, ProcessLost
@@ -138,7 +139,7 @@ class RiskTrainer(Trainer):
                 held.enter_context(datamodule.reading_folder(images))
             check_checkpoint(Path(checkpoint), model, datamodule, "predict")
             if datamodule is not None:
-                writer.check(datamodule.predict_cases())  # before hours of preprocessing
+                writer.check(cases_to_predict(datamodule.cases()))  # before hours of preprocessing
                 held.callback(setattr, datamodule, "left_out", frozenset())
             if isinstance(model, RiskModule):
                 held.callback(setattr, model, "keep_probabilities", model.keep_probabilities)

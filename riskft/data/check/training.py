@@ -1,14 +1,32 @@
-"""What the data check finds where the data and the options of the data module do not fit together."""
+"""Options of the data module that are unusable, by themselves or with the data that the check has looked at."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from riskft.data.check.report import CheckRow
 from riskft.data.findings import FaultKind, Finding
 from riskft.data.io.grid import times
+from riskft.errors import InputError
 
 MAX_VOXELS = 10**9
 """Most voxels that a case may have after resampling, unless it has more already."""
+
+
+def refuse_unusable(counts: Mapping[str, int], patch_size: Sequence[int], modalities: Sequence[str]) -> None:
+    """Raises InputError naming every option of the data module that no data can suit.
+
+    Args:
+        counts: Options that must be 1 or more, by name.
+        patch_size: Voxels along x, y, z.
+        modalities: The input channels.
+    """
+    problems = [f"data.{name} is {value}, expected 1 or more" for name, value in counts.items() if value < 1]
+    if len(patch_size) != 3 or min(patch_size) < 1:
+        problems.append(f"data.patch_size is {patch_size}, expected three positive numbers of voxels")
+    if not modalities or len(set(modalities)) < len(modalities):
+        problems.append(f"data.modalities is {modalities}, expected at least one modality, each once")
+    if problems:
+        raise InputError("The data configuration is not usable:", problems)
 
 
 def too_few_patches(cases: int, per_volume: int, batch_size: int, world_size: int = 1) -> list[Finding]:

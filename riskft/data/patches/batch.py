@@ -91,6 +91,15 @@ def read_case(case: PreparedCase) -> VolumeBatch:
         return volume_batch([case.to_subject()])
 
 
+def share_of(count: int, rank: int, world_size: int) -> list[int]:
+    """Returns the indices of the volumes that a rank loads, out of ``count``.
+
+    A rank without a share gets the first volume again, which the module scores once: Lightning would skip the whole
+    loop on such a rank, with its collectives, and the others would wait forever. No other share is padded.
+    """
+    return list(range(rank, count, world_size)) or ([0] if count else [])
+
+
 def volume_loader(volumes: Any, order: Sequence[int]) -> Any:
     """Returns a loader of ``VolumeBatch``.
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from riskft.compat import empty_queue
 from riskft.data.patches.batch import patch_batch
+from riskft.errors import InputError
 
 
 class ShardedQueue(tio.Queue):  # type: ignore[misc]
@@ -85,7 +86,16 @@ class EpochSampler(Sampler[int]):
 
 
 def patch_loader(queue: ShardedQueue, batch_size: int, pin_memory: bool = False) -> Any:
-    """Returns a loader of ``PatchBatch``; the last incomplete batch is dropped, so that ranks stay in step."""
+    """Returns a loader of ``PatchBatch``; the last incomplete batch is dropped, so that ranks stay in step.
+
+    Raises:
+        InputError: If an epoch has fewer patches than a batch.
+    """
+    if len(queue) < batch_size:
+        raise InputError(
+            f"An epoch has {len(queue)} patches a rank, fewer than data.batch_size ({batch_size}): raise "
+            "data.patches_per_volume or lower the batch size."
+        )
     return DataLoader(
         queue,
         batch_size=batch_size,

@@ -36,6 +36,22 @@ class Reader(ABC):
         """
         return None
 
+    def complete_labels(self, labels: LabelMap | None) -> LabelMap:
+        """Returns the label map of a task with the layout's other values as background.
+
+        Args:
+            labels: The task's, or None for that of the data set's own description.
+
+        Raises:
+            InputError: If there is neither.
+        """
+        if labels is None and (labels := self.label_map()) is None:
+            raise InputError(
+                f"data.labels is not set, and {type(self).__name__} finds no description of the labels. Name the "
+                "classes, for example data.labels.classes: {whole_tumour: [1, 2, 4]}."
+            )
+        return labels.with_known(self.named_labels())
+
     def named_labels(self) -> set[int]:
         """Returns the raw label values that the layout or the data set's own description names."""
         try:

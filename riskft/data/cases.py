@@ -1,0 +1,51 @@
+"""Which cases a data set has in each split, and which of them a command reads."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from riskft.data.prepare.cache import PreparedCache
+from riskft.data.readers.base import Reader
+from riskft.data.records import Case
+from riskft.data.splits import Split, few_shot
+
+
+def split_cases(
+    reader: Reader, modalities: Sequence[str], split: Split, limit: int | None, limit_seed: int
+) -> dict[str, list[Case]]:
+    """Lists the cases of each split, from names alone.
+
+    Args:
+        reader: Finds the cases.
+        modalities: The input channels, in order.
+        split: Which cases are for training, validation and test.
+        limit: Few-shot: the number of people whose training cases are kept, or None for all.
+        limit_seed: Which people a limit takes.
+    """
+    everything = reader.cases(list(modalities))
+    if all(case.label is None for case in everything):
+        # new scans: nothing to split, everything to predict
+        return {"train": [], "val": [], "test": [], "predict": everything}
+    found = split.assign(everything)
+    return {**found, "train": few_shot(found.get("train", []), limit, limit_seed)}
+
+
+def cases_to_predict(cases: Mapping[str, list[Case]]) -> list[Case]:
+    """Returns the cases that ``predict`` segments: those for prediction, or the test cases if there are none."""
+    return cases["predict"] or cases["test"]
+
+
+def cases_read_by(command: str, cases: Mapping[str, list[Case]], cache: PreparedCache) -> dict[str, list[Case]]:
+    """Returns the cases of the splits that one of Lightning's commands reads.
+
+    ``predict`` needs no label: it takes a case that is prepared with one, and leaves other labels unread.
+
+    Args:
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        cases: The cases of each split.
+        cache: Knows which cases are prepared.
+    """
+    if command == "predict":
+        wanted = cases_to_predict(cases)
+        return {"predict": [case if cache.holds(case) else replace(case, label=None) for case in wanted]}
+    needed = {"validate": ["val"], "test": ["test"]}
+    return {split: cases[split] for split in needed.get(command, cases)}
