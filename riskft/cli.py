@@ -2,7 +2,6 @@
 
 import logging
 import sys
-import warnings
 from collections.abc import Sequence
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -11,6 +10,7 @@ from riskft.arguments.flags import with_values
 from riskft.build import Command
 from riskft.commands.interruptions import again, ending_with, go_on, sigterm_raised
 from riskft.commands.messages import message
+from riskft.compat import hide_warnings
 from riskft.distributed import is_first_rank
 from riskft.errors import UsageError
 from riskft.training.loggers import staging_undone
@@ -99,17 +99,7 @@ def _set_up_logging() -> None:
         logger.addHandler(handler)
     # on other ranks than the first only warnings
     logger.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
-    for ignored in (
-        ".*does not have many workers.*",
-        ".*logged.* sync_dist.*",
-        ".*recommended to use `self.log.*sync_dist=True.*",
-        ".*number of training batches.*smaller than the logging interval.*",
-        ".*callbacks used to create the checkpoint need to be provided.*",
-        ".*always_return_as_numpy.*",  # of MONAI's own call
-        "Experiment logs directory .* exists and is not empty.*",  # an earlier metrics.csv has been moved aside
-        ".*isinstance\\(treespec, LeafSpec\\).*",
-    ):
-        warnings.filterwarnings("ignore", message=ignored)
+    hide_warnings()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Each has a test in `tests/test_compat.py`, which says what a new version changed
 a class of riskft overrides stay with the class; the tests list them too.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from subprocess import Popen
@@ -19,6 +20,17 @@ from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torchmetrics import Metric
+
+#: Warnings that a command does not show: the start of each, as a regular expression, and why.
+HIDDEN_WARNINGS = {
+    r"The '\w+' does not have many workers": "the patch queue has its own workers, and volumes are read one by one",
+    r"It is recommended to use `self\.log\(.*sync_dist=True": "scores are gathered before they are logged",
+    r"The number of training batches .* is smaller than the logging interval": "few-shot runs have short epochs",
+    r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint": "test and predict need none",
+    r"Checkpoint directory .* exists and is not empty": "a resumed run finds its own checkpoints",
+    r".*`always_return_as_numpy` has been deprecated": "MONAI 1.5 and 1.6 pass it themselves, to compute HD95",
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated": "Lightning 2.6 calls it, in each step",
+}
 
 T = TypeVar("T")
 
@@ -126,3 +138,12 @@ def empty_queue(queue: tio.Queue) -> None:
     queue._subjects_iterable = None
     queue._incomplete_subject = None
     queue._num_sampled_subjects = 0
+
+
+# -- warnings ----------------------------------------------------------------------------------------------------------
+
+
+def hide_warnings() -> None:
+    """Hides the warnings of `HIDDEN_WARNINGS` in this process."""
+    for message in HIDDEN_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)

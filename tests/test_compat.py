@@ -70,6 +70,17 @@ class Box(LightningModule):
         self.width = width
 
 
+def test_only_listed_warnings_are_hidden():
+    shown = "`zip` is deprecated"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        compat.hide_warnings()
+        warnings.warn("The 'val_dataloader' does not have many workers which may be a bottleneck.", stacklevel=1)
+        warnings.warn("`isinstance(treespec, LeafSpec)` is deprecated, use `is_leaf`", FutureWarning, stacklevel=1)
+        warnings.warn(shown, FutureWarning, stacklevel=1)
+    assert [str(one.message) for one in caught] == [shown]
+
+
 def test_lazy_defaults():
     with contract("jsonargparse", "lazy_instance and its lazy_get_init_args", "for defaults that are objects"):
         lazy = compat.lazy_instance(Box, width=3)

@@ -1,6 +1,5 @@
 """Which checkpoints a run keeps: the best, and the latest to go on from."""
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,8 +97,6 @@ def run_checkpoints(run: RunFolder) -> list[Callback]:
     Two callbacks, because ``ModelCheckpoint(save_last=True)`` writes the latter only along with a new best, and a
     resumed run would fall back to that.
     """
-    # a resumed run finds its own files in the folder
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
     return [BestCheckpoint(run.best), LatestCheckpoint(run.last)]
 
 

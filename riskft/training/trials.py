@@ -45,7 +45,8 @@ def try_training(
         return
     rates = schedule_over(schedule, made, STEPS)
     with _refusing("model.schedule", rates), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a schedule that is stepped before its optimizer
+        # right in a training, whose optimizer takes a step first
+        warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before")
         for _ in range(STEPS):
             found = [group["lr"] for group in made.param_groups]
             if not all(isinstance(rate, int | float | torch.Tensor) and math.isfinite(rate) for rate in found):
