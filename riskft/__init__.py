@@ -40,7 +40,7 @@ from riskft.losses.distill import DistilledLoss
 from riskft.losses.hard_voxels import FocalLoss, TopKLoss
 from riskft.losses.refresh import RefreshedLoss
 from riskft.losses.weighted import Loss, RiskWeightedLoss
-from riskft.risk.leep import LeepConditional, expected_prediction, hardness
+from riskft.risk.leep import LeepConditional, expected_empirical_prediction, hardness
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.weighting import (
     ExponentialWeight,
@@ -129,7 +129,7 @@ __all__ = [
     "WeightFunction",
     "WindowNormalise",
     "ZScoreIntensity",
-    "expected_prediction",
+    "expected_empirical_prediction",
     "hardness",
     "nnunet_network",
 ]

@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 from monai.inferers import SlidingWindowInferer
 
-from riskft import MeshNet, expected_prediction
+from riskft import MeshNet, expected_empirical_prediction
 from riskft.analysis.runs import read_cases
 from riskft.cli import main as riskft
 from riskft.files import write_text
@@ -101,7 +101,7 @@ def read_maps(subject: str, source: Path) -> list[Volume]:
     inferer = SlidingWindowInferer(WINDOW, overlap=0.25, mode="gaussian", padding_mode="replicate")
     with torch.no_grad():
         probabilities = inferer(grey_values, network).softmax(1)
-    expected = expected_prediction(probabilities, conditional_from_joint(torch.tensor(summary["joint"])))[0]
+    expected = expected_empirical_prediction(probabilities, conditional_from_joint(torch.tensor(summary["joint"])))[0]
     computed = [grey_values[0, 0], probabilities[0].argmax(0), 1 - expected[0]]
     files = [prepared / "label.nii", store.hardness_path(subject), store.weight_path(subject)]
     arrays = [np.asarray(volume, dtype=np.float32) for volume in computed]

@@ -87,7 +87,7 @@ def go_on(arguments: Sequence[str], folder: Path) -> str:
         arguments: Those of the command.
         folder: The run folder, or where maps are exported.
     """
-    if arguments[0] == "riskmap" and any(folder.glob("*_risk.nii.gz")):
+    if arguments[0] == "riskmap" and any(folder.glob("*_weight.nii.gz")):
         return f"Finished maps are kept; to write them all: {_command(arguments, '--overwrite', 'true')}"
     if arguments[0] != "fit":
         return again(arguments)

@@ -23,10 +23,10 @@ DESCRIPTION = """Is the map right? Ask the test cases.
 P(y|z), estimated on the training cases before any fine-tuning, gives every voxel of the unseen test cases a transfer
 hardness h. Does h predict which voxels the fine-tuned network gets wrong, and above all those of negative transfer
 (the network trained from scratch is right there, the fine-tuned one wrong)? And does, without a label, the entropy of
-the expected prediction (EEP)? It is compared with the class prior, the source's entropy and the distance to the nearest
-boundary between classes. Each is scored by the area under the ROC curve (AUROC; 0.5 by chance) and the average
-precision (AP; by chance the target's share of the voxels), on the grid of the training, as the mean over cases with a
-95 % bootstrap interval (over seeds and cases where there are several seeds), and pooled over the voxels of all cases.
+the expected empirical prediction (EEP)? It is compared with the class prior, the source's entropy and the distance to
+the nearest boundary between classes. Each is scored by the area under the ROC curve (AUROC; 0.5 by chance) and the
+average precision (AP; by chance the target's share of the voxels), on the prepared grid, as the mean over cases with a
+95 % bootstrap interval (over seeds and cases if there are several seeds), and pooled over the voxels of all cases.
 
 Writes validity.csv, cases.csv, volumes.csv (ml of error, of negative and of positive transfer by case and class, in the
 scan's own geometry) and roc.png. The runs' checkpoints, data and source network must be where they were, and paths in
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str]) -> None:
         "--maps",
         type=bool,
         default=False,
-        help="write <subject>/negative_transfer.nii.gz (0 right, 1 both wrong, 2 negative, 3 positive transfer) and "
-        "<subject>/risk.nii.gz (nats) in the scan's geometry; with several runs in folders of these",
+        help="write <subject>_negative_transfer.nii.gz (0 right, 1 both wrong, 2 negative, 3 positive transfer) and "
+        "<subject>_hardness.nii.gz (nats) in the scan's geometry; with several runs, in one folder per run",
     )
     parser.add_argument("--accelerator", type=str, default=None, help="cpu, gpu, ...; by default as in the training")
     parser.add_argument("--overwrite", type=bool, default=False, help="replace results")

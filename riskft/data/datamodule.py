@@ -245,7 +245,7 @@ class RiskDataModule(LightningDataModule):
         return self.training_loader(maps_made_for(self.trainer))
 
     def training_loader(self, maps: TrainingMaps) -> Any:
-        """Returns the loader of ``PatchBatch``, with weight and expectation if given.
+        """Returns the loader of ``PatchBatch``, with weight and eep if given.
 
         Args:
             maps: What the training volumes carry besides their labels.

@@ -58,12 +58,12 @@ class DistilledLoss(Loss):
         self._trust = 1.0
 
     @property
-    def needs_expectation(self) -> bool:
+    def needs_eep(self) -> bool:
         """Always."""
         return True
 
     def start(self, joint: Tensor, knowledge: float) -> None:
-        """Takes P(y) from the joint, and how much the source's expectation is worth."""
+        """Takes P(y) from the joint, and how much the source's EEP is worth."""
         self.loss.start(joint, knowledge)
         self._scale = gate_scale(joint)
         self._trust = knowledge if self.temper else 1.0
@@ -78,7 +78,7 @@ class DistilledLoss(Loss):
         target: Tensor,
         weight: Tensor | None = None,
         foreground_fraction: Tensor | None = None,
-        expectation: Tensor | None = None,
+        eep: Tensor | None = None,
     ) -> Tensor:
         """Computes the loss; see ``Loss``.
 
@@ -86,13 +86,13 @@ class DistilledLoss(Loss):
             InputError: If there has been no phase 1, which makes the EEP.
             ValueError: If shapes disagree.
         """
-        if expectation is None or self._scale is None:
+        if eep is None or self._scale is None:
             raise InputError("riskft.DistilledLoss needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
-        result: Tensor = self.loss(logits, target, weight, foreground_fraction, expectation)
+        result: Tensor = self.loss(logits, target, weight, foreground_fraction, eep)
         finest = logits if isinstance(logits, Tensor) else logits[0]
         self._scale = self._scale.to(finest.device)
         return result + self.factor * self._trust * gated_divergence(
-            finest, target, expectation, self._scale if self.gated else None, self.ignore_index
+            finest, target, eep, self._scale if self.gated else None, self.ignore_index
         )
 
 
@@ -105,31 +105,27 @@ def gate_scale(joint: Tensor) -> Tensor:
     return scale.clamp_min(MIN_PROBABILITY).float()
 
 
-def gated_divergence(
-    logits: Tensor, target: Tensor, expectation: Tensor, scale: Tensor | None, ignore_index: int
-) -> Tensor:
+def gated_divergence(logits: Tensor, target: Tensor, eep: Tensor, scale: Tensor | None, ignore_index: int) -> Tensor:
     """Returns mean_b mean_i g_i KL(EEP_i || p_i), the inner mean over the sample's counted voxels; scalar float32.
 
     Args:
         logits: (B, Y, *spatial), any floating dtype; taken to float32.
         target: (B, *spatial) or (B, 1, *spatial) integer classes or ``ignore_index``.
-        expectation: (B, Y, *spatial), of any mass after warping.
+        eep: (B, Y, *spatial), of any mass after warping.
         scale: See ``gate_scale``; None for g = 1.
         ignore_index: Label of voxels that count nowhere.
 
     Raises:
         ValueError: If shapes disagree.
     """
-    if expectation.shape != logits.shape:
-        raise ValueError(
-            f"Expected `expectation` of shape {tuple(logits.shape)}, as the logits, but got {tuple(expectation.shape)}"
-        )
+    if eep.shape != logits.shape:
+        raise ValueError(f"Expected `eep` of shape {tuple(logits.shape)}, as the logits, but got {tuple(eep.shape)}")
     target = without_channel(target, logits, "target").long()
     counted = target != ignore_index
     with torch.no_grad():
-        mass = expectation.float().sum(1, keepdim=True)
+        mass = eep.float().sum(1, keepdim=True)
         taught = counted & ((mass - 1).abs() <= _FULL).squeeze(1)
-        teacher = (expectation.float() / mass.clamp_min(_FULL)).clamp(0, 1)
+        teacher = (eep.float() / mass.clamp_min(_FULL)).clamp(0, 1)
         index = target.masked_fill(~counted, 0)
         gate = taught.float()
         if scale is not None:

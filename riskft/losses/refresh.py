@@ -77,9 +77,9 @@ class RefreshedLoss(Loss):
         self._table: Tensor | None = None
 
     @property
-    def needs_expectation(self) -> bool:
+    def needs_eep(self) -> bool:
         """Whether the loss inside needs the EEP."""
-        return self.loss.needs_expectation
+        return self.loss.needs_eep
 
     @property
     def needs_length(self) -> bool:
@@ -133,12 +133,12 @@ class RefreshedLoss(Loss):
         target: Tensor,
         weight: Tensor | None = None,
         foreground_fraction: Tensor | None = None,
-        expectation: Tensor | None = None,
+        eep: Tensor | None = None,
     ) -> Tensor:
         """Computes the loss inside with refreshed weights; see ``Loss``."""
         fresh = self._refreshed(logits if isinstance(logits, Tensor) else logits[0], target)
         weight = weight if fresh is None else fresh
-        result: Tensor = self.loss(logits, target, weight, foreground_fraction, expectation)
+        result: Tensor = self.loss(logits, target, weight, foreground_fraction, eep)
         return result
 
     @torch.no_grad()

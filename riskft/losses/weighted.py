@@ -49,7 +49,7 @@ class Loss(nn.Module, ABC):
     """What training minimises. Losses that take another one (``RefreshedLoss``, ``DistilledLoss``) can be nested."""
 
     @property
-    def needs_expectation(self) -> bool:
+    def needs_eep(self) -> bool:
         """Whether batches must carry the EEP, which phase 1 then keeps."""
         return False
 
@@ -87,7 +87,7 @@ class Loss(nn.Module, ABC):
         target: Tensor,
         weight: Tensor | None = None,
         foreground_fraction: Tensor | None = None,
-        expectation: Tensor | None = None,
+        eep: Tensor | None = None,
     ) -> Tensor:
         """Returns the loss of a batch of patches, scalar float32.
 
@@ -96,7 +96,7 @@ class Loss(nn.Module, ABC):
             target: (B, *spatial) or (B, 1, *spatial) integer classes or the ignored label.
             weight: Risk weights of the target's shape, or None for 1 everywhere.
             foreground_fraction: (B,) the volumes' foreground fractions.
-            expectation: The EEP, (B, Y, *spatial), or None.
+            eep: The EEP, (B, Y, *spatial), or None.
         """
 
 
@@ -160,7 +160,7 @@ class RiskWeightedLoss(Loss):
         target: Tensor,
         weight: Tensor | None = None,
         foreground_fraction: Tensor | None = None,
-        expectation: Tensor | None = None,
+        eep: Tensor | None = None,
     ) -> Tensor:
         """Computes the loss.
 
@@ -170,7 +170,7 @@ class RiskWeightedLoss(Loss):
             target: (B, *spatial) or (B, 1, *spatial) integer classes or ``ignore_index``.
             weight: Risk weights of the target's shape, or None for 1 everywhere (plain fine-tuning).
             foreground_fraction: (B,) the volumes' foreground fractions, for patches without foreground.
-            expectation: Not used here.
+            eep: Not used here.
 
         Returns:
             Scalar float32, finite for finite logits.

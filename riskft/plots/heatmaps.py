@@ -64,7 +64,7 @@ def upright(volume: npt.NDArray[Number], axis: int, index: int) -> npt.NDArray[N
 
 def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
     """Draws the panel: a row for each of three orthogonal slices, a column for each thing, colour bars for the risk."""
-    overlays = [("truth", panel.truth), ("source's expectation", panel.source), ("prediction", panel.prediction)]
+    overlays = [("truth", panel.truth), ("source's expected class", panel.source), ("prediction", panel.prediction)]
     shown = [(title, classes) for title, classes in overlays if classes is not None]
     heats = [
         ("transfer hardness (nats)", panel.hardness, "inferno", 0.0, _top(panel.hardness)),

@@ -18,7 +18,15 @@ from riskft.files import safe_name
 from riskft.progress import track
 from riskft.risk.store import RiskStore
 
-COLUMNS = ("subject", "class", "voxels", "mean_hardness_nats", "p95_hardness_nats", "max_hardness_nats", "mean_weight")
+COLUMNS = (
+    "subject",
+    "class_name",
+    "voxels",
+    "mean_hardness_nats",
+    "p95_hardness_nats",
+    "max_hardness_nats",
+    "mean_weight",
+)
 SummaryRow = tuple[str, str, int, float, float, float, float]
 
 
@@ -46,7 +54,7 @@ def export_case(folder: Path, store: RiskStore, case: PreparedCase, class_names:
     """Writes a case's weight and hardness (nats) on the scan's own grid; 0 where the scan was cropped away.
 
     Args:
-        folder: Where ``<subject>_risk.nii.gz`` and ``<subject>_hardness.nii.gz`` go.
+        folder: Where ``<subject>_weight.nii.gz`` and ``<subject>_hardness.nii.gz`` go.
         store: The finished maps.
         case: The case.
         class_names: Names by index, background first.
@@ -102,4 +110,4 @@ def summary_csv(rows: Sequence[SummaryRow]) -> str:
 
 def _targets(folder: Path, subject: str) -> tuple[Path, Path]:
     name = safe_name(subject)
-    return folder / f"{name}_risk.nii.gz", folder / f"{name}_hardness.nii.gz"
+    return folder / f"{name}_weight.nii.gz", folder / f"{name}_hardness.nii.gz"

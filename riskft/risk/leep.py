@@ -87,7 +87,7 @@ def label_entropy(joint: Tensor) -> float:
     return float(-torch.xlogy(prior, prior).sum())
 
 
-def expected_prediction(source_probs: Tensor, conditional: Tensor) -> Tensor:
+def expected_empirical_prediction(source_probs: Tensor, conditional: Tensor) -> Tensor:
     """Returns the EEP, (B, Y, *spatial), in the dtype of ``source_probs`` (B, Z, *spatial), given P(y|z) (Y, Z)."""
     return torch.einsum("yz,bz...->by...", conditional.to(source_probs), source_probs)
 

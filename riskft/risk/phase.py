@@ -13,7 +13,7 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
 from riskft.progress import track
 from riskft.risk.distribution import ClassDistribution
-from riskft.risk.leep import conditional_from_joint, expected_prediction, hardness, label_entropy
+from riskft.risk.leep import conditional_from_joint, expected_empirical_prediction, hardness, label_entropy
 from riskft.risk.mapping import RiskMapping, source_knowledge
 from riskft.risk.ranks import ordered_sum
 from riskft.risk.source_pass import SourcePass
@@ -35,14 +35,14 @@ class RiskPhase:
     Args:
         source: The source's pass, with the store that all files go to.
         mapping: Options of the map.
-        keep_expectation: Keep the training cases' EEP, which distillation needs.
+        keep_eep: Keep the training cases' EEP, which distillation needs.
     """
 
-    def __init__(self, source: SourcePass, mapping: RiskMapping, *, keep_expectation: bool = False) -> None:
+    def __init__(self, source: SourcePass, mapping: RiskMapping, *, keep_eep: bool = False) -> None:
         self.source = source
         self.store, self.ranks, self.num_classes = source.store, source.ranks, source.num_classes
         self.mapping = mapping
-        self.keep_expectation = keep_expectation
+        self.keep_eep = keep_eep
 
     def run(self, train: Sequence[PreparedCase], others: Sequence[PreparedCase] = ()) -> RiskSummary:
         """Makes what is missing.
@@ -83,7 +83,7 @@ class RiskPhase:
     def _finished(self, everyone: Sequence[PreparedCase], counted: frozenset[str]) -> RiskSummary | None:
         """Returns what an earlier phase 1 found if all of its files are there."""
         found = self.store.read_summary([case.subject for case in everyone])
-        if self.keep_expectation and not all(self.store.has_expectation(subject) for subject in counted):
+        if self.keep_eep and not all(self.store.has_eep(subject) for subject in counted):
             found = None
         # ranks decide together: one that sees an old file must not skip the collectives of the others
         if not all(self.ranks.gather(found is not None, "phase 1: looking for maps")) or found is None:
@@ -123,11 +123,11 @@ class RiskPhase:
 
     def _needed_probabilities(self, case: PreparedCase, in_training: bool) -> Tensor | None:
         """Returns the source probabilities, (1, Z, X, Y, Z), or None if everything made from them is in the store."""
-        made = self.store.has_hardness(case.subject) and not self._lacks_expectation(case, in_training)
+        made = self.store.has_hardness(case.subject) and not self._lacks_eep(case, in_training)
         return None if made else self.source.probabilities(case)
 
-    def _lacks_expectation(self, case: PreparedCase, in_training: bool) -> bool:
-        return self.keep_expectation and in_training and not self.store.has_expectation(case.subject)
+    def _lacks_eep(self, case: PreparedCase, in_training: bool) -> bool:
+        return self.keep_eep and in_training and not self.store.has_eep(case.subject)
 
     def _hardness(
         self, case: PreparedCase, probabilities: Tensor | None, conditional: Tensor, in_training: bool
@@ -137,15 +137,15 @@ class RiskPhase:
             return self._read_hardness(case)
         target = self.source.target(case)
         affine = case.to_subject()["label"].affine
-        expected = expected_prediction(probabilities, conditional)[0]
-        if self._lacks_expectation(case, in_training):  # before the hardness, whose writing drops the probabilities
-            self.store.write_expectation(case.subject, expected, affine)
+        eep = expected_empirical_prediction(probabilities, conditional)[0]
+        if self._lacks_eep(case, in_training):  # before the hardness, whose writing drops the probabilities
+            self.store.write_eep(case.subject, eep, affine)
         if self.store.has_hardness(case.subject):
             return self._read_hardness(case)
-        prediction = expected.argmax(0)
-        del expected
+        expected_class = eep.argmax(0)
+        del eep
         volume = hardness(probabilities, target[None], conditional, IGNORE_INDEX)[0]
-        self.store.write_hardness(case.subject, volume, prediction, affine)
+        self.store.write_hardness(case.subject, volume, expected_class, affine)
         return volume.cpu(), target.cpu()
 
     def _read_hardness(self, case: PreparedCase) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from riskft.files import atomic_path, fingerprint, write_json
 from riskft.run.places import why_not_writable
 from riskft.run.risk import StoreFiles
 
-STORE_VERSION = 3
+STORE_VERSION = 4
 
 
 class RiskStore(StoreFiles):
@@ -27,10 +27,10 @@ class RiskStore(StoreFiles):
 
         <root>/<source, data, preprocessing, inference>/manifest.json
             knowledge.json, where it was compared with another
-            <subject>/joint.json  hardness.nii  prediction.nii
+            <subject>/joint.json  hardness.nii  expected_class.nii
                 probabilities.npy, until the hardness is made
-                expectation.npz, for training cases of runs that distil
-            <options of the map>/manifest.json  summary.json  <subject>.nii
+                eep.npz, for training cases of runs that distil
+            <options of the map>/manifest.json  summary.json  <subject>_weight.nii
 
     All processes must see the same folder.
 
@@ -94,7 +94,7 @@ class RiskStore(StoreFiles):
 
     def has_hardness(self, subject: str) -> bool:
         """Whether the subject's hardness is made; a damaged file is none."""
-        return is_whole(self.hardness_path(subject)) and is_whole(self.prediction_path(subject))
+        return is_whole(self.hardness_path(subject)) and is_whole(self.expected_class_path(subject))
 
     def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor) -> None:
         """Keeps a subject's part of the joint, and until P(y|z) is known its probabilities (Z, X, Y, Z)."""
@@ -118,19 +118,19 @@ class RiskStore(StoreFiles):
         """Returns the kept source probabilities, (Z, X, Y, Z) float32."""
         return torch.from_numpy(np.load(self.probabilities_path(subject)))
 
-    def write_hardness(self, subject: str, hardness: Tensor, prediction: Tensor, affine: Affine) -> None:
+    def write_hardness(self, subject: str, hardness: Tensor, expected_class: Tensor, affine: Affine) -> None:
         """Writes a subject's hardness and expected class, (X, Y, Z) each, and drops its probabilities."""
-        write_nifti(self.prediction_path(subject), prediction.cpu().numpy().astype(np.uint8), affine)
+        write_nifti(self.expected_class_path(subject), expected_class.cpu().numpy().astype(np.uint8), affine)
         write_nifti(self.hardness_path(subject), hardness.cpu().float().numpy(), affine)
         self._drop_spent(subject)
 
-    def has_expectation(self, subject: str) -> bool:
+    def has_eep(self, subject: str) -> bool:
         """Whether the subject's EEP is kept; a damaged file is none."""
-        return is_whole(self.expectation_path(subject))
+        return is_whole(self.eep_path(subject))
 
-    def write_expectation(self, subject: str, expectation: Tensor, affine: Affine) -> None:
+    def write_eep(self, subject: str, eep: Tensor, affine: Affine) -> None:
         """Keeps a subject's EEP, (Y, X, Y, Z)."""
-        write_channels(self.expectation_path(subject), expectation, affine)
+        write_channels(self.eep_path(subject), eep, affine)
 
     def write_knowledge(self, value: float) -> None:
         """Keeps what the source knows of the labels, as ``RiskPhase.knowledge`` found it."""

@@ -15,7 +15,7 @@ class RiskSummary:
 
     Attributes:
         joint: (Y, Z) float64, unnormalised.
-        leep: Mean log expected prediction, nats.
+        leep: Mean log EEP, nats.
         label_entropy: H(Y), nats; LEEP of a source that is blind to the target is minus this.
         knowledge: 1 + LEEP / H(Y) in [0, 1].
         class_voxels: Voxels of each target class that count.

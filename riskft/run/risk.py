@@ -41,7 +41,7 @@ class StoreFiles:
 
     @property
     def knowledge_path(self) -> Path:
-        """What the source knows of the labels, where it was compared with its inverted self."""
+        """The part of the labels' entropy that the source explains, where it was compared with its inverted self."""
         return self.folder / "knowledge.json"
 
     def joint_path(self, subject: str) -> Path:
@@ -56,17 +56,17 @@ class StoreFiles:
         """Hardness in nats on the prepared grid, float32."""
         return self._subject(subject) / "hardness.nii"
 
-    def prediction_path(self, subject: str) -> Path:
+    def expected_class_path(self, subject: str) -> Path:
         """The source's expected target class (argmax of the EEP) on the prepared grid, uint8."""
-        return self._subject(subject) / "prediction.nii"
+        return self._subject(subject) / "expected_class.nii"
 
-    def expectation_path(self, subject: str) -> Path:
+    def eep_path(self, subject: str) -> Path:
         """The EEP on the prepared grid, (Y, X, Y, Z) float16; see ``riskft.data.io.volumes.read_channels``."""
-        return self._subject(subject) / "expectation.npz"
+        return self._subject(subject) / "eep.npz"
 
     def weight_path(self, subject: str) -> Path:
         """Weights on the prepared grid, float32."""
-        return self.weights_folder / f"{safe_name(subject)}.nii"
+        return self.weights_folder / f"{safe_name(subject)}_weight.nii"
 
     def _subject(self, subject: str) -> Path:
         return self.folder / safe_name(subject)

@@ -14,7 +14,7 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
 from riskft.plots.heatmaps import Classes, FloatVolume, Panel
 from riskft.risk.forward import counted_target, source_probabilities
-from riskft.risk.leep import class_prior, conditional_from_joint, expected_prediction, hardness
+from riskft.risk.leep import class_prior, conditional_from_joint, expected_empirical_prediction, hardness
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 from riskft.training.found_risk import FoundRisk
@@ -35,7 +35,7 @@ def read_panel(maps: Maps, case: PreparedCase, prediction: Classes | None) -> Pa
     return _panel(
         case,
         hardness=store.read_hardness(case.subject)[0].numpy(),
-        source=np.asarray(read_volume(store.prediction_path(case.subject))[0], dtype=np.uint8),
+        source=np.asarray(read_volume(store.expected_class_path(case.subject))[0], dtype=np.uint8),
         weight=np.asarray(read_volume(store.weight_path(case.subject))[0], dtype=np.float32),
         prediction=prediction,
         joint=summary.joint,
@@ -59,7 +59,7 @@ def unseen_panel(found: FoundRisk, module: RiskModule, case: PreparedCase, predi
     return _panel(
         case,
         hardness=hardness(states, target[None], conditional, IGNORE_INDEX)[0].numpy(),
-        source=expected_prediction(states, conditional)[0].argmax(0).to(torch.uint8).numpy(),
+        source=expected_empirical_prediction(states, conditional)[0].argmax(0).to(torch.uint8).numpy(),
         weight=None,
         prediction=prediction,
         joint=found.joint,

@@ -205,7 +205,7 @@ class RiskModule(LightningModule):
         """
         if joint is not None:
             self.loss.start(joint, knowledge)
-        elif self.loss.needs_expectation:
+        elif self.loss.needs_eep:
             raise InputError("model.loss needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
         self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init)
 
@@ -277,7 +277,7 @@ class RiskModule(LightningModule):
         outputs = self._read(self.network, self._ordered(batch.image))
         self._check.patch(outputs[0])
         logits = outputs if len(outputs) > 1 else outputs[0]
-        loss: Tensor = self.loss(logits, batch.label, batch.weight, batch.foreground_fraction, batch.expectation)
+        loss: Tensor = self.loss(logits, batch.label, batch.weight, batch.foreground_fraction, batch.eep)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.label))
         return loss
 

@@ -81,16 +81,14 @@ class RiskMapCallback(Callback):
         chosen = source_pass(source)
         self.store = chosen.store
         self._announce(trainer, self.store)
-        phase = RiskPhase(chosen, self.mapping, keep_expectation=pl_module.loss.needs_expectation)
+        phase = RiskPhase(chosen, self.mapping, keep_eep=pl_module.loss.needs_eep)
         self.summary = phase.run(data.prepared("train"), mapped_validation_cases(data))
         source.network.cpu()
         pl_module.start_from(source, self.summary.joint, self.summary.knowledge)
         subjects = [case.subject for case in data.prepared("train")]
         self.training_maps = TrainingMaps(
             {subject: self.store.weight_path(subject) for subject in subjects} if self.attach else None,
-            {subject: self.store.expectation_path(subject) for subject in subjects}
-            if pl_module.loss.needs_expectation
-            else None,
+            {subject: self.store.eep_path(subject) for subject in subjects} if pl_module.loss.needs_eep else None,
         )
         if trainer.is_global_zero:
             channels = source.class_names or tuple(f"source {k}" for k in range(source.channels))

@@ -62,10 +62,10 @@ def log_risk_summary(
 
 
 def class_table(summary: RiskSummary, classes: Sequence[str]) -> str:
-    """Returns CSV: class, voxels, mean hardness in nats, that of a blind source (-log P(y)), mean weight."""
+    """Returns CSV: class_name, voxels, mean hardness in nats, that of a blind source (-log P(y)), mean weight."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["class", "voxels", "mean_hardness_nats", "prior_hardness_nats", "mean_weight"])
+    writer.writerow(["class_name", "voxels", "mean_hardness_nats", "prior_hardness_nats", "mean_weight"])
     total = sum(summary.class_voxels)
     for row in zip(classes, summary.class_voxels, summary.class_hardness, summary.class_weight, strict=True):
         name, voxels, hardness, weight = row

@@ -167,7 +167,7 @@ class RiskTrainer(Trainer):
         Args:
             model: The module, with a trained source.
             datamodule: The data.
-            out: Folder for ``<subject>_risk.nii.gz`` (weight), ``<subject>_hardness.nii.gz`` (nats) and
+            out: Folder for ``<subject>_weight.nii.gz``, ``<subject>_hardness.nii.gz`` (nats) and
                 ``risk_summary.csv``.
             overwrite: Replace files that exist.
         """

@@ -28,11 +28,11 @@ class NativeMaps:
 
     Attributes:
         outcome: (X, Y, Z) uint8, as ``outcome_map`` says.
-        risk: (X, Y, Z) float32 hardness in nats; 0 where the scan was cropped away.
+        hardness: (X, Y, Z) float32, nats; 0 where the scan was cropped away.
     """
 
     outcome: npt.NDArray[np.uint8]
-    risk: npt.NDArray[np.float32]
+    hardness: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,19 @@ from riskft.validity.cases import NativeMaps
 from riskft.validity.outcomes import LEGEND
 from riskft.validity.pairs import RunPair
 
-RISK = "transfer hardness in nats, 0 outside"
+HARDNESS = "transfer hardness in nats, 0 outside"
 
 
 def map_folder(out: Path, pair: RunPair, alone: bool) -> Path:
-    """Returns where a pair's maps go: the output folder itself, or a folder a run where there are several."""
+    """Returns where a pair's maps go: the output folder, or if there are several pairs, a folder for each run in it."""
     parts = (pair.run.study, pair.run.method, f"seed={pair.run.seed}")
     return out if alone else out.joinpath(*map(safe_name, parts))
 
 
 def map_paths(folder: Path, subject: str) -> tuple[Path, Path]:
-    """Returns where a case's outcome and risk go."""
-    own = folder / safe_name(subject)
-    return own / "negative_transfer.nii.gz", own / "risk.nii.gz"
+    """Returns where a case's outcome and hardness go."""
+    name = safe_name(subject)
+    return folder / f"{name}_negative_transfer.nii.gz", folder / f"{name}_hardness.nii.gz"
 
 
 def existing_maps(folder: Path, subjects: Sequence[str]) -> list[str]:
@@ -34,6 +34,6 @@ def existing_maps(folder: Path, subjects: Sequence[str]) -> list[str]:
 def write_maps(folder: Path, case: Case, maps: NativeMaps) -> None:
     """Writes a case's maps in the scan's own geometry, with what the values mean in the header."""
     _, affine = native_grid(case)
-    outcome, risk = map_paths(folder, case.subject)
+    outcome, hardness = map_paths(folder, case.subject)
     write_nifti(outcome, maps.outcome, affine, reference_image(case), LEGEND)
-    write_nifti(risk, maps.risk, affine, reference_image(case), RISK)
+    write_nifti(hardness, maps.hardness, affine, reference_image(case), HARDNESS)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from riskft.data.labels import IGNORE_INDEX
 from riskft.risk.distribution import ClassDistribution
-from riskft.risk.leep import conditional_from_joint, expected_prediction, hardness
+from riskft.risk.leep import conditional_from_joint, expected_empirical_prediction, hardness
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.weighting import RankNormalise
 
@@ -35,7 +35,7 @@ def predictors(
     """
     conditional = conditional_from_joint(joint)
     values = hardness(states[None], classes[None], conditional)[0]
-    expected = expected_prediction(states[None], conditional)[0]
+    expected = expected_empirical_prediction(states[None], conditional)[0]
     found = {
         "hardness": values,
         "relative to prior": RiskMapping(reference="prior").values(values, classes, joint),

@@ -65,10 +65,10 @@ def test_both_phases_test_and_maps(cohort, tmp_path, data, layout, modalities, c
     assert rows
     assert all(int(row["voxels_true"]) > 0 for row in rows)
     main(["riskmap", *options, "--out", str(tmp_path / "maps")])
-    maps = sorted((tmp_path / "maps").glob("*_risk.nii.gz"))
+    maps = sorted((tmp_path / "maps").glob("*_weight.nii.gz"))
     assert maps
     for path in maps:
-        scan = nib.load(cohort / "cohort" / layout / reference.format(path.name.removesuffix("_risk.nii.gz")))
+        scan = nib.load(cohort / "cohort" / layout / reference.format(path.name.removesuffix("_weight.nii.gz")))
         risk = nib.load(path)
         assert risk.shape == scan.shape[:3]
         np.testing.assert_allclose(risk.affine, scan.affine, atol=1e-6)
@@ -109,8 +109,8 @@ def test_public_layouts_through_both_phases(name, tmp_path):
     assert {row["subject"] for row in rows} == {test}
     assert [int(row["voxels_true"]) for row in rows] == [int((truth == value).sum()) for value in layout.made_of]
     main(["riskmap", *options, "--out", str(tmp_path / "maps")])
-    maps = sorted((tmp_path / "maps").glob("*_risk.nii.gz"))
-    assert [path.name.removesuffix("_risk.nii.gz") for path in maps] == train
+    maps = sorted((tmp_path / "maps").glob("*_weight.nii.gz"))
+    assert [path.name.removesuffix("_weight.nii.gz") for path in maps] == train
     for path in maps:
         risk = nib.load(path)
         assert risk.shape == label.shape

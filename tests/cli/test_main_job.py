@@ -128,7 +128,7 @@ def test_test_draws_its_best_and_its_worst_case_with_the_risk_that_phase_1_would
         hardness = store.read_hardness(case.subject)[0].numpy()
         axes = nib.io_orientation(case.to_subject()["image"].affine)
         np.testing.assert_allclose(panel.hardness, nib.apply_orientation(hardness, axes), rtol=1e-4, atol=1e-5)
-        source, _ = read_volume(store.prediction_path(case.subject))
+        source, _ = read_volume(store.expected_class_path(case.subject))
         assert (panel.source != nib.apply_orientation(np.asarray(source), axes)).mean() < 1e-3
 
 
@@ -244,14 +244,14 @@ def test_riskmap_alone(study, tiny_manifest, tmp_path):
     main(["riskmap", "--config", str(run_folder(study, "riskft") / "config.yaml"), "--out", str(tmp_path / "maps")])
     for subject in ("case00", "case01", "case02"):
         scan = nib.load(tiny_manifest.parent / f"{subject}_t2.nii.gz")
-        for kind in ("risk", "hardness"):
+        for kind in ("weight", "hardness"):
             volume = nib.load(tmp_path / "maps" / f"{subject}_{kind}.nii.gz")
             assert volume.shape == scan.shape
             np.testing.assert_array_equal(volume.affine, scan.affine)
             assert np.asarray(volume.dataobj).max() > 0
     with (tmp_path / "maps/risk_summary.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["class"] for row in rows] == ["background", "shell", "core"] * 3
+    assert [row["class_name"] for row in rows] == ["background", "shell", "core"] * 3
 
 
 def test_a_finished_run_is_not_overwritten_but_resumed(study, tiny_manifest, capsys):

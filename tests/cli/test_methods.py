@@ -53,7 +53,7 @@ def test_each_method_trains(study, method):
     assert np.isfinite(found).all()
     state = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert all(value.isfinite().all() for value in state.values() if isinstance(value, torch.Tensor))
-    kept = list((study[0] / "cache/risk").rglob("expectation.npz"))
+    kept = list((study[0] / "cache/risk").rglob("eep.npz"))
     if method in ("distilled", "riskft_hrd"):
         assert sorted(path.parent.name for path in kept) == ["case00", "case01", "case02"]
     if method == "riskft_hrd":

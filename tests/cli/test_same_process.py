@@ -57,7 +57,7 @@ def test_maps_then_training_then_predictions_of_two_folders_and_of_the_test_case
         shutil.copy(tiny_manifest.parent / f"case0{number}_t2.nii.gz", tmp_path / f"b/next{number}.nii.gz")
 
     trainer.riskmap(module, data, out=str(tmp_path / "maps"))
-    assert len(list((tmp_path / "maps").glob("*_risk.nii.gz"))) == 3
+    assert len(list((tmp_path / "maps").glob("*_weight.nii.gz"))) == 3
     assert trainer.callbacks == callbacks
     assert trainer.max_epochs == 2
     before = next(module.network.parameters()).clone()

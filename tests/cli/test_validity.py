@@ -82,7 +82,7 @@ def predicted(study, tmp_path_factory):
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_map_has_the_scan_s_geometry_and_is_what_predict_gives(out, predicted, tiny_manifest, subject):
     scan, label = (nib.load(tiny_manifest.parent / f"{subject}_{kind}.nii.gz") for kind in ("t2", "label"))
-    found = nib.load(out / subject / "negative_transfer.nii.gz")
+    found = nib.load(out / f"{subject}_negative_transfer.nii.gz")
     assert found.shape == scan.shape
     np.testing.assert_array_equal(found.affine, scan.affine)
     assert found.get_data_dtype() == np.uint8
@@ -94,10 +94,10 @@ def test_map_has_the_scan_s_geometry_and_is_what_predict_gives(out, predicted, t
     np.testing.assert_array_equal(codes == 3, right & ~reference)
     assert (codes == 0).any()
     assert (codes > 0).any()
-    risk = nib.load(out / subject / "risk.nii.gz")
-    assert risk.shape == scan.shape
-    np.testing.assert_array_equal(risk.affine, scan.affine)
-    values = np.asarray(risk.dataobj)
+    hardness = nib.load(out / f"{subject}_hardness.nii.gz")
+    assert hardness.shape == scan.shape
+    np.testing.assert_array_equal(hardness.affine, scan.affine)
+    values = np.asarray(hardness.dataobj)
     assert values.min() >= 0
     assert values[truth > 0].mean() > values[truth == 0].mean()  # rare classes are harder
 
@@ -109,7 +109,7 @@ def test_volumes_add_up_to_the_label_s(out, tiny_manifest):
     ]
     for number, row in enumerate(found):
         image = nib.load(tiny_manifest.parent / f"{row['subject']}_label.nii.gz")
-        codes = np.asarray(nib.load(out / row["subject"] / "negative_transfer.nii.gz").dataobj)
+        codes = np.asarray(nib.load(out / f"{row['subject']}_negative_transfer.nii.gz").dataobj)
         inside = np.asarray(image.dataobj) == number % 3
         ml = abs(np.linalg.det(image.affine[:3, :3])) / 1000
         values = {key: float(value) for key, value in row.items() if key.endswith("_ml")}
@@ -212,7 +212,7 @@ def test_several_seeds(study, tmp_path, capsys):
         assert (first["auroc"], first["pooled_ap"]) == (both["auroc"], both["pooled_ap"])
         assert both["interval_over"] in ("seeds and cases", "seeds alone", "-")
     for seed in (0, 1):
-        assert (tmp_path / f"out/tiny/vanilla/seed={seed}/case04/risk.nii.gz").is_file()
+        assert (tmp_path / f"out/tiny/vanilla/seed={seed}/case04_hardness.nii.gz").is_file()
 
 
 def test_runs_that_do_not_belong_together_are_refused(study, tmp_path, tiny_manifest, capsys):

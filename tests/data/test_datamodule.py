@@ -255,10 +255,10 @@ def test_training_cases_without_a_map_are_named(make):
     assert caught.value.problems == ("p1", "p3")
 
 
-def test_expectations_travel_with_the_patches(make, tmp_path):
+def test_eeps_travel_with_the_patches(make, tmp_path):
     data = make(labels=LabelMap({"blob": [1], "tip": [2]}))
     with pytest.raises(InputError, match="have no EEP"):
-        data.training_loader(TrainingMaps(expectations={}))
+        data.training_loader(TrainingMaps(eeps={}))
     paths = {}
     for case in data.prepared("train"):
         label = case.to_subject()["label"]
@@ -266,11 +266,11 @@ def test_expectations_travel_with_the_patches(make, tmp_path):
         write_channels(
             paths[case.subject], torch.cat([label.data == index for index in range(3)]).float(), label.affine
         )
-    loader = data.training_loader(TrainingMaps(expectations=paths))
+    loader = data.training_loader(TrainingMaps(eeps=paths))
     loader.sampler.set_epoch(0)
     for batch in loader:
         label = batch.label.long()
-        found = torch.where(label < 3, batch.expectation.argmax(1, keepdim=True), label)
+        found = torch.where(label < 3, batch.eep.argmax(1, keepdim=True), label)
         torch.testing.assert_close(found, label)
         assert batch.weight is None
 

@@ -39,19 +39,19 @@ def test_divergence_by_hand():
     # KL: .6 log 1.2 + .4 log .8 = .020136;  .9 log 3.6 + .1 log .13333 = .951352
     # gate of class 1: exp(-(-log .4) / -log .2) = exp(-.569323) = .565908; of class 0: exp(log .9 / -log .8) = .623652
     logits = torch.tensor([[[0.5, 0.25], [0.5, 0.75]]]).log()
-    expectation = torch.tensor([[[0.6, 0.9], [0.4, 0.1]]])
+    eep = torch.tensor([[[0.6, 0.9], [0.4, 0.1]]])
     target = torch.tensor([[1, 0]])
-    plain = gated_divergence(logits, target, expectation, None, IGNORE)
+    plain = gated_divergence(logits, target, eep, None, IGNORE)
     assert float(plain) == pytest.approx((0.020136 + 0.951352) / 2, rel=1e-4)
-    gated = gated_divergence(logits, target, expectation, gate_scale(JOINT), IGNORE)
+    gated = gated_divergence(logits, target, eep, gate_scale(JOINT), IGNORE)
     assert float(gated) == pytest.approx((0.565908 * 0.020136 + 0.623652 * 0.951352) / 2, rel=1e-4)
 
 
 def test_gate_is_1_over_e_where_the_source_knows_the_prior_alone():
     logits, target, _ = batch()
-    expectation = torch.tensor([0.8, 0.2]).reshape(1, 2, 1, 1, 1).expand_as(logits)
-    plain = gated_divergence(logits, target, expectation, None, IGNORE)
-    torch.testing.assert_close(gated_divergence(logits, target, expectation, gate_scale(JOINT), IGNORE), plain / math.e)
+    eep = torch.tensor([0.8, 0.2]).reshape(1, 2, 1, 1, 1).expand_as(logits)
+    plain = gated_divergence(logits, target, eep, None, IGNORE)
+    torch.testing.assert_close(gated_divergence(logits, target, eep, gate_scale(JOINT), IGNORE), plain / math.e)
 
 
 def test_a_teacher_that_is_sure_and_wrong_teaches_nothing():
@@ -66,50 +66,50 @@ def test_a_teacher_that_is_sure_and_wrong_teaches_nothing():
 
 
 def test_factor_0_and_a_teacher_in_agreement_leave_the_loss():
-    logits, target, expectation = batch()
+    logits, target, eep = batch()
     weight = torch.rand(target.shape)
     plain = RiskWeightedLoss()(logits, target, weight)
-    assert torch.equal(started(factor=0)(logits, target, weight, None, expectation), plain)
+    assert torch.equal(started(factor=0)(logits, target, weight, None, eep), plain)
     torch.testing.assert_close(started(factor=3)(logits, target, weight, None, logits.softmax(1)), plain)
 
 
 def test_a_source_teaches_by_what_it_knows():
-    logits, target, expectation = batch()
+    logits, target, eep = batch()
     plain = RiskWeightedLoss()(logits, target)
-    term = {know: started(know)(logits, target, None, None, expectation) - plain for know in (0.0, 0.25, 1.0)}
+    term = {know: started(know)(logits, target, None, None, eep) - plain for know in (0.0, 0.25, 1.0)}
     assert float(term[0.0]) == 0
     torch.testing.assert_close(term[0.25], term[1.0] / 4)
-    untempered = started(0.25, temper=False)(logits, target, None, None, expectation) - plain
+    untempered = started(0.25, temper=False)(logits, target, None, None, eep) - plain
     torch.testing.assert_close(untempered, term[1.0])
 
 
 def test_terms_add_up_on_the_finest_output():
-    logits, target, expectation = batch(spatial=(6, 4, 4))
+    logits, target, eep = batch(spatial=(6, 4, 4))
     outputs = [logits, torch.randn(2, 2, 3, 2, 2)]
     inner = RiskWeightedLoss(dice_weight=0.5)
-    term = gated_divergence(logits, target, expectation, gate_scale(JOINT), IGNORE)
-    got = started(loss=inner, factor=2)(outputs, target.unsqueeze(1), None, None, expectation)
+    term = gated_divergence(logits, target, eep, gate_scale(JOINT), IGNORE)
+    got = started(loss=inner, factor=2)(outputs, target.unsqueeze(1), None, None, eep)
     torch.testing.assert_close(got, inner(outputs, target) + 2 * term)
 
 
-def test_gradient_is_gate_times_prediction_minus_expectation():
-    logits, target, expectation = batch()
+def test_gradient_is_gate_times_prediction_minus_eep():
+    logits, target, eep = batch()
     logits.requires_grad_(True)
-    value = gated_divergence(logits, target, expectation, None, IGNORE)
+    value = gated_divergence(logits, target, eep, None, IGNORE)
     (gradient,) = torch.autograd.grad(value, logits)
-    torch.testing.assert_close(gradient, (logits.detach().softmax(1) - expectation) / target.numel(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(gradient, (logits.detach().softmax(1) - eep) / target.numel(), atol=1e-6, rtol=0)
 
 
 def test_any_mass_is_scaled_to_1_and_none_is_no_teacher():
-    logits, target, expectation = batch()
+    logits, target, eep = batch()
     for scale in (0.6, 1.4):
         torch.testing.assert_close(
-            gated_divergence(logits, target, scale * expectation, gate_scale(JOINT), IGNORE),
-            gated_divergence(logits, target, expectation, gate_scale(JOINT), IGNORE),
+            gated_divergence(logits, target, scale * eep, gate_scale(JOINT), IGNORE),
+            gated_divergence(logits, target, eep, gate_scale(JOINT), IGNORE),
         )
-    outside = expectation.clone()
+    outside = eep.clone()
     outside[:, :, 2:] = 0
-    kept = gated_divergence(logits[:, :, :2], target[:, :2], expectation[:, :, :2], gate_scale(JOINT), IGNORE)
+    kept = gated_divergence(logits[:, :, :2], target[:, :2], eep[:, :, :2], gate_scale(JOINT), IGNORE)
     torch.testing.assert_close(gated_divergence(logits, target, outside, gate_scale(JOINT), IGNORE), kept * 2 / 5)
     for filling in (-3.0, 7.0):  # some other padding value of a transform
         outside[:, :, 2:] = filling
@@ -117,14 +117,14 @@ def test_any_mass_is_scaled_to_1_and_none_is_no_teacher():
 
 
 def test_ignored_voxels_are_in_no_sum():
-    logits, target, expectation = batch()
+    logits, target, eep = batch()
     target[:, 3:] = IGNORE
     logits.requires_grad_(True)
-    value = gated_divergence(logits, target, expectation, gate_scale(JOINT), IGNORE)
+    value = gated_divergence(logits, target, eep, gate_scale(JOINT), IGNORE)
     (gradient,) = torch.autograd.grad(value, logits)
     assert (gradient[:, :, 3:] == 0).all()
     assert (gradient[:, :, :3] != 0).any()
-    rest = gated_divergence(logits[:, :, :3], target[:, :3], expectation[:, :, :3], gate_scale(JOINT), IGNORE)
+    rest = gated_divergence(logits[:, :, :3], target[:, :3], eep[:, :, :3], gate_scale(JOINT), IGNORE)
     torch.testing.assert_close(value, rest)
 
 
@@ -135,8 +135,8 @@ def test_extremes_are_finite(dtype):
     extreme = (logits.sign() * 1e4).to(dtype).requires_grad_(True)
     loss = started()
     for label in (target, torch.full_like(target, IGNORE)):
-        for expectation in (sure, 1 - sure, torch.zeros_like(sure)):
-            value = loss(extreme, label, None, None, expectation)
+        for eep in (sure, 1 - sure, torch.zeros_like(sure)):
+            value = loss(extreme, label, None, None, eep)
             (gradient,) = torch.autograd.grad(value, extreme)
             assert value.dtype == torch.float32
             assert value.isfinite()
@@ -144,24 +144,24 @@ def test_extremes_are_finite(dtype):
 
 
 def test_without_phase_1_it_says_what_to_do():
-    logits, target, expectation = batch()
-    for loss, given in ((DistilledLoss(), expectation), (started(), None)):
-        assert loss.needs_expectation
+    logits, target, eep = batch()
+    for loss, given in ((DistilledLoss(), eep), (started(), None)):
+        assert loss.needs_eep
         with pytest.raises(InputError, match=r"needs phase 1: add riskft\.RiskMapCallback"):
             loss(logits, target, None, None, given)
-    with pytest.raises(ValueError, match="`expectation` of shape"):
-        started()(logits, target, None, None, expectation[:, :1])
+    with pytest.raises(ValueError, match="`eep` of shape"):
+        started()(logits, target, None, None, eep[:, :1])
     with pytest.raises(InputError, match="`factor` to be at least 0"):
         DistilledLoss(factor=-1)
 
 
 def test_it_brings_the_prediction_to_the_teacher():
-    logits, target, expectation = batch()
+    logits, target, eep = batch()
     loss = started(loss=RiskWeightedLoss(ce_weight=0, dice_weight=1e-9), factor=1, gated=False)
     found = logits.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([found], lr=0.05)
     for _ in range(300):
         optimizer.zero_grad()
-        loss(found, target, None, None, expectation).backward()
+        loss(found, target, None, None, eep).backward()
         optimizer.step()
-    np.testing.assert_allclose(found.detach().softmax(1), expectation, atol=0.01)
+    np.testing.assert_allclose(found.detach().softmax(1), eep, atol=0.01)

@@ -32,8 +32,8 @@ class Innermost(Loss):
     def runs_for(self, batches):
         self.calls.append(("runs for", batches))
 
-    def forward(self, logits, target, weight=None, foreground_fraction=None, expectation=None):
-        self.calls.append((logits, target, weight, foreground_fraction, expectation))
+    def forward(self, logits, target, weight=None, foreground_fraction=None, eep=None):
+        self.calls.append((logits, target, weight, foreground_fraction, eep))
         return torch.as_tensor(logits if isinstance(logits, torch.Tensor) else logits[0]).sum() * 0
 
 
@@ -58,7 +58,7 @@ def test_everything_reaches_the_loss_inside(around):
     inner = Innermost()
     loss = around(inner)
     joint, fraction, weight = torch.rand(3, 4), torch.tensor([0.1, 0.2]), torch.rand(2, *SPATIAL)
-    logits, target, expectation = batch()
+    logits, target, eep = batch()
     loss.start(joint, 0.7)
     (called,) = inner.calls
     assert called[0] == "start"
@@ -68,20 +68,20 @@ def test_everything_reaches_the_loss_inside(around):
     assert inner.calls.pop() == ("settle",)
     loss.runs_for(300)
     assert inner.calls.pop() == ("runs for", 300)
-    loss(logits, target, weight, fraction, expectation)
+    loss(logits, target, weight, fraction, eep)
     given = inner.calls.pop()
-    assert all(one is other for one, other in zip(given, (logits, target, weight, fraction, expectation), strict=True))
-    assert loss.needs_expectation == ("Distilled" in repr(loss))
+    assert all(one is other for one, other in zip(given, (logits, target, weight, fraction, eep), strict=True))
+    assert loss.needs_eep == ("Distilled" in repr(loss))
 
 
 def test_what_distilled_adds_is_scaled_by_what_the_source_knows_however_it_is_nested():
-    logits, target, expectation = batch()
+    logits, target, eep = batch()
     found = []
     for knowledge in (0.0, 0.5, 1.0):
         loss = RefreshedLoss(DistilledLoss(RiskWeightedLoss(), factor=2.0))
         loss.start(torch.rand(3, 4, generator=torch.Generator().manual_seed(1)), knowledge)
         loss.runs_for(300)
-        found.append(loss(logits, target, None, None, expectation))
+        found.append(loss(logits, target, None, None, eep))
     plain = RiskWeightedLoss()(logits, target)
     torch.testing.assert_close(found[0], plain)
     torch.testing.assert_close(found[1] - plain, (found[2] - plain) / 2)

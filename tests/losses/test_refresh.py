@@ -28,9 +28,9 @@ class Recorded(RiskWeightedLoss):
         super().__init__(**options)
         self.seen = []
 
-    def forward(self, logits, target, weight=None, foreground_fraction=None, expectation=None):
+    def forward(self, logits, target, weight=None, foreground_fraction=None, eep=None):
         self.seen.append(weight)
-        return super().forward(logits, target, weight, foreground_fraction, expectation)
+        return super().forward(logits, target, weight, foreground_fraction, eep)
 
 
 def batch(seed=0, classes=3, sharpness=2.0):

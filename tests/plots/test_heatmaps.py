@@ -109,7 +109,7 @@ def shown(axes: Any, layer: int = -1) -> Array:
     return np.asarray(axes.images[layer].get_array())
 
 
-TITLES = ["image", "truth", "source's expectation", "prediction"]
+TITLES = ["image", "truth", "source's expected class", "prediction"]
 HEATS = ["transfer hardness (nats)", "hardness above the prior's (nats)", "weight in the loss"]
 NOTHING = np.zeros(SHAPE, np.uint8)
 IGNORED = np.where(np.arange(SHAPE[0])[:, None, None] < 3, IGNORE, panel().truth).astype(np.uint8)

@@ -74,9 +74,9 @@ def test_corrupt_map(finished, damage):
     folder = finished.root / "cache/risk"
     files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json"}
     victims = [
-        *[path for path in files if path.name == "case00.nii"],
+        *[path for path in files if path.name == "case00_weight.nii"],
         *[path for path in files if path.parent.name == "case01" and path.name == "hardness.nii"],
-        *[path for path in files if path.parent.name == "case02" and path.name in ("joint.json", "prediction.nii")],
+        *[path for path in files if path.parent.name == "case02" and path.name in ("joint.json", "expected_class.nii")],
         *[path for path in files if path.name == "summary.json"],
     ]
     assert len(victims) == 5
@@ -94,7 +94,7 @@ def test_corrupt_map(finished, damage):
     [
         ("cases/*/image.nii", Path.unlink, "no longer there"),
         ("cases/*/label.nii", halve, "truncated or damaged"),
-        ("case0*.nii", Path.unlink, "no longer there"),  # the maps
+        ("case0*_weight.nii", Path.unlink, "no longer there"),  # the maps
     ],
 )
 def test_a_file_of_the_cache_vanishes_in_epoch_2(tmp_path, tiny_manifest, finished, pattern, damage, what):

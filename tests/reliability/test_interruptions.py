@@ -54,7 +54,7 @@ def test_how_to_go_on(tmp_path):
     assert go_on(["test", "--config", "c"], tmp_path).endswith("again: riskft test --config c")
     maps = ["riskmap", "--out", "o"]
     assert go_on(maps, tmp_path).endswith("riskft riskmap --out o")
-    (tmp_path / "a_risk.nii.gz").touch()
+    (tmp_path / "a_weight.nii.gz").touch()
     assert go_on(maps, tmp_path).endswith("riskft riskmap --out o --overwrite true")
     assert again(["sweep", "s.yaml", "--local"]).endswith("riskft sweep s.yaml --local")
 

@@ -123,9 +123,9 @@ def pass_of(store: RiskStore, infer: Any, use_mask: bool = False, **ranks: Any) 
 
 
 def phase_of(
-    store: RiskStore, infer: Any, mapping: RiskMapping | None = None, keep_expectation: bool = False, **options: Any
+    store: RiskStore, infer: Any, mapping: RiskMapping | None = None, keep_eep: bool = False, **options: Any
 ) -> RiskPhase:
-    return RiskPhase(pass_of(store, infer, **options), mapping or DEFAULT, keep_expectation=keep_expectation)
+    return RiskPhase(pass_of(store, infer, **options), mapping or DEFAULT, keep_eep=keep_eep)
 
 
 def contents(folder: Path, pattern: str = "*") -> dict[str, bytes]:

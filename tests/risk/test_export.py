@@ -41,7 +41,7 @@ def exported(
 ) -> tuple[PreparedCase, RiskStore, dict[str, nib.Nifti1Image]]:
     case, store = finished(folder, geometry, **options)
     export_case(folder / "out", store, case, NAMES)
-    return case, store, {kind: nib.load(folder / "out" / f"s 1_{kind}.nii.gz") for kind in ("risk", "hardness")}
+    return case, store, {kind: nib.load(folder / "out" / f"s 1_{kind}.nii.gz") for kind in ("weight", "hardness")}
 
 
 @pytest.mark.parametrize("spacing", [None, (1.5, 1.5, 1.5)])
@@ -65,7 +65,7 @@ def test_without_resampling_every_voxel_comes_back(tmp_path: Path, geometry: Arr
     case, store, images = exported(tmp_path, geometry, margin=0)
     hardness, prepared_affine = store.read_hardness(case.subject)
     weight = read_volume(store.weight_path(case.subject))[0]
-    for kind, prepared in (("hardness", hardness.numpy()), ("risk", weight)):
+    for kind, prepared in (("hardness", hardness.numpy()), ("weight", weight)):
         canonical = nib.as_closest_canonical(images[kind])
         offset = np.linalg.inv(canonical.affine) @ prepared_affine[:, 3]
         start = np.round(offset[:3]).astype(int)
@@ -110,7 +110,7 @@ def test_maps_reach_the_scan_s_outermost_voxels(tmp_path: Path, geometry: Array,
     store.write_hardness("s1", 2 * constant, torch.zeros_like(constant), label.affine)
     store.write_weights("s1", 3 * constant, label.affine)
     export_case(tmp_path / "out", store, case, NAMES)
-    for kind, value in (("hardness", 2), ("risk", 3)):
+    for kind, value in (("hardness", 2), ("weight", 3)):
         written = nib.load(tmp_path / "out" / f"s1_{kind}.nii.gz").get_fdata()
         assert written.shape == image.shape
         np.testing.assert_allclose(written, value, atol=1e-6)
@@ -189,14 +189,14 @@ def test_native_segmentation_flips_back(tmp_path: Path) -> None:
 def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
     cases = [Case(subject, {"t1": Path("/in/a.nii")}) for subject in ("s 1", "s2")]
     refuse_existing(tmp_path, cases, overwrite=False)  # nothing there yet
-    for name in ("s 1_risk.nii.gz", "s 1_hardness.nii.gz", "s2_risk.nii.gz", "risk_summary.csv"):
+    for name in ("s 1_weight.nii.gz", "s 1_hardness.nii.gz", "s2_weight.nii.gz", "risk_summary.csv"):
         (tmp_path / name).touch()
     with pytest.raises(InputError, match=r"These files exist\. Add --overwrite true, or choose another --out") as error:
         refuse_existing(tmp_path, cases, overwrite=False)
     assert [Path(line).name for line in error.value.problems[:3]] == [
-        "s 1_risk.nii.gz",
+        "s 1_weight.nii.gz",
         "s 1_hardness.nii.gz",
-        "s2_risk.nii.gz",
+        "s2_weight.nii.gz",
     ]
     assert error.value.problems[3] == "and 1 more"
     refuse_existing(tmp_path, cases, overwrite=True)
@@ -206,13 +206,15 @@ def test_existing_files_are_not_overwritten(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["same", "link"])
 def test_maps_never_overwrite_the_images_they_are_made_from(tmp_path: Path, how: str) -> None:
     """Earlier maps can be a modality of the data set."""
-    image = tmp_path / "s1_risk.nii.gz"
+    image = tmp_path / "s1_weight.nii.gz"
     image.touch()
     if how == "link":
         image = tmp_path / "links/image.nii.gz"
         image.parent.mkdir()
-        image.symlink_to(tmp_path / "s1_risk.nii.gz")
-    with pytest.raises(InputError, match=r"are images or labels of the data set\. Choose another --out(.|\n)*s1_risk"):
+        image.symlink_to(tmp_path / "s1_weight.nii.gz")
+    with pytest.raises(
+        InputError, match=r"are images or labels of the data set\. Choose another --out(.|\n)*s1_weight"
+    ):
         refuse_existing(tmp_path, [Case("s1", {"risk": image})], overwrite=True)
 
 
@@ -229,7 +231,7 @@ def test_summary_by_hand(tmp_path: Path) -> None:
     store.write_weights("s1", weight, affine())
     text = summary_csv(export_case(tmp_path / "out", store, case, NAMES))
     assert text == (
-        "subject,class,voxels,mean_hardness_nats,p95_hardness_nats,max_hardness_nats,mean_weight\n"
+        "subject,class_name,voxels,mean_hardness_nats,p95_hardness_nats,max_hardness_nats,mean_weight\n"
         "s1,background,6,2.5,4.75,5,1.5\n"
         "s1,rim,2,15,19.5,20,2.5\n"
         "s1,core,0,nan,nan,nan,nan\n"

@@ -13,7 +13,7 @@ from riskft.risk.leep import (
     LeepConditional,
     class_prior,
     conditional_from_joint,
-    expected_prediction,
+    expected_empirical_prediction,
     hardness,
     joint_mass,
     label_entropy,
@@ -110,20 +110,20 @@ def test_metric_matches_a_loop_over_voxels_and_is_its_functional_form() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_expected_prediction_sums_to_one(seed: int) -> None:
+def test_eep_sums_to_one(seed: int) -> None:
     probs, target = volumes(seed)
     conditional = conditional_from_joint(joint_mass(probs, target, 5, IGNORE))
     torch.testing.assert_close(conditional.sum(0), torch.ones(3, dtype=torch.float64))
-    expected = expected_prediction(probs, conditional)
+    expected = expected_empirical_prediction(probs, conditional)
     assert expected.shape == (3, 5, 6, 5, 4)
     torch.testing.assert_close(expected.sum(1), torch.ones(3, 6, 5, 4, dtype=torch.float64))
 
 
-def test_hardness_is_minus_log_of_the_expected_prediction_of_the_true_label() -> None:
+def test_hardness_is_minus_log_of_the_eep_of_the_true_label() -> None:
     probs, target = volumes(seed=7)
     conditional = conditional_from_joint(joint_mass(probs, target, 5, IGNORE))
     index = target.masked_fill(target == IGNORE, 0)
-    true = expected_prediction(probs, conditional).gather(1, index[:, None])[:, 0]
+    true = expected_empirical_prediction(probs, conditional).gather(1, index[:, None])[:, 0]
     counted = target != IGNORE
     got = hardness(probs, target, conditional, IGNORE)
     torch.testing.assert_close(got[counted], -true[counted].log().float(), rtol=1e-6, atol=0)
@@ -252,7 +252,7 @@ def test_half_precision_probabilities(dtype: torch.dtype) -> None:
     assert metric.joint.tolist() == [[1000.0, 3000.0], [250.0, 750.0]]
     hard = hardness(probs, target, metric.compute())
     torch.testing.assert_close(hard[0, [0, -1]], torch.tensor([-math.log(0.8), -math.log(0.2)]))
-    assert expected_prediction(probs, metric.compute()).dtype == dtype
+    assert expected_empirical_prediction(probs, metric.compute()).dtype == dtype
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])

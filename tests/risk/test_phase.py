@@ -85,7 +85,7 @@ def test_hardness_is_the_formula(tmp_path: Path, risk_prepared: list[PreparedCas
         assert got.dtype == torch.float32
         np.testing.assert_allclose(got.numpy(), hard, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(affine, case.to_subject()["label"].affine, atol=1e-5)
-        prediction = read_volume(store.prediction_path(case.subject))[0]
+        prediction = read_volume(store.expected_class_path(case.subject))[0]
         np.testing.assert_array_equal(prediction, expected.argmax(0))
         everything.append(hard[label != IGNORE])
         counted.append(label[label != IGNORE])
@@ -312,7 +312,9 @@ def test_killed_phase_goes_on_at_the_next_subject(
     assert contents(store.folder) == contents(other.folder)
 
 
-@pytest.mark.parametrize("victim", ["hardness.nii", "prediction.nii", "joint.json", "summary.json", "s1.nii"])
+@pytest.mark.parametrize(
+    "victim", ["hardness.nii", "expected_class.nii", "joint.json", "summary.json", "s1_weight.nii"]
+)
 def test_kill_while_a_file_is_written(
     tmp_path: Path, risk_prepared: list[PreparedCase], monkeypatch: pytest.MonkeyPatch, victim: str
 ) -> None:

@@ -61,7 +61,7 @@ def test_two_processes_equal_one(tmp_path: Path, risk_prepared: list[PreparedCas
     assert [rank["summary"] for rank in ranks] == [alone["summary"]] * 2
     files = contents(one / "store")
     assert len([name for name in files if name.endswith("hardness.nii")]) == 5
-    assert len([name for name in files if name.endswith(".nii")]) == 15  # hardness, prediction and weights
+    assert len([name for name in files if name.endswith(".nii")]) == 15  # hardness, expected class and weights
     assert contents(two / "store") == files
 
     # torchmetrics' own reduction of the metric's state

@@ -94,9 +94,9 @@ def test_hardness_replaces_the_probabilities(tmp_path: Path) -> None:
     assert own.has_forward("s1")
     assert own.has_hardness("s1")
     assert sorted(path.name for path in own.hardness_path("s1").parent.iterdir()) == [
+        "expected_class.nii",
         "hardness.nii",
         "joint.json",
-        "prediction.nii",
     ]
     got, read = own.read_hardness("s1")
     assert torch.equal(got, hardness)

@@ -160,7 +160,7 @@ def test_two_tasks_of_srun_give_the_maps_of_one_process(study, tmp_path):
     for key in ("joint", "leep", "class_hardness", "class_weight"):
         assert two[key] == one[key], key
     for subject in (f"case{number:02d}" for number in range(4)):
-        volumes = [Path(summary["maps"]) / f"{subject}.nii" for summary in (one, two)]
+        volumes = [Path(summary["maps"]) / f"{subject}_weight.nii" for summary in (one, two)]
         assert volumes[0].read_bytes() == volumes[1].read_bytes()
 
 

@@ -186,7 +186,8 @@ def test_the_run_folder_says_what_was_found(done):
     risk = done.folder / "risk"
     summary = json.loads((risk / "summary.json").read_text())
     assert Path(summary["maps"]) == done.callback.store.weights_folder.resolve()
-    assert [row["class"] for row in csv.DictReader((risk / "classes.csv").open())] == ["background", "shell", "core"]
+    rows = csv.DictReader((risk / "classes.csv").open())
+    assert [row["class_name"] for row in rows] == ["background", "shell", "core"]
     assert (risk / "conditional.png").stat().st_size > 0
     assert json.loads((risk / "manifest.json").read_text())["inverted"] is False
     logged = next(csv.DictReader((done.folder / "metrics.csv").open()))
@@ -258,8 +259,8 @@ def test_without_attaching_the_maps_are_made_and_not_used(tmp_path, tiny_manifes
     fit(tmp_path, module, data, callback)
     batch = next(iter(data.train_dataloader()))
     assert batch.weight is None
-    assert batch.expectation.shape[1:] == (3, EDGE, EDGE, EDGE)  # which the loss needs all the same
-    torch.testing.assert_close(batch.expectation.sum(1), torch.ones(2, EDGE, EDGE, EDGE), atol=2e-3, rtol=0)
+    assert batch.eep.shape[1:] == (3, EDGE, EDGE, EDGE)  # which the loss needs all the same
+    torch.testing.assert_close(batch.eep.sum(1), torch.ones(2, EDGE, EDGE, EDGE), atol=2e-3, rtol=0)
     inside = sum(read_volume(case.folder / "mask.nii")[0].sum() for case in data.prepared("train"))
     assert callback.summary.joint.sum() == pytest.approx(inside, rel=1e-6)
     assert find_risk(RunFolder(tmp_path), module).use_mask

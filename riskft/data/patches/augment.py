@@ -7,8 +7,8 @@ from torchio.transforms.augmentation.composition import Compose, OneOf
 from torchio.transforms.spatial_transform import SpatialTransform
 
 RISK = "risk"
-EXPECTATION = "expectation"
-_MAPS = (RISK, EXPECTATION)
+EEP = "eep"
+_MAPS = (RISK, EEP)
 
 
 def training_transform(augment: Sequence[tio.Transform], patch_size: Sequence[int]) -> tio.Transform:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from riskft.data.io.damage import files_named
-from riskft.data.patches.augment import EXPECTATION, RISK
+from riskft.data.patches.augment import EEP, RISK
 from riskft.data.prepare.cache import PreparedCase
 
 
@@ -27,7 +27,7 @@ class PatchBatch(NamedTuple):
         label: (B, 1, X, Y, Z) uint8 classes; 255 does not count.
         foreground_fraction: (B,) float32, part of the whole volume's counted voxels that is foreground.
         weight: (B, 1, X, Y, Z) float32 from the risk map, or None to train without one.
-        expectation: (B, Y, X, Y, Z) float32, the EEP, or None where the loss needs none.
+        eep: (B, Y, X, Y, Z) float32, the EEP, or None where the loss needs none.
     """
 
     subjects: tuple[str, ...]
@@ -35,7 +35,7 @@ class PatchBatch(NamedTuple):
     label: Tensor
     foreground_fraction: Tensor
     weight: Tensor | None = None
-    expectation: Tensor | None = None
+    eep: Tensor | None = None
 
 
 class VolumeBatch(NamedTuple):
@@ -66,7 +66,7 @@ def patch_batch(patches: Sequence[tio.Subject]) -> PatchBatch:
         label=stacked("label"),
         foreground_fraction=torch.stack([patch["foreground_fraction"] for patch in patches]),
         weight=stacked(RISK) if RISK in patches[0] else None,
-        expectation=stacked(EXPECTATION) if EXPECTATION in patches[0] else None,
+        eep=stacked(EEP) if EEP in patches[0] else None,
     )
 
 

@@ -10,7 +10,7 @@ import torchio as tio
 from riskft.data.io.damage import files_named
 from riskft.data.io.memory import give_back
 from riskft.data.io.volumes import read_channels
-from riskft.data.patches.augment import EXPECTATION, RISK
+from riskft.data.patches.augment import EEP, RISK
 from riskft.data.prepare.cache import PreparedCase
 from riskft.errors import InputError
 
@@ -21,11 +21,11 @@ class TrainingMaps:
 
     Attributes:
         weights: Weight volumes, or None to train without.
-        expectations: EEP, see ``riskft.data.io.volumes.write_channels``, or None to train without.
+        eeps: EEP, see ``riskft.data.io.volumes.write_channels``, or None to train without.
     """
 
     weights: Mapping[str, Path] | None = None
-    expectations: Mapping[str, Path] | None = None
+    eeps: Mapping[str, Path] | None = None
 
     def subjects(self, cases: Sequence[PreparedCase]) -> list[tio.Subject]:
         """Returns the cases as lazily loaded subjects that carry their maps.
@@ -33,7 +33,7 @@ class TrainingMaps:
         Raises:
             InputError: If a case has no map where others have one.
         """
-        for files, name in ((self.weights, "risk map"), (self.expectations, "EEP")):
+        for files, name in ((self.weights, "risk map"), (self.eeps, "EEP")):
             if files is not None and (missing := [case.subject for case in cases if case.subject not in files]):
                 raise InputError(f"These training subjects have no {name}:", missing)
         return [case.to_subject(**self._images(case.subject)) for case in cases]
@@ -42,8 +42,8 @@ class TrainingMaps:
         images = {}
         if self.weights is not None:
             images[RISK] = tio.ScalarImage(self.weights[subject])
-        if self.expectations is not None:
-            images[EXPECTATION] = tio.ScalarImage(self.expectations[subject], reader=read_channels)
+        if self.eeps is not None:
+            images[EEP] = tio.ScalarImage(self.eeps[subject], reader=read_channels)
         return images
 
 

@@ -24,11 +24,11 @@ def subject(number: int, **channels: int) -> tio.Subject:
 
 
 def test_patches_are_stacked_in_order():
-    subjects = [subject(number, risk=1, expectation=3) for number in range(3)]
+    subjects = [subject(number, risk=1, eep=3) for number in range(3)]
     batch = patch_batch(subjects)
     assert batch.subjects == ("p0", "p1", "p2")
     for index, given in enumerate(subjects):
-        for name, field in (("image", "image"), ("label", "label"), ("risk", "weight"), ("expectation", "expectation")):
+        for name, field in (("image", "image"), ("label", "label"), ("risk", "weight"), ("eep", "eep")):
             assert torch.equal(getattr(batch, field)[index], given[name].data)
     assert batch.foreground_fraction.tolist() == [0, 0.25, 0.5]
     assert batch.label.dtype == torch.uint8
@@ -36,7 +36,7 @@ def test_patches_are_stacked_in_order():
 
 def test_maps_are_not_needed():
     batch = patch_batch([subject(0), subject(1)])
-    assert (batch.weight, batch.expectation) == (None, None)
+    assert (batch.weight, batch.eep) == (None, None)
 
 
 def test_volumes_are_served_in_the_given_order():

@@ -13,7 +13,7 @@ from risk_cases import NAMES, TinySource, contents, phase_of, store_of
 from torch import multiprocessing
 
 from riskft.data.io.volumes import read_channels, write_channels
-from riskft.data.patches.augment import EXPECTATION, training_transform
+from riskft.data.patches.augment import EEP, training_transform
 from riskft.data.patches.subjects import TrainingMaps
 from riskft.data.prepare.cache import PreparedCase
 from riskft.distributed import gather_objects
@@ -27,7 +27,7 @@ def run(
 ) -> tuple[RiskSummary, RiskStore, int]:
     network = TinySource()
     store = store_of(root, train, others or [])
-    summary = phase_of(store, network.infer, keep_expectation=keep, **options).run(train, others or [])
+    summary = phase_of(store, network.infer, keep_eep=keep, **options).run(train, others or [])
     return summary, store, network.calls
 
 
@@ -40,8 +40,8 @@ def test_it_is_what_the_source_expects(tmp_path: Path, risk_prepared: list[Prepa
         subject = case.to_subject()
         probabilities = TinySource().infer(subject["image"].data[None].float())[0].double().numpy()
         expected = np.einsum("yz,zabc->yabc", conditional, probabilities)
-        assert np.load(store.expectation_path(case.subject))["channels"].dtype == np.float16
-        got, affine = read_channels(store.expectation_path(case.subject))
+        assert np.load(store.eep_path(case.subject))["channels"].dtype == np.float16
+        got, affine = read_channels(store.eep_path(case.subject))
         assert got.dtype == torch.float32
         np.testing.assert_allclose(got, expected, atol=1e-3)
         np.testing.assert_array_equal(affine, subject["label"].affine)
@@ -50,7 +50,7 @@ def test_it_is_what_the_source_expects(tmp_path: Path, risk_prepared: list[Prepa
         found = -got.gather(0, label.clamp_max(2)[None])[0].log()
         hardness = store.read_hardness(case.subject)[0]
         np.testing.assert_allclose(found[label < 3], hardness[label < 3], rtol=2e-2, atol=1e-3)
-    assert not store.has_expectation(others[0].subject)
+    assert not store.has_eep(others[0].subject)
 
 
 def test_a_store_without_it_is_completed_and_otherwise_unchanged(
@@ -59,7 +59,7 @@ def test_a_store_without_it_is_completed_and_otherwise_unchanged(
     train, others = risk_prepared[:3], risk_prepared[3:4]
     before, store, calls = run(tmp_path / "late", train, others, keep=False)
     assert calls == 4
-    assert not list(store.folder.rglob("expectation.npz"))
+    assert not list(store.folder.rglob("eep.npz"))
     kept = contents(tmp_path / "late")
     after, same, calls = run(tmp_path / "late", train, others)
     assert same.folder == store.folder  # not of another fingerprint
@@ -72,9 +72,9 @@ def test_a_store_without_it_is_completed_and_otherwise_unchanged(
     assert run(tmp_path / "late", train, others, keep=False)[2] == 0
     early = run(tmp_path / "early", train, others)[1]
     for case in train:
-        one, two = (read_channels(item.expectation_path(case.subject))[0] for item in (early, store))
+        one, two = (read_channels(item.eep_path(case.subject))[0] for item in (early, store))
         assert torch.equal(one, two)
-    early.expectation_path(train[1].subject).unlink()
+    early.eep_path(train[1].subject).unlink()
     assert run(tmp_path / "early", train, others)[2] == 1
 
 
@@ -111,7 +111,7 @@ def test_two_processes_equal_one(tmp_path: Path, risk_prepared: list[PreparedCas
     multiprocessing.spawn(work, (tmp_path, risk_prepared[:3]), nprocs=2)
     run(tmp_path / "one", risk_prepared[:3])
     files = contents(tmp_path / "one")
-    assert len([name for name in files if name.endswith("expectation.npz")]) == 3
+    assert len([name for name in files if name.endswith("eep.npz")]) == 3
     assert contents(tmp_path / "store") == files
     assert contents(tmp_path / "late") == files
     assert [(tmp_path / f"{rank}.txt").read_text() for rank in range(2)] == ["2", "1"]
@@ -127,12 +127,12 @@ def subject(tmp_path: Path, risk_prepared: list[PreparedCase]) -> tio.Subject:
     _, store, _ = run(tmp_path, train)
     case = train[0]
     weights = {case.subject: store.weight_path(case.subject)}
-    maps = TrainingMaps(weights, {case.subject: store.expectation_path(case.subject)})
+    maps = TrainingMaps(weights, {case.subject: store.eep_path(case.subject)})
     (loaded,) = maps.subjects(train)
     loaded = pickle.loads(pickle.dumps(loaded))  # to a worker, before it is read
     loaded.load()
     loaded.remove_image("image")
-    loaded.add_image(tio.ScalarImage(tensor=loaded[EXPECTATION].data.clone(), affine=loaded["label"].affine), "image")
+    loaded.add_image(tio.ScalarImage(tensor=loaded[EEP].data.clone(), affine=loaded["label"].affine), "image")
     return loaded
 
 
@@ -146,19 +146,19 @@ def subject(tmp_path: Path, risk_prepared: list[PreparedCase]) -> tio.Subject:
     ],
 )
 def test_it_moves_as_the_image_does(subject: tio.Subject, transform: Any) -> None:
-    assert subject[EXPECTATION].data.shape[0] == len(NAMES)
+    assert subject[EEP].data.shape[0] == len(NAMES)
     torch.manual_seed(2)
     moved = training_transform([transform()], (4, 4, 4))(subject)
-    torch.testing.assert_close(moved[EXPECTATION].data, moved["image"].data)
-    assert not torch.equal(moved[EXPECTATION].data, subject[EXPECTATION].data)
-    assert moved[EXPECTATION].spatial_shape == moved["label"].spatial_shape
-    mass = moved[EXPECTATION].data.sum(0)
+    torch.testing.assert_close(moved[EEP].data, moved["image"].data)
+    assert not torch.equal(moved[EEP].data, subject[EEP].data)
+    assert moved[EEP].spatial_shape == moved["label"].spatial_shape
+    mass = moved[EEP].data.sum(0)
     assert bool((mass > -1e-3).all() and (mass < 1 + 1e-2).all())
 
 
 def test_a_flip_by_hand(subject: tio.Subject) -> None:
     moved = training_transform([tio.RandomFlip(axes=0, flip_probability=1)], (4, 4, 4))(subject)
-    torch.testing.assert_close(moved[EXPECTATION].data, subject[EXPECTATION].data.flip(1))
+    torch.testing.assert_close(moved[EEP].data, subject[EEP].data.flip(1))
 
 
 def test_intensity_transforms_leave_it_alone(subject: tio.Subject) -> None:
@@ -167,14 +167,14 @@ def test_intensity_transforms_leave_it_alone(subject: tio.Subject) -> None:
         tio.OneOf([tio.RandomGamma(log_gamma=(0.5, 0.6)), tio.RandomBlur(std=(2, 3))]),
     ]
     changed = training_transform(transforms, (4, 4, 4))(subject)
-    assert torch.equal(changed[EXPECTATION].data, subject[EXPECTATION].data)
+    assert torch.equal(changed[EEP].data, subject[EEP].data)
     assert not torch.equal(changed["image"].data, subject["image"].data)
 
 
 def test_padding_up_to_the_patch_says_that_there_is_none(subject: tio.Subject) -> None:
     edge = max(subject.spatial_shape) + 4
     padded = training_transform([], (edge,) * 3)(subject)
-    assert padded[EXPECTATION].spatial_shape == (edge,) * 3
-    mass = padded[EXPECTATION].data.sum(0)
+    assert padded[EEP].spatial_shape == (edge,) * 3
+    mass = padded[EEP].data.sum(0)
     assert int((mass > 0.5).sum()) == subject["label"].data.numel()
     assert bool((mass[(mass <= 0.5)] == 0).all())
