@@ -7,23 +7,22 @@ Reads the runs of the study ``learning_rates_STUDY``, whose seeds are in no resu
 """
 
 import argparse
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from riskft.files import write_text
+from riskft.files import csv_text, read_rows, write_text
+from riskft.run.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent
 
 
 def best_validation(run: Path) -> float:
     """Returns the run's best validation Dice, in points."""
-    with (run / "metrics.csv").open(newline="", encoding="utf-8") as stream:
-        return 100 * max(float(row["val/dice"]) for row in csv.DictReader(stream) if row.get("val/dice"))
+    rows = read_rows(RunFolder(run).metrics)
+    return 100 * max(float(row["val/dice"]) for row in rows if row.get("val/dice"))
 
 
 def mean_validation(study: Path) -> dict[str, dict[float, float]]:
@@ -55,15 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/evidence"), help="where the runs are")
     options = parser.parse_args(arguments)
     means = mean_validation(options.runs / f"learning_rates_{options.study}")
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["method", "lr", "validation_dice", "chosen"])
+    table = []
     for method, values in means.items():
         chosen = max(values, key=lambda rate: values[rate])
         for rate, value in values.items():
-            table.writerow([method, f"{rate:g}", f"{value:.2f}", "yes" if rate == chosen else ""])
+            table.append([method, f"{rate:g}", f"{value:.2f}", "yes" if rate == chosen else ""])
         print(f"{method:20s} {chosen:g}  " + "  ".join(f"{rate:g}: {value:.2f}" for rate, value in values.items()))
-    write_text(ROOT / options.study / "results" / "learning_rates.csv", text.getvalue())
+    write_text(
+        ROOT / options.study / "results" / "learning_rates.csv",
+        csv_text(["method", "lr", "validation_dice", "chosen"], table),
+    )
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ test, and open_ms_mni one each. msd_hippocampus has a seeded split of 60/20/20.
 """
 
 import argparse
-import csv
-import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +14,7 @@ from pathlib import Path
 from riskft.data.records import Case
 from riskft.data.splits import FractionSplit, ListSplit, Split
 from riskft.errors import InputError
-from riskft.files import write_text
+from riskft.files import csv_text, write_text
 
 MODALITIES = {
     "brats15_2mm": ("t1ce", "flair"),
@@ -55,14 +53,12 @@ def manifest(name: str, folder: Path, target: Path, absolute: bool) -> str:
     modalities = MODALITIES[name]
     cases = list_cases(folder, modalities)
     base = target.parent.resolve()
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["subject", "split", *modalities, "label"])
+    table = []
     for split, chosen in choose_split(name, cases).assign(cases).items():
         for case in chosen:
             files = [file.resolve() if absolute else os.path.relpath(file.resolve(), base) for file in case.files]
-            table.writerow([case.subject, split, *files])
-    return text.getvalue()
+            table.append([case.subject, split, *files])
+    return csv_text(["subject", "split", *modalities, "label"], table)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

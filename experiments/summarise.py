@@ -12,8 +12,6 @@ that each subject counts once.
 """
 
 import argparse
-import csv
-import io
 import math
 import re
 from collections import defaultdict
@@ -27,7 +25,7 @@ from riskft.analysis.comparison import ComparisonRow, compare, headline
 from riskft.analysis.pairs import MEAN
 from riskft.analysis.runs import RunScores, find_runs
 from riskft.compare.figures import method_colours
-from riskft.files import write_text
+from riskft.files import csv_text, read_rows, write_text
 from riskft.plots.figure import new_figure, save_figure
 
 ROOT = Path(__file__).resolve().parent
@@ -81,22 +79,23 @@ def shared(runs: Sequence[RunScores]) -> list[RunScores]:
 
 def to_csv(runs: Sequence[RunScores]) -> str:
     """Returns all values, Dice from 0 to 1 with 5 decimals."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for run in sorted(runs, key=lambda run: (run.study, run.method, run.seed)):
-        for (subject, class_name), value in run.scores.items():
-            table.writerow([run.study, run.method, run.seed, subject, class_name, f"{value:.5f}"])
-    return text.getvalue()
+    ordered = sorted(runs, key=lambda run: (run.study, run.method, run.seed))
+    return csv_text(
+        COLUMNS,
+        [
+            [run.study, run.method, run.seed, *case, f"{value:.5f}"]
+            for run in ordered
+            for case, value in run.scores.items()
+        ],
+    )
 
 
 def from_csv(path: Path) -> list[RunScores]:
     """Reads what ``to_csv`` wrote."""
     scores: dict[tuple[str, str, int], dict[tuple[str, str], float]] = defaultdict(dict)
-    with path.open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            key = (row["condition"], row["method"], int(row["seed"]))
-            scores[key][row["subject"], row["class_name"]] = float(row["dice"])
+    for row in read_rows(path):
+        key = (row["condition"], row["method"], int(row["seed"]))
+        scores[key][row["subject"], row["class_name"]] = float(row["dice"])
     return [RunScores(path, *key, values) for key, values in scores.items()]
 
 
@@ -141,14 +140,9 @@ def natural(name: str) -> list[str | int]:
 
 def table_csv(rows: Sequence[ComparisonRow]) -> str:
     """Returns the rows with two decimals (p values with four)."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["condition", *(field.name for field in fields(ComparisonRow)[1:])])
-    for row in rows:
-        table.writerow(
-            [_shown(field.name, value) for field, value in zip(fields(ComparisonRow), astuple(row), strict=True)]
-        )
-    return text.getvalue()
+    names = [field.name for field in fields(ComparisonRow)]
+    shown = [[_shown(name, value) for name, value in zip(names, astuple(row), strict=True)] for row in rows]
+    return csv_text(["condition", *names[1:]], shown)
 
 
 def _shown(name: str, value: object) -> object:

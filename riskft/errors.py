@@ -1,6 +1,9 @@
 """What riskft raises when the user's input is not what it needs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -35,3 +38,15 @@ def first_line(error: BaseException) -> str:
     """Returns an error's kind and the first line of its message, shortened."""
     lines = str(error).splitlines() or [""]
     return f"{type(error).__name__}: {lines[0]}"[:160].rstrip(": ")
+
+
+def first_few(items: Iterable[T], most: int = 3, text: Callable[[T], str] = str) -> list[str]:
+    """Returns the first items as text and, if there are more, how many, as "and 2 more".
+
+    Args:
+        items: What to name.
+        most: How many of them.
+        text: Returns an item as text.
+    """
+    every = list(items)
+    return [*map(text, every[:most]), *([f"and {len(every) - most} more"] if len(every) > most else [])]

@@ -3,12 +3,13 @@
 import csv
 import errno
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -187,10 +188,32 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """Returns the rows of a CSV file by column; what a row lacks is empty, what it has too much is left out.
 
     Raises:
-        InputError: If it is not there or no CSV file in UTF-8.
+        InputError: If it cannot be read, or is not a CSV file in UTF-8.
     """
+    lines = [cells for _, cells in read_table(path)]
+    return [dict(zip(lines[0], [*cells, *[""] * len(lines[0])], strict=False)) for cells in lines[1:]]
+
+
+def read_table(path: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
+    """Returns the lines of a table that are not empty, the header among them: each line's number and its cells.
+
+    Raises:
+        InputError: If it cannot be read, or is not a table in UTF-8.
+    """
+    table = csv.reader(io.StringIO(read_text(path)), delimiter=delimiter)
     try:
-        rows = list(csv.DictReader(read_text(path).splitlines(), restval=""))
+        lines = [(table.line_num, cells) for cells in table]
     except csv.Error as error:
-        raise InputError(f"{path} is no CSV file ({error}): correct it.") from error
-    return [{name: value for name, value in row.items() if isinstance(name, str)} for row in rows]
+        raise InputError(
+            f"{path} is not a table with {delimiter!r} between the columns ({error}): correct it."
+        ) from error
+    return [(number, cells) for number, cells in lines if any(cell.strip() for cell in cells)]
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Returns a table as CSV."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return buffer.getvalue()

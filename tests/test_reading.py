@@ -1,9 +1,9 @@
-"""Small files that others have written."""
+"""Small files: what others have written, tables, and lists that are cut short."""
 
 import pytest
 
-from riskft.errors import InputError
-from riskft.files import read_json, read_mapping, read_rows
+from riskft.errors import InputError, first_few
+from riskft.files import csv_text, read_json, read_mapping, read_rows, read_table
 
 
 def test_what_editors_leave_is_read(tmp_path):
@@ -34,3 +34,19 @@ def test_a_folder_is_no_file(tmp_path):
     for read in (read_json, read_rows):
         with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
             read(tmp_path)
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path):
+    rows = [["a,b", 'say "x"'], ["two\nlines", "\u2028"]]
+    (tmp_path / "a.csv").write_text(csv_text(["c", "d"], rows))
+    assert [list(row.values()) for row in read_rows(tmp_path / "a.csv")] == rows
+    (tmp_path / "a.tsv").write_text("c\td\n\n \t\n1\t2,3\n")
+    assert read_table(tmp_path / "a.tsv", "\t") == [(1, ["c", "d"]), (4, ["1", "2,3"])]
+    (tmp_path / "empty.csv").touch()
+    assert read_rows(tmp_path / "empty.csv") == []
+
+
+def test_a_long_list_names_its_first_items():
+    assert first_few([1, 2, 3]) == ["1", "2", "3"]
+    assert first_few("abcde", 2, str.upper) == ["A", "B", "and 3 more"]
+    assert first_few([]) == []

@@ -7,7 +7,6 @@ are as correct as the original do not count; ``equivalent_mutants.csv`` lists th
 """
 
 import argparse
-import csv
 import json
 import os
 import random
@@ -16,6 +15,8 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
+
+from riskft.files import csv_text, read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 LIST = Path(__file__).with_name("equivalent_mutants.csv")
@@ -59,8 +60,7 @@ def results() -> dict[str, int | None]:
 
 def report(codes: dict[str, int | None], total: int) -> int:
     """Prints the score by file and the survivors; returns 1 if too few were noticed."""
-    with LIST.open(newline="", encoding="utf-8") as file:
-        known = {(row["function"], row["change"]): row["reason"] for row in csv.DictReader(file)}
+    known = {(row["function"], row["change"]): row["reason"] for row in read_rows(LIST)}
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     survivors: list[tuple[str, str]] = []
     for name, code in sorted(codes.items()):
@@ -77,7 +77,7 @@ def report(codes: dict[str, int | None], total: int) -> int:
     killed = sum(found["killed"] for found in counts.values())
     score = killed / max(1, killed + len(survivors))
     print(f"\n{len(codes)} of {total} mutants: {killed} killed, {len(survivors)} survived, score {100 * score:.1f} %")
-    csv.writer(sys.stdout).writerows(survivors)
+    print(csv_text(["function", "change"], survivors), end="")
     return int(score < AIM)
 
 

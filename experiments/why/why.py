@@ -7,8 +7,6 @@ Reads the runs of ``experiments/why/sweep.yaml``, which keep every epoch, and wr
 """
 
 import argparse
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,7 @@ from telling import lines
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.patches.subjects import TrainingMaps
 from riskft.errors import InputError
-from riskft.files import write_text
+from riskft.files import csv_text, read_rows, write_text
 from riskft.losses.refresh import weight_table
 from riskft.losses.weighted import soft_dice_loss, weighted_cross_entropy
 from riskft.progress import track
@@ -213,22 +211,18 @@ def examine(condition: str, folder: Path, seeds: Sequence[int]) -> dict[str, lis
 
 def to_csv(rows: Sequence[Row]) -> str:
     """Returns rows as CSV, fractions with four decimals."""
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    table.writeheader()
-    for row in rows:
-        table.writerow({key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()})
-    return text.getvalue()
+    columns = list(rows[0])
+    shown = [
+        [f"{value:.4f}" if isinstance(value, float) else value for value in map(row.__getitem__, columns)]
+        for row in rows
+    ]
+    return csv_text(columns, shown)
 
 
 def read_csv(path: Path) -> list[Row]:
     """Reads what ``to_csv`` wrote."""
     texts = ("condition", "method", "kind", "place", "weight", "cases")
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            {key: value if key in texts else float(value) for key, value in row.items()}
-            for row in csv.DictReader(stream)
-        ]
+    return [{key: value if key in texts else float(value) for key, value in row.items()} for row in read_rows(path)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,7 +1,5 @@
 """The tables of a comparison as CSV and in W&B."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -9,12 +7,13 @@ from pathlib import Path
 from riskft.analysis.comparison import Comparison, ComparisonRow
 from riskft.analysis.pairs import Unpaired
 from riskft.analysis.runs import Metric, RunScores
+from riskft.files import csv_text
 
 
 def table_csv(comparison: Comparison) -> str:
     """Returns all rows as CSV, with the metric and its unit."""
     columns = [field.name for field in fields(ComparisonRow)]
-    return as_csv(
+    return csv_text(
         ["metric", "unit", *columns],
         [[comparison.metric, comparison.unit.unit, *astuple(row)] for row in comparison.rows],
     )
@@ -22,7 +21,7 @@ def table_csv(comparison: Comparison) -> str:
 
 def cases_csv(runs: Sequence[RunScores], metric: Metric) -> str:
     """Returns all runs' cases in one table, the metric as ``riskft test`` wrote it."""
-    return as_csv(
+    return csv_text(
         case_columns(metric),
         case_rows(runs),
     )
@@ -40,16 +39,7 @@ def case_rows(runs: Sequence[RunScores]) -> list[list[object]]:
 
 def unpaired_csv(comparison: Comparison) -> str:
     """Returns what has no partner as CSV."""
-    return as_csv([field.name for field in fields(Unpaired)], [astuple(item) for item in comparison.unpaired])
-
-
-def as_csv(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Returns CSV text."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return buffer.getvalue()
+    return csv_text([field.name for field in fields(Unpaired)], [astuple(item) for item in comparison.unpaired])
 
 
 def log_tables(folder: Path, runs: Sequence[RunScores], comparison: Comparison) -> None:

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
-from riskft.errors import InputError, UsageError
+from riskft.errors import InputError, UsageError, first_few
 
 LINES, WIDTH = 12, 300
 #: What jsonargparse says of its own workings, or says twice.
@@ -84,8 +84,7 @@ def brief(message: str) -> str:
         message: The message, of any number of lines.
     """
     lines = [line for line in message.splitlines() if line.strip() and not _INNER.fullmatch(line)]
-    shown = [_plain(line) for line in lines[:LINES]]
-    return "\n".join([*shown, *([f"  ... ({len(lines) - LINES} more lines)"] if len(lines) > LINES else [])])
+    return "\n".join(first_few(lines, LINES, _plain))
 
 
 def _plain(line: str) -> str:

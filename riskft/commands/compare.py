@@ -15,7 +15,7 @@ from riskft.arguments.parser import CommandParser
 from riskft.compare.exports import find_runs_and_exports
 from riskft.compare.html import common_scope, interval, number, outcomes, p_value
 from riskft.compare.page import report_html
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 from riskft.files import write_text
 from riskft.run.places import refuse_unwritable
 
@@ -107,8 +107,8 @@ def study_table(study: str, comparison: Comparison) -> Table:
 
 def _say_left_out(console: Console, found: FoundRuns, comparison: Comparison) -> None:
     lines = [f"{folder}: not tested, left out" for folder in found.untested]
-    lines += [f"not paired: {item}" for item in comparison.unpaired[:LISTED]]
+    lines += first_few((f"not paired: {item}" for item in comparison.unpaired), LISTED)
     if len(comparison.unpaired) > LISTED:
-        lines.append(f"and {len(comparison.unpaired) - LISTED} more, all in unpaired.csv and in the report")
+        lines[-1] += ", all in unpaired.csv and in the report"
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)

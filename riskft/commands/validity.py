@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from riskft.arguments.parser import CommandParser
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 from riskft.files import write_text
 from riskft.plots.figure import save_figure
 from riskft.run.places import refuse_unwritable
@@ -94,8 +94,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _refuse(existing: Sequence[str]) -> None:
     if existing:
-        more = [f"and {len(existing) - 4} more"] if len(existing) > 4 else []
-        raise InputError("Results are there. Add --overwrite true, or choose another --out:", [*existing[:4], *more])
+        raise InputError("Results exist. Add --overwrite true, or choose another --out:", first_few(existing, 4))
 
 
 def _open(pairs: Sequence[RunPair], accelerator: str | None) -> list[OpenRunPair]:

@@ -4,14 +4,13 @@ W&B keeps each run's table ``test/cases`` with the run's study, method and seed 
 those of all runs and exports them as CSV; ``wandb artifact get`` and offline runs have them as ``*.table.json``.
 """
 
-import csv
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from riskft.analysis.runs import FoundRuns, Metric, RunScores, ScoreKey, doubles, find_runs
 from riskft.errors import InputError
+from riskft.files import read_json, read_rows
 
 ADVICE = "Expected a CSV or JSON table of W&B's `test/cases`, or a cases.csv of `riskft compare`."
 
@@ -57,10 +56,9 @@ def read_export(path: Path, metric: Metric) -> list[RunScores]:
 
 def _rows(path: Path) -> Iterable[Mapping[str, Any]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
         if path.suffix != ".json":
-            return list(csv.DictReader(text.splitlines()))
-        content = json.loads(text)
+            return read_rows(path)
+        content = read_json(path)
         return [dict(zip(content["columns"], row, strict=True)) for row in content["data"]]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: cannot be read ({error}). {ADVICE}") from error

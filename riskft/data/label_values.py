@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from riskft.errors import first_few
+
 WHOLE_WITHIN = 1e-3
 """How far a value may be from a whole number to stand for it."""
 _FLOAT32 = 2.0**-23  # relative rounding of a scale factor, which NIfTI stores as float32
@@ -29,10 +31,8 @@ def nearest_whole(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[Any], np
 
 def written(values: Iterable[Any]) -> str:
     """Writes values with the digits that tell them apart, at most five of them: 2.004, not 2."""
-    everything = list(values)
-    more = f" and {len(everything) - 5} more" if len(everything) > 5 else ""
     # the shortest text that stands for a value in its own precision
-    return f"{', '.join(f'{float(str(value)):.10g}' for value in everything[:5])}{more}"
+    return ", ".join(first_few(values, 5, lambda value: f"{float(str(value)):.10g}"))
 
 
 def why_not_whole(values: npt.NDArray[np.floating[Any]]) -> str:

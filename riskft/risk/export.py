@@ -1,7 +1,5 @@
 """Risk maps as files that a viewer overlays on the scan: the input's own geometry."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +11,8 @@ from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
 from riskft.data.records import Case
-from riskft.errors import InputError
-from riskft.files import safe_name
+from riskft.errors import InputError, first_few
+from riskft.files import csv_text, safe_name
 from riskft.progress import track
 from riskft.risk.store import RiskStore
 
@@ -43,11 +41,10 @@ def refuse_existing(folder: Path, cases: Sequence[Case], overwrite: bool) -> Non
     targets = [path for case in cases for path in _targets(folder, case.subject)] + [folder / "risk_summary.csv"]
     own = {file.resolve() for case in cases for file in case.files}
     if taken := [str(path) for path in targets if path.resolve() in own]:
-        raise InputError("These files are images or labels of the data set. Choose another --out:", taken[:3])
+        raise InputError("These files are images or labels of the data set. Choose another --out:", first_few(taken))
     existing = [str(path) for path in targets if path.exists()]
     if existing and not overwrite:
-        more = [f"and {len(existing) - 3} more"] if len(existing) > 3 else []
-        raise InputError("These files exist. Add --overwrite true, or choose another --out:", [*existing[:3], *more])
+        raise InputError("These files exist. Add --overwrite true, or choose another --out:", first_few(existing))
 
 
 def export_case(folder: Path, store: RiskStore, case: PreparedCase, class_names: Sequence[str]) -> list[SummaryRow]:
@@ -100,12 +97,8 @@ def export_share(
 
 def summary_csv(rows: Sequence[SummaryRow]) -> str:
     """Returns the CSV text of the summary, sorted by subject."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in sorted(rows, key=lambda row: row[0]):
-        writer.writerow([*row[:3], *(f"{value:.6g}" for value in row[3:])])
-    return buffer.getvalue()
+    ordered = sorted(rows, key=lambda row: row[0])
+    return csv_text(COLUMNS, [[*row[:3], *(f"{value:.6g}" for value in row[3:])] for row in ordered])
 
 
 def _targets(folder: Path, subject: str) -> tuple[Path, Path]:

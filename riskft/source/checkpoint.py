@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 from riskft.run.record import Record, read_record
 from riskft.source.checkpoint_file import index_in, load_content
 from riskft.source.copies import states_in
@@ -93,9 +93,8 @@ def own_description(content: Any) -> tuple[tuple[str, ...] | None, int | None]:
 
 def _unknown_folder(path: Path) -> InputError:
     found = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
-    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
     return InputError(
-        f"{path}: is a folder of no kind that riskft knows. It holds: {', '.join(found[:8]) or 'nothing'}{more}.",
+        f"{path}: is a folder of no kind that riskft knows. It holds: {', '.join(first_few(found, 8)) or 'nothing'}.",
         [
             "Known: nnU-Net v2 trained-model folders (plans.json, dataset.json, fold_0/), MONAI bundles (configs/, "
             "models/model.pt), MeshNet pairs (name.json, name.safetensors). Else give the file of weights itself."

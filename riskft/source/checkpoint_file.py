@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from riskft.errors import InputError, first_line
+from riskft.errors import InputError, first_few, first_line
 from riskft.files import read_json
 
 #: Ending of the index of a checkpoint in parts, as Hugging Face's libraries write large ones.
@@ -167,8 +167,8 @@ def parts_of(index: Path) -> list[Path]:
         raise InputError(f"{index}: is no index of a checkpoint in parts, expected JSON with a weight_map.") from error
     missing = [part.name for part in parts if not part.is_file()]
     if missing:
+        some = ", ".join(first_few(missing, 4))
         raise InputError(
-            f"{index}: names {len(parts)} files, of which {len(missing)} are missing: {', '.join(missing[:4])}. Put "
-            "them beside it."
+            f"{index}: names {len(parts)} files, of which {len(missing)} are missing: {some}. Put them beside it."
         )
     return parts

@@ -9,7 +9,7 @@ import torch
 from monai.inferers import Inferer, SimpleInferer
 from torch import nn
 
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 from riskft.source.activation import describe, readings
 from riskft.source.checkpoint import Checkpoint, read_checkpoint, state_digest
 from riskft.source.classes import with_classes
@@ -113,7 +113,7 @@ def _trained(
             checkpoint.path,
             len(missing),
             len(network.state_dict()),
-            ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else ""),
+            ", ".join(first_few(missing, 5)),
         )
     return plain(network), missing, unused
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 from riskft.source.trace import trace
 
 _OPTIONS = "Give the network the class and options that it was trained with."
@@ -41,8 +41,7 @@ def misfit(
             f"{path}: does not fit {name}: it fills {100 * share[0]:.0f} % of the parameters, and "
             f"model.source.min_loaded is {share[1]}."
         )
-    shown = [_describe(key, own[key], state) for key in wrong[:2]]
-    shown[-1] += f"; and {len(wrong) - 2} more" if len(wrong) > 2 else ""
+    shown = first_few(wrong, 2, lambda key: _describe(key, own[key], state))
     return InputError(f"{title} {_OPTIONS}", shown)
 
 

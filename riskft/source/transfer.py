@@ -1,7 +1,5 @@
 """Copying the source network's weights to the target network, with an account of every parameter."""
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from riskft.files import write_text
+from riskft.files import csv_text, write_text
 
 STATUSES = ("loaded", "adapted", "new", "unused")
 
@@ -35,10 +33,7 @@ class AdaptationReport:
 
     def write(self, path: Path) -> None:
         """Writes the table as CSV, atomically."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerows([("parameter", "shape", "status"), *self.rows])
-        write_text(path, buffer.getvalue())
+        write_text(path, csv_text(("parameter", "shape", "status"), self.rows))
 
 
 def share_of(network: nn.Module, names: Sequence[str]) -> float:

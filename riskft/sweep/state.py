@@ -1,12 +1,11 @@
 """The state of each run, read from its folder alone."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from riskft.errors import first_line
-from riskft.files import earlier
+from riskft.files import earlier, read_rows
 from riskft.run.folder import RunFolder
 from riskft.run.lock import is_held
 from riskft.sweep.plan import Run
@@ -83,10 +82,9 @@ def last_metric(folder: Path, column: str = "val/dice") -> str:
     metrics = RunFolder(folder).metrics
     for path in [*([metrics] if metrics.is_file() else []), *reversed(earlier(metrics))]:
         try:
-            with path.open(newline="", encoding="utf-8") as stream:
-                rows = [row for row in csv.DictReader(stream) if row.get(column)]
+            rows = [row for row in read_rows(path) if row.get(column)]
             if rows:
                 return f"{column} {float(rows[-1][column]):.3f} (epoch {rows[-1].get('epoch', '?')})"
-        except (OSError, ValueError, csv.Error) as error:
+        except ValueError as error:
             return f"{path.name} cannot be read ({first_line(error)})"
     return ""

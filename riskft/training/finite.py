@@ -9,7 +9,7 @@ from torch import Tensor
 
 from riskft.data.patches.batch import PatchBatch
 from riskft.distributed import together
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 
 
 class FiniteLossGuard(Callback):
@@ -76,7 +76,9 @@ class FiniteLossGuard(Callback):
             finite = [torch.isfinite(value).all() for value in module.parameters()]
             if finite and not torch.stack(finite).all():
                 names = [name for name, value in module.named_parameters() if not torch.isfinite(value).all()]
-                raise InputError(_advice("Weights have become NaN or infinite, though no loss was"), names[:5])
+                raise InputError(
+                    _advice("Weights have become NaN or infinite, though no loss was"), first_few(names, 5)
+                )
 
     def _look(self) -> None:
         seen, self._subjects = self._subjects, []

@@ -18,7 +18,7 @@ from riskft.data.io.native import native_grid, to_native
 from riskft.data.io.volumes import read_volume
 from riskft.data.patches.batch import PatchBatch, VolumeBatch
 from riskft.distributed import gather_objects
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 from riskft.evaluation.metrics import CaseScore, as_volume, score_case
 from riskft.losses.weighted import Loss, RiskWeightedLoss
 from riskft.run.record import Record
@@ -137,12 +137,10 @@ class RiskModule(LightningModule):
         try:
             return super().load_state_dict(state_dict, strict, assign)
         except RuntimeError as error:
-            lines = [line.strip() for line in str(error).splitlines()[1:]]
-            more = [f"and {len(lines) - 3} more"] if len(lines) > 3 else []
             raise InputError(
                 "The checkpoint does not fit this command's network and loss. Give the options that it was trained "
                 "with (config.yaml in its run folder), or another --ckpt_path:",
-                [*lines[:3], *more],
+                first_few(line.strip() for line in str(error).splitlines()[1:]),
             ) from error
 
     @property

@@ -15,7 +15,7 @@ from riskft.data.io.formats import ENDINGS, ending, parts, stem
 from riskft.data.io.native import native_dtype, reference_image, write_native
 from riskft.data.records import Case
 from riskft.distributed import gather_objects, together
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 from riskft.files import safe_name
 from riskft.training.unfinished import Unfinished
 
@@ -72,12 +72,12 @@ class SegmentationWriter(BasePredictionWriter):
         if scans:
             raise InputError(
                 f"{self.folder} holds the scans themselves. Choose another folder for the segmentations (--out):",
-                _first([str(path) for path in sorted(scans)]),
+                first_few(sorted(scans)),
             )
         names = output_names(cases)
         targets = [path for subject, name in names.items() for path in self._targets(subject, name)]
         if twice := [name for name, count in Counter(path.name for path in targets).items() if count > 1]:
-            raise InputError("Several cases' files would have one name. Rename the subjects:", _first(twice))
+            raise InputError("Several cases' files would have one name. Rename the subjects:", first_few(twice))
         finished = self.finished(cases, keys)
         missing = [
             path for subject in names if subject not in finished for path in self._targets(subject, names[subject])
@@ -85,7 +85,8 @@ class SegmentationWriter(BasePredictionWriter):
         existing = [str(part) for path in missing for part in parts(path) if part.exists()]
         if existing and not self.overwrite:
             raise InputError(
-                f"{len(existing)} output files exist. Add --overwrite true, or choose another --out:", _first(existing)
+                f"{len(existing)} output files exist. Add --overwrite true, or choose another --out:",
+                first_few(existing),
             )
 
     def finished(self, cases: Sequence[Case], keys: Mapping[str, str] | None = None) -> frozenset[str]:
@@ -175,7 +176,7 @@ def output_names(cases: Sequence[Case]) -> dict[str, str]:
         InputError: If a subject is there twice.
     """
     if twice := [subject for subject, count in Counter(case.subject for case in cases).items() if count > 1]:
-        raise InputError("Several cases have the same subject. Rename one of each, or drop it:", _first(twice))
+        raise InputError("Several cases have the same subject. Rename one of each, or drop it:", first_few(twice))
     return {case.subject: f"{_own_stem(case)}{_own_ending(case)}" for case in cases}
 
 
@@ -194,10 +195,6 @@ def _own_stem(case: Case) -> str:
 def _own_ending(case: Case) -> str:
     own = ending(reference_image(case))
     return own if own.lower() in ENDINGS else ".nii.gz"
-
-
-def _first(names: Sequence[str]) -> list[str]:
-    return [*names[:3], *([f"and {len(names) - 3} more"] if len(names) > 3 else [])]
 
 
 def _data(trainer: Trainer) -> RiskDataModule:

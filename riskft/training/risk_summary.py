@@ -1,7 +1,5 @@
 """What phase 1 found, in the run folder and the loggers."""
 
-import csv
-import io
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +7,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Trainer
 
-from riskft.files import write_json, write_text
+from riskft.files import csv_text, write_json, write_text
 from riskft.plots.figure import save_figure
 from riskft.plots.risk import conditional_figure, weight_figure
 from riskft.risk.store import RiskStore
@@ -63,12 +61,13 @@ def log_risk_summary(
 
 def class_table(summary: RiskSummary, classes: Sequence[str]) -> str:
     """Returns CSV: class_name, voxels, mean hardness in nats, that of a blind source (-log P(y)), mean weight."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["class_name", "voxels", "mean_hardness_nats", "prior_hardness_nats", "mean_weight"])
-    total = sum(summary.class_voxels)
-    for row in zip(classes, summary.class_voxels, summary.class_hardness, summary.class_weight, strict=True):
-        name, voxels, hardness, weight = row
-        prior = -float(np.log(voxels / total)) if voxels else float("nan")
-        writer.writerow([name, voxels, f"{hardness:.6g}", f"{prior:.6g}", f"{weight:.6g}"])
-    return buffer.getvalue()
+    voxels = np.array(summary.class_voxels, dtype=float)
+    prior = -np.log(np.where(voxels > 0, voxels, np.nan) / voxels.sum())
+    numbers = zip(summary.class_hardness, prior, summary.class_weight, strict=True)
+    return csv_text(
+        ["class_name", "voxels", "mean_hardness_nats", "prior_hardness_nats", "mean_weight"],
+        [
+            [name, count, *(f"{value:.6g}" for value in values)]
+            for name, count, values in zip(classes, summary.class_voxels, numbers, strict=True)
+        ],
+    )

@@ -1,7 +1,5 @@
 """Tables of cases, as CSV and in W&B."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from riskft.evaluation.metrics import CaseScore
+from riskft.files import csv_text
 from riskft.training.loggers import wandb_run
 
 COLUMNS = tuple(field.name for field in fields(CaseScore))
@@ -16,11 +15,7 @@ COLUMNS = tuple(field.name for field in fields(CaseScore))
 
 def cases_csv(scores: Sequence[CaseScore]) -> str:
     """Returns one row per case and class: subject, class_name, dice, hd95_mm, voxels_true, voxels_predicted."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(astuple(score) for score in scores)
-    return buffer.getvalue()
+    return csv_text(COLUMNS, map(astuple, scores))
 
 
 def log_cases(trainer: Trainer, scores: Sequence[CaseScore], key: str, run: tuple[str, str, int]) -> None:

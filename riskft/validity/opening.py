@@ -1,6 +1,5 @@
 """A pair of runs with what phase 1 left, checked to belong together."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +7,7 @@ from torch import Tensor
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.labels import IGNORE_INDEX
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target
 from riskft.risk.store import RiskStore
@@ -72,12 +71,14 @@ def differences(run: RiskDataModule, scratch: RiskDataModule) -> list[str]:
         # the keys stand for the files' content, the label map and the preprocessing
         mine, theirs = ({case.subject: case.key for case in data.prepared(split)} for data in (run, scratch))
         if missing := sorted(mine.keys() - theirs.keys()):
-            problems.append(f"lacks the {name} cases {_first(missing)}")
+            problems.append(f"lacks the {name} cases {', '.join(first_few(missing))}")
         if further := sorted(theirs.keys() - mine.keys()):
-            problems.append(f"has further {name} cases: {_first(further)}")
+            problems.append(f"has further {name} cases: {', '.join(first_few(further))}")
         other = sorted(subject for subject in mine.keys() & theirs.keys() if mine[subject] != theirs[subject])
         if other:
-            problems.append(f"has other images, labels or preprocessing in the {name} cases {_first(other)}")
+            problems.append(
+                f"has other images, labels or preprocessing in the {name} cases {', '.join(first_few(other))}"
+            )
     return problems
 
 
@@ -95,7 +96,3 @@ def kept_distribution(run: RunFolder, data: RiskDataModule) -> ClassDistribution
         counts = target != IGNORE_INDEX
         dataset.update(store.read_hardness(case.subject)[0][counts], target[counts])
     return dataset
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -5,9 +5,9 @@ from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 
-from riskft.analysis.output import as_csv
 from riskft.analysis.pairs import Matrix
 from riskft.analysis.statistics import bootstrap_interval, interval_over
+from riskft.files import csv_text
 from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName
 from riskft.validity.scores import PredictorScore, RocCurve
@@ -146,7 +146,7 @@ def _mean(values: Matrix) -> float:
 
 def table_csv(rows: Sequence[ValidityRow]) -> str:
     """Returns all rows as CSV."""
-    return as_csv([field.name for field in fields(ValidityRow)], [astuple(row) for row in rows])
+    return csv_text([field.name for field in fields(ValidityRow)], [astuple(row) for row in rows])
 
 
 def cases_csv(results: Sequence[RunResult]) -> str:
@@ -158,7 +158,7 @@ def cases_csv(results: Sequence[RunResult]) -> str:
         for subject, scores in result.cases.items()
         for key, score in scores.items()
     ]
-    return as_csv(columns, rows)
+    return csv_text(columns, rows)
 
 
 def volumes_csv(results: Sequence[RunResult]) -> str:
@@ -170,4 +170,4 @@ def volumes_csv(results: Sequence[RunResult]) -> str:
         for subject, volumes in result.volumes.items()
         for name, *values in map(astuple, volumes)
     ]
-    return as_csv(columns, rows)
+    return csv_text(columns, rows)

@@ -15,6 +15,7 @@ from riskft.data.io.formats import open_image, parts, spatial_shape, stored_spac
 from riskft.data.io.grid import VolumeFile, has_place, times
 from riskft.data.io.itk import ItkImage
 from riskft.data.io.volumes import take_channel
+from riskft.errors import first_few
 
 
 def open_volume(path: Path, report: Report, channels: Sequence[int | None] = (None,)) -> VolumeFile | None:
@@ -182,8 +183,7 @@ def _around(path: Path) -> str:
     if not path.parent.is_dir():
         return "its folder is not there either"
     held = sorted(entry.name for entry in path.parent.iterdir())
-    more = f" and {len(held) - 6} more" if len(held) > 6 else ""
-    return f"its folder holds {', '.join(held[:6]) or 'nothing'}{more}"
+    return f"its folder holds {', '.join(first_few(held, 6)) or 'nothing'}"
 
 
 def _one_line(error: Exception) -> str:

@@ -1,11 +1,11 @@
 """The classes that a BIDS segmentation's look-up table names."""
 
-import csv
 from pathlib import Path
 
 from riskft.data.labels import LabelMap
 from riskft.data.readers.naming import class_name
 from riskft.errors import InputError
+from riskft.files import read_table
 
 
 def read_lookup(path: Path) -> LabelMap:
@@ -16,20 +16,15 @@ def read_lookup(path: Path) -> LabelMap:
     Raises:
         InputError: If columns are missing, or lines cannot be understood, with all of them.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            table = csv.DictReader(stream, delimiter="\t")
-            header = [name.strip() for name in table.fieldnames or []]
-            table.fieldnames = header
-            lines = [(table.line_num, row) for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no table in UTF-8 ({error}): save it with tabs between the columns.") from error
+    (_, header), *lines = read_table(path, "\t") or [(0, [])]
+    header = [name.strip() for name in header]
     if missing := [name for name in ("index", "name") if name not in header]:
         raise InputError(f"{path} has no column {missing} among {header}: BIDS asks for index and name, and for tabs.")
     problems = []
     classes: dict[str, list[int]] = {}
-    for number, row in lines:
-        index, name = (str(row[key] or "").strip() for key in ("index", "name"))
+    for number, cells in lines:
+        row = dict(zip(header, cells, strict=False))
+        index, name = (row.get(key, "").strip() for key in ("index", "name"))
         key = class_name(name)
         if not index.isdecimal() or not name:
             problems.append(f"line {number}: index '{index}' and name '{name}', expected a whole number and a name")

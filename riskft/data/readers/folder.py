@@ -8,7 +8,7 @@ from pathlib import Path
 from riskft.data.io.formats import ENDINGS, ending, is_image, stem
 from riskft.data.readers.base import Reader
 from riskft.data.records import Case
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 
 _SEPARATORS = ("_", "-")
 _NUMBERED = re.compile(r".+_\d{4}$")
@@ -166,5 +166,4 @@ def _missing(found: Sequence[_File], like: _File, names: Mapping[str, str]) -> l
 
 
 def _some(paths: Iterable[Path]) -> str:
-    names = [path.name for path in paths]
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(first_few(path.name for path in paths))

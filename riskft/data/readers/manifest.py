@@ -1,6 +1,5 @@
 """Cases from a table, for data in no known layout."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from riskft.data.readers.naming import listed_path
 from riskft.data.readers.persons import People, with_one_spelling
 from riskft.data.records import SPLITS, Case
 from riskft.errors import InputError
+from riskft.files import read_table
 
 _RESERVED = ("subject", "person", "split", "label")
 
@@ -71,14 +71,7 @@ class ManifestReader(Reader):
     def _read(self) -> tuple[list[str], list[tuple[int, list[str]]]]:
         if not self.csv.is_file():
             raise InputError(f"{self.csv} is no file: set the reader's csv to the table of the cases.")
-        try:
-            # spreadsheets write a byte order mark, which utf-8-sig takes away
-            with self.csv.open(newline="", encoding="utf-8-sig") as stream:
-                table = csv.reader(stream)
-                lines = [(table.line_num, [cell.strip() for cell in cells]) for cells in table]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InputError(f"{self.csv} is no CSV file in UTF-8 ({error}): save it as one.") from error
-        lines = [(number, cells) for number, cells in lines if any(cells)]
+        lines = [(number, [cell.strip() for cell in cells]) for number, cells in read_table(self.csv)]
         if not lines:
             raise InputError(f"{self.csv} is empty: its first line must be subject,split,<modalities>,label.")
         return lines[0][1], lines[1:]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from riskft.data.records import Case
-from riskft.errors import InputError
+from riskft.errors import InputError, first_few
 
 _KNOWN = (
     # BraTS 2023 and later: patient, then time point (BraTS-GLI-00005-100, BraTS-MEN-RT-0000-1)
@@ -60,7 +60,7 @@ class People:
         if self._pattern is not None and strange:
             raise InputError(
                 f"The reader's person is '{self._pattern.pattern}', which finds no person in {len(strange)} of "
-                f"{len(found)} subjects: {', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}. Correct the "
+                f"{len(found)} subjects: {', '.join(first_few(strange))}. Correct the "
                 "pattern; add '|.+' at its end if such subjects are people of their own."
             )
         return with_one_spelling(found)

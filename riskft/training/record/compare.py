@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+from riskft.errors import first_few
 from riskft.run.record import Cases, Record
 from riskft.training.record.options import CASES, differences, line, shown
 
@@ -212,6 +213,4 @@ def _line(option: str, then: Any, now: Any) -> str:
 
 def some(names: Sequence[str]) -> str:
     """Returns the first names, and how many more there are."""
-    if not names:
-        return "none"
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(first_few(names, 5)) or "none"

@@ -90,7 +90,7 @@ def test_folders(tmp_path: Path) -> None:
     ("names", "modalities", "words"),
     [
         ((), ("t1",), r"holds no image \(found: nothing\)"),
-        (("a.dcm", "b.png", "c.gz", "d.txt"), ("t1",), r"found: a\.dcm, b\.png, c\.gz and 1 more.*\.nii\.gz, .*\.mha"),
+        (("a.dcm", "b.png", "c.gz", "d.txt"), ("t1",), r"found: a\.dcm, b\.png, c\.gz, and 1 more.*\.nii\.gz, .*\.mha"),
         (("sub/a.dcm",), ("t1",), r"holds no image \(found: sub\), nor does a folder"),
         (("a.nii", "b/t1.nii"), ("t1",), r"both images \(a\.nii\) and folders of images \(b\)"),
         (("a_0000.nii", "b.nii"), ("t1",), r"a_0000\.nii, which ends in _0000, and b\.nii, which does not"),
