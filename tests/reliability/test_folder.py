@@ -3,11 +3,7 @@
 import time
 
 import pytest
-from forked_runs import STEPS_AN_EPOCH, Forked, Study, before_step, forked, kill
-
-from riskft.errors import InputError
-from riskft.run.folder import RunFolder
-from riskft.run.wandb_id import keep_run_id, run_id
+from forked_runs import STEPS_AN_EPOCH, Study, before_step, forked
 
 
 @pytest.mark.slow
@@ -36,40 +32,6 @@ def test_two_fits_at_once(tmp_path, tiny_manifest):
     assert study.checkpoint()["global_step"] == 3 * STEPS_AN_EPOCH
 
 
-def test_a_killed_process_leaves_no_lock(tmp_path):
-    def die_inside() -> None:
-        with RunFolder(tmp_path / "run").held():
-            (tmp_path / "run/checkpoints").mkdir()
-            (tmp_path / "run/checkpoints/.tmp-0123abcd.ckpt").write_bytes(bytes(100))
-            kill()
-
-    assert Forked(die_inside, tmp_path / "log").wait() == -9
-    with RunFolder(tmp_path / "run").held():
-        assert not list(tmp_path.rglob(".tmp-*"))  # what it was writing
-
-    def look() -> None:
-        with (
-            pytest.raises(InputError, match=r"is in use: process .* on .* is at work there"),
-            RunFolder(tmp_path / "run").held(),
-        ):
-            pass
-
-    with RunFolder(tmp_path / "run").held():
-        other = Forked(look, tmp_path / "log")
-        assert other.wait() == 0, other.text
-    again = Forked(lambda: RunFolder(tmp_path / "run").held().__enter__(), tmp_path / "log")
-    assert again.wait() == 0, again.text
-
-
-def test_a_file_system_without_locks(tmp_path, monkeypatch, caplog):
-    def none(*arguments: object) -> None:
-        raise OSError(95, "Operation not supported")
-
-    monkeypatch.setattr("fcntl.lockf", none)
-    with RunFolder(tmp_path).held():
-        assert "cannot be locked ([Errno 95] Operation not supported): do not start a second process" in caplog.text
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "words"),
@@ -91,13 +53,3 @@ def test_a_refused_fit_leaves_the_run_as_it_was(tmp_path, tiny_manifest, mistake
     assert "Traceback" not in second.text
     after = {path: path.read_bytes() for path in study.folder().rglob("*") if path.is_file()}
     assert after == before
-
-
-def test_the_name_in_w_and_b_changes_only_when_the_new_run_begins(tmp_path):
-    run = RunFolder(tmp_path)
-    first = run_id(run, renew=True)
-    second = run_id(run, renew=True)
-    assert first != second
-    assert run_id(run, renew=False) == first
-    keep_run_id(run, second)
-    assert run_id(run, renew=False) == second

@@ -1,8 +1,6 @@
 """Runs and studies that are moved, copied or renamed."""
 
-import json
 import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,9 +12,6 @@ from jsonargparse import Namespace
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from riskft.arguments.moved import Moved, bring_along, moved_run, place_is_given, settle
-from riskft.run.commit import git_commit
-from riskft.run.folder import RunFolder, recorded_folder
-from riskft.run.wandb_id import run_id
 from riskft.sweep.plan import Run
 from riskft.sweep.record import read_run, refuse_others, write_record
 from riskft.training.checkpoints import BestCheckpoint, moved_state
@@ -126,48 +121,6 @@ def test_the_next_record_says_where_the_run_is(now, root, folder):
     assert (options.root, options.folder) == (root, folder)
 
 
-def test_a_copy_has_a_wandb_run_of_its_own_and_a_moved_run_keeps_its(tmp_path):
-    own = record(tmp_path / "a/tiny/riskft/seed=0", tmp_path / "a")
-    assert run_id(RunFolder(own), renew=False) == "tiny-1234"
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    copy = tmp_path / "b/tiny/riskft/seed=0"
-    found = run_id(RunFolder(copy), renew=False)
-    assert found != "tiny-1234"
-    assert run_id(RunFolder(copy), renew=False) == found
-    assert run_id(RunFolder(own), renew=False) == "tiny-1234"
-    (tmp_path / "a").rename(tmp_path / "c")
-    assert run_id(RunFolder(tmp_path / "c/tiny/riskft/seed=0"), renew=False) == "tiny-1234"
-
-
-def test_where_a_config_says_that_its_run_is():
-    run = {"root": "r", "study": "s", "method": "m", "overwrite": False, "of another version": 1}
-    assert recorded_folder({"run": run, "seed_everything": 3}) == Path("r/s/m/seed=3")
-    assert recorded_folder({"run": {**run, "folder": "f"}, "seed_everything": 3}) == Path("f")
-    assert recorded_folder({"run": run, "trainer": {"default_root_dir": "d"}}) == Path("d")
-    assert recorded_folder({"run": run}) is None
-    assert recorded_folder({}) is None
-
-
-def test_maps_are_found_where_run_and_store_were_moved_together_and_where_only_one_was(tmp_path):
-    def maps_of(folder: Path) -> Path:
-        return RunFolder(folder).risk.store().weights_folder
-
-    maps = tmp_path / "a/cache/risk/1/2"
-    maps.mkdir(parents=True)
-    summary = tmp_path / "a/run/risk/summary.json"
-    summary.parent.mkdir(parents=True)
-    summary.write_text(json.dumps({"maps": str(maps), "maps_from_here": "../../cache/risk/1/2"}))
-    assert maps_of(tmp_path / "a/run") == maps
-    (tmp_path / "a/run").rename(tmp_path / "run")
-    assert maps_of(tmp_path / "run") == maps
-    (tmp_path / "run").rename(tmp_path / "a/run")
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert maps_of(tmp_path / "b/run") == tmp_path / "b/cache/risk/1/2"
-    (tmp_path / "b/run/risk/summary.json").write_text("{}")
-    assert RunFolder(tmp_path / "b/run").risk.store() is None
-    assert RunFolder(tmp_path).risk.store() is None
-
-
 def test_a_planned_run_of_a_sweep_goes_on_where_it_is_now(tmp_path):
     before, now = tmp_path / "a/run", tmp_path / "b/run"
     planned = Run(str(before), ["--config=c.yaml", f"--run.root={tmp_path / 'a'}"])
@@ -204,25 +157,3 @@ def test_a_moved_run_goes_on_there_and_a_copy_leaves_the_original_alone(tmp_path
     assert (copy / "checkpoints/best.ckpt").read_bytes() == bytes_of_best
     assert {path: path.stat().st_mtime_ns for path in study.folder().rglob("*")} == before
     assert yaml.safe_load((copy / "config.yaml").read_text())["run"]["folder"] == str(copy)
-
-
-def test_the_commit_is_that_of_the_code_and_not_of_a_repository_around_it(tmp_path, monkeypatch):
-    def git(*arguments):
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
-
-    git("init")
-    (tmp_path / "own.py").touch()
-    (tmp_path / ".gitignore").write_text(".venv")
-    git("add", "own.py", ".gitignore")
-    git("commit", "-m", "one")
-    installed = tmp_path / ".venv/lib/riskft/run/folder.py"
-    installed.parent.mkdir(parents=True)
-    installed.touch()
-    assert git_commit(installed) == "unknown"
-    assert len(git_commit(tmp_path / "own.py")) == 12
-    (tmp_path / "own.py").write_text("changed")
-    assert git_commit(tmp_path / "own.py").endswith("-dirty")
-    # in a hook of another repository, git says so in the environment
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
-    assert git_commit(installed) == "unknown"

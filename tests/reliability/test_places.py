@@ -19,7 +19,7 @@ from riskft.data.records import Case
 from riskft.errors import InputError
 from riskft.files import atomic_path, keep_old
 from riskft.risk.store import RiskStore
-from riskft.run.folder import refuse_finished
+from riskft.run.folder import RunFolder
 from riskft.run.places import refuse_unwritable, why_not_writable
 
 
@@ -120,7 +120,7 @@ def test_a_folder_where_a_run_has_a_file(tmp_path):
     (tmp_path / "metrics.csv").mkdir()
     (tmp_path / "cases.csv").write_text("kept")
     with pytest.raises(InputError, match=r"metrics.csv: is a folder, expected a file. Move it away."):
-        refuse_finished(tmp_path, overwrite=True, resuming=False)
+        RunFolder(tmp_path).refuse_finished(overwrite=True, resuming=False)
     assert (tmp_path / "cases.csv").read_text() == "kept"
 
 

@@ -3,8 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -118,31 +116,6 @@ def locked_for_others(folder) -> bool:
     if not pid:
         os._exit(int(is_held(RunFolder(folder).sweep_lock)))
     return bool(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-
-
-def test_a_forked_loader_that_outlives_a_killed_run_does_not_hold_its_folder(run):
-    folder = folder_of(run)
-    write_record(run)
-    receiver, sender = os.pipe()
-    pid = os.fork()
-    if not pid:
-        with held(RunFolder(folder).sweep_lock):
-            loader = os.fork()
-            if not loader:
-                time.sleep(60)
-                os._exit(0)
-            os.write(sender, str(loader).encode())
-            os.kill(os.getpid(), signal.SIGKILL)
-    loader = int(os.read(receiver, 20))
-    os.waitpid(pid, 0)
-    try:
-        assert not is_held(RunFolder(folder).sweep_lock)
-        with held(RunFolder(folder).sweep_lock):
-            pass
-    finally:
-        os.kill(loader, signal.SIGKILL)
-        os.close(receiver)
-        os.close(sender)
 
 
 def test_two_processes_cannot_be_at_work_in_one_folder_and_the_lock_goes_with_its_process(run):
