@@ -265,3 +265,14 @@ def test_shares_of_all_ranks_are_the_whole(tmp_path: Path, risk_prepared: list[P
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "two").iterdir())
     assert len(names) == 6
+
+
+@pytest.mark.parametrize("count", [1, 3, 4])
+def test_no_more_files_are_said_to_exist_than_do(tmp_path: Path, count: int) -> None:
+    for number in range(count):
+        (tmp_path / f"s{number}_weight.nii.gz").touch()
+    cases = [Case(f"s{number}", {"t1": tmp_path / "x.nii"}) for number in range(count)]
+    with pytest.raises(InputError) as refused:
+        refuse_existing(tmp_path, cases, overwrite=False)
+    assert len(refused.value.problems) == min(count, 4)
+    assert ("more" in refused.value.problems[-1]) == (count > 3)
