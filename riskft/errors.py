@@ -1,4 +1,4 @@
-"""What riskft raises when the user's input is not what it needs."""
+"""What riskft raises for input that it cannot use, and how messages cut long lists short."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -13,7 +13,7 @@ class InputError(ValueError):
 
     Args:
         title: One line: what was expected.
-        problems: One line a bad case: which file, what was found, what to do.
+        problems: One line per problem: which file, what was found, what to do.
     """
 
     def __init__(self, title: str, problems: Sequence[str] = ()) -> None:
@@ -23,15 +23,15 @@ class InputError(ValueError):
 
 
 class UsageError(Exception):
-    """A command line that the parser does not take; the message says why, and where to read more."""
+    """A command line that the parser refuses. The message says why, and where to read more."""
 
 
 class NoSpaceError(InputError):
-    """A file could not be written, because its file system is full or its size limited."""
+    """A file could not be written because its file system is full or its size is limited."""
 
 
 class ProcessLost(RuntimeError):  # noqa: N818
-    """Another process of the run has died, hangs, or is in another phase. The command line prints its message alone."""
+    """Another process of the run died, hangs, or is in another phase. The command line prints only the message."""
 
 
 def first_line(error: BaseException) -> str:
@@ -44,7 +44,7 @@ def first_few(items: Iterable[T], most: int = 3, text: Callable[[T], str] = str)
     """Returns the first items as text and, if there are more, how many, as "and 2 more".
 
     Args:
-        items: What to name.
+        items: What to list.
         most: How many of them.
         text: Returns an item as text.
     """

@@ -1,4 +1,4 @@
-"""Small files: read with errors that a user understands, written whole or not at all; and fingerprints."""
+"""Small files, read with errors that a user understands and written whole or not at all; and fingerprints."""
 
 import csv
 import errno
@@ -22,18 +22,18 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yields a temporary path in the target's folder; renames it to ``target`` on success.
+    """Yields a temporary path in the target's folder, and renames it to ``target`` on success.
 
-    A reader never sees a half-written file, whatever kills the writer; on an error the temporary file is removed.
-    The temporary name keeps the target's endings, by which many writers choose the format, and nothing else of its
-    name: Lightning takes any file with ``last`` in its name for a checkpoint.
+    A reader never sees a half-written file, whatever kills the writer. On an error, the temporary file is removed. The
+    temporary name keeps only the target's endings, by which many writers choose the format: Lightning takes any file
+    with ``last`` in its name for a checkpoint.
 
     Args:
-        target: Where the finished file shall be. Missing parent folders are made.
+        target: Where the finished file goes. Missing parent folders are created.
 
     Raises:
-        NoSpaceError: If the file system is full, or the file larger than is allowed.
-        InputError: If the file cannot be written for another reason that the system gives.
+        NoSpaceError: If the file system is full, or the file is larger than allowed.
+        InputError: If the system gives another reason why the file cannot be written.
     """
     temporary = target.with_name(f".tmp-{uuid.uuid4().hex[:8]}{''.join(target.suffixes)}")
     try:
@@ -49,20 +49,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
             raise InputError(f"{target}: cannot be written ({error.strerror or error}).") from error
         raise
     finally:
-        with suppress(OSError):  # on a read-only file system even for a file that is not there
+        with suppress(OSError):  # raised on a read-only file system even if the file does not exist
             temporary.unlink()
 
 
 def _concerns(error: OSError, temporary: Path, target: Path) -> bool:
-    """Whether an error is about what is written, or where; not about what is read meanwhile."""
+    """Whether an error concerns the file that is written or its folder, not a file that is read meanwhile."""
     return error.filename is not None and Path(error.filename) in (temporary, target, target.parent, *target.parents)
 
 
 def is_full(error: BaseException, target: Path) -> bool:
-    """Whether a writer failed for want of space.
+    """Whether a writer failed because there was no space.
 
     Args:
-        error: What it raised; NumPy and torch raise errors of their own, without the system's number.
+        error: What it raised. NumPy and torch raise errors of their own, without the system's number.
         target: What it wrote.
     """
     number = getattr(error, "errno", None)
@@ -72,15 +72,15 @@ def is_full(error: BaseException, target: Path) -> bool:
 def no_space_message(target: Path) -> str:
     """Says which file could not be written, and how much space there is."""
     return (
-        f"{target}: cannot be written, for there is no space ({_free(target) / 1e6:.1f} MB free on its file system; a "
-        "quota or a limit on files' sizes counts too). Nothing is left half-written. Free some space, or choose "
-        "another run.root or data.cache_dir, and start again (fit: with --ckpt_path last; predict goes on with what is "
+        f"{target}: cannot be written because there is no space ({_free(target) / 1e6:.1f} MB free on its file system; "
+        "a quota or a limit on file sizes counts too). No half-written file remains. Free some space, or choose "
+        "another run.root or data.cache_dir, and start again (fit: with --ckpt_path last; predict writes only what is "
         "missing)."
     )
 
 
 def _free(target: Path) -> int:
-    """Returns the bytes that can be written where a file is or shall be."""
+    """Returns the bytes that are free where a file is or will be."""
     existing = next(folder for folder in [target, *target.absolute().parents] if folder.exists())
     return shutil.disk_usage(existing).free
 
@@ -100,7 +100,7 @@ def keep_old(target: Path, unless: str | None = None) -> None:
     """Moves an existing file aside, ``name.csv`` to ``name.1.csv`` and so on, past the highest number there is.
 
     Args:
-        target: The file that will be written anew.
+        target: The file that is about to be replaced.
         unless: Content that need not be kept.
     """
     if not target.is_file() or (unless is not None and target.read_bytes() == unless.encode()):
@@ -135,7 +135,7 @@ def file_digest(path: Path) -> str:
 
 
 def without_addresses(text: str) -> str:
-    """Returns a representation without memory addresses, which differ from start to start."""
+    """Returns a representation without memory addresses, which differ between processes."""
     return re.sub(r" at 0x[0-9a-f]+", "", text)
 
 
@@ -154,22 +154,22 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}): correct the path or its permissions.") from error
+        raise InputError(f"{path} cannot be read ({error.strerror}). Correct the path or its permissions.") from error
     except UnicodeDecodeError as error:
         where = f"byte {error.start} is {error.object[error.start]:#04x}"
-        raise InputError(f"{path} is not text in UTF-8 ({where}): save it as such, or give another file.") from error
+        raise InputError(f"{path} is not text in UTF-8 ({where}). Save it as UTF-8, or give another file.") from error
 
 
 def read_json(path: Path) -> Any:
     """Returns what a JSON file holds.
 
     Raises:
-        InputError: If it is not there or no JSON in UTF-8.
+        InputError: If it cannot be read, or is not JSON in UTF-8.
     """
     try:
         return json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not valid JSON in UTF-8 ({error}): correct it.") from error
+        raise InputError(f"{path} is not valid JSON in UTF-8 ({error}). Correct it.") from error
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -180,12 +180,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """
     content = read_json(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds {content!r:.60}, expected a mapping, as riskft writes it.")
+        raise InputError(f"{path} holds {content!r:.60}, expected a mapping as riskft writes it.")
     return content
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of a CSV file by column; what a row lacks is empty, what it has too much is left out.
+    """Returns the rows of a CSV file by column. Missing cells are empty, and surplus cells are left out.
 
     Raises:
         InputError: If it cannot be read, or is not a CSV file in UTF-8.
@@ -195,7 +195,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def read_table(path: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
-    """Returns the lines of a table that are not empty, the header among them: each line's number and its cells.
+    """Returns the lines of a table, header included, that are not empty: each line's number and its cells.
 
     Raises:
         InputError: If it cannot be read, or is not a table in UTF-8.
@@ -205,7 +205,7 @@ def read_table(path: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
         lines = [(table.line_num, cells) for cells in table]
     except csv.Error as error:
         raise InputError(
-            f"{path} is not a table with {delimiter!r} between the columns ({error}): correct it."
+            f"{path} is not a table with {delimiter!r} between the columns ({error}). Correct it."
         ) from error
     return [(number, cells) for number, cells in lines if any(cell.strip() for cell in cells)]
 

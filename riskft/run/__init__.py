@@ -1,1 +1,1 @@
-"""The run folder: where a run is, what is in it, and what was recorded of it."""
+"""The run folder: where it is, what is in it, and the record of how its weights were made."""

@@ -1,4 +1,4 @@
-"""Whether folders can be written, asked before any work is done."""
+"""Checks, before any work is done, that folders can be written."""
 
 import os
 import tempfile
@@ -10,18 +10,18 @@ from riskft.errors import InputError
 from riskft.run.folder import RunFolder
 from riskft.run.risk import default_store
 
-#: A block of most file systems: where a quota is full, an empty file can still be made.
+#: A block of most file systems: with a full quota, an empty file can still be created.
 PROBE = bytes(4096)
 MAPS = "RiskMapCallback"
 
 
 def refuse_unwritable(places: Mapping[str, Path]) -> None:
-    """Raises InputError if files cannot be written into folders, naming all of these; nothing is left behind.
+    """Raises InputError, naming all of them, if files cannot be written into folders. Leaves nothing behind.
 
-    The system's temporary folder, which W&B and the loaders of the data need, is looked at too.
+    The system's temporary folder is checked too, because W&B and the data loaders need it.
 
     Args:
-        places: Folders, which need not be there yet, by the option that sets them.
+        places: Folders, which need not exist yet, by the option that sets them.
     """
     found = {option: (folder, why_not_writable(folder)) for option, folder in places.items()}
     problems = [
@@ -39,8 +39,8 @@ def refuse_unwritable(places: Mapping[str, Path]) -> None:
 def why_not_writable(folder: Path) -> str | None:
     """Returns why files cannot be written into a folder, or None if they can.
 
-    A small file is written and removed, because permissions alone do not tell: a file system can be read-only or full.
-    Where the folder is not there yet, this happens in the nearest one above it that is.
+    A small file is written and removed, because permissions are not enough: a file system can be read-only or full.
+    If the folder does not exist yet, this happens in the nearest existing folder above it.
 
     Args:
         folder: The folder.
@@ -68,7 +68,7 @@ def _temporary_folder_problems() -> list[str]:
 
 
 def _nearest(folder: Path) -> Path:
-    """Returns the folder, or the nearest above it that is there; a link counts even if it leads nowhere."""
+    """Returns the folder, or the nearest existing one above it. A broken link counts as existing."""
     return next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
 
 
@@ -77,7 +77,7 @@ def _named(place: Path, folder: Path) -> str:
 
 
 def places_of(command: str, config: Any, folder: Path) -> dict[str, Path]:
-    """Returns the folders that a command of Lightning's will write, by the option that sets them.
+    """Returns the folders that a Lightning command will write, by the option that sets them.
 
     Args:
         command: ``fit``, ``test`` and so on.
@@ -87,12 +87,12 @@ def places_of(command: str, config: Any, folder: Path) -> dict[str, Path]:
     places: dict[str, Path] = {}
     if command == "riskmap":
         places["--out"] = folder
-    elif command in ("fit", "test"):  # the others only log there, and go without
+    elif command in ("fit", "test"):  # the others only log there, and can do without
         places["--run.root, --run.study or --run.folder"] = folder
     elif command == "predict":
         places["--out"] = Path(config.out) if config.out else RunFolder(folder).predictions
     cache = Path(config.data.cache_dir)
-    # one that is full need only be read; whether it is full shows when the scans have been looked at
+    # a complete cache need only be read; whether it is complete shows once the scans have been read
     if not _holds(cache, "cases/*"):
         places["--data.cache_dir"] = cache
     mapping = [one.init_args for one in _listed(config.trainer.callbacks) if str(one.class_path).endswith(MAPS)]

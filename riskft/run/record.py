@@ -44,7 +44,7 @@ class Record:
     options: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """Returns it as JSON has it: dictionaries, lists, strings and numbers."""
+        """Returns the record as JSON holds it: dictionaries, lists, strings and numbers."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
         return content
 
@@ -66,7 +66,7 @@ class Record:
 
 
 def read_record(content: object) -> Record | None:
-    """Returns the record in what a checkpoint holds under ``riskft``, or None where there is none."""
+    """Returns the record that a checkpoint holds under ``riskft``, or None if there is none."""
     if not isinstance(content, Mapping):
         return None
     kept: dict[str, Any] = {}

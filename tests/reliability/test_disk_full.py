@@ -84,7 +84,7 @@ def test_disk_full(tmp_path, tiny_manifest, small_disk, what):
 def test_writers_that_run_out_of_space(small_disk, write):
     target = small_disk / "volume.npy"
     target.write_bytes(b"before")
-    message = r"volume\.npy: cannot be written, for there is no space \(0\.\d MB free"
+    message = r"volume\.npy: cannot be written because there is no space \(0\.\d MB free"
     with pytest.raises(NoSpaceError, match=message), atomic_path(target) as temporary:
         write(temporary)
     assert target.read_bytes() == b"before"
