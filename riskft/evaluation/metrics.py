@@ -122,8 +122,3 @@ def overall(means: dict[str, ClassMean]) -> float:
     """Returns the mean over classes that have a value, or NaN."""
     values = [mean.value for mean in means.values() if mean.count]
     return float(np.mean(values)) if values else math.nan
-
-
-def as_volume(tensor: Tensor) -> Tensor:
-    """Drops batch and channel of (1, 1, X, Y, Z)."""
-    return torch.squeeze(tensor, (0, 1))

@@ -1,4 +1,4 @@
-"""A case's panel: from what phase 1 kept of it, or made anew for a test case."""
+"""A case's panel: from what phase 1 kept of it, or made again for a test case."""
 
 from typing import Any
 
@@ -11,7 +11,9 @@ from torch import Tensor
 from riskft.data.io.damage import files_named
 from riskft.data.io.volumes import read_volume
 from riskft.data.labels import IGNORE_INDEX
+from riskft.data.patches.batch import read_case
 from riskft.data.prepare.cache import PreparedCase
+from riskft.evaluation.cases import spacing_of
 from riskft.plots.heatmaps import Classes, FloatVolume, Panel
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.leep import class_prior, conditional_from_joint, expected_empirical_prediction, hardness
@@ -75,25 +77,24 @@ def _panel(
     prediction: Classes | None,
     joint: Tensor,
 ) -> Panel:
-    subject = case.to_subject()
-    truth = subject["label"].data[0].numpy().astype(np.uint8)
+    volume = read_case(case)
+    truth = volume.truth().numpy()
     prior = np.append(class_prior(joint).clamp_min(1e-12).log().numpy(), [0.0])
     relative = hardness + prior[np.where(truth == IGNORE_INDEX, len(prior) - 1, truth)]
-    axes = nib.io_orientation(subject["image"].affine)
+    axes = nib.io_orientation(volume.affine)
 
     def shown(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         turned: npt.NDArray[Any] = nib.apply_orientation(array, axes)  # to RAS, whatever the network takes
         return turned
 
-    spacing = subject["image"].spacing
     return Panel(
         subject=case.subject,
-        image=shown(subject["image"].data[0].numpy()),
+        image=shown(volume.image[0, 0].numpy()),
         truth=shown(truth),
         hardness=shown(hardness),
         relative=shown(relative.astype(np.float32)),
         weight=None if weight is None else shown(weight),
         prediction=None if prediction is None else shown(prediction),
         source=shown(source),
-        spacing=tuple(spacing[int(np.flatnonzero(axes[:, 0] == axis)[0])] for axis in range(3)),
+        spacing=spacing_of(volume.affine @ nib.orientations.inv_ornt_aff(axes, truth.shape)),
     )

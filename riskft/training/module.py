@@ -1,12 +1,10 @@
 """Phase 2: the target network and its training, a thin shell around pure functions."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import LightningModule
 from monai.inferers import Inferer, SlidingWindowInferer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -14,12 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from riskft.compat import BUILT_BY, attached_trainer, lazy_instance
 from riskft.data.datamodule import RiskDataModule
-from riskft.data.io.native import native_grid, to_native
-from riskft.data.io.volumes import read_volume
-from riskft.data.patches.batch import PatchBatch, VolumeBatch
-from riskft.distributed import gather_objects
+from riskft.data.patches.batch import PatchBatch
 from riskft.errors import InputError, first_few
-from riskft.evaluation.metrics import CaseScore, as_volume, score_case
 from riskft.losses.weighted import Loss, RiskWeightedLoss
 from riskft.run.record import Record
 from riskft.source.activation import freeze_unused, probability_check, readings
@@ -34,7 +28,7 @@ from riskft.training.length import run_length
 from riskft.training.record_of import record_of
 from riskft.training.run_folder import run_folder
 from riskft.training.schedule import Shared, say_other_length, schedule_over
-from riskft.training.scores import keep_cases, log_means
+from riskft.training.segmentation import SegmentationModule, window_size
 from riskft.training.start import HeadInit, start_network
 from riskft.training.tables import log_table
 from riskft.training.trials import try_inferer, try_training
@@ -42,7 +36,7 @@ from riskft.training.trials import try_inferer, try_training
 log = logging.getLogger(__name__)
 
 
-class RiskModule(LightningModule):
+class RiskModule(SegmentationModule):
     """Fine-tunes a source network on the target task with the map-weighted loss.
 
     The target network is the source's with a new head of |Y| channels and, if the numbers of channels differ, an
@@ -86,21 +80,16 @@ class RiskModule(LightningModule):
         compile: bool = False,
         validation_surface: bool = False,
     ) -> None:
-        super().__init__()
+        if inferer is None:
+            inferer = SlidingWindowInferer([64, 64, 64], sw_batch_size=4, overlap=0.5, mode="gaussian")
+        super().__init__(class_names, regions or {}, inferer, channels_last, validation_surface)
         self.save_hyperparameters()
         if head_lr_factor <= 0:
             raise InputError(f"model.head_lr_factor is {head_lr_factor}, expected a positive number.")
-        self.class_names = list(class_names)
         self.in_channels = in_channels
-        self.regions = dict(regions or {})
         self.loss = loss
-        if inferer is None:
-            inferer = SlidingWindowInferer([64, 64, 64], sw_batch_size=4, overlap=0.5, mode="gaussian")
-        self.inferer = inferer
         self.head_init = head_init
         self.head_lr_factor = head_lr_factor
-        self.channels_last = channels_last
-        self.validation_surface = validation_surface
         self._compile = compile
         self._optimizer = Shared(optimizer)
         self._schedule = None if schedule is None else Shared(schedule)
@@ -115,9 +104,6 @@ class RiskModule(LightningModule):
         self.adaptation: AdaptationReport | None = None
         self.options: dict[str, Any] = {}  # those of its config, where there is one; see ``Record``
         self.record: Record | None = None
-        self.keep_probabilities = False
-        self.tested: list[CaseScore] = []
-        self._scores: list[CaseScore] = []
 
     def try_out(self) -> None:
         """Runs what a config chose on next to nothing, so that what cannot work is found before phase 1.
@@ -268,11 +254,15 @@ class RiskModule(LightningModule):
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns logits (B, Y, *spatial) of patches (B, C, *spatial)."""
-        return self._read(self.network, self._ordered(image))[0]
+        return self.logits(self.ordered(image))
+
+    def logits(self, patch: Tensor) -> Tensor:
+        """Returns the same of patches that are in the network's memory order."""
+        return self._read(self.network, patch)[0]
 
     def training_step(self, batch: PatchBatch, batch_idx: int) -> Tensor:
         """Returns the loss of patches."""
-        outputs = self._read(self.network, self._ordered(batch.image))
+        outputs = self._read(self.network, self.ordered(batch.image))
         self._check.patch(outputs[0])
         logits = outputs if len(outputs) > 1 else outputs[0]
         loss: Tensor = self.loss(logits, batch.label, batch.weight, batch.foreground_fraction, batch.eep)
@@ -287,89 +277,3 @@ class RiskModule(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Settles what the loss has counted: a checkpoint may follow."""
         self.loss.settle()
-
-    # -- whole volumes -----------------------------------------------------------------------------------------------
-
-    def infer(self, image: Tensor) -> Tensor:
-        """Returns the target network's logits (1, Y, X, Y, Z) of a whole volume (1, C, X, Y, Z)."""
-        logits: Tensor = self.inferer(self._ordered(image), lambda patch: self._read(self.network, patch)[0])
-        return logits
-
-    def validation_step(self, batch: VolumeBatch, batch_idx: int) -> dict[str, Any]:
-        """Scores a volume on the prepared grid; returns its prediction for the panels."""
-        if batch.label is None:
-            raise InputError(f"{batch.subject}: a validation case needs a label.")
-        truth = as_volume(batch.label)
-        prediction = self.infer(batch.image).argmax(1)[0].to(truth.device)
-        spacing = np.linalg.norm(batch.affine[:3, :3], axis=0)
-        subject = batch.subject
-        self._scores += score_case(
-            subject,
-            prediction,
-            truth,
-            self.class_names,
-            spacing.tolist(),
-            surface=self.validation_surface,
-            regions=self.regions,
-        )
-        return {"subject": subject, "prediction": prediction}
-
-    def test_step(self, batch: VolumeBatch, batch_idx: int) -> dict[str, Any]:
-        """Scores a volume in the scan's own geometry, against the label as it is on disk."""
-        output = self.predict_step(batch, batch_idx)
-        case = self._data().prepared_case(output["subject"]).case
-        if case.label is None:
-            raise InputError(f"{case.subject}: a test case needs a label.")
-        truth = torch.from_numpy(self._data().labels.to_classes(read_volume(case.label)[0]))
-        spacing = np.linalg.norm(native_grid(case)[1][:3, :3], axis=0)
-        prediction = torch.from_numpy(output["segmentation"])
-        self._scores += score_case(
-            case.subject, prediction, truth, self.class_names, spacing.tolist(), regions=self.regions
-        )
-        return output
-
-    def predict_step(self, batch: VolumeBatch, batch_idx: int) -> dict[str, Any]:
-        """Segments a volume in the scan's own geometry: classes (X, Y, Z) uint8, maybe probabilities (Y, X, Y, Z)."""
-        subject = batch.subject
-        probabilities = self.infer(batch.image).float().softmax(1)[0]
-        native = to_native(probabilities, batch.affine, self._data().prepared_case(subject).case)
-        output: dict[str, Any] = {"subject": subject, "segmentation": native.argmax(0).to(torch.uint8).numpy()}
-        if self.keep_probabilities:
-            native[0] += 1 - native.sum(0)  # what was cropped away is background
-            output["probabilities"] = native.numpy()
-        return output
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs the means over all ranks' cases."""
-        self._finish("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Logs the means over all ranks' cases and writes ``cases.csv``."""
-        self.tested = self._finish("test")
-        if self.trainer.is_global_zero and not self.trainer.sanity_checking:
-            keep_cases(self.trainer, self.tested)
-
-    def _finish(self, stage: str) -> list[CaseScore]:
-        # by case and class, because a rank without a share of its own repeats another's case
-        parts = gather_objects(self._scores, f"scores of `{stage}`")
-        gathered = {(score.subject, score.class_name): score for part in parts for score in part}
-        names = list(self.regions) or self.class_names
-        scores = sorted(gathered.values(), key=lambda score: (score.subject, names.index(score.class_name)))
-        self._scores = []
-        log_means(self, stage, scores)
-        return scores
-
-    def _data(self) -> RiskDataModule:
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, RiskDataModule):
-            raise InputError("Test and prediction in the scan's own geometry need a riskft.RiskDataModule.")
-        return data
-
-    def _ordered(self, image: Tensor) -> Tensor:
-        return image.contiguous(memory_format=torch.channels_last_3d) if self.channels_last else image
-
-
-def window_size(inferer: Inferer) -> Sequence[int]:
-    """Returns the voxels along x, y, z that a network can be run on: the inferer's window, or 64 each."""
-    size = getattr(inferer, "roi_size", 64)
-    return [int(size)] * 3 if isinstance(size, (int, float)) else [int(edge) for edge in size]

@@ -13,9 +13,11 @@ from matplotlib import colormaps
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.labels import IGNORE_INDEX
+from riskft.data.patches.batch import read_case
 from riskft.data.prepare.cache import PreparedCase
 from riskft.distributed import gather_objects
 from riskft.errors import InputError
+from riskft.evaluation.cases import Segmentation
 from riskft.evaluation.metrics import CaseScore
 from riskft.plots.figure import save_figure
 from riskft.plots.heatmaps import Classes, Panel, case_figure, riskiest_slices, upright
@@ -26,6 +28,7 @@ from riskft.training.loggers import wandb_run
 from riskft.training.module import RiskModule
 from riskft.training.risk_maps import RiskMapCallback
 from riskft.training.run_folder import run_folder
+from riskft.training.segmentation import tested_logits
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +74,10 @@ class RiskPanelCallback(Callback):
         """Keeps the predictions of the chosen cases."""
         data = _data(trainer)
         fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
-        if data is not None and fitting and isinstance(outputs, dict):
+        if data is not None and fitting and isinstance(outputs, Segmentation):
             chosen = {case.subject for case in self._chosen(data, "val")}
-            if outputs["subject"] in chosen:
-                self._predictions[outputs["subject"]] = outputs["prediction"].cpu().numpy().astype(np.uint8)
+            if outputs.subject in chosen:
+                self._predictions[outputs.subject] = outputs.classes
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws validation cases if it is their turn."""
@@ -103,9 +106,8 @@ class RiskPanelCallback(Callback):
         for path in run_folder(trainer).heatmaps.glob("test_*.png"):
             path.unlink()  # of another checkpoint
         for case in track(cases, len(cases), "Risk heatmaps of test cases"):
-            with torch.no_grad(), trainer.precision_plugin.test_step_context():
-                image = trainer.precision_plugin.convert_input(case.to_subject()["image"].data[None].float())
-                prediction = pl_module.infer(image.to(pl_module.device)).argmax(1)[0].to(torch.uint8).cpu().numpy()
+            logits = tested_logits(trainer, pl_module, read_case(case).image)
+            prediction = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
             self._draw(trainer, unseen_panel(found, pl_module, case, prediction), data, "risk/test")
 
     def _chosen(self, data: RiskDataModule, split: str) -> list[PreparedCase]:

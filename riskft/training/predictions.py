@@ -131,13 +131,12 @@ class SegmentationWriter(BasePredictionWriter):
     ) -> None:
         """Writes one case."""
         data = _data(trainer)
-        prepared = data.prepared_case(prediction["subject"])
+        prepared = data.prepared_case(prediction.subject)
         case = prepared.case
         dtype = np.dtype(np.uint8) if self.dtype == "uint8" else self._scan_dtype(case, len(data.class_names))
-        write_native(self.folder / self._names[case.subject], prediction["segmentation"].astype(dtype), case)
-        probabilities = prediction.get("probabilities")
-        if self.probabilities and probabilities is not None:
-            volume = np.moveaxis(np.asarray(probabilities, dtype=np.float32), 0, -1)
+        write_native(self.folder / self._names[case.subject], prediction.classes.astype(dtype), case)
+        if self.probabilities and prediction.probabilities is not None:
+            volume = np.moveaxis(np.asarray(prediction.probabilities, dtype=np.float32), 0, -1)
             write_native(self._probabilities_path(case.subject), volume, case)
         if self.unfinished is not None:
             targets = self._targets(case.subject, self._names[case.subject])

@@ -4,11 +4,26 @@ from collections.abc import Sequence
 
 from lightning.pytorch import LightningModule, Trainer
 
+from riskft.distributed import gather_objects
 from riskft.errors import InputError
 from riskft.evaluation.metrics import CaseScore, class_means, overall
 from riskft.files import keep_old, write_text
 from riskft.training.run_folder import run_folder
 from riskft.training.tables import cases_csv, log_cases
+
+
+def gather_scores(scores: Sequence[CaseScore], stage: str, names: Sequence[str]) -> list[CaseScore]:
+    """Returns the scores of all ranks, by subject and then class.
+
+    Args:
+        scores: Those of this rank.
+        stage: ``val`` or ``test``.
+        names: Classes or regions in their order.
+    """
+    parts = gather_objects(scores, f"scores of `{stage}`")
+    # by case and class, because a rank without a share of its own repeats another's case
+    gathered = {(score.subject, score.class_name): score for part in parts for score in part}
+    return sorted(gathered.values(), key=lambda score: (score.subject, names.index(score.class_name)))
 
 
 def log_means(module: LightningModule, stage: str, scores: Sequence[CaseScore]) -> None:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from riskft.data.io.damage import files_named
 from riskft.data.io.memory import give_back
-from riskft.data.io.native import native_grid, native_segmentation, to_native
-from riskft.data.io.volumes import read_volume
+from riskft.data.io.native import native_grid, to_native
 from riskft.data.labels import IGNORE_INDEX
+from riskft.data.patches.batch import read_case
 from riskft.data.prepare.cache import PreparedCase
+from riskft.evaluation.cases import native_label, native_segmentation, spacing_of, voxel_ml
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.leep import conditional_from_joint, hardness
 from riskft.validity.opening import OpenRunPair
@@ -77,26 +78,23 @@ class Examiner:
         states = source_probabilities(case, self._infer, pair.run.device)[0].cpu()
         with files_named(case.subject, case.files):
             target = counted_target(case, pair.use_mask, torch.device("cpu"))
-            subject = case.to_subject()
-            image, affine = subject["image"].data[None].float(), np.asarray(subject["image"].affine, dtype=np.float64)
-        finetuned, scratch = (run.probabilities(image) for run in (pair.run, pair.scratch))
+        volume = read_case(case)
+        finetuned, scratch = (run.probabilities(volume.image) for run in (pair.run, pair.scratch))
         chosen = region(target, self.margin)
         classes = target[chosen]
-        spacing = np.linalg.norm(affine[:3, :3], axis=0).tolist()
-        distance = boundary_distance(target, spacing)[chosen]
+        distance = boundary_distance(target, spacing_of(volume.affine))[chosen]
         voxels = Voxels(
             predictors(states[:, chosen], classes, distance, pair.joint, pair.dataset),
             targets(classes, finetuned.argmax(0)[chosen], scratch.argmax(0)[chosen]),
         )
         give_back()
-        labels = pair.run.data.labels
-        truth = labels.to_classes(read_volume(case.case.label)[0])  # type: ignore[arg-type]  # open_pair has looked
-        native = (native_segmentation(probabilities, affine, case.case) for probabilities in (finetuned, scratch))
+        truth = native_label(case.case, pair.run.data.labels)
+        native = (native_segmentation(found, volume.affine, case.case).classes for found in (finetuned, scratch))
         outcome = outcome_map(truth, *native)
-        voxel_ml = abs(float(np.linalg.det(native_grid(case.case)[1][:3, :3]))) / 1000
-        volumes = class_volumes(truth, outcome, pair.run.data.class_names, voxel_ml)
+        size = voxel_ml(native_grid(case.case)[1])
+        volumes = class_volumes(truth, outcome, pair.run.data.class_names, size)
         maps = None
         if self.maps:
             values = hardness(states[None], target[None], conditional_from_joint(pair.joint), IGNORE_INDEX)
-            maps = NativeMaps(outcome, to_native(values, affine, case.case)[0].numpy())
+            maps = NativeMaps(outcome, to_native(values, volume.affine, case.case)[0].numpy())
         return ExaminedCase(case.subject, voxels, volumes, maps)

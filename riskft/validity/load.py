@@ -15,6 +15,7 @@ from riskft.run.folder import RunFolder
 from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.checkpoints import find_checkpoint
 from riskft.training.module import RiskModule
+from riskft.training.segmentation import tested_logits
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,9 @@ class LoadedRun:
         self.module.setup("test")
         self.trainer.precision_plugin.convert_module(self.module.eval()).to(self.device)
 
-    @torch.no_grad()
     def probabilities(self, image: Tensor) -> Tensor:
         """Returns the class probabilities (Y, X, Y, Z) float32 on the CPU of an image (1, C, X, Y, Z)."""
-        plugin = self.trainer.precision_plugin
-        with plugin.test_step_context():
-            logits = self.module.infer(plugin.convert_input(image.to(self.device)))
-            return logits.float().softmax(1)[0].cpu()
+        return tested_logits(self.trainer, self.module, image).float().softmax(1)[0].cpu()
 
 
 def load_run(folder: Path, accelerator: str | None = None) -> LoadedRun:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.metrics import compute_dice, compute_hausdorff_distance
 
-from riskft.evaluation.metrics import CaseScore, ClassMean, as_volume, class_means, overall, score_case
+from riskft.evaluation.metrics import CaseScore, ClassMean, class_means, overall, score_case
 
 SPACING = (1.0, 2.0, 3.0)
 SHAPE = (12, 10, 9)
@@ -160,11 +160,6 @@ def test_means_leave_out_what_has_no_value_and_count_the_rest():
 def test_means_of_nothing():
     assert class_means([], "dice") == {}
     assert math.isnan(overall({}))
-
-
-def test_as_volume():
-    volume = torch.rand(1, 1, 1, 4, 1)
-    assert as_volume(volume).shape == (1, 4, 1)
 
 
 def test_regions_are_scored_as_unions():

@@ -12,11 +12,12 @@ import torch
 from risk_cases import DEFAULT, NAMES, TinySource, affine, phase_of, prepare, save, store_of, write_case
 from scipy.ndimage import map_coordinates
 
-from riskft.data.io.native import native_grid, native_segmentation, to_native, write_native
+from riskft.data.io.native import native_grid, to_native, write_native
 from riskft.data.io.volumes import read_volume
 from riskft.data.prepare.cache import PreparedCase
 from riskft.data.records import Case
 from riskft.errors import InputError
+from riskft.evaluation.cases import native_segmentation
 from riskft.risk.export import COLUMNS, export_case, export_share, refuse_existing, summary_csv
 from riskft.risk.store import RiskStore
 
@@ -176,7 +177,7 @@ def test_native_segmentation_flips_back(tmp_path: Path) -> None:
     label = prepared.to_subject()["label"]
     classes = label.data[0].long()
     one_hot = torch.nn.functional.one_hot(classes.masked_fill(classes == 255, 0), 3).movedim(-1, 0).float()
-    got = native_segmentation(one_hot, label.affine, case)
+    got = native_segmentation(one_hot, label.affine, case).classes
     raw = np.asarray(read_volume(tmp_path / "raw" / "s1_seg.nii.gz")[0])
     expected = np.where(raw == 4, 2, np.where(raw == 9, 0, raw))
     assert got.dtype == np.uint8

@@ -12,12 +12,12 @@ from monai.inferers import SlidingWindowInferer
 from scipy.cluster.vq import kmeans
 from torch import nn
 
-from riskft.data.io.native import native_segmentation
 from riskft.data.labels import LabelMap
 from riskft.data.prepare.intensity import PercentileIntensity
 from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
 from riskft.errors import InputError
+from riskft.evaluation.cases import native_segmentation
 from riskft.source.classes import with_classes
 from riskft.source.input_channels import with_input_channels
 from riskft.source.load import load_source
@@ -209,7 +209,7 @@ def test_grey_and_white_matter_are_where_they_belong(window):
     network = load_source(Source(network, str(package.weights)), 1, (16, 16, 16)).network
     with torch.no_grad():
         logits = SlidingWindowInferer([window] * 3, overlap=0.25)(volumes.image[None], network)
-    found = native_segmentation(logits.softmax(1)[0], volumes.affine, case)
+    found = native_segmentation(logits.softmax(1)[0], volumes.affine, case).classes
     grey_values = nib.load(image).get_fdata()
     brain = grey_values != 0
     start = np.percentile(grey_values[brain], [10, 50, 90])

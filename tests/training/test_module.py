@@ -27,8 +27,9 @@ from riskft.source.output import SigmoidOutput
 from riskft.source.source import Source
 from riskft.training.average import AveragedWeights
 from riskft.training.freeze import BackboneFreeze
-from riskft.training.module import RiskModule, window_size
+from riskft.training.module import RiskModule
 from riskft.training.schedule import schedule_length, schedule_over
+from riskft.training.segmentation import window_size
 
 CLASSES = ["background", "shell", "core"]
 EDGE = 8

@@ -20,6 +20,7 @@ from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers import FolderReader
 from riskft.data.records import Case
 from riskft.errors import InputError
+from riskft.evaluation.cases import Segmentation
 from riskft.training.predictions import SegmentationWriter, holds, output_names
 
 SHAPE = (9, 7, 6)
@@ -65,16 +66,12 @@ def save(path: Path, array: np.ndarray) -> Path:
 class Threshold(LightningModule):
     """Classes by grey value: below 30, below 60, and above."""
 
-    def predict_step(self, batch: VolumeBatch, batch_idx: int) -> dict[str, Any]:
+    def predict_step(self, batch: VolumeBatch, batch_idx: int) -> Segmentation:
         values = batch.image[0, 0]
         classes = (values >= 30).long() + (values >= 60)
         probabilities = torch.nn.functional.one_hot(classes, 3).movedim(-1, 0).float()
         native = to_native(probabilities, batch.affine, self.trainer.datamodule.prepared_case(batch.subject).case)
-        return {
-            "subject": batch.subject,
-            "segmentation": native.argmax(0).to(torch.uint8).numpy(),
-            "probabilities": native.numpy(),
-        }
+        return Segmentation(batch.subject, native.argmax(0).to(torch.uint8).numpy(), native.numpy())
 
 
 def predict(

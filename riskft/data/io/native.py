@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from riskft.data.io.formats import open_image, spatial_shape
@@ -49,16 +48,6 @@ def to_native(volume: Tensor, affine: Affine, case: Case) -> Tensor:
     result = resampled(volume.detach().float(), affine, shape, own)
     result[:, beyond(volume.shape[1:], affine, shape, own)] = 0
     return result
-
-
-def native_segmentation(probabilities: Tensor, affine: Affine, case: Case) -> npt.NDArray[np.uint8]:
-    """Turns class probabilities (Y, X, Y, Z) on the prepared grid into classes on the scan's own grid.
-
-    Probabilities are interpolated, and the largest taken then, which keeps thin structures and smooth borders;
-    what was cropped away is background.
-    """
-    classes: npt.NDArray[np.uint8] = to_native(probabilities, affine, case).argmax(0).to(torch.uint8).numpy()
-    return classes
 
 
 def write_native(path: Path, array: npt.NDArray[np.generic], case: Case) -> None:

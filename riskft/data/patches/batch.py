@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from riskft.data.io.damage import files_named
 from riskft.data.patches.augment import EEP, RISK
 from riskft.data.prepare.cache import PreparedCase
+from riskft.errors import InputError
 
 
 class PatchBatch(NamedTuple):
@@ -52,6 +53,16 @@ class VolumeBatch(NamedTuple):
     image: Tensor
     label: Tensor | None
     affine: npt.NDArray[np.float64]
+
+    def truth(self) -> Tensor:
+        """Returns the label's classes, (X, Y, Z) uint8.
+
+        Raises:
+            InputError: If the case has no label.
+        """
+        if self.label is None:
+            raise InputError(f"{self.subject}: a case to be scored needs a label.")
+        return self.label[0, 0]
 
 
 def patch_batch(patches: Sequence[tio.Subject]) -> PatchBatch:

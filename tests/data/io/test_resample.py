@@ -10,11 +10,12 @@ import torch
 from nibabel.affines import apply_affine
 from scipy.spatial.transform import Rotation
 
-from riskft.data.io.native import native_segmentation, to_native
+from riskft.data.io.native import to_native
 from riskft.data.io.resample import beyond, covering_box, covering_grid, resampled
 from riskft.data.labels import LabelMap
 from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
+from riskft.evaluation.cases import native_segmentation
 
 LABELS = LabelMap({"bar": [1]})
 CODES = ("RAS", "LPS", "LIA", "PIR", "SRA", "ASL")
@@ -58,7 +59,7 @@ def there_and_back(case: Case, **options) -> np.ndarray:
     """Classes on the scan's grid of a network that gives the prepared label."""
     volumes = preprocess(case, LABELS, Preprocessing(intensity=None, **options))
     classes = volumes.label[0].long()
-    return native_segmentation(torch.stack([classes == 0, classes == 1]).float(), volumes.affine, case)
+    return native_segmentation(torch.stack([classes == 0, classes == 1]).float(), volumes.affine, case).classes
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

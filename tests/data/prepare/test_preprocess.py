@@ -9,12 +9,12 @@ import torch
 from nibabel.affines import apply_affine
 
 from riskft.data.io.grid import TOLERANCE_MM
-from riskft.data.io.native import native_segmentation
 from riskft.data.labels import LabelMap
 from riskft.data.prepare.intensity import MinMaxIntensity, PercentileIntensity
 from riskft.data.prepare.preprocess import Preprocessing, head_mask, preprocess
 from riskft.data.records import Case
 from riskft.errors import InputError
+from riskft.evaluation.cases import native_segmentation
 
 SHAPE = (14, 10, 8)
 SPACING = (1.2, 1.5, 2.0)
@@ -122,7 +122,7 @@ def test_a_segmentation_finds_back_to_the_scan_from_any_orientation(tmp_path, or
     probabilities = torch.stack([(classes == index).float() for index in range(3)])
     label = arrays()[1]
     expected = np.where(label == 9, 0, label)  # an ignored voxel has no class
-    np.testing.assert_array_equal(native_segmentation(probabilities, volumes.affine, case), expected)
+    np.testing.assert_array_equal(native_segmentation(probabilities, volumes.affine, case).classes, expected)
 
 
 def test_intensities_are_of_the_cropped_volume(tmp_path):

@@ -1,0 +1,113 @@
+"""A case as it is scored: what a network makes of it, on which grid, and against which label."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from riskft.data.io.native import native_grid, to_native
+from riskft.data.io.volumes import Affine, read_volume
+from riskft.data.labels import LabelMap
+from riskft.data.patches.batch import VolumeBatch
+from riskft.data.records import Case
+from riskft.errors import InputError
+from riskft.evaluation.metrics import CaseScore, score_case
+
+
+class Segmentation(NamedTuple):
+    """What a network makes of a case.
+
+    Attributes:
+        subject: The case.
+        classes: (X, Y, Z) uint8.
+        probabilities: (Y, X, Y, Z) float32, or None where they are not needed.
+    """
+
+    subject: str
+    classes: npt.NDArray[np.uint8]
+    probabilities: npt.NDArray[np.float32] | None = None
+
+
+def native_segmentation(
+    probabilities: Tensor, affine: Affine, case: Case, keep_probabilities: bool = False
+) -> Segmentation:
+    """Resamples probabilities linearly onto the scan's own grid and takes the class with the largest.
+
+    That keeps thin structures and smooth borders. What was cropped away is background.
+
+    Args:
+        probabilities: (Y, X, Y, Z) floating values on the prepared grid.
+        affine: The prepared grid's voxel-to-mm affine, (4, 4).
+        case: The case.
+        keep_probabilities: Return the probabilities on the scan's grid too.
+    """
+    native = to_native(probabilities, affine, case)
+    classes = native.argmax(0).to(torch.uint8).numpy()
+    if not keep_probabilities:
+        return Segmentation(case.subject, classes)
+    native[0] += 1 - native.sum(0)  # what was cropped away is background
+    return Segmentation(case.subject, classes, native.numpy())
+
+
+def native_label(case: Case, labels: LabelMap) -> npt.NDArray[np.uint8]:
+    """Reads a label as it is on disk and returns its classes, (X, Y, Z); 255 does not count.
+
+    Raises:
+        InputError: If the case has no label, or the label has a value that is in no class.
+    """
+    if case.label is None:
+        raise InputError(f"{case.subject}: a test case needs a label.")
+    return labels.to_classes(read_volume(case.label)[0])
+
+
+def score_native(
+    segmentation: Segmentation,
+    case: Case,
+    labels: LabelMap,
+    class_names: Sequence[str],
+    regions: Mapping[str, Sequence[int]],
+) -> list[CaseScore]:
+    """Scores a segmentation on the scan's own grid against the label as it is on disk.
+
+    Args:
+        segmentation: From ``native_segmentation``.
+        case: The case.
+        labels: How the label's values become classes.
+        class_names: See ``score_case``.
+        regions: Likewise.
+
+    Raises:
+        InputError: See ``native_label``.
+    """
+    prediction, truth = torch.from_numpy(segmentation.classes), torch.from_numpy(native_label(case, labels))
+    return score_case(case.subject, prediction, truth, class_names, spacing_of(native_grid(case)[1]), regions=regions)
+
+
+def score_prepared(
+    prediction: Tensor,
+    volume: VolumeBatch,
+    class_names: Sequence[str],
+    regions: Mapping[str, Sequence[int]],
+    surface: bool,
+) -> list[CaseScore]:
+    """Scores classes (X, Y, Z) on the prepared grid against the prepared label; see ``score_case``.
+
+    Raises:
+        InputError: If the volume has no label.
+    """
+    truth, spacing = volume.truth(), spacing_of(volume.affine)
+    return score_case(volume.subject, prediction.to(truth.device), truth, class_names, spacing, surface, regions)
+
+
+def spacing_of(affine: Affine) -> tuple[float, float, float]:
+    """Returns the voxel size in mm along the axes of a voxel-to-mm affine, (4, 4)."""
+    x, y, z = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    return x, y, z
+
+
+def voxel_ml(affine: Affine) -> float:
+    """Returns the volume of a voxel in ml."""
+    return abs(float(np.linalg.det(affine[:3, :3]))) / 1000
