@@ -13,10 +13,11 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from riskft.arguments.merging import warn_of_two_methods, with_callbacks_merged
+from riskft.arguments.given import options_of
+from riskft.arguments.merging import merged_callbacks, warn_of_two_methods
 from riskft.arguments.moved import bring_along, moved_run, place_is_given, settle
 from riskft.arguments.objects import refused_by, refused_objects
-from riskft.arguments.package_defaults import with_package_defaults
+from riskft.arguments.package_defaults import package_defaults
 from riskft.arguments.parser import BriefParser, CommandParser, config_faults
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
@@ -121,11 +122,13 @@ class Command(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments, after what the source model says of itself; paths inside a moved run follow it."""
-        warn_of_two_methods(args)
-        with config_faults(args):
-            self.config = parser.parse_args(with_callbacks_merged(with_package_defaults(args)))
-        self.moved = moved_run(args)
-        self.place_is_given = place_is_given(args)
+        given = options_of(args)
+        warn_of_two_methods(given)
+        with config_faults(given):
+            command = [*args[:1], *package_defaults(given), *args[1:], *merged_callbacks(given)]
+            self.config = parser.parse_args(command)
+        self.moved = moved_run(given)
+        self.place_is_given = place_is_given(given)
         if self.moved is not None:
             bring_along(self.config[self.config.subcommand], self.moved)
 
@@ -253,7 +256,7 @@ def build_data(arguments: Sequence[str]) -> RiskDataModule:
     for other in ("model", "trainer", "run", "wandb"):
         parser.add_argument(f"--{other}", type=dict[str, Any], default={})
     parser.add_argument("--seed_everything", type=Any, default=0)
-    with config_faults(arguments):
+    with config_faults(options_of(arguments)):
         options = parser.parse_args(list(arguments))
     with refused_objects(parser):
         data: RiskDataModule = parser.instantiate_classes(options).data

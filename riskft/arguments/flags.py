@@ -1,10 +1,6 @@
-"""Options on the command line: their values, and switches, which mean yes where they are given alone."""
+"""Switches on the command line, which mean yes where they are given alone."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 FLAGS = ("--overwrite", "--run.overwrite", "--probabilities", "--trust-pickle", "--maps")
 _VALUES = ("true", "false", "yes", "no", "on", "off", "1", "0")
@@ -31,31 +27,3 @@ def with_values(arguments: Sequence[str]) -> list[str]:
         if argument in FLAGS and after not in _VALUES:
             result.append("true")
     return result
-
-
-def options_of(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Returns a command's options with their values, in both ways of writing them."""
-    found = []
-    for index, given in enumerate(arguments):
-        argument = "--config" if given == "-c" else given
-        name, equals, value = argument.partition("=")
-        if argument.startswith("--") and equals:
-            found.append((name[2:], value))
-        elif argument.startswith("--") and index + 1 < len(arguments):
-            found.append((name[2:], arguments[index + 1]))
-    return found
-
-
-def content_of(value: str) -> Any:
-    """Returns what an option's value says, which is YAML or the name of a file that holds it; None if neither.
-
-    Faults are left to the command's parser, which has better messages for them.
-    """
-    try:
-        is_file = Path(value).is_file()
-    except (OSError, ValueError):  # a text that no file can be named
-        is_file = False
-    try:
-        return yaml.safe_load(Path(value).read_text(encoding="utf-8") if is_file else value)
-    except (OSError, ValueError, yaml.YAMLError):
-        return None

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from riskft.arguments.flags import content_of, options_of
+from riskft.arguments.given import Option, nested
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
 
@@ -24,14 +24,14 @@ PACKAGES = ("lightning.pytorch.callbacks", "riskft")
 Entry = dict[str, Any]
 
 
-def with_callbacks_merged(arguments: Sequence[str]) -> list[str]:
-    """Returns a command's arguments, followed by a config with the merged callbacks where they come from many places.
+def merged_callbacks(options: Sequence[Option]) -> list[str]:
+    """Returns a last config for a command, with the merged callbacks; nothing where they come from one place alone.
 
     A class that is listed again keeps one entry, in which later options win. An empty list removes what was listed
     before it, null does nothing.
 
     Args:
-        arguments: A command and its options.
+        options: All of the command.
 
     Raises:
         InputError: If ``trainer.drop_callbacks`` names a class that does not exist.
@@ -39,13 +39,13 @@ def with_callbacks_merged(arguments: Sequence[str]) -> list[str]:
     merged: dict[tuple[str, int], Entry] = {}
     drop: dict[str, None] = {}
     places = 0
-    for option, value in _given(arguments):
+    for option, value in _callback_options(options):
         listed = value if isinstance(value, list) else [value]
         if option == DROP:
             drop.update(dict.fromkeys(map(str, listed)))
         elif option == CALLBACKS:
             if not all(isinstance(one, str) or _names_a_class(one) for one in listed):
-                return list(arguments)  # the parser says what is wrong
+                return []  # the parser says what is wrong
             places += 1
             if value == []:
                 merged.clear()
@@ -53,24 +53,24 @@ def with_callbacks_merged(arguments: Sequence[str]) -> list[str]:
         elif merged:  # an option of the last callback, as in --trainer.callbacks.init_args.span 5
             last = next(reversed(merged))
             path = option.removeprefix(f"{CALLBACKS}.").removeprefix("init_args.")
-            merged[last] = _updated(merged[last], {"init_args": _nested(path, value)})
+            merged[last] = _updated(merged[last], {"init_args": nested(path, value)})
     if places < 2 and not drop:
-        return list(arguments)
+        return []
     dropped = {_class(name, strict=True) for name in drop}
     kept = [entry for (name, _), entry in merged.items() if name not in dropped]
     trainer = {"callbacks": kept, "drop_callbacks": list(drop)}
     config = yaml.safe_dump({"trainer": trainer}, default_flow_style=True, sort_keys=False, width=10**6)
-    return [*arguments, "--config", config]
+    return ["--config", config]
 
 
-def warn_of_two_methods(arguments: Sequence[str]) -> None:
+def warn_of_two_methods(options: Sequence[Option]) -> None:
     """Warns if configs of several methods are given: the run is a mixture of them.
 
     Args:
-        arguments: A command and its options.
+        options: All of the command.
     """
-    configs = [content_of(text) for name, text in options_of(arguments) if name == "config"]
-    methods = dict.fromkeys(str(value) for config in configs for _, value in _found(config, "run.method"))
+    configs = [option for option in options if option.name == "config"]
+    methods = dict.fromkeys(str(value) for config in configs for _, value in config.values("run.method"))
     if len(methods) > 1 and is_first_rank():
         log.warning(
             "The configs set run.method to %s. Options of an earlier one stay unless a later one changes them. To run "
@@ -79,25 +79,11 @@ def warn_of_two_methods(arguments: Sequence[str]) -> None:
         )
 
 
-def _given(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:
+def _callback_options(options: Sequence[Option]) -> Iterator[tuple[str, Any]]:
     """Yields the values that are not null of the options about callbacks, in their order."""
-    for name, text in options_of(arguments):
-        if name.partition(".")[0] not in ("config", "trainer"):
-            continue  # a value may be the name of a large file
-        content = content_of(text)
-        given = content if name == "config" else {name: content}
-        for option in (CALLBACKS, DROP):
-            yield from ((found, value) for found, value in _found(given, option) if value is not None)
-
-
-def _found(content: Any, option: str, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields an option and those inside it from a config, whose keys may be nested or have dots."""
-    for key, value in content.items() if isinstance(content, Mapping) else ():
-        name = f"{above}{key}".removesuffix("+")
-        if name == option or name.startswith(f"{option}."):
-            yield name, value
-        elif option.startswith(f"{name}."):
-            yield from _found(value, option, f"{name}.")
+    for option in options:
+        for wanted in (CALLBACKS, DROP):
+            yield from ((name, value) for name, value in option.values(wanted) if value is not None)
 
 
 def _merge(merged: dict[tuple[str, int], Entry], listed: Sequence[Entry]) -> None:
@@ -121,12 +107,6 @@ def _updated(before: Any, after: Any) -> Any:
 
 def _names_a_class(entry: object) -> bool:
     return isinstance(entry, Mapping) and isinstance(entry.get("class_path"), str)
-
-
-def _nested(path: str, value: Any) -> Any:
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return value
 
 
 def _class(given: object, *, strict: bool = False) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from riskft.arguments.flags import options_of
+from riskft.arguments.given import Option
 from riskft.errors import InputError
 from riskft.run.folder import RunFolder, recorded_folder
 
@@ -51,15 +51,16 @@ class Moved:
         return moved if os.path.exists(moved) else path
 
 
-def moved_run(arguments: Sequence[str]) -> Moved | None:
+def moved_run(options: Sequence[Option]) -> Moved | None:
     """Returns the run whose ``config.yaml`` a command is given, if it is not where that says.
 
     Args:
-        arguments: A command and its options.
+        options: All of the command.
     """
-    for name, value in reversed(options_of(arguments)):
-        path, run = Path(value), RunFolder(Path(value).parent)
-        if name != "config" or path.name != run.config.name or not _is_trained(run):
+    for option in reversed(options):
+        path = Path(option.text)
+        run = RunFolder(path.parent)
+        if option.name != "config" or path.name != run.config.name or not _is_trained(run):
             continue
         try:
             before = recorded_folder(run.read_config())
@@ -71,9 +72,9 @@ def moved_run(arguments: Sequence[str]) -> Moved | None:
     return None
 
 
-def place_is_given(arguments: Sequence[str]) -> bool:
+def place_is_given(options: Sequence[Option]) -> bool:
     """Whether a command's own options say where the run is."""
-    return any(name in OWN_PLACE for name, _ in options_of(arguments))
+    return any(option.name in OWN_PLACE for option in options)
 
 
 def bring_along(config: Any, moved: Moved) -> None:

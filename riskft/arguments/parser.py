@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +10,7 @@ from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
+from riskft.arguments.given import Option
 from riskft.errors import InputError, UsageError, first_few
 
 LINES, WIDTH = 12, 300
@@ -40,18 +40,17 @@ class BriefParser(_Brief, LightningArgumentParser):
 
 
 @contextmanager
-def config_faults(arguments: Sequence[str]) -> Iterator[None]:
+def config_faults(options: Sequence[Option]) -> Iterator[None]:
     """Turns what cannot be read in config files, which jsonargparse does not catch, into InputError.
 
     Args:
-        arguments: Those of the command line.
+        options: All of the command.
 
     Raises:
         InputError: If a file is not text, or a value refers to another that is not there.
     """
-    given = [value for name, value in pairwise([*arguments, ""]) if name == "--config"]
-    given += [value.partition("=")[2] for value in arguments if value.startswith("--config=")]
-    problems = [problem for name in dict.fromkeys(given) if (problem := _not_text(name))]
+    given = dict.fromkeys(option.text for option in options if option.name == "config")
+    problems = [problem for name in given if (problem := _not_text(name))]
     if problems:
         raise InputError("These config files cannot be read:", problems)
     try:

@@ -7,7 +7,8 @@ from unittest import mock
 import pytest
 import yaml
 
-from riskft.arguments.merging import warn_of_two_methods, with_callbacks_merged
+from riskft.arguments.given import options_of
+from riskft.arguments.merging import merged_callbacks, warn_of_two_methods
 from riskft.errors import InputError
 
 MAP, PANEL, EMA = "riskft.RiskMapCallback", "riskft.RiskPanelCallback", "riskft.AveragedWeights"
@@ -15,13 +16,12 @@ MAP, PANEL, EMA = "riskft.RiskMapCallback", "riskft.RiskPanelCallback", "riskft.
 
 def listed(*arguments):
     """Returns the config that the merge adds, or None if it adds none."""
-    given = ["fit", *arguments]
-    result = with_callbacks_merged(given)
-    assert result[: len(given)] == given
-    if len(result) == len(given):
+    result = merged_callbacks(options_of(["fit", *arguments]))
+    if not result:
         return None
-    assert result[len(given)] == "--config"
-    return yaml.safe_load(result[-1])["trainer"]
+    option, text = result
+    assert option == "--config"
+    return yaml.safe_load(text)["trainer"]
 
 
 def config(*entries, **more):
@@ -88,9 +88,9 @@ def test_other_options_are_not_looked_into(tmp_path):
 def test_two_methods_are_warned_of(caplog):
     first, second = (["--config", yaml.safe_dump({"run": {"method": name}})] for name in ("riskft", "scratch"))
     for arguments in (first, [*first, *first], [*first, "--run.method", "mine"]):
-        warn_of_two_methods(["fit", *arguments])
+        warn_of_two_methods(options_of(["fit", *arguments]))
     assert not caplog.records
-    warn_of_two_methods(["fit", *first, *second])
+    warn_of_two_methods(options_of(["fit", *first, *second]))
     assert "run.method to riskft, then to scratch" in caplog.text
 
 

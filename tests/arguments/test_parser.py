@@ -3,6 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
+from riskft.arguments.given import options_of
 from riskft.arguments.parser import CommandParser, brief, config_faults
 from riskft.errors import InputError, UsageError
 
@@ -49,7 +50,7 @@ def test_config_files_that_are_no_text_are_named_all_at_once(tmp_path, way):
     (tmp_path / "b.yaml").write_bytes("ü: 1".encode("latin-1"))
     (tmp_path / "c.yaml").write_text("ü: 1", encoding="utf-8")
     given = [part.format(tmp_path / f"{name}.yaml") for name in "abc" for part in way]
-    with pytest.raises(InputError) as refused, config_faults(given):
+    with pytest.raises(InputError) as refused, config_faults(options_of(given)):
         raise AssertionError
     assert refused.value.problems == (
         f"{tmp_path}/a.yaml: is not text in UTF-8 (byte 5 is 0xff), expected YAML. Save it as UTF-8, or give another "

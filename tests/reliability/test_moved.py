@@ -11,6 +11,7 @@ from forked_runs import STEPS_AN_EPOCH, Study, forked
 from jsonargparse import Namespace
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
+from riskft.arguments.given import options_of
 from riskft.arguments.moved import Moved, bring_along, moved_run, place_is_given, settle
 from riskft.sweep.plan import Run
 from riskft.sweep.record import read_run, refuse_others, write_record
@@ -72,19 +73,19 @@ def record(folder, root, method="riskft", **more):
 def test_a_config_that_is_not_where_it_says(tmp_path):
     before = record(tmp_path / "a/runs/tiny/riskft/seed=0", tmp_path / "a/runs")
     given = ["test", "--config", str(before / "config.yaml")]
-    assert moved_run(given) is None
+    assert moved_run(options_of(given)) is None
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "a")
-    assert moved_run(["test", f"--config={link}/runs/tiny/riskft/seed=0/config.yaml"]) is None
+    assert moved_run(options_of(["test", f"--config={link}/runs/tiny/riskft/seed=0/config.yaml"])) is None
     (tmp_path / "a").rename(tmp_path / "b")
     now = tmp_path / "b/runs/tiny/riskft/seed=0"
     given = ["test", "--config", str(now / "config.yaml")]
-    assert moved_run(given) == Moved(before, now)
-    assert not place_is_given(given)
-    assert place_is_given([*given, "--run.folder=elsewhere"])
+    assert moved_run(options_of(given)) == Moved(before, now)
+    assert not place_is_given(options_of(given))
+    assert place_is_given(options_of([*given, "--run.folder=elsewhere"]))
     # a config by itself is one that a user has made of it
     (now / "wandb_id").unlink()
-    assert moved_run(given) is None
+    assert moved_run(options_of(given)) is None
 
 
 def test_what_was_moved_along_and_what_was_not(tmp_path):
