@@ -21,18 +21,7 @@ STORE_VERSION = 4
 
 
 class RiskStore(StoreFiles):
-    """Files of one phase 1.
-
-    Two levels, so that other map options reuse the forward passes::
-
-        <root>/<source, data, preprocessing, inference>/manifest.json
-            knowledge.json, where it was compared with another
-            <subject>/joint.json  hardness.nii  expected_class.nii
-                probabilities.npy, until the hardness is made
-                eep.npz, for training cases of runs that distil
-            <options of the map>/manifest.json  summary.json  <subject>_weight.nii
-
-    All processes must see the same folder.
+    """Writes and reads the files of one phase 1; all processes must see the same folder.
 
     Args:
         root: Folder shared by the runs of a study.
@@ -62,7 +51,7 @@ class RiskStore(StoreFiles):
         manifests = (
             [previous]
             if previous and previous.is_file()
-            else sorted(self.root.glob("*/manifest.json"), key=lambda path: path.stat().st_mtime)
+            else sorted(self.root.glob(f"*/{self.inputs_manifest.name}"), key=lambda path: path.stat().st_mtime)
         )
         if not manifests:
             return []
@@ -71,7 +60,7 @@ class RiskStore(StoreFiles):
 
     def other_options(self) -> bool:
         """Whether the inputs are known but maps with these options are not made yet, and ones with others are."""
-        manifests = list(self.folder.glob("*/manifest.json"))
+        manifests = list(self.folder.glob(f"*/{self.options_manifest.name}"))
         return bool(manifests) and not self.options_manifest.is_file()
 
     def refuse_unwritable(self) -> None:

@@ -4,7 +4,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,118 +19,57 @@ from riskft.run.risk import RunRisk
 SEED_FOLDER = re.compile(r"seed=(\d+)$")
 
 
-@dataclass(frozen=True)
 class RunFolder:
     """A run's folder.
 
-    Args:
+    Attributes:
         path: The folder, which need not exist yet.
+        config: All options of the run, which every command accepts again.
+        record: What the weights were made with, see ``riskft.run.record``.
+        checkpoints: The folder of the checkpoints.
+        best: The checkpoint with the best validation score.
+        last: The checkpoint of the last epoch.
+        adaptation: What became of each parameter of the source.
+        metrics: The curves since the training's last start; those before are next to it, see ``riskft.files.earlier``.
+        cases: The scores of the test cases.
+        predictions: Where ``predict`` writes by default.
+        heatmaps: The folder of the panels.
+        risk: What phase 1 left.
+        wandb: Where W&B keeps its own files.
+        wandb_id: The run's name in W&B.
+        requeue: How often a cluster's time limit ended the run without progress.
+        lock: Locked by the process that trains in the folder; in a sweep, inside ``sweep_lock``.
+        plan: What a sweep planned, and which of its commands are done.
+        log: What the commands of a sweep printed.
+        failure: Why a command of a sweep failed.
+        sweep_lock: Locked by the process that runs a command of a sweep.
     """
 
-    path: Path
-
-    # -- names -------------------------------------------------------------------------------------------------------
-
-    @property
-    def config(self) -> Path:
-        """All options of the run, which every command accepts again."""
-        return self.path / "config.yaml"
-
-    @property
-    def record(self) -> Path:
-        """What the weights were made with (``riskft.run.record``)."""
-        return self.path / "record.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint with the best validation score."""
-        return self.checkpoints / "best.ckpt"
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint of the last epoch."""
-        return self.checkpoints / "last.ckpt"
-
-    @property
-    def adaptation(self) -> Path:
-        """What became of each parameter of the source."""
-        return self.path / "adaptation.csv"
-
-    @property
-    def metrics(self) -> Path:
-        """The curves of the training since its last start; see ``riskft.files.earlier`` for those before."""
-        return self.path / "metrics.csv"
-
-    @property
-    def cases(self) -> Path:
-        """The scores of the test cases in the last test."""
-        return self.path / "cases.csv"
-
-    @property
-    def predictions(self) -> Path:
-        """Where ``predict`` writes, unless it is told otherwise."""
-        return self.path / "predictions"
-
-    @property
-    def heatmaps(self) -> Path:
-        """The folder of the panels."""
-        return self.path / "heatmaps"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.record = path / "record.json"
+        self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best.ckpt"
+        self.last = self.checkpoints / "last.ckpt"
+        self.adaptation = path / "adaptation.csv"
+        self.metrics = path / "metrics.csv"
+        self.cases = path / "cases.csv"
+        self.predictions = path / "predictions"
+        self.heatmaps = path / "heatmaps"
+        self.risk = RunRisk(path / "risk")
+        self.wandb = path / "wandb"
+        self.wandb_id = path / "wandb_id"
+        self.requeue = path / "requeue.json"
+        self.lock = path / ".lock"
+        self.plan = path / "sweep.json"
+        self.log = path / "log.txt"
+        self.failure = path / "failed.txt"
+        self.sweep_lock = path / "run.lock"
 
     def panel(self, kind: str, subject: str) -> Path:
-        """A case's panel; ``kind`` is ``train``, ``val`` or ``test``."""
+        """Returns the file of a case's panel; ``kind`` is ``train``, ``val`` or ``test``."""
         return self.heatmaps / f"{kind}_{safe_name(subject)}.png"
-
-    @property
-    def risk(self) -> RunRisk:
-        """What phase 1 left."""
-        return RunRisk(self.path / "risk")
-
-    @property
-    def wandb_id(self) -> Path:
-        """The run's name in W&B."""
-        return self.path / "wandb_id"
-
-    @property
-    def wandb(self) -> Path:
-        """Where W&B keeps its own files."""
-        return self.path / "wandb"
-
-    @property
-    def requeue(self) -> Path:
-        """How often a cluster's time limit ended the run without progress."""
-        return self.path / "requeue.json"
-
-    @property
-    def lock(self) -> Path:
-        """Locked by the process that trains in the folder; for a sweep inside ``sweep_lock``."""
-        return self.path / ".lock"
-
-    @property
-    def plan(self) -> Path:
-        """What a sweep planned, and which of its commands are done."""
-        return self.path / "sweep.json"
-
-    @property
-    def log(self) -> Path:
-        """What the commands of a sweep printed."""
-        return self.path / "log.txt"
-
-    @property
-    def failure(self) -> Path:
-        """Why a command of a sweep failed."""
-        return self.path / "failed.txt"
-
-    @property
-    def sweep_lock(self) -> Path:
-        """Locked by the process that runs a command of a sweep in the folder."""
-        return self.path / "run.lock"
-
-    # -- contents ----------------------------------------------------------------------------------------------------
 
     def read_config(self) -> dict[str, Any]:
         """Returns the run's config; empty where there is none."""

@@ -1,7 +1,6 @@
 """Where the files of phase 1 lie: the ``risk`` folder of a run, and its maps in the risk store."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from riskft.files import read_mapping, safe_name
@@ -13,36 +12,26 @@ def default_store(cache: Path) -> Path:
 
 
 class StoreFiles:
-    """The names of the files of one phase 1 in the risk store.
+    """The files of one phase 1 in the risk store.
+
+    Two levels, so that other options of the map reuse the forward passes::
+
+        <root>/<source, data, preprocessing, inference>/manifest.json
+            knowledge.json, where it was compared with its inverted self
+            <subject>/joint.json  hardness.nii  expected_class.nii
+                probabilities.npy, until the hardness is made
+                eep.npz, for training cases of runs that distil
+            <options of the map>/manifest.json  summary.json  <subject>_weight.nii
 
     Args:
-        maps: The folder of its weights, ``<root>/<inputs>/<options of the map>``.
+        maps: The folder of the weights, the last level.
     """
 
     def __init__(self, maps: Path) -> None:
-        self.weights_folder = maps
-        self.folder = maps.parent
-        self.root = maps.parent.parent
-
-    @property
-    def inputs_manifest(self) -> Path:
-        """What the hardness depends on."""
-        return self.folder / "manifest.json"
-
-    @property
-    def options_manifest(self) -> Path:
-        """What the weights depend on besides."""
-        return self.weights_folder / "manifest.json"
-
-    @property
-    def summary_path(self) -> Path:
-        """What phase 1 found; there once all maps are complete."""
-        return self.weights_folder / "summary.json"
-
-    @property
-    def knowledge_path(self) -> Path:
-        """The part of the labels' entropy that the source explains, where it was compared with its inverted self."""
-        return self.folder / "knowledge.json"
+        self.weights_folder, self.folder, self.root = maps, maps.parent, maps.parent.parent
+        self.inputs_manifest, self.options_manifest = self.folder / "manifest.json", maps / "manifest.json"
+        self.summary_path = maps / "summary.json"
+        self.knowledge_path = self.folder / "knowledge.json"
 
     def joint_path(self, subject: str) -> Path:
         """A subject's part of the joint of target class and source state."""
@@ -72,30 +61,21 @@ class StoreFiles:
         return self.folder / safe_name(subject)
 
 
-@dataclass(frozen=True)
 class RunRisk:
     """What phase 1 left in a run folder.
 
-    Args:
+    Attributes:
         path: The run's ``risk`` folder.
+        manifest: What the hardness depends on, as in the risk store.
+        summary: What phase 1 found, and where the maps are.
+        classes: The table of hardness and weight by class.
     """
 
-    path: Path
-
-    @property
-    def manifest(self) -> Path:
-        """What the hardness depends on, as in the risk store."""
-        return self.path / "manifest.json"
-
-    @property
-    def summary(self) -> Path:
-        """What phase 1 found, and where the maps are."""
-        return self.path / "summary.json"
-
-    @property
-    def classes(self) -> Path:
-        """The table of hardness and weight by class."""
-        return self.path / "classes.csv"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = path / "manifest.json"
+        self.summary = path / "summary.json"
+        self.classes = path / "classes.csv"
 
     def figure(self, name: str) -> Path:
         """A figure of phase 1."""
