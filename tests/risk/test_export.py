@@ -276,4 +276,4 @@ def test_no_more_files_are_said_to_exist_than_do(tmp_path: Path, count: int) -> 
     with pytest.raises(InputError) as refused:
         refuse_existing(tmp_path, cases, overwrite=False)
     assert len(refused.value.problems) == min(count, 4)
-    assert ("more" in refused.value.problems[-1]) == (count > 3)
+    assert refused.value.problems[-1].startswith("and 1 more") == (count > 3)
