@@ -23,7 +23,7 @@ from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
 from riskft.run.folder import RunFolder
 from riskft.run.options import RunOptions, WandbOptions
-from riskft.run.places import places_of, refuse_unwritable, why_not_writable
+from riskft.run.places import listed, places_of, refuse_unwritable, why_not_writable
 from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.checkpoints import run_checkpoints
 from riskft.training.finite import FiniteLossGuard
@@ -224,7 +224,7 @@ class Command(LightningCLI):
             logs = self.subcommand not in ("predict", "validate") or why_not_writable(self.folder) is None
             anew = self.subcommand == "fit" and config.ckpt_path is None
             kwargs["logger"] = logs and run_loggers(self.folder, str(self.subcommand), config, anew)
-        callbacks = _listed(config.trainer.callbacks)
+        callbacks = listed(config.trainer.callbacks)
         if self.subcommand != "fit":
             # Lightning adds none of its own then, and refuses to be without if the training's config has some
             kwargs["enable_checkpointing"] = any(isinstance(one, Checkpoint) for one in callbacks)
@@ -261,7 +261,3 @@ def build_data(arguments: Sequence[str]) -> RiskDataModule:
     with refused_objects(parser):
         data: RiskDataModule = parser.instantiate_classes(options).data
     return data
-
-
-def _listed(callbacks: Any) -> list[Any]:
-    return list(callbacks) if isinstance(callbacks, list) else [callbacks] if callbacks else []

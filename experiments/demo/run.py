@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from riskft.files import write_json
+from riskft.run.folder import RunFolder
 from riskft.sweep.processes import prepared_processes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,16 +48,16 @@ def configs(name: str) -> list[str]:
     return [part for file in [*SHARED, CONFIGS / name] for part in ("--config", str(file))]
 
 
-def run_folder(method: str) -> Path:
+def run_folder(method: str) -> RunFolder:
     """Returns a run's folder."""
-    return DEMO / method / "seed=0"
+    return RunFolder(DEMO / method / "seed=0")
 
 
 def train_source() -> None:
     """Trains the source network, unless the same one exists."""
     files = [*SHARED, CONFIGS / "demo/source.yaml"]
     recipe = {str(file): file.read_text() for file in files}
-    done = run_folder("source") / "finished.json"
+    done = run_folder("source").path / "finished.json"
     if done.is_file() and json.loads(done.read_text()) == recipe:
         console.print(f"\nReusing the source network in {done.parent}.")
         return
@@ -73,18 +74,18 @@ def main() -> None:
     train_source()
     for method in METHODS:
         riskft("fit", *configs(f"method/{method}.yaml"), "--run.overwrite", "true")
-        riskft("test", "--config", str(run_folder(method) / "config.yaml"))
+        riskft("test", "--config", str(run_folder(method).config))
     console.print()
     report = DEMO / "report"
     riskft("compare", str(DEMO), "--out", str(report), "--overwrite", "true")
     riskft("compare", str(DEMO), "--metric", "hd95_mm", "--out", str(DEMO / "report_hd95"), "--overwrite", "true")
-    heatmaps = sorted(run_folder("riskft").glob("heatmaps/*.png"))
-    console.print("\nRisk heatmaps:", *heatmaps, sep="\n  ", soft_wrap=True)
-    console.print("P(y|z) and weights:", *sorted(run_folder("riskft").glob("risk/*.png")), sep="\n  ", soft_wrap=True)
+    made = run_folder("riskft")
+    console.print("\nRisk heatmaps:", *sorted(made.heatmaps.glob("*.png")), sep="\n  ", soft_wrap=True)
+    console.print("P(y|z) and weights:", *sorted(made.risk.path.glob("*.png")), sep="\n  ", soft_wrap=True)
     console.print(
         "W&B runs (offline):", *sorted(DEMO.glob("*/seed=0/wandb/offline-run-*"))[-7:], sep="\n  ", soft_wrap=True
     )
-    run = max(path for path in run_folder("riskft").glob("wandb/offline-run-*") if not path.name.endswith("-test"))
+    run = max(path for path in made.wandb.glob("offline-run-*") if not path.name.endswith("-test"))
     python = Path(sys.executable)
     beside = python.parent.relative_to(ROOT) if python.is_relative_to(ROOT) else python.parent
     console.print(
@@ -94,8 +95,8 @@ def main() -> None:
         "Next:\n"
         f"  {beside}/wandb beta leet {run}   look at the curves in the terminal\n"
         f"  {beside}/wandb sync {run}        put them on the web (needs a login)\n"
-        f"  {beside}/riskft riskmap --config {run_folder('riskft')}/config.yaml --out riskmaps   maps as NIfTI\n"
-        f"  {beside}/riskft predict --config {run_folder('riskft')}/config.yaml                  segmentations\n"
+        f"  {beside}/riskft riskmap --config {made.config} --out riskmaps   maps as NIfTI\n"
+        f"  {beside}/riskft predict --config {made.config}                  segmentations\n"
         f"  {beside}/riskft fit --help                                       all options",
         soft_wrap=True,
         highlight=False,

@@ -95,7 +95,7 @@ def places_of(command: str, config: Any, folder: Path) -> dict[str, Path]:
     # a complete cache need only be read; whether it is complete shows once the scans have been read
     if not _holds(cache, "cases/*"):
         places["--data.cache_dir"] = cache
-    mapping = [one.init_args for one in _listed(config.trainer.callbacks) if str(one.class_path).endswith(MAPS)]
+    mapping = [one.init_args for one in listed(config.trainer.callbacks) if str(one.class_path).endswith(MAPS)]
     if command in ("fit", "riskmap"):
         given = [options.store for options in mapping if options.get("store")]
         if given and not _holds(Path(given[0]), "*/*/summary.json"):
@@ -112,5 +112,6 @@ def _holds(folder: Path, pattern: str) -> bool:
         return False
 
 
-def _listed(callbacks: Any) -> list[Any]:
+def listed(callbacks: Any) -> list[Any]:
+    """Returns the callbacks of a config, which may be one, several or none."""
     return list(callbacks) if isinstance(callbacks, list) else [callbacks] if callbacks else []
