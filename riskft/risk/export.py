@@ -8,12 +8,11 @@ import torch
 
 from riskft.data.io.native import to_native, write_native
 from riskft.data.io.volumes import read_volume
-from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
 from riskft.data.records import Case
 from riskft.errors import InputError, first_few
 from riskft.files import csv_text, safe_name
-from riskft.progress import track
+from riskft.risk.forward import counted_target
 from riskft.risk.store import RiskStore
 
 COLUMNS = (
@@ -31,7 +30,7 @@ SummaryRow = tuple[str, str, int, float, float, float, float]
 def refuse_existing(folder: Path, cases: Sequence[Case], overwrite: bool) -> None:
     """Raises InputError naming the files that an export would overwrite, unless that is allowed.
 
-    The cases' own files are never overwritten: earlier maps may be images of the data set.
+    It never allows the cases' own files: earlier maps may be images of the data set.
 
     Args:
         folder: Where the maps go.
@@ -57,17 +56,14 @@ def export_case(folder: Path, store: RiskStore, case: PreparedCase, class_names:
         class_names: Names by index, background first.
 
     Returns:
-        The case's rows of ``risk_summary.csv``, one a class, from the prepared grid.
+        The case's rows of ``risk_summary.csv``, one per class, from the prepared grid.
     """
     hardness, affine = store.read_hardness(case.subject)
     weight = torch.from_numpy(np.asarray(read_volume(store.weight_path(case.subject))[0], dtype=np.float32))
     volumes = to_native(torch.stack([weight, hardness]), affine, case.case)
     for path, volume in zip(_targets(folder, case.subject), volumes, strict=True):
         write_native(path, volume.numpy(), case.case)
-    label = case.to_subject()["label"].data[0]
-    if store.inputs.get("mask"):  # voxels outside the head count nowhere
-        mask, _ = read_volume(case.folder / "mask.nii")
-        label = label.masked_fill(torch.from_numpy(np.asarray(mask) == 0), IGNORE_INDEX)
+    label = counted_target(case, bool(store.inputs.get("mask")), torch.device("cpu"))
     rows: list[SummaryRow] = []
     for index, name in enumerate(class_names):
         inside = label == index
@@ -78,21 +74,6 @@ def export_case(folder: Path, store: RiskStore, case: PreparedCase, class_names:
         else:
             rows.append((case.subject, name, 0, *(float("nan"),) * 3, float("nan")))
     return rows
-
-
-def export_share(
-    folder: Path,
-    store: RiskStore,
-    cases: Sequence[PreparedCase],
-    class_names: Sequence[str],
-    *,
-    rank: int,
-    world_size: int,
-) -> list[SummaryRow]:
-    """Exports this process's share of the cases; returns their rows."""
-    mine = cases[rank::world_size]
-    exported = (export_case(folder, store, case, class_names) for case in mine)
-    return [row for rows in track(exported, len(mine), "Writing risk maps") for row in rows]
 
 
 def summary_csv(rows: Sequence[SummaryRow]) -> str:

@@ -16,10 +16,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from riskft.compat import handle_sigterm, launched_processes, note_sigterm
 from riskft.data.cases import cases_to_predict
 from riskft.data.datamodule import RiskDataModule
-from riskft.distributed import gather_objects, losses_named, together
+from riskft.distributed import losses_named
 from riskft.errors import InputError, ProcessLost
-from riskft.files import file_digest, fingerprint, write_text
-from riskft.risk.export import export_share, refuse_existing, summary_csv
+from riskft.files import file_digest, fingerprint
 from riskft.source.network import options_as_text
 from riskft.training.checkpoints import find_checkpoint
 from riskft.training.length import is_endless
@@ -28,6 +27,7 @@ from riskft.training.plan import RunPlan, lengths_asked_for
 from riskft.training.predictions import SegmentationWriter
 from riskft.training.record.check import check_checkpoint, check_filing, check_source
 from riskft.training.record.compare import TrainerCommand
+from riskft.training.risk_export import RiskExport
 from riskft.training.risk_maps import RiskMapCallback
 from riskft.training.run_folder import run_folder
 
@@ -257,47 +257,6 @@ class RiskTrainer(Trainer):
         if path is None or (path == "last" and not run_folder(self).last.is_file()):
             return None
         return self._checkpoint(path, model, datamodule, "fit")
-
-
-class RiskExport(Callback):
-    """Writes the maps as soon as phase 1 is done, each process its share.
-
-    Args:
-        folder: Where files go.
-        overwrite: Replace files that exist.
-    """
-
-    def __init__(self, folder: Path, overwrite: bool) -> None:
-        super().__init__()
-        self.folder = folder
-        self.overwrite = overwrite
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Exports."""
-        data = getattr(trainer, "datamodule", None)
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        store = next(callback.store for callback in callbacks if isinstance(callback, RiskMapCallback))
-        if store is None or not isinstance(data, RiskDataModule):
-            raise InputError("riskmap needs a riskft.RiskDataModule and a source with a checkpoint.")
-        with together("writing risk maps"):
-            rows = export_share(
-                self.folder,
-                store,
-                data.prepared("train"),
-                data.class_names,
-                rank=trainer.global_rank,
-                world_size=trainer.world_size,
-            )
-        gathered = [row for part in gather_objects(rows, "summary of the risk maps") for row in part]
-        if trainer.is_global_zero:
-            write_text(self.folder / "risk_summary.csv", summary_csv(gathered))
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses to overwrite, before phase 1."""
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, RiskDataModule):
-            with together("looking for risk maps that exist"):
-                refuse_existing(self.folder, [case.case for case in data.prepared("train")], self.overwrite)
 
 
 def end_processes(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
