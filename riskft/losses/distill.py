@@ -27,8 +27,8 @@ class DistilledLoss(Loss):
     where it is sure of something else. Phase 1 keeps the EEP beside the maps (float16), from where it is cropped and
     warped with the patch: a step runs no source network. It is scaled to sum to 1 after warping; where it has no mass,
     outside the volume, nothing is distilled. With deep supervision the finest output alone is. s is the part of the
-    labels' entropy that the source explains, 1 + LEEP / H(Y): a source that is blind to the target, whose EEP is the
-    class prior, teaches nothing. Not of the paper.
+    labels' entropy that the source explains, 1 + LEEP / H(Y): an uninformative source, whose EEP is the class prior,
+    teaches nothing. Not of the paper.
 
     Args:
         loss: The loss that the term is added to.

@@ -46,8 +46,8 @@ class TopKLoss(RiskWeightedLoss):
         super().__init__(**options)
         if not 0 < share <= 1:
             raise InputError(f"Expected argument `share` to be in (0, 1], but got {share}")
-        if self.normaliser == "foreground":
-            raise InputError("riskft.TopKLoss averages over the worst voxels: set normaliser to 'voxels'.")
+        if self.divisor == "foreground":
+            raise InputError("riskft.TopKLoss averages over the worst voxels: set divisor to 'voxels'.")
         self.share = share
 
     def sample_losses(self, voxels: Tensor, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:

@@ -68,7 +68,7 @@ class RefreshedLoss(Loss):
         self.loss = made(loss)
         self.given, self.memory = (start, every), memory
         self._timing = None if self.needs_length else (int(start), int(every))
-        self.mapping = RiskMapping(made(normalise), "class", "none", made(weight), balance=balance, temper=temper)
+        self.mapping = RiskMapping(made(normalise), "class", "hardness", made(weight), balance=balance, temper=temper)
         self.ignore_index = ignore_index
         self._steps = 0
         # no buffers, which DDP would overwrite with the first process's at every step

@@ -107,7 +107,7 @@ class RiskWeightedLoss(Loss):
 
         L = mean_b [ 1/N_b * sum_i w_i CE_i ] + dice_weight * Dice
 
-    with N_b the sample's foreground voxels (``normaliser="foreground"``, as the paper states) or its voxels
+    with N_b the sample's foreground voxels (``divisor="foreground"``, as the paper states) or its voxels
     (``"voxels"``: with w = 1 the field's DiceCE). The choice changes no relative weight inside an image; it rescales
     the loss and reweights images against each other, and so changes what gradient clipping does.
 
@@ -116,7 +116,7 @@ class RiskWeightedLoss(Loss):
     explode either. Sums are in float32 whatever the precision of the logits.
 
     Args:
-        normaliser: ``foreground`` or ``voxels``.
+        divisor: ``foreground`` or ``voxels``.
         dice_weight: Factor of the Dice term; 0 leaves it out.
         ce_weight: Factor of the cross-entropy term.
         min_foreground: Smallest N_b as a fraction of the sample's voxels that count.
@@ -127,7 +127,7 @@ class RiskWeightedLoss(Loss):
 
     def __init__(
         self,
-        normaliser: Literal["foreground", "voxels"] = "voxels",
+        divisor: Literal["foreground", "voxels"] = "voxels",
         dice_weight: float = 1.0,
         ce_weight: float = 1.0,
         min_foreground: float = 1e-3,
@@ -136,8 +136,8 @@ class RiskWeightedLoss(Loss):
         use_map: bool = True,
     ) -> None:
         super().__init__()
-        if normaliser not in ("foreground", "voxels"):
-            raise InputError(f"Expected argument `normaliser` to be 'foreground' or 'voxels', but got {normaliser!r}")
+        if divisor not in ("foreground", "voxels"):
+            raise InputError(f"Expected argument `divisor` to be 'foreground' or 'voxels', but got {divisor!r}")
         if dice_weight < 0 or ce_weight < 0 or dice_weight + ce_weight == 0:
             raise InputError("Expected `dice_weight` and `ce_weight` to be at least 0 and not both 0")
         if not 0 < min_foreground <= 1:
@@ -146,7 +146,7 @@ class RiskWeightedLoss(Loss):
             raise InputError(
                 f"Expected argument `deep_supervision_decay` to be at least 0, but got {deep_supervision_decay}"
             )
-        self.normaliser = normaliser
+        self.divisor = divisor
         self.dice_weight = dice_weight
         self.ce_weight = ce_weight
         self.min_foreground = min_foreground
@@ -220,7 +220,7 @@ class RiskWeightedLoss(Loss):
         """Returns N_b, (B,) float32, at least 1."""
         flat = target.flatten(1)
         counted = (flat != self.ignore_index).sum(1).float()
-        if self.normaliser == "voxels":
+        if self.divisor == "voxels":
             return counted.clamp_min(1)
         foreground = ((flat != self.ignore_index) & (flat > 0)).sum(1).float()
         fallback = torch.zeros_like(counted) if foreground_fraction is None else foreground_fraction.to(counted)

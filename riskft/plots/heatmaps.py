@@ -27,7 +27,7 @@ class Panel:
         image: The first channel.
         truth: Classes; 255 is ignored.
         hardness: Transfer hardness in nats.
-        relative: Hardness minus that of a blind source, h + log P(y), nats: above 0 the source does harm.
+        relative: Hardness relative to the class prior, h + log P(y), nats: above 0 the source does harm.
         weight: Weights in the loss, or None for a case that is not trained on.
         prediction: The network's classes, or None.
         source: The source's expected target classes, or None.

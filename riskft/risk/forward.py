@@ -35,7 +35,7 @@ def counted_target(case: PreparedCase, use_mask: bool, device: torch.device) -> 
 
     Args:
         case: A labelled case.
-        use_mask: Let voxels outside the head count nowhere.
+        use_mask: Let voxels outside the body count nowhere.
         device: Where the result goes.
     """
     target: Tensor = case.to_subject()["label"].data[0].to(device).long()

@@ -77,12 +77,12 @@ def conditional_from_joint(joint: Tensor) -> Tensor:
 
 
 def class_prior(joint: Tensor) -> Tensor:
-    """Returns P(y), (Y,), from a joint (Y, Z) of any scale; -log of it is the hardness that a blind source gives."""
+    """Returns P(y), (Y,), from a joint (Y, Z) of any scale; its -log is an uninformative source's hardness."""
     return joint.sum(dim=1) / joint.sum()
 
 
 def label_entropy(joint: Tensor) -> float:
-    """Returns H(Y) in nats: what LEEP costs with a source that is blind to the target."""
+    """Returns H(Y) in nats: minus the LEEP of an uninformative source."""
     prior = class_prior(joint)
     return float(-torch.xlogy(prior, prior).sum())
 

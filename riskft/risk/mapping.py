@@ -28,20 +28,20 @@ class RiskMapping:
         normalise: ``RankNormalise``, ``QuantileNormalise``, ``MinMaxNormalise`` or ``WindowNormalise``.
         scope: Which voxels a voxel is compared with: those of its own ``volume``, of the whole ``dataset``, or of its
             own ``class`` over the data set.
-        reference: ``none`` takes the hardness h; ``prior`` takes h + log P(y), the negative pointwise mutual
-            information of source prediction and label (> 0: the source makes the true label less likely than
-            knowing nothing does); ``blind`` takes -log P(y), the hardness that a source blind to the target would
-            give: class weighting, the control that a map must beat.
+        measure: What is normalised: the ``hardness`` h; ``relative_to_prior``, h + log P(y), the negative pointwise
+            mutual information of source prediction and label (> 0: the source makes the true label less likely than
+            its class's share does); or ``class_prior``, -log P(y), the hardness that an uninformative source gives:
+            class weighting, the control that a map must beat.
         weight: ``ExponentialWeight``, ``LinearWeight`` or ``PowerWeight``.
         balance: Divide each class's weights by their mean over the data set, so that no class (the background above
             all) gains total weight from the map.
-        temper: Shrink weights towards 1 by what the source knows of the labels, w <- 1 + s (w - 1) with
-            s = 1 + LEEP / H(Y) in [0, 1]: a source that is blind to the target leaves plain fine-tuning.
+        temper: Shrink weights towards 1 by the source's knowledge of the labels, w <- 1 + s (w - 1) with
+            s = 1 + LEEP / H(Y) in [0, 1]: with an uninformative source, plain fine-tuning remains.
     """
 
     normalise: Normalise = field(default_factory=lambda: lazy_instance(RankNormalise))
     scope: Literal["volume", "dataset", "class"] = "class"
-    reference: Literal["none", "prior", "blind"] = "none"
+    measure: Literal["hardness", "relative_to_prior", "class_prior"] = "hardness"
     weight: WeightFunction = field(default_factory=lambda: lazy_instance(PowerWeight))
     balance: bool | Literal["gradient"] = True
     temper: bool = True
@@ -49,9 +49,9 @@ class RiskMapping:
     def __post_init__(self) -> None:
         if self.balance not in (True, False, "gradient"):
             raise InputError(f"Expected argument `balance` to be true, false or 'gradient', but got {self.balance!r}")
-        if self.balance == "gradient" and self.reference != "none":
+        if self.balance == "gradient" and self.measure != "hardness":
             raise InputError(
-                f"Expected argument `reference` to be 'none' with `balance` of 'gradient', but got {self.reference!r}"
+                f"Expected argument `measure` to be 'hardness' with `balance` of 'gradient', but got {self.measure!r}"
             )
 
     def describe(self) -> dict[str, object]:
@@ -60,25 +60,25 @@ class RiskMapping:
         return {
             "normalise": [type(normalise).__name__, _public(normalise)],
             "scope": self.scope,
-            "reference": self.reference,
+            "measure": self.measure,
             "weight": [type(weight).__name__, _public(weight)],
             "balance": self.balance,
             "temper": self.temper,
         }
 
     def values(self, hardness: Tensor, classes: Tensor, joint: Tensor) -> Tensor:
-        """Returns what is normalised, (N,) float64 in nats: hardness, by itself or as the reference says.
+        """Returns what is normalised, (N,) float64 in nats: the measure.
 
         Args:
             hardness: (N,) in nats.
             classes: (N,) int64 target classes.
             joint: (Y, Z) of any scale.
         """
-        if self.reference == "none":
+        if self.measure == "hardness":
             return hardness.double()
         prior = class_prior(joint)
         information = -prior.clamp_min(torch.finfo(prior.dtype).tiny).log()[classes]
-        return information if self.reference == "blind" else hardness.double() - information
+        return information if self.measure == "class_prior" else hardness.double() - information
 
     def weights(self, values: Tensor, classes: Tensor, dataset: ClassDistribution, knowledge: float) -> Tensor:
         """Maps one volume's values to weights.

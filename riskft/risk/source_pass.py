@@ -25,7 +25,7 @@ class SourcePass:
         store: Where files go.
         infer: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) source probabilities.
         num_classes: |Y|.
-        use_mask: Let voxels outside the head count nowhere.
+        use_mask: Let voxels outside the body count nowhere.
         device: Where tensors are computed.
         ranks: This process among others.
     """

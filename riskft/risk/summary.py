@@ -16,7 +16,7 @@ class RiskSummary:
     Attributes:
         joint: (Y, Z) float64, unnormalised.
         leep: Mean log EEP, nats.
-        label_entropy: H(Y), nats; LEEP of a source that is blind to the target is minus this.
+        label_entropy: H(Y), nats; minus the LEEP of an uninformative source.
         knowledge: 1 + LEEP / H(Y) in [0, 1].
         class_voxels: Voxels of each target class that count.
         class_hardness: Mean hardness of each target class, nats (0 for a class without voxels).

@@ -28,7 +28,7 @@ class FoundRisk:
     Attributes:
         source: The source network, inverted if phase 1 did so, on the CPU.
         joint: (Y, Z) float64, unnormalised.
-        use_mask: Whether voxels outside the head count nowhere.
+        use_mask: Whether voxels outside the body count nowhere.
         summary: The run folder's ``risk/summary.json``.
         manifest: The run folder's ``risk/manifest.json``.
     """

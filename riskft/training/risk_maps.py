@@ -40,7 +40,7 @@ class RiskMapCallback(Callback):
         mapping: How hardness becomes weight.
         attach: Train with the maps. With false they are made (for the head and the panels) but not used: the control
             of plain fine-tuning. The EEP is kept and used where ``model.loss`` needs it, whatever this says.
-        use_mask: Let voxels outside the head mask count nowhere in P(y|z), LEEP and the maps.
+        use_mask: Let voxels outside the body mask count nowhere in P(y|z), LEEP and the maps.
         store: Folder of the maps; by default ``risk`` in the data module's cache, which the runs of a study share.
     """
 

@@ -60,7 +60,7 @@ def log_risk_summary(
 
 
 def class_table(summary: RiskSummary, classes: Sequence[str]) -> str:
-    """Returns CSV: class_name, voxels, mean hardness in nats, that of a blind source (-log P(y)), mean weight."""
+    """Returns CSV: class_name, voxels, mean hardness in nats, that of the class prior (-log P(y)), mean weight."""
     voxels = np.array(summary.class_voxels, dtype=float)
     prior = -np.log(np.where(voxels > 0, voxels, np.nan) / voxels.sum())
     numbers = zip(summary.class_hardness, prior, summary.class_weight, strict=True)

@@ -28,7 +28,7 @@ class OpenRunPair:
         scratch: The run from scratch.
         source: The fine-tuned run's source network.
         joint: (Y, Z) float64, unnormalised.
-        use_mask: Whether voxels outside the head count nowhere.
+        use_mask: Whether voxels outside the body count nowhere.
         dataset: The training cases' hardness by class, or None where it is not kept any more.
     """
 

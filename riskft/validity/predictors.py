@@ -38,9 +38,9 @@ def predictors(
     expected = expected_empirical_prediction(states[None], conditional)[0]
     found = {
         "hardness": values,
-        "relative to prior": RiskMapping(reference="prior").values(values, classes, joint),
+        "relative to prior": RiskMapping(measure="relative_to_prior").values(values, classes, joint),
         **({} if dataset is None else {RANK: RankNormalise()(values.double(), classes, dataset)}),
-        "class prior": RiskMapping(reference="blind").values(values, classes, joint),
+        "class prior": RiskMapping(measure="class_prior").values(values, classes, joint),
         "source entropy": entropy(states),
         "EEP entropy": entropy(expected),
         "boundary": -boundary_mm,

@@ -43,7 +43,7 @@ def test_focal_is_monai_s_and_gamma_0_is_cross_entropy():
     expected = MonaiFocalLoss(gamma=2, use_softmax=True, to_onehot_y=True)(logits, target.unsqueeze(1))
     # MONAI's mean is over classes too, of which one has a term
     torch.testing.assert_close(FocalLoss(gamma=2, dice_weight=0)(logits, target), 3 * expected)
-    for options in ({"dice_weight": 0}, {"normaliser": "foreground", "dice_weight": 2}):
+    for options in ({"dice_weight": 0}, {"divisor": "foreground", "dice_weight": 2}):
         plain = RiskWeightedLoss(**options)(logits, target, weight)
         torch.testing.assert_close(FocalLoss(gamma=0, **options)(logits, target, weight), plain)
 
@@ -92,8 +92,8 @@ def test_top_k_wants_a_share(share):
 
 
 def test_top_k_has_no_foreground_normalisation():
-    with pytest.raises(InputError, match="set normaliser to 'voxels'"):
-        TopKLoss(normaliser="foreground")
+    with pytest.raises(InputError, match="set divisor to 'voxels'"):
+        TopKLoss(divisor="foreground")
 
 
 # -- both -------------------------------------------------------------------------------------------------------------

@@ -37,19 +37,19 @@ def cross_entropy_only(**options: Any) -> RiskWeightedLoss:
 
 
 @pytest.mark.parametrize(
-    ("normaliser", "expected"),
+    ("divisor", "expected"),
     [
         ("foreground", (5.967748 / 1 + 2.384229 / 3) / 2),  # 1 and 3 foreground voxels
         ("voxels", (5.967748 / 4 + 2.384229 / 4) / 2),
     ],
 )
-def test_two_samples_by_hand(normaliser: str, expected: float) -> None:
+def test_two_samples_by_hand(divisor: str, expected: float) -> None:
     target = torch.tensor([[0, 0, 0, 1], [1, 1, 1, 0]])
     weight = torch.tensor([[1.0, 2.0, 0.0, 3.0], [1.0, 1.0, 0.5, 4.0]])
     logits = logits_of([[0.5, 0.8, 0.9, 0.2], [0.9, 0.5, 0.25, 0.8]], target)
     # sample 0: -(log .5 + 2 log .8 + 0 + 3 log .2)     = .693147 + .446287 + 4.828314 = 5.967748
     # sample 1: -(log .9 + log .5 + .5 log .25 + 4 log .8) = .105361 + .693147 + .693147 + .892574 = 2.384229
-    loss = cross_entropy_only(normaliser=normaliser)(logits, target, weight)
+    loss = cross_entropy_only(divisor=divisor)(logits, target, weight)
     assert loss.dtype == torch.float32
     assert loss.shape == ()
     assert float(loss) == pytest.approx(expected, rel=1e-6)
@@ -89,14 +89,14 @@ def test_is_torch_cross_entropy_without_weights() -> None:
     torch.testing.assert_close(cross_entropy_only()(logits, target), torch.nn.functional.cross_entropy(logits, target))
 
 
-@pytest.mark.parametrize("normaliser", ["foreground", "voxels"])
-def test_no_weight_is_weight_one_and_weight_two_is_twice_the_cross_entropy(normaliser: str) -> None:
+@pytest.mark.parametrize("divisor", ["foreground", "voxels"])
+def test_no_weight_is_weight_one_and_weight_two_is_twice_the_cross_entropy(divisor: str) -> None:
     logits, target, weight = random_batch()
-    loss = cross_entropy_only(normaliser=normaliser)
+    loss = cross_entropy_only(divisor=divisor)
     one = loss(logits, target, torch.ones_like(weight))
     torch.testing.assert_close(loss(logits, target), one)
     torch.testing.assert_close(loss(logits, target, torch.full_like(weight, 2)), 2 * one)
-    full = RiskWeightedLoss(normaliser=normaliser)  # type: ignore[arg-type]
+    full = RiskWeightedLoss(divisor=divisor)  # type: ignore[arg-type]
     torch.testing.assert_close(full(logits, target, torch.full_like(weight, 2)) - full(logits, target), one)
 
 
@@ -127,21 +127,21 @@ def even(target: Tensor) -> Tensor:
 def test_patch_without_foreground(fraction: float | None, divisor: float) -> None:
     target = torch.zeros(1, 10, 10, 10, dtype=torch.long)
     given = None if fraction is None else torch.tensor([fraction])
-    loss = cross_entropy_only(normaliser="foreground")(even(target), target, None, given)
+    loss = cross_entropy_only(divisor="foreground")(even(target), target, None, given)
     assert float(loss) == pytest.approx(1000 * math.log(2) / divisor, rel=1e-5)
 
 
 def test_patch_with_foreground_does_not_look_at_the_volumes_fraction() -> None:
     target = torch.zeros(1, 10, 10, 10, dtype=torch.long)
     target[0, :2] = 1
-    loss = cross_entropy_only(normaliser="foreground")(even(target), target, None, torch.tensor([0.9]))
+    loss = cross_entropy_only(divisor="foreground")(even(target), target, None, torch.tensor([0.9]))
     assert float(loss) == pytest.approx(1000 * math.log(2) / 200, rel=1e-5)
 
 
 def test_fraction_is_taken_sample_by_sample() -> None:
     target = torch.zeros(2, 10, 10, dtype=torch.long)
     target[0, 0, :5] = 1
-    loss = cross_entropy_only(normaliser="foreground")(even(target), target, None, torch.tensor([0.5, 0.1]))
+    loss = cross_entropy_only(divisor="foreground")(even(target), target, None, torch.tensor([0.5, 0.1]))
     assert float(loss) == pytest.approx(100 * math.log(2) * (1 / 5 + 1 / 10) / 2, rel=1e-5)
 
 
@@ -149,28 +149,28 @@ def test_fraction_is_taken_sample_by_sample() -> None:
 def test_few_foreground_voxels_are_bounded(least: float, divisor: float) -> None:
     target = torch.zeros(1, 100, 100, dtype=torch.long)
     target[0, 50, 50:53] = 1
-    loss = cross_entropy_only(normaliser="foreground", min_foreground=least)(even(target), target)
+    loss = cross_entropy_only(divisor="foreground", min_foreground=least)(even(target), target)
     assert float(loss) == pytest.approx(10000 * math.log(2) / divisor, rel=1e-5)
 
 
-@pytest.mark.parametrize("normaliser", ["foreground", "voxels"])
-def test_ignored_voxels_do_not_count_in_the_divisor(normaliser: str) -> None:
+@pytest.mark.parametrize("divisor", ["foreground", "voxels"])
+def test_ignored_voxels_do_not_count_in_the_divisor(divisor: str) -> None:
     target = torch.tensor([[0, 0, 1, 1, IGNORE, IGNORE, IGNORE, 0]])
-    loss = cross_entropy_only(normaliser=normaliser)(even(target), target)
-    assert float(loss) == pytest.approx(5 * math.log(2) / (2 if normaliser == "foreground" else 5), rel=1e-6)
+    loss = cross_entropy_only(divisor=divisor)(even(target), target)
+    assert float(loss) == pytest.approx(5 * math.log(2) / (2 if divisor == "foreground" else 5), rel=1e-6)
 
 
 # -- ignored voxels ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("normaliser", ["foreground", "voxels"])
+@pytest.mark.parametrize("divisor", ["foreground", "voxels"])
 @pytest.mark.parametrize("ignore", [IGNORE, -1, 1])
-def test_ignored_voxels_are_in_no_sum_and_get_no_gradient(normaliser: str, ignore: int) -> None:
+def test_ignored_voxels_are_in_no_sum_and_get_no_gradient(divisor: str, ignore: int) -> None:
     logits, target, weight = random_batch()
     ignored = torch.zeros_like(target, dtype=torch.bool)
     ignored[:, 2:4, 1:] = True
     target = target.masked_fill(target == ignore, 0).masked_fill(ignored, ignore)
-    loss = RiskWeightedLoss(normaliser=normaliser, ignore_index=ignore)  # type: ignore[arg-type]
+    loss = RiskWeightedLoss(divisor=divisor, ignore_index=ignore)  # type: ignore[arg-type]
     logits.requires_grad_(True)
     before = loss(logits, target, weight)
     before.backward()
@@ -186,15 +186,15 @@ def test_ignored_voxels_leave_the_loss_of_the_rest() -> None:
     logits, target, weight = random_batch(spatial=(8, 5, 4))
     partly = target.clone()
     partly[:, 5:] = IGNORE
-    loss = RiskWeightedLoss(normaliser="foreground")
+    loss = RiskWeightedLoss(divisor="foreground")
     torch.testing.assert_close(loss(logits, partly, weight), loss(logits[:, :, :5], target[:, :5], weight[:, :5]))
 
 
-@pytest.mark.parametrize("normaliser", ["foreground", "voxels"])
-def test_nothing_but_ignored_voxels(normaliser: str) -> None:
+@pytest.mark.parametrize("divisor", ["foreground", "voxels"])
+def test_nothing_but_ignored_voxels(divisor: str) -> None:
     logits, target, weight = random_batch()
     logits.requires_grad_(True)
-    loss = RiskWeightedLoss(normaliser=normaliser)  # type: ignore[arg-type]
+    loss = RiskWeightedLoss(divisor=divisor)  # type: ignore[arg-type]
     value = loss(logits, torch.full_like(target, IGNORE), weight, torch.tensor([0.1, 0.2]))
     assert float(value.detach()) == pytest.approx(0, abs=1e-6)
     value.backward()
@@ -230,7 +230,7 @@ def test_deep_supervision_is_the_weighted_mean_of_levels(channel: bool) -> None:
     levels = [logits, torch.randn(2, 3, 4, 3, 2), torch.randn(2, 3, 2, 2, 1)]
     target[0, :4] = IGNORE
     given = (target.unsqueeze(1), weight.unsqueeze(1)) if channel else (target, weight)
-    loss = RiskWeightedLoss(normaliser="foreground")
+    loss = RiskWeightedLoss(divisor="foreground")
     fraction = torch.tensor([0.2, 0.3])
     parts = [loss(logits, target, weight, fraction)]
     for level in levels[1:]:
@@ -247,11 +247,11 @@ def test_deep_supervision_is_the_weighted_mean_of_levels(channel: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("normaliser", ["foreground", "voxels"])
-def test_extreme_logits_give_finite_losses_and_gradients(dtype: torch.dtype, normaliser: str) -> None:
+@pytest.mark.parametrize("divisor", ["foreground", "voxels"])
+def test_extreme_logits_give_finite_losses_and_gradients(dtype: torch.dtype, divisor: str) -> None:
     logits, target, weight = random_batch()
     extreme = (logits.sign() * 1e4).to(dtype).requires_grad_(True)
-    loss = RiskWeightedLoss(normaliser=normaliser)  # type: ignore[arg-type]
+    loss = RiskWeightedLoss(divisor=divisor)  # type: ignore[arg-type]
     value = loss(extreme, target, weight.to(dtype) * 10, torch.tensor([0.1, 0.1]))
     value.backward()
     assert value.dtype == torch.float32
@@ -268,7 +268,7 @@ def test_sums_are_not_in_half_precision() -> None:
     target = torch.zeros(1, 70, 1000, dtype=torch.long)
     target[0, 0] = 1
     logits = even(target).half()
-    loss = cross_entropy_only(normaliser="foreground")(logits, target, torch.full(target.shape, 10.0).half())
+    loss = cross_entropy_only(divisor="foreground")(logits, target, torch.full(target.shape, 10.0).half())
     assert float(loss) == pytest.approx(70 * 10 * math.log(2), rel=1e-5)
 
 
@@ -323,7 +323,7 @@ def test_no_output_at_all() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"normaliser": "batch"}, "`normaliser` to be 'foreground' or 'voxels', but got 'batch'"),
+        ({"divisor": "batch"}, "`divisor` to be 'foreground' or 'voxels', but got 'batch'"),
         ({"dice_weight": -1}, "at least 0 and not both 0"),
         ({"ce_weight": -1}, "at least 0 and not both 0"),
         ({"dice_weight": 0, "ce_weight": 0}, "at least 0 and not both 0"),

@@ -212,7 +212,7 @@ def test_patches_without_foreground_take_the_volumes_share_at_every_resolution()
         (
             RiskWeightedLoss,
             {
-                "normaliser": "voxels",
+                "divisor": "voxels",
                 "dice_weight": 1.0,
                 "ce_weight": 1.0,
                 "min_foreground": 1e-3,
@@ -222,7 +222,7 @@ def test_patches_without_foreground_take_the_volumes_share_at_every_resolution()
             },
         ),
         (DistilledLoss, {"factor": 1.0, "gated": True, "temper": True, "ignore_index": 255}),
-        (FocalLoss, {"normaliser": "voxels"}),
+        (FocalLoss, {"divisor": "voxels"}),
         (TopKLoss, {"share": 0.1}),
     ],
 )

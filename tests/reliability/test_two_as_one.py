@@ -135,8 +135,8 @@ def patches() -> list[tio.Subject]:
             label.zero_()
         if number == 3:
             label[:, :3] = 255
-        risk = 0.5 + 3 * torch.rand(image.shape, generator=generator)
-        images = {"image": image, "label": label, "risk": risk}
+        weight = 0.5 + 3 * torch.rand(image.shape, generator=generator)
+        images = {"image": image, "label": label, "weight": weight}
         found.append(
             tio.Subject(
                 {key: tio.ScalarImage(tensor=tensor) for key, tensor in images.items()},
@@ -150,14 +150,14 @@ def patches() -> list[tio.Subject]:
 class Step(torch.nn.Module):
     """The module's training step, as DDP wraps it."""
 
-    def __init__(self, normaliser: Any) -> None:
+    def __init__(self, divisor: Any) -> None:
         super().__init__()
         torch.manual_seed(3)
         self.module = RiskModule(
             Source(UNet(3, 1, 3, (4, 8), (2,))),
             class_names=["background", "shell", "core"],
             in_channels=1,
-            loss=RiskWeightedLoss(normaliser),
+            loss=RiskWeightedLoss(divisor),
             inferer=SlidingWindowInferer(EDGE),
         )
         self.module.log = lambda *arguments, **options: None  # type: ignore[method-assign]
@@ -169,14 +169,14 @@ class Step(torch.nn.Module):
         return {name: value.grad.numpy() for name, value in self.named_parameters() if value.grad is not None}
 
 
-@pytest.mark.parametrize("normaliser", ["foreground", "voxels"])
-def test_gradients_of_two_by_two_patches_are_those_of_four(tmp_path, normaliser):
+@pytest.mark.parametrize("divisor", ["foreground", "voxels"])
+def test_gradients_of_two_by_two_patches_are_those_of_four(tmp_path, divisor):
     port = free_port()
 
     def work(rank: int) -> Any:
         def action() -> None:
             dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-            step = Step(normaliser)
+            step = Step(divisor)
             wrapped = DistributedDataParallel(step)  # whose hooks live as long as it does
             wrapped(patch_batch(patches()[rank::2])).backward()
             np.savez(tmp_path / f"{rank}.npz", **step.gradients())
@@ -184,7 +184,7 @@ def test_gradients_of_two_by_two_patches_are_those_of_four(tmp_path, normaliser)
         return action
 
     processes = [Forked(work(rank), tmp_path / f"log.{rank}", rank, 2, port) for rank in range(2)]
-    alone = Step(normaliser)
+    alone = Step(divisor)
     alone(patch_batch(patches())).backward()
     assert [process.wait() for process in processes] == [0, 0], processes[0].text
     expected = alone.gradients()

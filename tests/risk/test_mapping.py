@@ -1,4 +1,4 @@
-"""From hardness to weight: scopes, references, balance and tempering."""
+"""From hardness to weight: scopes, measures, balance and tempering."""
 
 import json
 import math
@@ -73,10 +73,10 @@ def test_scope(scope: str, expected: list[float]) -> None:
     assert got.tolist() == pytest.approx(expected)
 
 
-def test_reference() -> None:
+def test_measure() -> None:
     hardness, classes = torch.tensor([0.5, 0.5, 2.0]), torch.tensor([0, 1, 1])
     assert RiskMapping().values(hardness, classes, JOINT).tolist() == [0.5, 0.5, 2.0]
-    relative = RiskMapping(reference="prior").values(hardness, classes, JOINT)
+    relative = RiskMapping(measure="relative_to_prior").values(hardness, classes, JOINT)
     assert relative.dtype == torch.float64
     assert relative.tolist() == pytest.approx([0.5 + math.log(0.7), 0.5 + math.log(0.3), 2.0 + math.log(0.3)])
 
@@ -84,21 +84,21 @@ def test_reference() -> None:
 def test_blind_source_is_no_harm_relative_to_the_prior() -> None:
     classes = torch.tensor([0, 1, 0])
     hardness = -torch.tensor([0.7, 0.3, 0.7]).log()
-    values = RiskMapping(reference="prior").values(hardness, classes, JOINT)
+    values = RiskMapping(measure="relative_to_prior").values(hardness, classes, JOINT)
     assert values.tolist() == pytest.approx([0.0] * 3, abs=1e-6)
 
 
-def test_blind_reference_is_the_information_of_the_class_whatever_the_source_says() -> None:
+def test_class_prior_is_the_information_of_the_class_whatever_the_source_says() -> None:
     hardness, classes = torch.tensor([0.1, 5.0, 0.2]), torch.tensor([0, 0, 1])
-    values = RiskMapping(reference="blind").values(hardness, classes, JOINT)
+    values = RiskMapping(measure="class_prior").values(hardness, classes, JOINT)
     assert values.tolist() == pytest.approx([-math.log(0.7), -math.log(0.7), -math.log(0.3)], rel=1e-12)
     assert values.dtype == torch.float64
     absent = torch.tensor([[1.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
-    assert bool(RiskMapping(reference="blind").values(hardness, classes, absent).isfinite().all())
+    assert bool(RiskMapping(measure="class_prior").values(hardness, classes, absent).isfinite().all())
 
 
 def test_class_prior_map_weights_classes_and_nothing_else() -> None:
-    mapping = plain(MinMaxNormalise(), ExponentialWeight(10), scope="dataset", reference="blind")
+    mapping = plain(MinMaxNormalise(), ExponentialWeight(10), scope="dataset", measure="class_prior")
     joint = torch.tensor([[70.0], [20.0], [10.0]], dtype=torch.float64)
     volumes = [(torch.rand(100), torch.tensor([0] * 70 + [1] * 20 + [2] * 10))]
     values = mapping.values(*volumes[0], joint)
@@ -111,7 +111,9 @@ def test_class_prior_map_weights_classes_and_nothing_else() -> None:
 
 def test_window_is_the_bounded_exponential_of_the_harm() -> None:
     # base^n with base e^1.5 is exp(0.5 clip(r, -1, 2)) up to a factor
-    mapping = plain(WindowNormalise(-1, 2), ExponentialWeight(math.exp(1.5)), scope="dataset", reference="prior")
+    mapping = plain(
+        WindowNormalise(-1, 2), ExponentialWeight(math.exp(1.5)), scope="dataset", measure="relative_to_prior"
+    )
     harm = torch.tensor([-3.0, -1.0, 0.0, 1.0, 2.0, 9.0], dtype=torch.float64)
     own = ClassDistribution(1)
     own.update(harm, torch.zeros(6, dtype=torch.long))
@@ -122,17 +124,19 @@ def test_window_is_the_bounded_exponential_of_the_harm() -> None:
 
 def test_class_without_mass_has_a_finite_value_relative_to_the_prior() -> None:
     joint = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
-    assert bool(RiskMapping(reference="prior").values(torch.tensor([27.6]), torch.tensor([1]), joint).isfinite().all())
+    assert bool(
+        RiskMapping(measure="relative_to_prior").values(torch.tensor([27.6]), torch.tensor([1]), joint).isfinite().all()
+    )
 
 
 @pytest.mark.parametrize("scope", ["volume", "dataset", "class"])
-@pytest.mark.parametrize("reference", ["none", "prior"])
+@pytest.mark.parametrize("measure", ["hardness", "relative_to_prior"])
 @pytest.mark.parametrize("normalise", [MinMaxNormalise(), QuantileNormalise(0.99), RankNormalise(), RankNormalise(0)])
 @pytest.mark.parametrize("weight", [ExponentialWeight(10), LinearWeight(2), PowerWeight()])
 def test_balance_gives_every_class_a_mean_weight_of_one(
-    scope: str, reference: str, normalise: Normalise, weight: WeightFunction
+    scope: str, measure: str, normalise: Normalise, weight: WeightFunction
 ) -> None:
-    mapping = plain(normalise, weight, scope=scope, reference=reference, balance=True)
+    mapping = plain(normalise, weight, scope=scope, measure=measure, balance=True)
     joint = torch.tensor([[8.0, 1.0], [0.5, 0.4], [0.1, 0.1], [0.001, 0.001], [0.0, 0.0]], dtype=torch.float64)
     volumes = data_set()
     dataset = distribution(mapping, volumes, joint)
@@ -177,7 +181,8 @@ def test_balance_by_the_gradient_of_a_class_without_any_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"), [({"balance": "gradient", "reference": "prior"}, "reference"), ({"balance": "no"}, "balance")]
+    ("options", "says"),
+    [({"balance": "gradient", "measure": "class_prior"}, "measure"), ({"balance": "no"}, "balance")],
 )
 def test_balances_that_do_not_exist(options: dict[str, object], says: str) -> None:
     with pytest.raises(InputError, match=f"argument `{says}`"):
@@ -222,7 +227,7 @@ def test_perfect_source_leaves_every_weight_at_one(scope: str, normalise: Normal
 @pytest.mark.parametrize("scope", ["volume", "dataset", "class"])
 @pytest.mark.parametrize("normalise", [MinMaxNormalise(), QuantileNormalise(), RankNormalise()])
 def test_unseen_class_of_a_validation_case_has_a_finite_weight(scope: str, normalise: Normalise) -> None:
-    mapping = RiskMapping(normalise, scope=scope, reference="prior")  # type: ignore[arg-type]
+    mapping = RiskMapping(normalise, scope=scope, measure="relative_to_prior")  # type: ignore[arg-type]
     joint = torch.tensor([[8.0], [1.0], [1.0], [0.0], [0.0]], dtype=torch.float64)
     dataset = distribution(mapping, data_set(), joint)
     hardness, classes = torch.tensor([0.1, 27.6]), torch.tensor([0, 4])
@@ -258,7 +263,7 @@ def test_description_is_json_and_tells_options_apart() -> None:
         RiskMapping(normalise=MinMaxNormalise()),
         RiskMapping(normalise=QuantileNormalise(1.0)),
         RiskMapping(scope="volume"),
-        RiskMapping(reference="prior"),
+        RiskMapping(measure="relative_to_prior"),
         RiskMapping(weight=PowerWeight(gain=2)),
         RiskMapping(weight=LinearWeight()),
         RiskMapping(weight=ExponentialWeight()),

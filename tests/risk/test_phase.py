@@ -221,7 +221,7 @@ def test_summary_survives_json(tmp_path: Path, risk_prepared: list[PreparedCase]
     "mapping",
     [
         RiskMapping(scope="volume"),
-        RiskMapping(reference="prior", normalise=MinMaxNormalise()),
+        RiskMapping(measure="relative_to_prior", normalise=MinMaxNormalise()),
         RiskMapping(weight=ExponentialWeight()),
         RiskMapping(balance=False, temper=False),
     ],

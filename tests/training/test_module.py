@@ -59,7 +59,7 @@ def sample(seed: int, risk: float | None = None, channels=1) -> tio.Subject:
     affine = np.diag([1.0, 2.0, 3.0, 1.0])
     images = {"image": tio.ScalarImage(tensor=image, affine=affine), "label": tio.LabelMap(tensor=label, affine=affine)}
     if risk is not None:
-        images["risk"] = tio.ScalarImage(tensor=torch.full((1, EDGE, EDGE, EDGE), risk), affine=affine)
+        images["weight"] = tio.ScalarImage(tensor=torch.full((1, EDGE, EDGE, EDGE), risk), affine=affine)
     return tio.Subject(**images, foreground_fraction=torch.tensor(0.5), name=f"p{seed}")
 
 
@@ -267,9 +267,9 @@ def test_the_schedule_counts_optimizer_steps(tmp_path):
     assert run.optimizers[0].param_groups[0]["lr"] == pytest.approx(0)
 
 
-@pytest.mark.parametrize("normaliser", ["voxels", "foreground"])
-def test_without_a_map_it_is_as_with_ones(normaliser):
-    made = module(loss=RiskWeightedLoss(normaliser))
+@pytest.mark.parametrize("divisor", ["voxels", "foreground"])
+def test_without_a_map_it_is_as_with_ones(divisor):
+    made = module(loss=RiskWeightedLoss(divisor))
     plain, ones, twos = (
         made.training_step(next(iter(loader(risk=risk))), 0) for risk in (None, 1.0, 2.0)
     )  # fmt: skip

@@ -32,7 +32,7 @@ from riskft.training.risk_maps import RiskMapCallback
 
 EDGE = 16
 TRAIN = ["case00", "case01", "case02"]
-LINEAR = RiskMapping(MinMaxNormalise(), "volume", "none", LinearWeight(3.0), balance=False, temper=False)
+LINEAR = RiskMapping(MinMaxNormalise(), "volume", "hardness", LinearWeight(3.0), balance=False, temper=False)
 
 
 class Contrast(nn.Module):

@@ -48,13 +48,13 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Chec
     """
     result = CheckedCase(CheckRow(case.subject, split, case.person))
     volumes = []
-    heads: list[npt.NDArray[np.bool_]] = []
+    bodies: list[npt.NDArray[np.bool_]] = []
     for path, names in _names_by_file(case).items():
         channels = [case.channels.get(name) for name in names]
         if volume := open_volume(path, result.report, channels):
             volumes.append(volume)
             if voxels:
-                heads += _inspect_voxels(volume, dict(zip(names, channels, strict=True)), result)
+                bodies += _inspect_voxels(volume, dict(zip(names, channels, strict=True)), result)
             else:
                 result.images[str(path.resolve())] = path
     counts: dict[str, int] = {}
@@ -67,8 +67,8 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Chec
         if voxels and (read := read_voxels(volume, result.report)) is not None:
             counts = count_classes(read[0], labels, volume, result.report)
             warn_if_empty(counts, split, labels, case.label, result.report)
-            if len(heads) == len(case.images):  # else it is not known what would be left
-                warn_if_cropped(read[0], heads, labels, case.label, result.report)
+            if len(bodies) == len(case.images):  # else it is not known what would be left
+                warn_if_cropped(read[0], bodies, labels, case.label, result.report)
     if volumes:
         compare_grids(volumes, result.report)
         check_headers(volumes, result.report)
@@ -93,7 +93,7 @@ def _inspect_voxels(
     Returns:
         What is not background, for each modality that can be looked at.
     """
-    heads = []
+    bodies = []
     read = read_voxels(volume, result.report, tuple(channels.values()))
     for (name, channel), values in zip(channels.items(), read or (), strict=False):
         if not values.size:
@@ -108,5 +108,5 @@ def _inspect_voxels(
             found = find_background(kept)
             size = BackgroundSize(found.value, int(found.outside.sum()), float(found.outside.mean()), found.is_level)
             result.row = replace(result.row, background={**result.row.background, name: size})
-            heads.append(~found.outside)
-    return heads
+            bodies.append(~found.outside)
+    return bodies

@@ -37,7 +37,7 @@ def check(
     cannot hold, constant images, label values that are not whole or in no class, training cases none of which has a
     voxel of any class, and copies of an image in different splits, whatever the copies' names, formats, data types and
     compression. Only worth a warning: a training case without foreground, a case that is ignored wholly,
-    foreground in the background around the head, and names in different splits that look like one person's visits.
+    foreground in the background around the body, and names in different splits that look like one person's visits.
 
     Args:
         cases: The cases of each split, as ``Split.assign`` returns them.

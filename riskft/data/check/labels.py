@@ -67,31 +67,31 @@ def warn_if_empty(counts: Mapping[str, int], split: str, labels: LabelMap, path:
 
 def warn_if_cropped(
     values: npt.NDArray[Any],
-    heads: Sequence[npt.NDArray[np.bool_]],
+    bodies: Sequence[npt.NDArray[np.bool_]],
     labels: LabelMap,
     path: Path,
     report: Report,
 ) -> None:
-    """Reports foreground beyond the box around all that is not background, which a crop to the head takes away.
+    """Reports foreground beyond the box around all that is not background, which a crop to the body takes away.
 
     Args:
         values: The label's values, (X, Y, Z); others are passed over.
-        heads: What is not background in each modality, bool; only of the label's shape are they looked at.
+        bodies: What is not background in each modality, bool; only of the label's shape are they looked at.
         labels: The label map.
         path: The label's file.
         report: Called with the warning.
     """
-    if any(head.shape != values.shape for head in heads):
+    if any(body.shape != values.shape for body in bodies):
         return
-    head = np.logical_or.reduce(heads)
+    body = np.logical_or.reduce(bodies)
     foreground = np.isin(nearest_whole(values)[0], [value for group in labels.classes.values() for value in group])
-    if head.all() or not head.any() or not (total := np.count_nonzero(foreground)):
+    if body.all() or not body.any() or not (total := np.count_nonzero(foreground)):
         return
-    lines = (head.any(axis=others).nonzero()[0] for others in ((1, 2), (0, 2), (0, 1)))
+    lines = (body.any(axis=others).nonzero()[0] for others in ((1, 2), (0, 2), (0, 1)))
     kept = foreground[tuple(slice(line[0], line[-1] + 1) for line in lines)]
     if beyond := total - np.count_nonzero(kept):
         message = (
-            f"{beyond:,} of {total:,} foreground voxels lie in the background around the head, where a crop "
+            f"{beyond:,} of {total:,} foreground voxels lie in the background around the body, where a crop "
             "(data.preprocessing.crop) removes what is farther away than its margin. Set it to false if they matter, "
             "or correct the label"
         )

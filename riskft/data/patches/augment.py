@@ -6,9 +6,9 @@ import torchio as tio
 from torchio.transforms.augmentation.composition import Compose, OneOf
 from torchio.transforms.spatial_transform import SpatialTransform
 
-RISK = "risk"
+WEIGHT = "weight"
 EEP = "eep"
-_MAPS = (RISK, EEP)
+_MAPS = (WEIGHT, EEP)
 
 
 def training_transform(augment: Sequence[tio.Transform], patch_size: Sequence[int]) -> tio.Transform:
@@ -47,7 +47,7 @@ class PadToPatch(SpatialTransform):  # type: ignore[misc]
         if any(missing):
             bounds = [part for total in missing for part in (total // 2, total - total // 2)]
             for name, image in subject.get_images_dict(intensity_only=False).items():
-                padded = tio.Pad(bounds, padding_mode=1 if name == RISK else 0)(image)
+                padded = tio.Pad(bounds, padding_mode=1 if name == WEIGHT else 0)(image)
                 image.set_data(padded.data)
                 image.affine = padded.affine
         return subject

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from riskft.data.io.damage import files_named
-from riskft.data.patches.augment import EEP, RISK
+from riskft.data.patches.augment import EEP, WEIGHT
 from riskft.data.prepare.cache import PreparedCase
 from riskft.errors import InputError
 
@@ -76,7 +76,7 @@ def patch_batch(patches: Sequence[tio.Subject]) -> PatchBatch:
         image=stacked("image"),
         label=stacked("label"),
         foreground_fraction=torch.stack([patch["foreground_fraction"] for patch in patches]),
-        weight=stacked(RISK) if RISK in patches[0] else None,
+        weight=stacked(WEIGHT) if WEIGHT in patches[0] else None,
         eep=stacked(EEP) if EEP in patches[0] else None,
     )
 

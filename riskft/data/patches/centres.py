@@ -14,7 +14,7 @@ import torchio as tio
 from torch import Tensor
 
 from riskft.data.labels import IGNORE_INDEX
-from riskft.data.patches.augment import RISK
+from riskft.data.patches.augment import WEIGHT
 
 
 class _NearestSampler(tio.WeightedSampler):  # type: ignore[misc]
@@ -51,7 +51,7 @@ class RiskClassSampler(ClassSampler):
         """Returns each class's share, in proportion to the weights of its voxels that can be drawn."""
         share = super().get_probability_map(subject)
         label = self.get_probability_map_image(subject).data
-        weight = subject[RISK].data.clamp_min(0) * (share > 0)  # splines overshoot
+        weight = subject[WEIGHT].data.clamp_min(0) * (share > 0)  # splines overshoot
         for index in torch.unique(label[share > 0]).tolist():
             inside = (label == index) & (share > 0)
             if weight[inside].sum() > 0:
@@ -64,7 +64,7 @@ class RiskSampler(_NearestSampler):
 
     def get_probability_map(self, subject: tio.Subject) -> Tensor:
         """Returns the weight of each voxel that can be drawn, (1, X, Y, Z)."""
-        weight: Tensor = subject[RISK].data.clamp_min(0)  # splines overshoot
+        weight: Tensor = subject[WEIGHT].data.clamp_min(0)  # splines overshoot
         if "label" in subject:
             weight = weight * (subject["label"].data != IGNORE_INDEX)
         inside = torch.zeros_like(weight)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torchio as tio
 
-from riskft.data.patches.augment import RISK
+from riskft.data.patches.augment import WEIGHT
 from riskft.data.patches.centres import ClassSampler, RiskClassSampler, RiskSampler
 from riskft.errors import InputError
 
@@ -63,7 +63,7 @@ class RiskSampling(PatchSampling):
 
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
         """Returns a weighted sampler on the image ``risk``."""
-        return RiskSampler(tuple(patch_size), RISK)
+        return RiskSampler(tuple(patch_size), WEIGHT)
 
 
 class BalancedRiskSampling(PatchSampling):

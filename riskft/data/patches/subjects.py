@@ -10,7 +10,7 @@ import torchio as tio
 from riskft.data.io.damage import files_named
 from riskft.data.io.memory import give_back
 from riskft.data.io.volumes import read_channels
-from riskft.data.patches.augment import EEP, RISK
+from riskft.data.patches.augment import EEP, WEIGHT
 from riskft.data.prepare.cache import PreparedCase
 from riskft.errors import InputError
 
@@ -41,7 +41,7 @@ class TrainingMaps:
     def _images(self, subject: str) -> dict[str, tio.Image]:
         images = {}
         if self.weights is not None:
-            images[RISK] = tio.ScalarImage(self.weights[subject])
+            images[WEIGHT] = tio.ScalarImage(self.weights[subject])
         if self.eeps is not None:
             images[EEP] = tio.ScalarImage(self.eeps[subject], reader=read_channels)
         return images

@@ -1,7 +1,7 @@
 """Which voxels of a scan are its background, and whether their grey value says anything.
 
 A background is one constant value around the scan: what a skull strip, a defacing tool, a registration or the end of
-the field of view left. Air is none as long as it is noise, of however few grey levels: such scans are head as a whole.
+the field of view left. Noisy air is not background, however few grey levels it has: the whole scan counts as body.
 """
 
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ _NEAR = 0.1
 """Distance from the background's value that is near it, as a part of the distance of the scan's far grey values."""
 
 _MOST_NEAR = 0.2
-"""Part of the head's voxels near the background's value above which they include air. Skull-stripped T1w, T2w and FLAIR
+"""Part of the body's voxels near the background's value above which they include air. Skull-stripped T1w, T2w and FLAIR
 scans have up to 0.09, of cerebrospinal fluid and of interpolated borders."""
 
 _MOST_BELOW = 0.1
-"""Part of the head's voxels that can lie below a value which still counts as the lowest: where resampling rings, a few
+"""Part of the body's voxels that can lie below a value which still counts as the lowest: where resampling rings, a few
 do. The same holds for those above the highest."""
 
 _MOST_NEXT = 0.2
@@ -36,10 +36,10 @@ _MOST_SPECKLES = 2e-4
 """Voxels near the background's value that lie alone in it, for each voxel of it, above which it is air."""
 
 _MOST_AT_THE_TOP = 0.02
-"""Part of the head's voxels with the highest value above which a scan was clipped to a window of grey values."""
+"""Part of the body's voxels with the highest value above which a scan was clipped to a window of grey values."""
 
 _MOST_EQUAL = 0.02
-"""Part of the head's voxels with the background's value above which it is one of the head's grey levels, as in the
+"""Part of the body's voxels with the background's value above which it is one of the body's grey levels, as in the
 lungs of a CT that was clipped to soft tissue. Skull-stripped T1w, T2w and FLAIR scans have up to 0.001."""
 
 _HOUNSFIELD_AIR = -500.0
@@ -57,7 +57,7 @@ class Background:
         value: Its one grey value; None without a background.
         outside: Its voxels, bool of the channel's shape.
         stripped: Whether the value marks voxels without a measurement, as 0 does after a skull strip, and stands apart
-            from the grey values of the head. Otherwise it is one of the scan's grey levels, such as air.
+            from the grey values of the body. Otherwise it is one of the scan's grey levels, such as air.
     """
 
     value: float | None
@@ -86,7 +86,7 @@ def find_background(channel: npt.NDArray[Any]) -> Background:
 def _around(channel: npt.NDArray[Any]) -> tuple[float, npt.NDArray[np.bool_]]:
     """Returns the corners' most frequent value in the channel, and where it is and connected with a border.
 
-    Not only with a corner: a head that reaches the border may cut the background in pieces.
+    Not only with a corner: a body that reaches the border may cut the background in pieces.
     """
     corners = np.unique(channel[np.ix_(*((0, size - 1) for size in channel.shape))])
     equal = max((channel == corner for corner in corners), key=np.count_nonzero)
@@ -111,27 +111,27 @@ def _solidity(outside: npt.NDArray[np.bool_]) -> float:
 
 def _is_tissue(channel: npt.NDArray[Any], outside: npt.NDArray[np.bool_], value: float) -> bool:
     """Whether a value amid the others borders on its next levels, as in a tight crop of an image with few levels."""
-    head = channel[~outside]
-    lower, higher = head[head < value], head[head > value]
-    if min(lower.size, higher.size) <= _MOST_BELOW * head.size:
+    body = channel[~outside]
+    lower, higher = body[body < value], body[body > value]
+    if min(lower.size, higher.size) <= _MOST_BELOW * body.size:
         return False
     border = channel[~outside & _touches(outside)]
     return bool(np.isin(border, (lower.max(), higher.min())).mean() > _MOST_NEXT)
 
 
 def _is_stripped(channel: npt.NDArray[Any], outside: npt.NDArray[np.bool_], value: float) -> bool:
-    head = channel[~outside].astype(np.float64)
-    if not head.size or value <= _HOUNSFIELD_AIR:
-        return not head.size
-    if abs(head.mean() - value) <= 1e-3 * head.std():
+    body = channel[~outside].astype(np.float64)
+    if not body.size or value <= _HOUNSFIELD_AIR:
+        return not body.size
+    if abs(body.mean() - value) <= 1e-3 * body.std():
         return True  # standardised before, with 0 outside: what normalisation makes of it anyway
-    distance = np.abs(head - value)
+    distance = np.abs(body - value)
     limit = _NEAR * float(np.percentile(distance, 98))
     if (
-        (head < value).mean() > _MOST_BELOW
+        (body < value).mean() > _MOST_BELOW
         or (distance < limit).mean() > _MOST_NEAR
-        or (head == head.max()).mean() > _MOST_AT_THE_TOP
-        or (head == value).mean() > _MOST_EQUAL
+        or (body == body.max()).mean() > _MOST_AT_THE_TOP
+        or (body == value).mean() > _MOST_EQUAL
     ):
         return False
     near = np.zeros_like(outside)

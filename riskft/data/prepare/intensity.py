@@ -21,7 +21,7 @@ class Intensity(ABC):
 
         Args:
             image: (C, X, Y, Z) float32, resampled and cropped.
-            inside: (C, X, Y, Z) bool, each channel's head mask.
+            inside: (C, X, Y, Z) bool, each channel's body mask.
 
         Returns:
             (C, X, Y, Z) float32, a new tensor.
@@ -30,7 +30,7 @@ class Intensity(ABC):
     def in_order(self, image: Tensor, inside: Tensor, levels: Sequence[bool]) -> Tensor:
         """Normalises an image such that grey levels keep their order.
 
-        To be overridden where ``__call__`` gives voxels outside the head another value than theirs would have inside.
+        To be overridden where ``__call__`` gives voxels outside the body another value than theirs would have inside.
 
         Args:
             image: As ``__call__`` takes it.
@@ -54,9 +54,9 @@ class ZScoreIntensity(Intensity):
     """Mean 0 and standard deviation 1, per channel.
 
     Args:
-        masked: Take both over the head's voxels. The others become 0 where they are the background of a skull-stripped
-            image; a background that is one of the scan's grey levels (a CT's air) keeps its place among the head's,
-            which is at the end of their range if it lies beyond. With false, and where the head is of one
+        masked: Take both over the body's voxels. The others become 0 where they are the background of a skull-stripped
+            image; a background that is one of the scan's grey levels (a CT's air) keeps its place among the body's,
+            which is at the end of their range if it lies beyond. With false, and where the body is of one
             value as in a mask, the whole volume counts.
     """
 
@@ -74,7 +74,7 @@ class ZScoreIntensity(Intensity):
                 mean, spread = _moments(image[channel][mask])
                 place = ((image[channel][~mask].double() - mean) / spread).float()
                 found = result[channel][mask]
-                if found.min() == found.max():  # a mask: head and background are its two values
+                if found.min() == found.max():  # a mask: body and background are its two values
                     result[channel] = zscore(image[[channel]], torch.ones_like(inside[[channel]]))[0]
                 else:
                     result[channel][~mask] = place.clamp(found.min(), found.max())
@@ -85,7 +85,7 @@ class ZScoreIntensity(Intensity):
 class PercentileIntensity(Intensity):
     """Two percentiles become 0 and 1, and what lies beyond them is clipped, per channel.
 
-    They are those of the whole volume as it is after resampling and cropping, background included: a crop to the head
+    They are those of the whole volume as it is after resampling and cropping, background included: a crop to the body
     moves them, and so does the background's share of the scan.
 
     Args:

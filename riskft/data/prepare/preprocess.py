@@ -28,13 +28,13 @@ _AXES = ("RL", "AP", "SI")
 class Preprocessing:
     """Options of the deterministic part of the preprocessing.
 
-    In this order: orientation, resampling (linear; labels nearest), cropping to the head, intensities. The head mask is
+    In this order: orientation, resampling (linear; labels nearest), cropping to the body, intensities. The body mask is
     what is not background, see ``riskft.data.prepare.background``, and made of the grey values as they are in the file.
 
     Args:
         spacing: Voxel size in mm along the axes of the orientation, or None to keep each case's own.
-        crop: Crop to the bounding box of the head mask.
-        margin: Voxels left around the head.
+        crop: Crop to the bounding box of the body mask.
+        margin: Voxels left around the body.
         orientation: Where the axes shall point, for example RAS (x to the right, y to anterior, z to superior), or
             None to keep each file's own. A source network that was trained on other axes needs those: ``LIA``, say.
         intensity: What is done to the grey values; None leaves them alone.
@@ -72,7 +72,7 @@ class PreparedVolumes:
     Attributes:
         image: (C, X, Y, Z) float32.
         label: (1, X, Y, Z) uint8 class indices (255: ignored), or None.
-        mask: (1, X, Y, Z) bool, where any channel is head.
+        mask: (1, X, Y, Z) bool, where any channel is body.
         affine: Voxel-to-mm, (4, 4).
     """
 
@@ -100,7 +100,7 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Prepared
         raise InputError(f"{case.subject}: modalities have shapes {[array.shape for array in arrays]}, expected one.")
     image = torch.from_numpy(np.stack(arrays).astype(np.float32))
     broken = [name for name, channel in zip(case.images, image, strict=True) if not channel.isfinite().all()]
-    if broken:  # would make the whole head empty, and the image zero, without a word
+    if broken:  # would make the whole body empty, and the image zero, without a word
         files = ", ".join(str(case.images[name]) for name in broken)
         raise InputError(f"{files}: NaN or infinite voxels. Repair the file, or drop the case {case.subject}.")
     backgrounds = [find_background(channel.numpy()) for channel in image]
@@ -123,15 +123,15 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Prepared
         subject = tio.ToOrientation(options.orientation)(subject)
     volumes = {name: image.data for name, image in subject.get_images_dict(intensity_only=False).items()}
     scan = own = np.asarray(subject["image"].affine, dtype=np.float64)
-    head = _bounds(volumes["inside"].bool().any(0))
+    body = _bounds(volumes["inside"].bool().any(0))
     if options.spacing is not None:
         shape, scan = covering_grid(subject.spatial_shape, own, options.spacing)
         if not np.array_equal(scan, own):
             volumes = {
                 name: resampled(volume, own, shape, scan, nearest=name != "image") for name, volume in volumes.items()
             }
-    if options.crop and head is not None:
-        starts, ends = covering_box(*head, own, scan)
+    if options.crop and body is not None:
+        starts, ends = covering_box(*body, own, scan)
         starts = np.maximum(starts - options.margin, 0)
         along = (slice(start, end + 1 + options.margin) for start, end in zip(starts, ends, strict=True))
         box = (slice(None), *along)

@@ -8,7 +8,7 @@ from riskft.run.record import Cases, Record
 from riskft.training.record.options import CASES, differences, line, shown
 
 TrainerCommand = Literal["fit", "validate", "test", "predict"]
-#: Options that say how much around the head is kept, and change no voxel of it.
+#: Options that say how much around the body is kept, and change no voxel of it.
 _FRAMING = ("data.preprocessing.crop:", "data.preprocessing.margin:")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 

@@ -328,7 +328,7 @@ def test_foreground_that_a_crop_would_remove_is_a_warning(data: DataSet, split: 
     save(case.files[-1], raw)
     (warning,) = [found for found in data.check().warnings if found.kind is WarningKind.CROPPED]
     assert warning.path == case.files[-1]
-    assert "5 of 6 foreground voxels lie in the background around the head" in warning.message
+    assert "5 of 6 foreground voxels lie in the background around the body" in warning.message
 
 
 def test_render_keeps_the_order_of_modalities_where_a_file_is_missing(data: DataSet) -> None:

@@ -22,7 +22,7 @@ def subject():
     return tio.Subject(
         image=tio.ScalarImage(tensor=values, affine=affine),
         label=tio.LabelMap(tensor=label, affine=affine),
-        risk=tio.ScalarImage(tensor=values.clone(), affine=affine),
+        weight=tio.ScalarImage(tensor=values.clone(), affine=affine),
     )
 
 
@@ -69,9 +69,9 @@ def patch(transform):
 def test_other_transforms_leave_the_map_alone(subject, name):
     torch.manual_seed(1)
     result = patch(INTENSITY[name]())(subject)
-    torch.testing.assert_close(result["risk"].data, subject["risk"].data, rtol=0, atol=0)
+    torch.testing.assert_close(result["weight"].data, subject["weight"].data, rtol=0, atol=0)
     assert not torch.allclose(result["image"].data, subject["image"].data, atol=1e-2)
-    assert result["image"].shape == result["risk"].shape == result["label"].shape
+    assert result["image"].shape == result["weight"].shape == result["label"].shape
 
 
 @pytest.mark.parametrize("name", SPATIAL)
@@ -79,13 +79,13 @@ def test_other_transforms_leave_the_map_alone(subject, name):
 def test_spatial_transforms_move_the_map_as_they_move_the_image(subject, name, seed):
     torch.manual_seed(seed)
     result = patch(SPATIAL[name]())(subject)
-    torch.testing.assert_close(result["risk"].data, result["image"].data)
-    assert (result["risk"].affine == result["image"].affine).all()
+    torch.testing.assert_close(result["weight"].data, result["image"].data)
+    assert (result["weight"].affine == result["image"].affine).all()
     moved = result["image"].data
     assert moved.shape != subject["image"].data.shape or not torch.allclose(moved, subject["image"].data, atol=1e-2)
     # linear, not nearest: values between those of the map
     if name in ("affine", "elastic", "affine_elastic", "resample"):
-        assert not torch.isin(moved, subject["risk"].data).float().mean() > 0.9
+        assert not torch.isin(moved, subject["weight"].data).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -96,32 +96,32 @@ def test_in_any_order(subject, order):
     alone = training_transform([copy.deepcopy(spatial)], (4, 4, 4))(subject)
     parts = [spatial, tio.RandomGamma(log_gamma=(0.3, 0.5))]
     both = training_transform(parts[::-1] if order else parts, (4, 4, 4))(subject)
-    torch.testing.assert_close(both["risk"].data, alone["risk"].data)
+    torch.testing.assert_close(both["weight"].data, alone["weight"].data)
     assert not torch.allclose(both["image"].data, alone["image"].data, atol=1e-2)
 
 
 def test_without_a_map_the_same_transforms_run(subject):
-    subject.remove_image("risk")
+    subject.remove_image("weight")
     torch.manual_seed(1)
     transform = training_transform([make() for make in (*INTENSITY.values(), *SPATIAL.values())], (4, 4, 4))
     assert transform(subject)["image"].data.isfinite().all()
 
 
 def test_a_transform_meant_for_the_map_is_the_user_s_own(subject):
-    transform = tio.Lambda(lambda tensor: tensor * 2, include=["risk"])
+    transform = tio.Lambda(lambda tensor: tensor * 2, include=["weight"])
     leave_risk_alone(transform)
-    torch.testing.assert_close(transform(subject)["risk"].data, subject["risk"].data * 2)
+    torch.testing.assert_close(transform(subject)["weight"].data, subject["weight"].data * 2)
 
 
 def test_padding_up_to_the_patch(subject):
     result = training_transform([], (20, 8, 16))(subject)
-    for name in ("image", "risk", "label"):
+    for name in ("image", "weight", "label"):
         assert result[name].spatial_shape == (20, 12, 16)
     # 14 -> 20 and 10 -> 16 voxels: three on each side; nothing is cut
     inner = (slice(None), slice(3, 17), slice(None), slice(3, 13))
-    torch.testing.assert_close(result["risk"].data[inner], subject["risk"].data)
+    torch.testing.assert_close(result["weight"].data[inner], subject["weight"].data)
     torch.testing.assert_close(result["image"].data[inner], subject["image"].data)
-    for name, neutral in (("image", 0), ("label", 0), ("risk", 1)):
+    for name, neutral in (("image", 0), ("label", 0), ("weight", 1)):
         border = result[name].data.clone()
         border[inner] = neutral
         assert (border == neutral).all(), name
@@ -136,8 +136,8 @@ def test_patches_cut_map_and_image_alike(subject):
     assert len(patches) == 5
     assert len({tuple(found[tio.LOCATION].tolist()) for found in patches}) > 1
     for found in patches:
-        assert found["risk"].spatial_shape == (6, 5, 4)
-        torch.testing.assert_close(found["risk"].data, found["image"].data)
+        assert found["weight"].spatial_shape == (6, 5, 4)
+        torch.testing.assert_close(found["weight"].data, found["image"].data)
         i, j, k = found[tio.LOCATION][:3].tolist()
-        cut = transformed["risk"].data[:, i : i + 6, j : j + 5, k : k + 4]
-        torch.testing.assert_close(found["risk"].data, cut)
+        cut = transformed["weight"].data[:, i : i + 6, j : j + 5, k : k + 4]
+        torch.testing.assert_close(found["weight"].data, cut)

@@ -24,11 +24,11 @@ def subject(number: int, **channels: int) -> tio.Subject:
 
 
 def test_patches_are_stacked_in_order():
-    subjects = [subject(number, risk=1, eep=3) for number in range(3)]
+    subjects = [subject(number, weight=1, eep=3) for number in range(3)]
     batch = patch_batch(subjects)
     assert batch.subjects == ("p0", "p1", "p2")
     for index, given in enumerate(subjects):
-        for name, field in (("image", "image"), ("label", "label"), ("risk", "weight"), ("eep", "eep")):
+        for name, field in (("image", "image"), ("label", "label"), ("weight", "weight"), ("eep", "eep")):
             assert torch.equal(getattr(batch, field)[index], given[name].data)
     assert batch.foreground_fraction.tolist() == [0, 0.25, 0.5]
     assert batch.label.dtype == torch.uint8
@@ -51,7 +51,7 @@ def test_volumes_are_served_in_the_given_order():
 
 @pytest.mark.parametrize("kind", [PatchBatch, VolumeBatch])
 def test_lightning_moves_and_converts_the_tensors_alone(kind):
-    batch = patch_batch([subject(1, risk=1)]) if kind is PatchBatch else volume_batch([subject(1)])
+    batch = patch_batch([subject(1, weight=1)]) if kind is PatchBatch else volume_batch([subject(1)])
     moved = move_data_to_device(batch, torch.device("meta"))
     halved = HalfPrecision("bf16-true").convert_input(batch)
     for found in (moved, halved):

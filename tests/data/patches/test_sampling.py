@@ -10,14 +10,14 @@ SIZE = (3, 3, 3)
 SHAPE = (12, 10, 8)
 
 
-def subject(label: torch.Tensor | None = None, risk: torch.Tensor | None = None) -> tio.Subject:
+def subject(label: torch.Tensor | None = None, weight: torch.Tensor | None = None) -> tio.Subject:
     if label is None:
         label = torch.zeros(SHAPE)
         label[5:7, 5:7, 4:5] = 1
         label[2:4, 2, 2] = 2
     images = {"image": tio.ScalarImage(tensor=torch.rand(1, *SHAPE)), "label": tio.LabelMap(tensor=label[None])}
-    if risk is not None:
-        images["risk"] = tio.ScalarImage(tensor=risk[None])
+    if weight is not None:
+        images["weight"] = tio.ScalarImage(tensor=weight[None])
     return tio.Subject(**images)
 
 
@@ -65,7 +65,7 @@ def test_risk_sampling_follows_the_map():
     risk = torch.zeros(SHAPE)
     risk[5, 5, 4] = 1.0  # class 1
     risk[2, 2, 2] = 3.0  # class 2
-    found = torch.tensor(centres(RiskSampling(), subject(risk=risk), 400))
+    found = torch.tensor(centres(RiskSampling(), subject(weight=risk), 400))
     assert (found == 2).float().mean().item() == pytest.approx(0.75, abs=0.07)
     assert (found == 1).float().mean().item() == pytest.approx(0.25, abs=0.07)
 
@@ -74,19 +74,19 @@ def test_risk_sampling_follows_the_map():
 def test_balanced_risk_sampling_keeps_the_classes_shares_and_follows_the_map_inside(foreground):
     risk = torch.ones(SHAPE)
     risk[5, 5, 4] = 5.0  # of the four voxels of class 1: 5 of 8
-    of = subject(risk=risk)
+    of = subject(weight=risk)
     torch.manual_seed(0)
     sampler = BalancedRiskSampling(foreground).build(SIZE, 3)
     patches = list(sampler(of, 600))
     found = torch.tensor([int(patch["label"].data[0, 1, 1, 1]) for patch in patches])
     for index in (1, 2):
         assert (found == index).float().mean().item() == pytest.approx(foreground / 2, abs=0.07)
-    high = torch.tensor([float(patch["risk"].data[0, 1, 1, 1]) == 5 for patch in patches])
+    high = torch.tensor([float(patch["weight"].data[0, 1, 1, 1]) == 5 for patch in patches])
     assert (high[found == 1]).float().mean().item() == pytest.approx(5 / 8, abs=0.1)
 
 
 def test_balanced_risk_sampling_with_even_weights_is_balanced_sampling():
-    of = subject(risk=torch.full(SHAPE, 3.0))
+    of = subject(weight=torch.full(SHAPE, 3.0))
     both = [
         sampling.build(SIZE, 3).get_probability_map(of) for sampling in (BalancedRiskSampling(), BalancedSampling())
     ]
@@ -94,7 +94,7 @@ def test_balanced_risk_sampling_with_even_weights_is_balanced_sampling():
 
 
 def test_balanced_risk_sampling_without_foreground_and_with_a_map_of_zeros():
-    blank = subject(torch.zeros(SHAPE), risk=torch.zeros(SHAPE))
+    blank = subject(torch.zeros(SHAPE), weight=torch.zeros(SHAPE))
     assert centres(BalancedRiskSampling(1.0), blank, 5) == [0] * 5
 
 
@@ -107,7 +107,7 @@ def test_who_needs_a_map():
 
 @pytest.mark.parametrize("sampling", [BalancedSampling(), UniformSampling(), RiskSampling()])
 def test_patches_have_the_size_asked_for(sampling):
-    (patch,) = sampling.build((4, 3, 2), 3)(subject(risk=torch.ones(SHAPE)), 1)
+    (patch,) = sampling.build((4, 3, 2), 3)(subject(weight=torch.ones(SHAPE)), 1)
     assert patch["image"].spatial_shape == patch["label"].spatial_shape == (4, 3, 2)
 
 
@@ -166,15 +166,15 @@ def test_risk_sampling_leaves_ignored_voxels_out():
 def test_negative_weights_of_a_spline_are_no_error(sampling):
     risk = torch.ones(SHAPE)
     risk[4:7] = -0.25
-    assert len(centres(sampling, subject(risk=risk), 5)) == 5
+    assert len(centres(sampling, subject(weight=risk), 5)) == 5
 
 
 @pytest.mark.parametrize("size", [(3, 3, 3), (4, 2, 5)])
 def test_volumes_that_torchio_can_sample_are_sampled_as_torchio_does(size):
-    of = subject(risk=torch.rand(SHAPE) + 0.1)
+    of = subject(weight=torch.rand(SHAPE) + 0.1)
     ours = BalancedSampling(0.6).build(size, 3)
     theirs = tio.LabelSampler(size, "label", {0: 0.4, 1: 0.3, 2: 0.3})
-    weighted = tio.WeightedSampler(size, "risk")
+    weighted = tio.WeightedSampler(size, "weight")
     for one, other in ((ours, theirs), (RiskSampling().build(size, 3), weighted)):
         expected = other.process_probability_map(other.get_probability_map(of), of)
         assert (one.process_probability_map(one.get_probability_map(of), of) == expected).all()

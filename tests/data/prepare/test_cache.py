@@ -73,9 +73,9 @@ def test_what_is_in_the_folder(tmp_path, cases):
     assert subject["label"].data.unique().tolist() == [0, 1, 2, 255]
     assert subject["name"] == "p1"
     assert subject["foreground_fraction"].item() == pytest.approx(10 / 234)
-    assert "risk" not in subject
+    assert "weight" not in subject
     weight = tio.ScalarImage(prepared[1].folder / "mask.nii")
-    assert prepared[1].to_subject(risk=weight)["risk"] is weight
+    assert prepared[1].to_subject(weight=weight)["weight"] is weight
 
 
 def test_a_case_without_label(tmp_path, cases):
