@@ -1,4 +1,4 @@
-"""Risk that does not go stale: the map made anew from what the network in training gets wrong."""
+"""A map that does not go stale: weights from the hardness of the network in training."""
 
 import logging
 from collections.abc import Sequence

@@ -122,7 +122,7 @@ class RiskStore(StoreFiles):
         write_channels(self.eep_path(subject), eep, affine)
 
     def write_knowledge(self, value: float) -> None:
-        """Keeps what the source knows of the labels, as ``RiskPhase.knowledge`` found it."""
+        """Keeps the source's knowledge of the labels, see ``source_knowledge``."""
         write_json(self.knowledge_path, value)
 
     def read_knowledge(self) -> float | None:

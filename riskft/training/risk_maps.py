@@ -129,12 +129,14 @@ class RiskMapCallback(Callback):
         return make
 
     def _announce(self, trainer: Trainer, store: RiskStore) -> None:
-        """Says where maps are made anew, and why."""
+        """Says whether maps are made again, and why."""
         previous = run_folder(trainer).risk.manifest
         if trainer.is_global_zero:
             changes = store.changes(previous)
             if changes and previous.is_file():
-                log.warning("Phase 1: this run's risk maps are stale and made anew; changed: %s", ", ".join(changes))
+                log.warning(
+                    "Phase 1: this run's risk maps are stale and are made again; changed: %s", ", ".join(changes)
+                )
             elif changes:
                 log.info("Phase 1: new risk maps; other than for the latest in the store: %s", ", ".join(changes))
             elif store.other_options():
