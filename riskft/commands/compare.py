@@ -13,8 +13,8 @@ from riskft.analysis.output import cases_csv, log_tables, table_csv, unpaired_cs
 from riskft.analysis.runs import FoundRuns, Metric
 from riskft.arguments.parser import CommandParser
 from riskft.compare.exports import find_runs_and_exports
-from riskft.compare.html import common_scope, interval, number, outcomes, p_value
 from riskft.compare.page import report_html
+from riskft.compare.tables import common_scope, interval, number, outcomes, p_value
 from riskft.errors import InputError, first_few
 from riskft.files import write_text
 from riskft.run.places import refuse_unwritable

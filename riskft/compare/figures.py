@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping, Sequence
+from xml.sax.saxutils import quoteattr
 
 import matplotlib as mpl
 import numpy as np
@@ -151,4 +152,4 @@ def _svg(figure: Figure, description: str) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
-    return text.replace("<svg", f'<svg role="img" aria-label="{description}"', 1)
+    return text.replace("<svg", f'<svg role="img" aria-label={quoteattr(description)}', 1)

@@ -1,0 +1,113 @@
+"""Tables of the report: what their cells show, and the number that each is sorted by."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from riskft.analysis.comparison import ComparisonRow, MetricUnit
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell.
+
+    Attributes:
+        text: What it shows.
+        value: The number that it is sorted by, NaN for none; None to sort by the text.
+        side: ``better`` or ``worse`` to mark it, else empty.
+    """
+
+    text: str
+    value: float | None = None
+    side: str = ""
+
+    @property
+    def key(self) -> str | None:
+        """The number as the page has it: empty for none."""
+        return None if self.value is None else "" if math.isnan(self.value) else repr(float(self.value))
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A sortable table.
+
+    Attributes:
+        caption: What it holds.
+        headers: One per column.
+        lines: The cells of each row, and whether the row is a baseline's.
+        texts: How many columns, the first ones, hold text.
+    """
+
+    caption: str
+    headers: Sequence[str]
+    lines: Sequence[tuple[Sequence[Cell], bool]]
+    texts: int
+
+
+def number(value: float, unit: MetricUnit, signed: bool = False) -> str:
+    """Returns a mean or a difference as it is shown, ``-`` for NaN."""
+    digits = 1 if unit.scale > 1 else 2
+    return "-" if math.isnan(value) else f"{value:{'+' if signed else ''}.{digits}f}"
+
+
+def interval(row: ComparisonRow, unit: MetricUnit, noted: bool = True) -> str:
+    """Returns the interval as it is shown, noted with what it is over where it is not over seeds and cases."""
+    if math.isnan(row.low):
+        return "-"
+    note = f" ({row.interval_over})" if noted and row.interval_over != "seeds and cases" else ""
+    return f"{number(row.low, unit, True)} to {number(row.high, unit, True)}{note}"
+
+
+def common_scope(rows: Sequence[ComparisonRow]) -> str:
+    """Says what all intervals are over, to be said once; empty where they differ."""
+    scopes = {row.interval_over for row in rows if row.interval_over != "-"}
+    return f"; intervals over {scopes.pop()}" if len(scopes) == 1 else ""
+
+
+def p_value(value: float) -> str:
+    """Returns p as it is shown."""
+    return "-" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def outcomes(row: ComparisonRow) -> str:
+    """Returns wins/losses/ties as they are shown."""
+    return "-" if row.is_baseline else f"{row.wins}/{row.losses}/{row.ties}"
+
+
+HEADERS = ("class", "method", "baseline", "mean", "difference", "95 % interval", "p", "p (Holm)", "cases", "seeds",
+           "wins / losses / ties")  # fmt: skip
+TEXTS = 3
+
+
+def result_table(rows: Sequence[ComparisonRow], unit: MetricUnit, caption: str) -> ReportTable:
+    """Returns the table of a study's rows; what lies wholly on one side of 0 is marked."""
+    lines = []
+    scope = common_scope(rows)
+    for row in rows:
+        cells = [
+            Cell(row.class_name),
+            Cell(row.method),
+            Cell("-" if row.is_baseline else row.baseline),
+            Cell(number(row.mean, unit), row.mean),
+            Cell(number(row.difference, unit, True), row.difference, _side(row, unit)),
+            Cell(interval(row, unit, noted=not scope), row.low),
+            Cell(p_value(row.p), row.p),
+            Cell(p_value(row.p_holm), row.p_holm),
+            Cell(str(row.cases), row.cases),
+            Cell(str(row.seeds), row.seeds),
+            Cell(outcomes(row), math.nan if row.is_baseline else row.wins),
+        ]
+        lines.append((cells, row.is_baseline))
+    return ReportTable(f"{caption}{scope}", HEADERS, lines, TEXTS)
+
+
+def plain_table(headers: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> ReportTable:
+    """Returns a table of texts."""
+    lines = [([Cell(str(value)) for value in row], False) for row in rows]
+    return ReportTable(caption, headers, lines, len(headers))
+
+
+def _side(row: ComparisonRow, unit: MetricUnit) -> str:
+    """Returns ``better`` or ``worse`` where the interval does not hold 0, else nothing."""
+    low, high = (row.low, row.high) if unit.higher_is_better else (-row.high, -row.low)
+    return "better" if low > 0 else "worse" if high < 0 else ""
