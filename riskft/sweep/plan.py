@@ -101,7 +101,7 @@ def _varying(sweep: Sweep, combination: Combination) -> dict[str, Any]:
 
 def fit_arguments(values: Mapping[str, Any]) -> list[str]:
     """Returns the command line of a combination: config files first, so that no file overrides a value."""
-    configs = [f"--config={value}" for name, value in values.items() if _is_config(name)]
+    configs = [f"--config={argument_text(value)}" for name, value in values.items() if _is_config(name)]
     others = [f"--{name}={argument_text(value)}" for name, value in values.items() if not _is_config(name)]
     return [*configs, *others]
 

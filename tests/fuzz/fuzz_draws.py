@@ -11,7 +11,7 @@ from typing import Any
 import fuzz_files as spoil
 from fuzz_options import lightning_options, other_options
 from fuzz_values import LEFT_ALONE, PATHS, WORDS, value_for
-from fuzz_world import SCRATCH, SHORT, VANILLA, World, fit_options
+from fuzz_world import SCRATCH, SHORT, SWEEPS, VANILLA, World, fit_options
 
 METHODS = sorted(path.stem for path in (Path(__file__).parents[2] / "configs/method").glob("*.yaml"))
 LIGHTNING = ("fit", "validate", "test", "predict", "riskmap")
@@ -79,7 +79,7 @@ def _sound(command: str, world: World, random: Random) -> list[str]:
         "data check": lambda: ["data", "check", *options, *layout],
         "data phantom": lambda: ["data", "phantom", "phantoms", "--subjects=1", "--spacing=8"],
         "convert": lambda: ["convert", random.choice(("source.pt", f"{run}/checkpoints/last.ckpt")), "new.pt"],
-        "sweep": lambda: ["sweep", "sweep.yaml", *(["--local"] if random.random() < 0.3 else [])],
+        "sweep": lambda: ["sweep", random.choice(SWEEPS), *(["--local"] if random.random() < 0.3 else [])],
         "sweep status": lambda: ["sweep", "status", "runs/sweeps/swept"],
         "sweep offline": lambda: ["sweep", "offline", "runs/sweeps/swept"],
         "sweep run": lambda: ["sweep", "run", "runs/swept/scratch,batch_size=1/seed=0", "--step=fit"],
@@ -185,7 +185,7 @@ def _read_by(draw: Draw, folder: Path) -> list[Path]:
     if draw.command == "convert":
         return [folder / "source.pt", *under("runs/tiny/**/*.ckpt")]
     if draw.command.startswith("sweep"):
-        swept = under("sweep.yaml", "runs/sweeps/**/*", "runs/swept/**/*")
+        swept = under(*SWEEPS, "runs/sweeps/**/*", "runs/swept/**/*")
         return [*swept * 3, folder / "tiny.yaml", folder / "configs/method/scratch.yaml"]
     return [*runs, *under("runs/tiny/**/*.csv", "runs/tiny/**/*.json", "runs/tiny/**/*.yaml") * 2] or [
         folder / "tiny.yaml"

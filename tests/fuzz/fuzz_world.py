@@ -17,6 +17,7 @@ from tiny_cohort import write_tiny_cohort
 from riskft.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
+SWEEPS = ("sweep.yaml", "rows.yaml")
 VANILLA, SCRATCH = "runs/tiny/vanilla/seed=0", "runs/tiny/scratch/seed=0"
 #: What every training of the fuzz is given, first, so that it is short and asks nothing of a network.
 SHORT = ("--trainer.max_epochs=1", "--trainer.max_steps=20", "--wandb.enabled=false", "--model.source.invert=false")
@@ -50,7 +51,7 @@ def make_world(folder: Path) -> World:
         for method in ("scratch", "vanilla"):
             main(["fit", *fit_options(method), *SHORT])
             main(["test", "--config", f"runs/tiny/{method}/seed=0/config.yaml"])
-        _write_sweep(Path("sweep.yaml"))
+        _write_sweeps()
         Path("folder").mkdir()
     return World(folder, layouts)
 
@@ -64,8 +65,8 @@ def fit_options(method: str) -> list[str]:
     ]
 
 
-def _write_sweep(file: Path) -> None:
-    """Writes a sweep of two runs and plans them; none is run."""
+def _write_sweeps() -> None:
+    """Writes a sweep of two runs, and plans them without running any; and one that also has rows."""
     parameters = {
         "config.base": {"value": "tiny.yaml"},
         "config.method": {"value": "configs/method/scratch.yaml"},
@@ -77,7 +78,16 @@ def _write_sweep(file: Path) -> None:
             for name, _, value in (o.partition("=") for o in SHORT)
         },
     }
-    file.write_text(yaml.safe_dump({"name": "swept", "parameters": parameters}))
+    sweep = {"name": "swept", "parameters": parameters}
+    changes = [{"run.method": f"x{x}", "config.change": {"model": {"head_lr_factor": x}}} for x in (1.0, 2.0)]
+    folds = [{"name": 1, "seed_everything": 1, "data.train_limit": "${rows.fold}"}]
+    with_rows = {
+        "name": "rows",
+        "parameters": {**parameters, "data.batch_size": {"value": 1}},
+        "rows": {"fold": folds, "change": changes},
+    }
+    for file, content in zip(SWEEPS, (sweep, {"sweeps": [with_rows]}), strict=True):
+        Path(file).write_text(yaml.safe_dump(content))
     from riskft.commands.sweep import RUNS
     from riskft.files import write_json
     from riskft.sweep.plan import plan_runs
@@ -85,7 +95,7 @@ def _write_sweep(file: Path) -> None:
     from riskft.sweep.resolve import resolve
     from riskft.sweep.spec import read_sweeps
 
-    runs = plan_runs(read_sweeps(file)[0], resolve)
+    runs = plan_runs(read_sweeps(Path(SWEEPS[0]))[0], resolve)
     for run in runs:
         write_record(run)
     write_json(Path("runs/sweeps/swept") / RUNS, [run.folder for run in runs])

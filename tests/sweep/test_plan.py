@@ -124,9 +124,10 @@ def test_a_config_can_be_written_in_a_row(monkeypatch):
     files = [
         parameter(f"config.{name}", f"configs/{name}.yaml", varies=False) for name in ("model/unet", "data/fets2021")
     ]
-    change = TiedValues(None, {"config.change": {"run": {"method": "short"}, "trainer": {"max_epochs": 3}}})
+    change = TiedValues(None, {"config.change": {"run": {"method": "short"}, "data": {"train_limit": None}}})
     (run,) = plan_runs(grid(*files, groups=(RowGroup("change", (change,)),)), resolve)
     assert run.folder == "runs/fets2021/short/seed=0"
+    assert '--config={"run": {"method": "short"}, "data": {"train_limit": null}}' in run.arguments
 
 
 def test_runs_that_share_a_folder_are_all_named():
