@@ -1,4 +1,4 @@
-"""Collecting Python objects over processes, and saying which phase they were in where one is lost."""
+"""Gathers Python objects from all processes, and says in which phase a process was lost."""
 
 import os
 import re
@@ -15,29 +15,29 @@ from riskft.compat import group_timeout
 from riskft.errors import InputError, ProcessLost
 
 ADVICE = (
-    "The message of the process that failed first says why. If none failed and this one only waited too long, allow "
-    "more: trainer.strategy.class_path: lightning.pytorch.strategies.DDPStrategy, init_args.timeout: '2:00:00'. "
-    "`--ckpt_path last` goes on with the run."
+    "The message of the process that failed first says why. If none failed and this one only waited too long, raise "
+    "the timeout: trainer.strategy.class_path: lightning.pytorch.strategies.DDPStrategy, init_args.timeout: "
+    "'2:00:00'. `--ckpt_path last` continues the run."
 )
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the first, before process groups exist too: Lightning asks the launcher's environment."""
-    # where Lightning starts the processes of each node itself, the first of a later node has no rank yet
+    """Whether this process is the first; works before process groups exist, from the launcher's environment."""
+    # if Lightning starts the processes of each node itself, the first process of a later node has no rank yet
     later_node = "RANK" not in os.environ and int(os.environ.get("NODE_RANK") or 0) > 0
     return getattr(rank_zero_only, "rank", 0) in (None, 0) and not later_node
 
 
 def gather_objects(item: Any, what: str) -> list[Any]:
-    """Returns every process's object, in rank order; a list of the one object where there is one process.
+    """Returns the objects of all processes in rank order, or a list of one object without process groups.
 
     Args:
         item: This process's object.
         what: The phase, for messages.
 
     Raises:
-        InputError: Where another process has found bad input (see ``together``).
-        ProcessLost: Where another process has died, does not come within the process group's timeout, or is in another
+        InputError: If another process found bad input (see ``together``).
+        ProcessLost: If another process died, does not arrive within the process group's timeout, or is in another
             phase.
     """
     return [part for _, _, part in _exchange((what, None, item))]
@@ -45,10 +45,9 @@ def gather_objects(item: Any, what: str) -> list[Any]:
 
 @contextmanager
 def together(what: str) -> Iterator[None]:
-    """Lets an InputError of one process end all of them, with its message, so that none waits for it.
+    """Raises the InputError of one process in all of them, so that no process waits for it.
 
-    All processes must enter it. Those without a fault see the others' at their next ``gather_objects``, inside or at
-    the end.
+    All processes must enter it. The others raise it at their next ``gather_objects`` or at the end of the block.
 
     Args:
         what: The phase, for messages.
@@ -69,7 +68,7 @@ def losses_named(where: Callable[[], str]) -> Iterator[None]:
     """Turns the backend's errors about lost connections and timeouts into ``ProcessLost``.
 
     Args:
-        where: Says in which phase the process is.
+        where: Returns the phase that the process is in.
     """
     try:
         yield
@@ -80,7 +79,7 @@ def losses_named(where: Callable[[], str]) -> Iterator[None]:
 
 
 Letter = tuple[str, str | None, Any]
-"""The phase, the bad input found in it, and the object."""
+"""The phase, the bad input found in it if any, and the object."""
 
 
 def _exchange(letter: Letter) -> list[Letter]:
@@ -89,7 +88,7 @@ def _exchange(letter: Letter) -> list[Letter]:
     what = letter[0]
     letters: list[Any] = [None] * dist.get_world_size()
     with losses_named(lambda: what), _host_group() as group:
-        # waits no longer than the strategy's timeout (its own default is another), and names those that are missing
+        # waits no longer than the strategy's timeout (the barrier's default differs) and names the missing ranks
         dist.monitored_barrier(group, _timeout(), wait_all_ranks=True)
         dist.all_gather_object(letters, letter, group=group)
     if problems := list(dict.fromkeys(problem for _, problem, _ in letters if problem is not None)):
@@ -104,7 +103,7 @@ def _exchange(letter: Letter) -> list[Letter]:
 
 @contextmanager
 def _host_group() -> Iterator[Any]:
-    """Yields a group of all processes that talks over the network without a GPU, whose barrier can be monitored."""
+    """Yields a gloo group of all processes: it needs no GPU, and its barrier can be monitored."""
     if dist.get_backend() == "gloo":
         yield dist.group.WORLD
         return
@@ -134,4 +133,4 @@ def _is_of_a_collective(error: RuntimeError) -> bool:
 def _lost(what: str, error: Exception) -> ProcessLost:
     rank, size = (dist.get_rank(), dist.get_world_size()) if _is_distributed() else (0, 1)
     reason = re.sub(r"^\[[^]]*\] ", "", " ".join(str(error).split())).split(". ")[0][:300]
-    return ProcessLost(f"{what}: process {rank} of {size} has lost another one ({reason}). {ADVICE}")
+    return ProcessLost(f"{what}: process {rank} of {size} lost another process ({reason}). {ADVICE}")

@@ -41,12 +41,6 @@ def first_line(error: BaseException) -> str:
 
 
 def first_few(items: Iterable[T], most: int = 3, text: Callable[[T], str] = str) -> list[str]:
-    """Returns the first items as text and, if there are more, how many, as "and 2 more".
-
-    Args:
-        items: What to list.
-        most: How many of them.
-        text: Returns an item as text.
-    """
+    """Returns the first ``most`` items as text, then "and 2 more" if there are more."""
     every = list(items)
     return [*map(text, every[:most]), *([f"and {len(every) - most} more"] if len(every) > most else [])]

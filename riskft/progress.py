@@ -1,4 +1,4 @@
-"""Progress bars on a terminal, one line in a log otherwise."""
+"""Progress bars on a terminal, one log line elsewhere."""
 
 import logging
 import sys
@@ -15,12 +15,12 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
-    """Yields the items, showing how far it is.
+    """Yields the items and shows the progress.
 
     Args:
-        items: What to go through.
-        total: How many there are; with 0 nothing is shown.
-        description: What is being done, for example ``Preprocessing``.
+        items: The items.
+        total: Their number; 0 shows nothing.
+        description: For example ``Preprocessing``.
     """
     if total == 0:
         yield from items

@@ -18,7 +18,7 @@ from riskft.training.module import RiskModule
 from riskft.training.trainer import end_processes
 
 pytestmark = pytest.mark.slow
-LOST = "has lost another one"
+LOST = "lost another process"
 
 
 @pytest.fixture
