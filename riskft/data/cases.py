@@ -1,4 +1,4 @@
-"""Which cases a data set has in each split, and which of them a command reads."""
+"""The cases of each split, and the ones that a command reads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,14 +12,14 @@ from riskft.data.splits import Split, few_shot
 def split_cases(
     reader: Reader, modalities: Sequence[str], split: Split, limit: int | None, limit_seed: int
 ) -> dict[str, list[Case]]:
-    """Lists the cases of each split, from names alone.
+    """Lists the cases of each split, by file names only.
 
     Args:
         reader: Finds the cases.
         modalities: The input channels, in order.
-        split: Which cases are for training, validation and test.
+        split: Assigns the cases to training, validation and test.
         limit: Few-shot: the number of people whose training cases are kept, or None for all.
-        limit_seed: Which people a limit takes.
+        limit_seed: Selects these people.
     """
     everything = reader.cases(list(modalities))
     if all(case.label is None for case in everything):
@@ -30,14 +30,14 @@ def split_cases(
 
 
 def cases_to_predict(cases: Mapping[str, list[Case]]) -> list[Case]:
-    """Returns the cases that ``predict`` segments: those for prediction, or the test cases if there are none."""
+    """Returns the cases that ``predict`` segments: the prediction cases, or the test cases if there are none."""
     return cases["predict"] or cases["test"]
 
 
 def cases_read_by(command: str, cases: Mapping[str, list[Case]], cache: PreparedCache) -> dict[str, list[Case]]:
     """Returns the cases of the splits that one of Lightning's commands reads.
 
-    ``predict`` needs no label: it takes a case that is prepared with one, and leaves other labels unread.
+    ``predict`` needs no labels: it uses a case that was prepared with a label as it is, and drops other labels.
 
     Args:
         command: ``fit``, ``validate``, ``test`` or ``predict``.

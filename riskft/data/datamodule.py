@@ -1,4 +1,4 @@
-"""The target data set as Lightning sees it: patch queue for training, whole volumes otherwise."""
+"""The target data set for Lightning: a patch queue for training, whole volumes otherwise."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,30 +36,30 @@ log = logging.getLogger(__name__)
 
 
 class RiskDataModule(LightningDataModule):
-    """Reads a data set, checks it, preprocesses it once, and serves patches and volumes on any number of ranks.
+    """Reads, checks and preprocesses a data set once, and serves patches and volumes on any number of ranks.
 
     It shards its loaders itself, so the trainer needs ``use_distributed_sampler=False`` (the command line sets it).
 
     Args:
         reader: Finds the cases in a folder layout.
         modalities: The input channels, in order, by the reader's names.
-        labels: Classes of the task and the label values they are made of; null for those that the data set's own
-            description names (``dataset.json``, ``dseg.tsv``).
-        split: Which cases are for training, validation and test.
+        labels: Classes of the task and their label values; null takes them from the data set's own description
+            (``dataset.json``, ``dseg.tsv``).
+        split: Assigns the cases to training, validation and test.
         train_limit: Few-shot: train on the training cases of this many people, with all scans of each (a smaller
-            number takes a subset of a larger one's); null for all.
-        train_limit_seed: Whose training cases a limit takes; studies over seeds should vary it too.
-        cache_dir: Where preprocessed cases are kept. Runs and methods share it.
-        preprocessing: The deterministic part, done once.
-        augment: TorchIO transforms of the training volumes, before patches are taken.
+            number gives a subset of a larger one); null for all.
+        train_limit_seed: Selects the people for ``train_limit``; studies over seeds should vary it too.
+        cache_dir: Folder of the preprocessed cases, shared by runs and methods.
+        preprocessing: Deterministic preprocessing, done once.
+        augment: TorchIO transforms of the training volumes, applied before patches are sampled.
         patch_size: Voxels of a training patch along x, y, z.
-        patches_per_volume: Patches taken from a training volume each epoch.
+        patches_per_volume: Patches sampled from a training volume each epoch.
         batch_size: Patches per step and rank.
         queue_length: Patches held in memory and shuffled.
-        sampling: Where patches are taken.
+        sampling: Where patches are sampled.
         num_workers: Processes that load and augment training volumes.
-        check_files: Check all files as ``riskft data check`` does before anything else is done; those that have been
-            checked and have not changed are not read again.
+        check_files: First check all files as ``riskft data check`` does; files that passed and have not changed are
+            not read again.
 
     Raises:
         InputError: For an unusable value.
@@ -115,7 +115,7 @@ class RiskDataModule(LightningDataModule):
 
     @property
     def regions(self) -> dict[str, list[int]]:
-        """Class indices of each region to score, or nothing if the classes are scored by themselves."""
+        """Class indices of each region to score; empty if the classes themselves are scored."""
         return {name: list(indices) for name, indices in self.labels.scored.items()} if self.labels.regions else {}
 
     @property
@@ -124,12 +124,12 @@ class RiskDataModule(LightningDataModule):
         return len(self.modalities)
 
     def cases(self) -> dict[str, list[Case]]:
-        """Lists the cases of each split, from names alone."""
+        """Lists the cases of each split, by file names only."""
         return split_cases(self.reader, self.modalities, self.split, self.train_limit, self.train_limit_seed)
 
     @contextmanager
     def reading_folder(self, root: str | Path) -> Iterator[None]:
-        """Reads the scans of a folder, without labels, instead of the data set inside the ``with`` block.
+        """Inside the ``with`` block, reads the unlabelled scans of a folder instead of the data set.
 
         Args:
             root: The folder; see ``FolderReader``.
@@ -142,17 +142,17 @@ class RiskDataModule(LightningDataModule):
             self.reader, self._prepared = own
 
     def _needed_cases(self, cache: PreparedCache) -> dict[str, list[Case]]:
-        """Returns the cases that the trainer's command reads; without a trainer those of ``fit``."""
+        """Returns the cases that the trainer's command reads; without a trainer, those of ``fit``."""
         command = self.trainer.state.fn.value if self.trainer is not None and self.trainer.state.fn else "fit"
         return cases_read_by(command, self.cases(), cache)
 
     def prepare_data(self) -> None:
-        """Checks all files and preprocesses what is not in the cache (one process a node).
+        """Checks all files and preprocesses the cases that are not in the cache (one process per node).
 
         Bad input is kept for ``setup``, where every process raises it: raised here, its message would be lost among
         those of the processes that wait for this one.
         """
-        self._problem = None  # that of an earlier command in the same process
+        self._problem = None  # of an earlier command in the same process
         try:
             cache = self._cache()
             cases = self._needed_cases(cache)
@@ -168,7 +168,7 @@ class RiskDataModule(LightningDataModule):
             self._problem = str(error)
 
     def check(self, cases: Mapping[str, Sequence[Case]], memory: CheckMemory | None = None) -> CheckReport:
-        """Looks at cases, and at how they fit the options; the same for ``riskft data check`` and for a training.
+        """Checks cases and how they fit the options, for ``riskft data check`` and for training.
 
         Args:
             cases: By split, those of the splits that are needed.
@@ -193,15 +193,15 @@ class RiskDataModule(LightningDataModule):
             for split, cases in self._needed_cases(cache).items():
                 if split not in self._prepared:
                     self._prepared[split] = cache.prepare(cases)
-        # fixed now, after seed_everything, so that an epoch's random numbers do not depend on what came before it
-        # (rank 0's for all, for shares made with different seeds would overlap)
+        # fixed now, after seed_everything, so that an epoch's random numbers do not depend on earlier ones; rank 0's
+        # for all, because shares made with different seeds would overlap
         self._seed = gather_objects(torch.initial_seed(), "the seed of the patches")[0] % 2**31
         needed = {"fit": "train", "validate": "val", "test": "test"}.get(stage)
         if needed and not self._prepared.get(needed):
             raise InputError(f"There is no case in the split '{needed}', which `{stage}` needs. See data.split.")
 
     def prepared(self, split: str) -> list[PreparedCase]:
-        """Returns the prepared cases of a split (after ``setup``); for ``predict`` the test cases if it has none."""
+        """Returns the prepared cases of a split (after ``setup``); an empty ``predict`` returns the test cases."""
         cases = self._prepared.get(split, [])
         return self._prepared.get("test", []) if split == "predict" and not cases else cases
 
@@ -218,7 +218,7 @@ class RiskDataModule(LightningDataModule):
         return fingerprint({case.subject: case.key for case in self.prepared(split)})
 
     def case_keys(self, split: str) -> dict[str, list[str]]:
-        """Returns, by subject, what stands for a case's files, label map and preprocessing, and its person.
+        """Returns, by subject, the fingerprint of a case's files, label map and preprocessing, and its person.
 
         Args:
             split: The split, prepared or not.
@@ -233,22 +233,22 @@ class RiskDataModule(LightningDataModule):
         return {case.subject: [key, case.owner] for case, key in zip(cases, keys, strict=True)}
 
     def order_classes(self, names: Sequence[str]) -> None:
-        """Puts the foreground classes in the order of a checkpoint's, before anything is prepared."""
+        """Puts the foreground classes in a checkpoint's order, before anything is prepared."""
         self.labels = replace(self.labels, classes={name: self.labels.classes[name] for name in names})
 
     def train_dataloader(self) -> Any:
         """Returns the training loader with the maps that phase 1 made for this trainer.
 
-        Lightning asks for it without arguments, after the ``setup`` of every callback. The maps are therefore taken
-        from the callback that made them: the data module keeps none, and no fit sees those of an earlier one.
+        Lightning calls it without arguments, after the ``setup`` of every callback. So the maps come from the callback
+        that made them: the data module keeps none, and no fit sees the maps of an earlier one.
         """
         return self.training_loader(maps_made_for(self.trainer))
 
     def training_loader(self, maps: TrainingMaps) -> Any:
-        """Returns the loader of ``PatchBatch``, with weight and eep if given.
+        """Returns the loader of ``PatchBatch``, with weight and EEP if given.
 
         Args:
-            maps: What the training volumes carry besides their labels.
+            maps: The training volumes' weights and EEPs.
 
         Raises:
             InputError: If a training case has no map, sampling needs maps and there are none, or an epoch has fewer

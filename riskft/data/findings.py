@@ -1,4 +1,4 @@
-"""What the data check can find: faults, which stop a training, and warnings, which do not."""
+"""What the data check can find: faults, which prevent training, and warnings, which do not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class FaultKind(str, Enum):
-    """What can be wrong with a data set."""
+    """Faults of a data set."""
 
     MISSING = "missing file"
     UNREADABLE = "unreadable file"
@@ -30,7 +30,7 @@ class FaultKind(str, Enum):
 
 
 class WarningKind(str, Enum):
-    """What can be worth a look in a data set that can be trained on."""
+    """Oddities of a data set that do not prevent training."""
 
     HEADER = "header that programs read differently"
     SIZE = "unlikely size"
@@ -44,11 +44,11 @@ class WarningKind(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or worth a look.
+    """One fault or warning.
 
     Attributes:
-        kind: What it is; this also says whether it is a fault or a warning.
-        subject: Whose it is.
+        kind: Says whether it is a fault or a warning, too.
+        subject: The subject, or the split.
         path: The file, or None if it is not about one.
         message: One line: which file, what was found, what was expected, what to do.
     """
@@ -60,7 +60,7 @@ class Finding:
 
     @property
     def is_fault(self) -> bool:
-        """Whether it must be corrected before a training."""
+        """Whether it must be corrected before training."""
         return isinstance(self.kind, FaultKind)
 
     def __str__(self) -> str:
@@ -68,4 +68,4 @@ class Finding:
 
 
 Report = Callable[[FaultKind | WarningKind, Path, str], None]
-"""Takes a finding's kind, its file, and its message without the file and the full stop."""
+"""Takes a finding's kind, its file, and its message without the file name and the full stop."""

@@ -1,4 +1,4 @@
-"""Label values as files hold them: whole numbers, but for the rounding of a scale factor."""
+"""Label values in files: whole numbers, apart from the rounding of a scale factor."""
 
 from collections.abc import Iterable
 from functools import reduce
@@ -10,16 +10,16 @@ import numpy.typing as npt
 from riskft.errors import first_few
 
 WHOLE_WITHIN = 1e-3
-"""How far a value may be from a whole number to stand for it."""
+"""Tolerance for whole numbers."""
 _FLOAT32 = 2.0**-23  # relative rounding of a scale factor, which NIfTI stores as float32
-_MULTIPLES = 256  # a scale factor's values are so many of it at most, as of 8-bit labels
+_MULTIPLES = 256  # largest multiple of a scale factor that is considered, as in 8-bit labels
 
 
 def nearest_whole(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Returns values rounded to whole numbers, and where they were whole but for rounding (not where NaN).
+    """Returns values rounded to whole numbers, and where they were whole within the tolerance (not where NaN).
 
     Args:
-        values: Any shape; integers come back as they are.
+        values: Any shape; integers are returned unchanged.
     """
     if values.dtype.kind in "iub":
         return values, np.ones(values.shape, dtype=bool)
@@ -30,31 +30,31 @@ def nearest_whole(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[Any], np
 
 
 def written(values: Iterable[Any]) -> str:
-    """Writes values with the digits that tell them apart, at most five of them: 2.004, not 2."""
-    # the shortest text that stands for a value in its own precision
+    """Writes the first five values with the digits that tell them apart: 2.004, not 2."""
+    # str gives the shortest text for a value in its own precision
     return ", ".join(first_few(values, 5, lambda value: f"{float(str(value)):.10g}"))
 
 
 def why_not_whole(values: npt.NDArray[np.floating[Any]]) -> str:
-    """Says which of a label's distinct values are not whole, what may have made them, and what to do about it."""
+    """Says which of a label's distinct values are not whole, what may be the cause, and what to do."""
     _, whole = nearest_whole(values)
     found = f"values are not whole: {written(values[~whole])}"
     step = common_step(values)
     if step is None:
-        return f"{found}. Labels that were interpolated have such values: resample the original by nearest neighbours"
+        return f"{found}. The label may have been interpolated: resample the original by nearest neighbour"
     if np.any(whole & (values != 0)):
         return (
-            f"{found}. All are multiples of {step:.7g}: divide them by it if a scale factor (scl_slope) has been left "
-            "in them, or resample the original by nearest neighbours if they were interpolated"
+            f"{found}. All are multiples of {step:.7g}: divide them by it if it is a scale factor (scl_slope), or "
+            "resample the original by nearest neighbour if they were interpolated"
         )
     return (
-        f"{found}. All are multiples of {step:.7g}, as a scale factor (scl_slope) leaves them: divide the values by "
-        "it, and save them as integers"
+        f"{found}. All are multiples of {step:.7g}, which looks like a scale factor (scl_slope): divide the values "
+        "by it, and save them as integers"
     )
 
 
 def common_step(values: npt.NDArray[np.floating[Any]]) -> float | None:
-    """Returns the number that all values are multiples of, by up to 256; None if there is none that is not whole."""
+    """Returns the largest common divisor of all values, if it is not whole and no multiple exceeds 256; else None."""
     sizes = np.abs(values[np.isfinite(values) & (values != 0)]).astype(np.float64)
     if not sizes.size or sizes.size > 2 * _MULTIPLES:
         return None
@@ -71,6 +71,6 @@ def _divisor(one: float, other: float, near: float) -> float:
     """Euclid's algorithm, for numbers with rounding errors of up to ``near``."""
     while other > near:
         one, other = other, one % other
-        if one - other < near:  # a remainder that is the divisor but for rounding
+        if one - other < near:  # the remainder equals the divisor up to rounding
             other = 0.0
     return one

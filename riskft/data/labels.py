@@ -1,4 +1,4 @@
-"""From a data set's label values to the classes of a task."""
+"""Maps a data set's label values to the classes of a task."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ from riskft.data.label_values import nearest_whole, why_not_whole, written
 from riskft.errors import InputError
 
 IGNORE_INDEX = 255
-"""Class index of voxels that count nowhere (in no loss, statistic or metric)."""
+"""Class index of ignored voxels, which do not count in any loss, statistic or metric."""
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,18 @@ class LabelMap:
     """Maps raw label values to contiguous class indices: 0 is background, then the classes in their order.
 
     Args:
-        classes: Foreground classes, each with the raw values it is made of, for example
-            ``{whole_tumour: [1, 2, 4]}`` or ``{oedema: [2], core: [1, 4]}``. Values may not overlap.
-        background: Raw values that become background. Values that a layout is known to use and that no class names
-            (say 2 in BraTS for ``core: [1, 4]``) are background as well.
-        ignore: Raw values that count nowhere (class index 255).
+        classes: Foreground classes, each with its raw values, for example ``{whole_tumour: [1, 2, 4]}`` or
+            ``{oedema: [2], core: [1, 4]}``. Values may not overlap.
+        background: Raw values that become background. Known values of the layout that are in no class (2 in BraTS
+            for ``core: [1, 4]``) become background as well.
+        ignore: Raw values that do not count in any loss, statistic or metric (class index 255).
         regions: Regions that may overlap, each a union of whole classes given by raw values, for example
             ``{whole_tumour: [1, 2, 4], core: [1, 4], enhancing: [4]}``. The network still predicts the classes, which
-            exclude each other; regions are what is scored (Dice, HD95, the choice of the best checkpoint).
+            exclude each other; the regions are scored (Dice, HD95, the choice of the best checkpoint).
 
     Raises:
         InputError: If there is no class, a class is empty or called ``background``, a raw value is used twice, or a
-            region is no union of classes.
+            region is not a union of classes.
     """
 
     classes: dict[str, list[int]]
@@ -40,7 +40,7 @@ class LabelMap:
     def __post_init__(self) -> None:
         most = IGNORE_INDEX - 1
         count = len(self.classes)
-        problems = [f"labels.classes has {count} classes, expected {most} at most: merge some"] if count > most else []
+        problems = [f"labels.classes has {count} classes, expected at most {most}: merge some"] if count > most else []
         if not self.classes:
             problems.append("labels.classes is empty: name at least one class, for example {whole_tumour: [1, 2, 4]}")
         if "background" in self.classes:
@@ -52,14 +52,14 @@ class LabelMap:
                 problems.append(f"labels.classes.{name} has no values")
             for value in values:
                 if value in owner:
-                    problems.append(f"label value {value} is in both '{owner[value]}' and '{name}': give it to one")
+                    problems.append(f"label value {value} is in both '{owner[value]}' and '{name}': keep it in one")
                 owner[value] = name
         for region, wanted in self.regions.items():
             if not wanted:
                 problems.append(f"labels.regions.{region} has no values")
             for name, values in groups.items():
                 if (part := set(values) & set(wanted)) and (name not in self.classes or part != set(values)):
-                    expected = "whole classes" if name in self.classes else "foreground classes alone"
+                    expected = "whole classes" if name in self.classes else "foreground classes only"
                     problems.append(
                         f"labels.regions.{region} takes {sorted(part)} of '{name}' {values}: regions are made of "
                         f"{expected}"
@@ -76,7 +76,7 @@ class LabelMap:
 
     @property
     def scored(self) -> dict[str, tuple[int, ...]]:
-        """What is scored, by name: the class indices of each region, or of each foreground class without regions."""
+        """The class indices of each region, or of each foreground class without regions, by name."""
         if not self.regions:
             return {name: (index,) for index, name in enumerate(self.classes, start=1)}
         return {
@@ -87,22 +87,22 @@ class LabelMap:
         }
 
     def with_known(self, known: Iterable[int]) -> "LabelMap":
-        """Returns a copy in which the layout's other known values are background."""
+        """Returns a copy in which all other known values of the layout are background."""
         used = {value for values in self.classes.values() for value in values} | {*self.ignore, *self.background}
         return replace(self, background=[*self.background, *sorted(set(known) - used)])
 
     def unknown(self, values: Iterable[float]) -> list[float]:
-        """Returns the raw values that the map does not place, sorted."""
+        """Returns the raw values that are not in the map, sorted."""
         used = {value for group in self.classes.values() for value in group} | {*self.ignore, *self.background}
         return sorted({float(value) for value in values} - {float(value) for value in used})
 
     def to_classes(self, raw: npt.NDArray[np.generic]) -> npt.NDArray[np.uint8]:
         """Maps an array of raw values, any shape, to uint8 class indices of the same shape.
 
-        Values that are whole but for rounding stand for the whole number.
+        Values within ``WHOLE_WITHIN`` of a whole number are rounded.
 
         Raises:
-            InputError: If the array holds a value that is not whole, or that the map does not place.
+            InputError: If a value is not whole or not in the map.
         """
         found = np.unique(raw)
         if not np.isfinite(found).all():

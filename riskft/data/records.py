@@ -1,4 +1,4 @@
-"""What a reader knows of one subject: names and files, nothing loaded yet."""
+"""One subject's names and files, as a reader lists them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ class Case:
 
     Attributes:
         subject: Identifier, unique in the data set; names all of the subject's outputs.
-        images: One file per modality, in the order in which channels are stacked: 3-D, or 4-D with ``channels``.
-        label: File of integer labels on the same grid, or None where there is none.
+        images: One file per modality, in channel order: 3-D, or 4-D with ``channels``.
+        label: File of integer labels on the same grid, or None.
         split: One of ``SPLITS`` if the layout states it, else None.
-        channels: Index along the fourth axis of the file, for modalities that lie in a 4-D one.
-        person: Whose scans these are, where a person has several (sessions): splits keep them together. None if the
-            subject is the person.
+        channels: Index along the fourth axis of the file, for modalities in a 4-D file.
+        person: The person who was scanned, if a person has several subjects (sessions): splits keep them together.
+            None if the subject is the person.
     """
 
     subject: str
@@ -32,7 +32,7 @@ class Case:
 
     @property
     def owner(self) -> str:
-        """The person whom the scans are of."""
+        """The person who was scanned."""
         return self.subject if self.person is None else self.person
 
     @property

@@ -1,4 +1,4 @@
-"""Which case is for training, validation, test, or prediction only."""
+"""Assigns cases to training, validation, test and prediction."""
 
 import hashlib
 import math
@@ -12,20 +12,20 @@ from riskft.errors import InputError
 
 
 class Split(ABC):
-    """Gives each case to a split."""
+    """Assigns each case to a split."""
 
     @abstractmethod
     def assign(self, cases: Sequence[Case]) -> dict[str, list[Case]]:
         """Sorts the cases into splits.
 
         Args:
-            cases: What a reader listed.
+            cases: The cases that a reader listed.
 
         Returns:
             The cases of each of ``SPLITS`` (all are keys, some may be empty), in the order of ``cases``.
 
         Raises:
-            InputError: If the cases cannot be split as asked, naming all that stand in the way.
+            InputError: If the cases cannot be split as asked, naming all problems.
         """
 
 
@@ -36,7 +36,7 @@ class ReaderSplit(Split):
         """Sorts the cases by ``Case.split``; see ``Split.assign``."""
         if stray := [case.subject for case in cases if case.split not in SPLITS]:
             raise InputError(
-                "The reader states no split for some cases: add one, or use ListSplit or FractionSplit.", stray
+                "The reader gives no split for some cases: add one, or use ListSplit or FractionSplit.", stray
             )
         return {name: [case for case in cases if case.split == name] for name in SPLITS}
 
@@ -44,11 +44,11 @@ class ReaderSplit(Split):
 class ListSplit(Split):
     """Splits by lists of subjects.
 
-    Cases that no list names are left out if they have a label, and are for prediction if they have none.
+    Cases that are in no list are dropped if they have a label, and are for prediction otherwise.
 
     Args:
-        train: Subjects, or patterns with ``*``, ``?`` and ``[...]`` (case-sensitive). An entry that is exactly a
-            subject's name stands for that subject alone.
+        train: Subjects, or patterns with ``*``, ``?`` and ``[...]`` (case-sensitive). An entry that equals a
+            subject's name means that subject only.
         val: The same for validation.
         test: The same for test.
     """
@@ -68,7 +68,7 @@ class ListSplit(Split):
             for entry in entries:
                 named = {entry} & subjects or {subject for subject in subjects if fnmatchcase(subject, entry)}
                 if not named:
-                    problems.append(f"'{entry}' in {split} names no subject of the data set")
+                    problems.append(f"'{entry}' in {split} matches no subject of the data set")
                 chosen |= named
             for subject in chosen:
                 owners.setdefault(subject, []).append(split)
@@ -85,23 +85,19 @@ class ListSplit(Split):
 
 
 class FractionSplit(Split):
-    """Random splits of given sizes, fixed by the seed and the names of the labelled subjects.
+    """Random splits of given sizes, fixed by the seed and the names of the people with labelled cases.
 
-    Subjects are ordered by a hash of the seed and their name: neither the order of the listing nor the platform
-    matters. The test cases are the first of that order, the validation cases come next, and training gets the rest.
-    So the same seed gives the same test set whatever ``val`` is and whatever few-shot limit is put on training
-    (``few_shot`` takes from the training cases alone). Cases without a label are for prediction. Labelled cases that
-    the layout itself sets apart for test stay there, and the fractions are of the others.
+    People are ordered by a hash of the seed and their name, on any platform and in any order of the listing. The first
+    are for test, the next for validation, the rest for training: the test set depends neither on ``val`` nor on a
+    few-shot limit. Cases without a label are for prediction. Labelled cases that the layout itself reserves for test
+    stay there, and the fractions are of the others. All scans of a person (``Case.person``) stay in one split.
 
-    A person's scans (``Case.person``) stay together: fractions and limits are of people. A case that the layout sets
-    apart for test but that has no label is for prediction, and says nothing of where its person's other scans go.
-
-    Sizes are rounded to the nearest whole number of people, and are at least 1 where the fraction is above 0.
+    Sizes are rounded to the nearest whole number of people, and are at least 1 if the fraction is above 0.
 
     Args:
         val: Fraction of the people with labelled cases that are for validation, 0 to 1.
         test: Fraction of the people with labelled cases that are for test, 0 to 1.
-        seed: Another seed gives other splits.
+        seed: Seed of the order.
 
     Raises:
         InputError: If a fraction is outside 0..1 or both sum to more than 1.
@@ -133,16 +129,12 @@ class FractionSplit(Split):
 
 
 def few_shot(train: Sequence[Case], limit: int | None, seed: int = 0) -> list[Case]:
-    """Takes a few of the training cases; the ones of a smaller limit are among those of a larger one.
+    """Returns the training cases of a few people; a smaller limit gives a subset of a larger one.
 
     Args:
         train: The training cases.
-        limit: How many people to keep, with all of their sessions; None keeps all.
-        seed: Another seed takes other cases.
-
-    Returns:
-        The cases of the first ``limit`` people of an order by a hash of the seed and the person, in the order of
-        ``train``.
+        limit: Number of people to keep, with all of their sessions; None keeps all.
+        seed: Seed of the order in which people are taken.
 
     Raises:
         InputError: If the limit is below 1 or above the number of people with training cases.

@@ -86,7 +86,7 @@ def test_to_classes_rounds_values_and_merges_what_rounds_to_one() -> None:
         ([2.0, 3.0], "2, 3"),
         (np.float32([2.004, 1 / 3]), "2.004, 0.33333334"),
         ([1e6, 1234567.0, -4.0], "1000000, 1234567, -4"),
-        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "0.1, 0.2, 0.3, 0.4, 0.5 and 2 more"),
+        ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "0.1, 0.2, 0.3, 0.4, 0.5, and 2 more"),
     ],
 )
 def test_values_are_written_with_their_digits(values: list[float], text: str) -> None:
@@ -115,8 +115,8 @@ def test_what_all_values_are_multiples_of(values: list[float], step: float | Non
 
 def test_what_is_said_of_values_that_are_not_whole() -> None:
     assert why_not_whole(np.array([0, 1, 1.3, 2.004])) == (
-        "values are not whole: 1.3, 2.004. Labels that were interpolated have such values: resample the original by "
-        "nearest neighbours"
+        "values are not whole: 1.3, 2.004. The label may have been interpolated: resample the original by "
+        "nearest neighbour"
     )
     assert "not whole: 0.25, 0.5. All are multiples of 0.25, as a scale factor" in why_not_whole(
         np.array([0, 0.25, 0.5])

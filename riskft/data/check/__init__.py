@@ -1,1 +1,1 @@
-"""The data check: looks at every file, and reports all faults at once."""
+"""The data check: opens every file and reports all faults at once."""

@@ -23,9 +23,9 @@ class CheckedCase:
     """What was found in one case.
 
     Attributes:
-        row: Its line in the report.
+        row: Its row in the report.
         findings: Its faults and warnings.
-        images: Its images' files by what identifies their content.
+        images: Its image files by a digest of their content, or by path without voxels.
     """
 
     row: CheckRow
@@ -38,7 +38,7 @@ class CheckedCase:
 
 
 def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> CheckedCase:
-    """Opens the files of a case.
+    """Opens and checks the files of a case.
 
     Args:
         split: The case's split.
@@ -67,7 +67,7 @@ def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> Chec
         if voxels and (read := read_voxels(volume, result.report)) is not None:
             counts = count_classes(read[0], labels, volume, result.report)
             warn_if_empty(counts, split, labels, case.label, result.report)
-            if len(bodies) == len(case.images):  # else it is not known what would be left
+            if len(bodies) == len(case.images):  # otherwise the crop is not known
                 warn_if_cropped(read[0], bodies, labels, case.label, result.report)
     if volumes:
         compare_grids(volumes, result.report)
@@ -88,10 +88,10 @@ def _names_by_file(case: Case) -> dict[Path, list[str]]:
 def _inspect_voxels(
     volume: VolumeFile, channels: Mapping[str, int | None], result: CheckedCase
 ) -> list[npt.NDArray[np.bool_]]:
-    """Reads a file once for all modalities that lie in it, and enters each one's grey values and background.
+    """Reads a file once for all of its modalities, and enters their grey values and backgrounds.
 
     Returns:
-        What is not background, for each modality that can be looked at.
+        The body mask of each usable modality.
     """
     bodies = []
     read = read_voxels(volume, result.report, tuple(channels.values()))
@@ -104,7 +104,7 @@ def _inspect_voxels(
         if kept is None:
             continue
         result.images[voxel_digest(kept)] = volume.path
-        if kept.ndim == 3:  # else voxels that are not finite were dropped
+        if kept.ndim == 3:  # otherwise non-finite voxels were dropped
             found = find_background(kept)
             size = BackgroundSize(found.value, int(found.outside.sum()), float(found.outside.mean()), found.is_level)
             result.row = replace(result.row, background={**result.row.background, name: size})

@@ -1,4 +1,4 @@
-"""What the data check finds between cases: subjects and images that are there more than once."""
+"""What the data check finds between cases: duplicate subjects, and images that occur in two splits."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +10,7 @@ from riskft.data.records import LABELLED
 
 
 def duplicates(results: Iterable[CheckedCase]) -> list[Finding]:
-    """Returns a fault for each subject that more than one case has."""
+    """Returns one fault per subject that has more than one case."""
     splits: dict[str, list[str]] = {}
     for result in results:
         splits.setdefault(result.row.subject, []).append(result.row.split)
@@ -27,7 +27,7 @@ def duplicates(results: Iterable[CheckedCase]) -> list[Finding]:
 
 
 def leaks(results: Iterable[CheckedCase]) -> list[Finding]:
-    """Returns a fault for each image that subjects of different splits share."""
+    """Returns one fault per image that subjects of different splits share."""
     faults = []
     owners: dict[str, tuple[CheckRow, Path]] = {}
     for result in results:
@@ -38,7 +38,7 @@ def leaks(results: Iterable[CheckedCase]) -> list[Finding]:
             if row.subject != result.row.subject and row.split != result.row.split:
                 message = (
                     f"{path}: the {result.row.split} image is the same as {row.subject}'s in {row.split} ({other}), "
-                    "expected other people in other splits. Drop one."
+                    "expected different people in different splits. Drop one."
                 )
                 faults.append(Finding(FaultKind.LEAKAGE, result.row.subject, path, message))
     return faults

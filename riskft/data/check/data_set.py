@@ -1,4 +1,4 @@
-"""The data check: looks at every file before anything is trained on it, and reports all faults in one go."""
+"""The data check: opens every file before training and reports all faults at once."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -27,23 +27,14 @@ def check(
 ) -> CheckReport:
     """Opens the files of all cases and reports every fault; a faulty file never hides another one.
 
-    Found in any case: missing and unreadable files, files that are not 3-D (further axes of length 1 are fine) or do
-    not have the channel that is to be read, zero or non-finite spacing, singular affines, shapes and affines that
-    differ within a case by more than ``TOLERANCE_MM`` (Analyze files have no affine to speak of, which is fine), a
-    subject given twice, an image given to subjects of different splits, a person with scans in different splits, and
-    train, val and test cases without a label, and files that lie apart in other programs alone. Only worth a warning:
-    headers that other programs read differently, and voxels or volumes of a size that no scan of a body part has.
-    Found only with ``voxels``: files cut off behind the header, NaN and infinite voxels and such as 32-bit numbers
-    cannot hold, constant images, label values that are not whole or in no class, training cases none of which has a
-    voxel of any class, and copies of an image in different splits, whatever the copies' names, formats, data types and
-    compression. Only worth a warning: a training case without foreground, a case that is ignored wholly,
-    foreground in the background around the body, and names in different splits that look like one person's visits.
+    ``FaultKind`` and ``WarningKind`` list what it can find. Faults in voxels and label values, and copies of an image
+    under other names or in other formats, are found only with ``voxels``.
 
     Args:
         cases: The cases of each split, as ``Split.assign`` returns them.
         labels: The task's label map, completed by ``LabelMap.with_known(reader.known_labels)``.
-        voxels: Whether to read the voxels. Without, only headers are read.
-        memory: Knows the cases that were looked at before, which are not read again; None to read all.
+        voxels: Whether to read the voxels, or only the headers.
+        memory: Cases that were checked before, which are not read again; None to read all.
     """
     jobs = [(split, case) for split in SPLITS for case in cases.get(split, ())]
     console = Console(stderr=True)

@@ -1,8 +1,7 @@
-"""What the data check finds in headers that programs read differently, or that no scan can have.
+"""What the data check finds in headers: those that programs read differently, and sizes that no scan has.
 
-A NIfTI header may say twice where its voxels lie (qform and sform), once, or not at all, and in units that not every
-program heeds. riskft takes what nibabel takes. SimpleITK is asked what it makes of the file, for ITK-SNAP, 3D Slicer
-and nnU-Net read it in the same way.
+A NIfTI header may state the place of its voxels twice (qform and sform), once, or not at all, and in units that some
+programs ignore. riskft follows nibabel. SimpleITK reads the file as ITK-SNAP, 3D Slicer and nnU-Net do.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,18 +26,18 @@ VOXEL_MM = (0.05, 20.0)
 """Shortest and longest voxel edge that a scan of a body part is expected to have, in mm."""
 VOLUME_MM = (10.0, 2000.0)
 """Bounds of the longest edge of such a scan, in mm."""
-_UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units, where 2 stands for mm and 0 for nothing
+_UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units, where 2 is mm and 0 is unknown
 _ADVICE = {
     WarningKind.HEADER: "Correct the header",
     WarningKind.SIZE: "Correct the header if its numbers are not in mm",
 }
 _ONE_AT_A_TIME = Lock()
 """The check reads in threads, and ITK's NIfTI library keeps global state."""
-_RIGHT_ANGLE = 1e-4  # beyond which SimpleITK refuses a file; cosine
+_RIGHT_ANGLE = 1e-4  # cosine between axes above which SimpleITK rejects a file
 
 
 def check_headers(volumes: Sequence[VolumeFile], report: Report) -> None:
-    """Reports what is odd in the headers of a case's files, and files that lie apart in other programs alone."""
+    """Reports odd headers of a case's files, and files that other programs do not place together."""
     elsewhere = [_elsewhere(volume) for volume in volumes]
     messages: dict[tuple[WarningKind, str], list[Path]] = {}
     for volume, other in zip(volumes, elsewhere, strict=True):
@@ -46,7 +45,7 @@ def check_headers(volumes: Sequence[VolumeFile], report: Report) -> None:
             if message:
                 messages.setdefault((kind, message), []).append(volume.path)
     for (kind, message), (path, *others) in messages.items():
-        also = f"; so in {', '.join(other.name for other in others)}" if others else ""
+        also = f"; the same in {', '.join(other.name for other in others)}" if others else ""
         report(kind, path, f"{message}{also}. {_ADVICE[kind]}")
     first, first_elsewhere = volumes[0], elsewhere[0]
     for volume, other in zip(volumes[1:], elsewhere[1:], strict=True):
@@ -59,8 +58,8 @@ def check_headers(volumes: Sequence[VolumeFile], report: Report) -> None:
             apart = 0.0 if one is None or two is None else corner_distance(first.shape, two - one)
             if apart > TOLERANCE_MM:
                 message = (
-                    f"{program} place a corner {apart:.3g} mm from where they have {first.path.name}, though riskft "
-                    f"has both in one place. Write the same qform, sform and unit into both"
+                    f"{program} place a corner {apart:.3g} mm from that of {first.path.name}, though riskft places "
+                    f"them together. Write the same qform, sform and unit into both"
                 )
                 report(FaultKind.AFFINE, volume.path, message)
                 break
@@ -68,18 +67,18 @@ def check_headers(volumes: Sequence[VolumeFile], report: Report) -> None:
 
 @dataclass(frozen=True)
 class _Elsewhere:
-    """What other programs make of a file.
+    """How other programs read a file.
 
     Attributes:
-        affines: Voxel indices to RAS+ mm, shape 4 x 4, by program; None for one that cannot open the file.
-        causes: What in the header leaves room for it, half a sentence each.
+        affines: Voxel indices to RAS+ mm, shape 4 x 4, by program; None if it cannot open the file.
+        causes: What is ambiguous in the header, as clauses.
     """
 
     affines: dict[str, npt.NDArray[np.float64] | None]
     causes: list[str]
 
     def message(self, volume: VolumeFile) -> str:
-        """Returns who takes the file for what, without the full stop; nothing if all agree."""
+        """Returns how the programs differ, without the full stop; empty if they agree."""
         own = volume.affine
         others = {
             program: affine
@@ -90,8 +89,8 @@ class _Elsewhere:
             return ""
         program, affine = next(iter(others.items()))
         cause = " and ".join(self.causes) or "the header can be read in more than one way"
-        theirs = "refuse to open it" if affine is None else f"take {_described(affine, own)}"
-        return f"{cause}: riskft takes {_described(own, affine)}, as nibabel does; {program} {theirs}"
+        theirs = "refuse to open it" if affine is None else f"read {_described(affine, own)}"
+        return f"{cause}: riskft reads {_described(own, affine)}, as nibabel does; {program} {theirs}"
 
 
 def _elsewhere(volume: VolumeFile) -> _Elsewhere:
@@ -100,12 +99,12 @@ def _elsewhere(volume: VolumeFile) -> _Elsewhere:
     stored = [float(edge) for edge in stored_header(volume.source)["pixdim"][1:4]]
     if not np.isfinite(stored).all() or 0 in stored:
         return _Elsewhere({}, [])  # a fault already
-    # SimpleITK takes no NIfTI-2, which are sound
+    # SimpleITK cannot read NIfTI-2, which is no fault of the file
     affines = {} if isinstance(volume.source, nib.Nifti2Pair) else {ITK: _itk_affine(volume.path)}
     header = volume.source.header
     causes = []
     if unit := _UNITS.get(int(header["xyzt_units"]) & 7):
-        causes.append(f"the header's unit is {unit}, which nibabel takes for mm")
+        causes.append(f"the header's unit is {unit}, which nibabel reads as mm")
     sform, qform = int(header["sform_code"]) > 0, int(header["qform_code"]) > 0
     if not sform and not qform:
         causes.append("neither the qform nor the sform is set (their codes are 0)")
@@ -120,12 +119,12 @@ def _elsewhere(volume: VolumeFile) -> _Elsewhere:
     if (angle := _shear(volume.affine)) > _RIGHT_ANGLE:
         causes.append(f"the axes are sheared by {np.degrees(np.arcsin(angle)):.2g} degrees")
     if not causes and affines.get(ITK, volume.affine) is None:
-        del affines[ITK]  # refused for something else than the header, such as .bz2 or a damaged archive
+        del affines[ITK]  # rejected for another reason than the header, such as .bz2 or a damaged archive
     return _Elsewhere(affines, causes)
 
 
 def _itk_affine(path: Path) -> npt.NDArray[np.float64] | None:
-    """Returns SimpleITK's affine, turned from LPS to RAS; None if it refuses the file."""
+    """Returns SimpleITK's affine, converted from LPS to RAS; None if it rejects the file."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
     reader.SetFileName(str(path))
@@ -159,7 +158,7 @@ def _shear(affine: npt.NDArray[np.float64]) -> float:
 
 
 def _described(affine: npt.NDArray[np.float64], other: npt.NDArray[np.float64] | None) -> str:
-    """Returns in words where an affine has the voxels, in what the other one differs."""
+    """Describes an affine in words, limited to what differs from the other one."""
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     codes = "".join(map(str, nib.aff2axcodes(affine)))
     words = [f"a spacing of {times(edges.tolist())} mm", f"axes {codes}"]
@@ -189,7 +188,7 @@ def _odd_size(volume: VolumeFile) -> str:
 
 @contextmanager
 def silent_itk() -> Iterator[None]:
-    """Keeps ITK's own warnings off the terminal: what they are about is reported."""
+    """Keeps ITK's own warnings off the terminal: the report covers them."""
     before = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:

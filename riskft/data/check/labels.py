@@ -16,12 +16,12 @@ from riskft.data.labels import LabelMap
 
 
 def count_classes(values: npt.NDArray[Any], labels: LabelMap, volume: VolumeFile, report: Report) -> dict[str, int]:
-    """Returns voxels by class name, and reports values that are not whole or in no class.
+    """Returns voxel counts by class name, and reports values that are not whole or not in any class.
 
     Args:
         values: The label's finite values, any shape.
         labels: The label map.
-        volume: The file that they are of.
+        volume: Their file.
         report: Called with each fault.
     """
     found, numbers = np.unique(values, return_counts=True)
@@ -44,24 +44,24 @@ def count_classes(values: npt.NDArray[Any], labels: LabelMap, volume: VolumeFile
 
 
 def _scaling(source: Any) -> str:
-    """Says how a header changes the numbers that the file stores, and what to do; empty if it does not."""
+    """Says how the header scales the stored numbers, and what to do; empty if it does not scale them."""
     proxy = source.dataobj if isinstance(source, SpatialImage) else None
     if not isinstance(proxy, ArrayProxy) or (proxy.slope, proxy.inter) == (1, 0):
         return ""
     added = f" and adds {proxy.inter:.7g}" if proxy.inter else ""
     return (
         f"The header multiplies the stored numbers by {proxy.slope:.7g} (scl_slope){added}: set scl_slope to 1 and "
-        "scl_inter to 0 if the stored numbers are the labels, else save whole numbers without a scale"
+        "scl_inter to 0 if the stored numbers are the labels, otherwise save whole numbers without a scale"
     )
 
 
 def warn_if_empty(counts: Mapping[str, int], split: str, labels: LabelMap, path: Path, report: Report) -> None:
-    """Reports a label in which every voxel is ignored, and a training label without foreground; both are trained on."""
+    """Warns of a label in which every voxel is ignored, and of a training label without foreground."""
     foreground = sum(counts[name] for name in labels.classes)
     if counts.get("ignore") and not counts["background"] + foreground:
-        report(WarningKind.ALL_IGNORED, path, "every voxel is ignored, so that the case has no effect. Drop the case")
+        report(WarningKind.ALL_IGNORED, path, "every voxel is ignored, so the case has no effect. Drop the case")
     elif split == "train" and not foreground:
-        message = f"no voxel is of {', '.join(labels.classes)}. Correct the label or the map if there should be some"
+        message = f"no voxel is {', '.join(labels.classes)}. Correct the label or the map if there should be some"
         report(WarningKind.EMPTY_FOREGROUND, path, message)
 
 
@@ -72,11 +72,11 @@ def warn_if_cropped(
     path: Path,
     report: Report,
 ) -> None:
-    """Reports foreground beyond the box around all that is not background, which a crop to the body takes away.
+    """Warns of foreground outside the body's bounding box, which a crop to the body would remove.
 
     Args:
-        values: The label's values, (X, Y, Z); others are passed over.
-        bodies: What is not background in each modality, bool; only of the label's shape are they looked at.
+        values: The label's values, (X, Y, Z).
+        bodies: The body mask of each modality, bool; nothing is checked if one differs in shape.
         labels: The label map.
         path: The label's file.
         report: Called with the warning.
@@ -91,8 +91,8 @@ def warn_if_cropped(
     kept = foreground[tuple(slice(line[0], line[-1] + 1) for line in lines)]
     if beyond := total - np.count_nonzero(kept):
         message = (
-            f"{beyond:,} of {total:,} foreground voxels lie in the background around the body, where a crop "
-            "(data.preprocessing.crop) removes what is farther away than its margin. Set it to false if they matter, "
-            "or correct the label"
+            f"{beyond:,} of {total:,} foreground voxels lie in the background around the body, where the crop "
+            "(data.preprocessing.crop) removes all that is beyond its margin. Set it to false if they matter, or "
+            "correct the label"
         )
         report(WarningKind.CROPPED, path, message)

@@ -1,4 +1,4 @@
-"""Which cases have been looked at already and found sound, so that only new files are read again."""
+"""Remembers the cases that passed the check, so that only new and changed files are read."""
 
 import json
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ from riskft.errors import InputError
 from riskft.files import fingerprint, write_json
 
 CHECK_VERSION = 2
-"""Raise it when a check is added, so that every case is looked at again."""
+"""Raise it when you add a check, so that every case is checked again."""
 
 
 class CheckMemory:
     """Remembers cases without faults by their files' paths, sizes and times, and by the label map.
 
     Args:
-        path: JSON file; made where there is none, and left as it is where it cannot be written.
+        path: JSON file; created if missing, left alone if it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -32,12 +32,12 @@ class CheckMemory:
         self._known: dict[str, Any] = {}
         self._new = False
         if path.is_file():
-            with suppress(OSError, ValueError):  # costs another reading of the scans
+            with suppress(OSError, ValueError):  # the scans are read again
                 known = json.loads(path.read_text())
                 self._known = known if isinstance(known, dict) else {}
 
     def recall(self, split: str, case: Case, labels: LabelMap) -> CheckedCase | None:
-        """Returns what was found of a case, without grey values and background; None if it is new or has changed."""
+        """Returns an earlier result without grey values and background; None if the case is new or has changed."""
         key = _key(split, case, labels)
         known: Mapping[str, Any] | None = self._known.get(key) if key else None
         if known is None:
@@ -72,7 +72,7 @@ class CheckMemory:
     def save(self) -> None:
         """Writes the file if there is something new."""
         if self._new:
-            with suppress(InputError):  # a cache that can only be read goes without
+            with suppress(InputError):  # the cache may be read-only
                 write_json(self.path, self._known)
             self._new = False
 

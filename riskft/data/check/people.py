@@ -1,4 +1,4 @@
-"""What the data check finds in whose scans lie in which split."""
+"""What the data check finds about people whose scans are in more than one split."""
 
 import re
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ _VISIT = re.compile(r"(.+?)[_-](?:t|tp|time|timepoint|visit|session|baseline|fol
 
 
 def people_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
-    """Returns a fault for each person with scans in more than one of the splits given, which would leak.
+    """Returns one fault per person with scans in more than one split, which would leak.
 
     Args:
-        rows: The cases that are trained on or scored. Of a subject that is there twice, only the first counts.
+        rows: The cases that are trained on or scored. Only the first row of a duplicate subject counts.
     """
     found: dict[str, dict[str, CheckRow]] = {}
     for row in rows:
@@ -27,21 +27,21 @@ def people_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
                 for split in splits
             )
             message = (
-                f"{person} has scans in {' and '.join(splits)} ({where}), expected all of a person's in one split. "
-                "Correct the split, or take riskft.FractionSplit, which keeps them together; if these are different "
-                "people, correct the reader's person."
+                f"{person} has scans in {' and '.join(splits)} ({where}), expected all scans of a person in one "
+                "split. Correct the split, or use riskft.FractionSplit, which keeps them together; if these are "
+                "different people, correct the reader's person."
             )
             faults.append(Finding(FaultKind.PERSON_LEAKAGE, person, None, message))
     return faults
 
 
 def visits_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
-    """Returns a warning for subjects of different splits whose names differ in what looks like a visit alone.
+    """Returns a warning if subjects of different splits have names that differ only in what looks like a visit.
 
-    Names do not say so for certain, as identifiers of BraTS and BIDS do, so nothing is made of it.
+    Unlike the identifiers of BraTS and BIDS, such names are no proof, so splits ignore them.
 
     Args:
-        rows: The cases that are trained on or scored. Those whose person is known are passed over.
+        rows: The cases that are trained on or scored. Those whose person is known are skipped.
     """
     alike: dict[str, list[CheckRow]] = {}
     for row in rows:
@@ -52,8 +52,8 @@ def visits_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
         return []
     first = ", ".join(f"{row.subject} ({row.split})" for row in torn[0])
     message = (
-        f"{first} may be visits of one person in different splits{_more(len(torn) - 1)}. If so, say whose they are: by "
-        "the reader's person, or a manifest's column person."
+        f"{first} may be visits of one person in different splits{_more(len(torn) - 1)}. If so, name the person: by "
+        "the reader's person, or the manifest's column person."
     )
     return [Finding(WarningKind.VISITS, torn[0][0].subject, None, message)]
 

@@ -1,4 +1,4 @@
-"""What the data check reports: a row for each subject, all faults and all warnings."""
+"""The data check's report: one row per subject, all faults and all warnings."""
 
 import logging
 from collections import Counter
@@ -16,12 +16,12 @@ from riskft.errors import InputError
 
 @dataclass(frozen=True)
 class BackgroundSize:
-    """What preprocessing takes for background in one image, see ``riskft.data.prepare.background``.
+    """The background of one image, see ``riskft.data.prepare.background``.
 
     Attributes:
         value: Its grey value; None without a background.
-        voxels: How many voxels it has.
-        share: Which part of the image they are.
+        voxels: Number of its voxels.
+        share: Their fraction of the image.
         is_level: Whether the value is one of the scan's grey levels.
     """
 
@@ -39,7 +39,7 @@ class BackgroundSize:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """What was found of one subject. What could not be read is None, or left out of the mappings.
+    """One subject's row. What could not be read is None, or missing in the mappings.
 
     Attributes:
         subject: Identifier.
@@ -47,9 +47,9 @@ class CheckRow:
         person: Whose scans these are, see ``Case.person``; None if the subject is the person.
         shape: Voxels along each axis.
         spacing: Voxel edge lengths in mm.
-        orientation: Where the axes point, for example LPS; "?" where the file does not say (Analyze).
+        orientation: Where the axes point, for example LPS; "?" if the file does not say (Analyze).
         intensity: Lowest and highest finite value by modality.
-        background: What preprocessing takes for background, by modality.
+        background: By modality.
         voxels: Number of voxels by class name, background first, "ignore" last if the map has such values.
     """
 
@@ -65,18 +65,18 @@ class CheckRow:
 
     @property
     def owner(self) -> str:
-        """The person whom the scans are of."""
+        """The person who was scanned."""
         return self.subject if self.person is None else self.person
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All that the check found.
+    """The result of the data check.
 
     Attributes:
-        rows: One for each case, by split.
+        rows: One per case, by split.
         faults: All faults, by case.
-        warnings: What can be trained on, but is worth a look, by case.
+        warnings: Findings that do not prevent training, by case.
     """
 
     rows: Sequence[CheckRow]
@@ -84,28 +84,24 @@ class CheckReport:
     warnings: Sequence[Finding] = ()
 
     def raise_if_faulty(self) -> None:
-        """Does nothing if there is no fault.
-
-        Raises:
-            InputError: Otherwise, with every fault on a line.
-        """
+        """Raises InputError with one line per fault if there are any."""
         if self.faults:
             raise InputError(
                 f"The data has {_count(len(self.faults), 'fault')}:", [str(fault) for fault in self.faults]
             )
 
     def log_warnings(self, log: logging.Logger) -> None:
-        """Logs one line per kind of warning, for a command that has more to say than the check."""
+        """Logs one line per kind of warning, for commands other than the check."""
         for kind in dict.fromkeys(warning.kind for warning in self.warnings):
             first, *others = [warning for warning in self.warnings if warning.kind is kind]
             more = f" And {len(others)} more, which `riskft data check` lists." if others else ""
             log.warning("%s%s", first, more)
 
     def render(self, console: Console) -> None:
-        """Prints the table of subjects, a summary, the faults and the warnings; never cuts off a number or a path.
+        """Prints the table of subjects, a summary, the faults and the warnings; never truncates a number or a path.
 
-        A terminal that is too narrow for one line a subject gets one a modality and class. What is no terminal gets
-        lines as long as they need to be.
+        If a terminal is too narrow for one line per subject, each modality and class gets its own. Output to a file
+        or pipe has lines of any length.
         """
         table = self._table(stacked=False)
         needed = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
@@ -140,7 +136,7 @@ class CheckReport:
     def _table(self, stacked: bool) -> Table:
         faulty = {fault.subject for fault in self.faults}
         modalities = _names([row.intensity for row in self.rows])
-        # background, always the first, is merely what is left
+        # without background, which is always first: it is the remainder
         classes = _names([row.voxels for row in self.rows])[1:]
         columns = [("grid", "intensity", "voxels"), ("shape", "spacing mm", "axes", *modalities, *classes)]
         table = Table(show_lines=stacked)
@@ -164,7 +160,7 @@ class CheckReport:
 
 
 def _names(mappings: Sequence[Mapping[str, object]]) -> list[str]:
-    # the fullest first: the keys of a faulty row have gaps
+    # the longest first: the keys of a faulty row have gaps
     return list(dict.fromkeys(name for mapping in sorted(mappings, key=len, reverse=True) for name in mapping))
 
 

@@ -15,11 +15,11 @@ _CONSEQUENCE = {
 
 
 def poor_splits(cases: Mapping[str, Sequence[Case]], rows: Iterable[CheckRow], labels: LabelMap) -> list[Finding]:
-    """Returns a finding for each split without foreground, for classes that are in no training case, and for no case.
+    """Returns findings for splits without foreground, classes without a training case, and an empty training split.
 
     Args:
         cases: The cases by split; only those of the splits that are asked about.
-        rows: What was found of them. Those whose label could not be read, or was not, say nothing.
+        rows: Their rows. A split with an unread label is skipped.
         labels: The task's label map.
     """
     found = []
@@ -37,11 +37,11 @@ def poor_splits(cases: Mapping[str, Sequence[Case]], rows: Iterable[CheckRow], l
         if len(missing) == len(labels.classes):
             message = (
                 f"no {split} case has a voxel of {', '.join(missing)}: {_CONSEQUENCE[split]}. Correct the labels or "
-                "labels.classes, or choose other cases (data.split)."
+                "labels.classes, or select other cases (data.split)."
             )
             kind = FaultKind.EMPTY_FOREGROUND if split == "train" else WarningKind.EMPTY_FOREGROUND
             found.append(Finding(kind, split, None, message))
         elif missing and split == "train":
-            message = f"no training case has a voxel of {', '.join(missing)}, which the network cannot learn then."
+            message = f"no training case has a voxel of {', '.join(missing)}, so the network cannot learn it."
             found.append(Finding(WarningKind.EMPTY_FOREGROUND, split, None, message))
     return found

@@ -1,4 +1,4 @@
-"""Options of the data module that are unusable, by themselves or with the data that the check has looked at."""
+"""Unusable options of the data module, by themselves or with the data that was checked."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,11 +9,11 @@ from riskft.data.io.grid import times
 from riskft.errors import InputError
 
 MAX_VOXELS = 10**9
-"""Most voxels that a case may have after resampling, unless it has more already."""
+"""Largest number of voxels of a case after resampling, unless it had more before."""
 
 
 def refuse_unusable(counts: Mapping[str, int], patch_size: Sequence[int], modalities: Sequence[str]) -> None:
-    """Raises InputError naming every option of the data module that no data can suit.
+    """Raises InputError naming every option of the data module that is invalid whatever the data.
 
     Args:
         counts: Options that must be 1 or more, by name.
@@ -30,11 +30,11 @@ def refuse_unusable(counts: Mapping[str, int], patch_size: Sequence[int], modali
 
 
 def too_few_patches(cases: int, per_volume: int, batch_size: int, world_size: int = 1) -> list[Finding]:
-    """Returns a fault if an epoch has not enough patches for a single batch.
+    """Returns a fault if an epoch has fewer patches than a batch.
 
     Args:
         cases: Number of training cases.
-        per_volume: Patches from each per epoch.
+        per_volume: Patches per case and epoch.
         batch_size: Patches per step and rank.
         world_size: Number of processes, which share the cases.
     """
@@ -49,7 +49,7 @@ def too_few_patches(cases: int, per_volume: int, batch_size: int, world_size: in
 
 
 def huge_grids(rows: Iterable[CheckRow], spacing: Sequence[float] | None) -> list[Finding]:
-    """Returns a fault for each case that resampling to a spacing (mm) would make larger than memory can hold."""
+    """Returns one fault per case that resampling to a spacing (mm) would make too large for memory."""
     if spacing is None:
         return []
     found = []

@@ -48,35 +48,35 @@ ELSEWHERE = {"quatern_b": 0.0, "quatern_c": 0.0, "quatern_d": 0.0, "qoffset_x": 
 WARNED = {
     "qform taken": (
         {**ELSEWHERE, "sform_code": 2},
-        ["the qform places a corner", "riskft takes the first voxel to lie at (11, -7, 23) mm", "SimpleITK, ITK-SNAP"],
+        ["the qform places a corner", "riskft reads the first voxel to lie at (11, -7, 23) mm", "SimpleITK, ITK-SNAP"],
     ),
     "qform beside": (
         {**ELSEWHERE},
-        ["the qform places a corner", "programs that prefer the qform take the first voxel to lie at (40, -7, 23) mm"],
+        ["the qform places a corner", "programs that prefer the qform read the first voxel to lie at (40, -7, 23) mm"],
     ),
     "no codes": (
         {"qform_code": 0, "sform_code": 0},
-        ["neither the qform nor the sform", "riskft takes axes LAS", "3D Slicer take axes LPS"],
+        ["neither the qform nor the sform", "riskft reads axes LAS", "3D Slicer read axes LPS"],
     ),
     "sheared": (
         {"affine": SHEARED, "qform_code": 0},
-        ["sheared by", "riskft takes a spacing of", "SimpleITK, ITK-SNAP and 3D Slicer refuse to open it"],
+        ["sheared by", "riskft reads a spacing of", "SimpleITK, ITK-SNAP and 3D Slicer refuse to open it"],
     ),
     "micrometres": (
         {"affine": MICROMETRES, "xyzt_units": 3},
-        ["unit is micrometres", "takes a spacing of 400x400x800 mm", "3D Slicer take a spacing of 0.4x0.4x0.8 mm"],
+        ["unit is micrometres", "reads a spacing of 400x400x800 mm", "3D Slicer read a spacing of 0.4x0.4x0.8 mm"],
     ),
     "metres": (
         {"affine": np.diag([0.0004, 0.0004, 0.0008, 1.0]), "xyzt_units": 1},
-        ["unit is metres", "takes a spacing of 0.0004x0.0004x0.0008 mm", "take a spacing of 0.4x0.4x0.8 mm"],
+        ["unit is metres", "reads a spacing of 0.0004x0.0004x0.0008 mm", "read a spacing of 0.4x0.4x0.8 mm"],
     ),
     "pixdim": (
         {"pixdim": [1, 3, 3, 3, 1, 1, 1, 1]},
-        ["the spacing is 3x3x3 mm in pixdim and 1x1.5x2 mm in the sform", "3D Slicer take a spacing of 3x3x3 mm"],
+        ["the spacing is 3x3x3 mm in pixdim and 1x1.5x2 mm in the sform", "3D Slicer read a spacing of 3x3x3 mm"],
     ),
     "negative": (
         {"pixdim": [1, -1, 1.5, 2, 1, 1, 1, 1], "sform_code": 0},
-        ["the spacing in pixdim is negative (-1x1.5x2 mm)", "riskft takes axes RAS", "take axes LAS"],
+        ["the spacing in pixdim is negative (-1x1.5x2 mm)", "riskft reads axes RAS", "read axes LAS"],
     ),
 }  # fmt: skip
 
@@ -88,7 +88,7 @@ def test_who_takes_a_header_for_what(tmp_path: Path, name: str) -> None:
     assert not report.faults
     (warning,) = [found for found in report.warnings if found.kind is WarningKind.HEADER]
     assert warning.message.startswith(f"{tmp_path / 't1.nii'}: ")
-    assert warning.message.endswith("; so in seg.nii. Correct the header.")
+    assert warning.message.endswith("; the same in seg.nii. Correct the header.")
     assert all(word in warning.message for word in words)
     assert "\n" not in str(warning)
 
@@ -101,7 +101,7 @@ def test_who_takes_a_header_for_what(tmp_path: Path, name: str) -> None:
         ({**ELSEWHERE}, {"qform_code": 0}, "programs that prefer the qform"),
         ({"affine": MICROMETRES, "xyzt_units": 3}, {"affine": MICROMETRES}, "SimpleITK, ITK-SNAP and 3D Slicer"),
         ({}, {"pixdim": [1, 2, 1.5, 2, 1, 1, 1, 1]}, "SimpleITK, ITK-SNAP and 3D Slicer"),
-        # riskft takes the label, which says nothing, for just what the image says
+        # riskft reads the label, whose header says nothing, as the image
         (
             {"affine": ASSUMED},
             {"affine": ASSUMED, "qform_code": 0, "sform_code": 0},
@@ -115,7 +115,7 @@ def test_what_lies_apart_in_another_program_is_a_fault(
     (fault,) = checked(tmp_path, image, label).faults
     assert (fault.kind, fault.path) == (FaultKind.AFFINE, tmp_path / "seg.nii")
     assert f"seg.nii: {programs} place a corner" in fault.message
-    assert "from where they have t1.nii, though riskft has both in one place" in fault.message
+    assert "from that of t1.nii, though riskft places them together" in fault.message
 
 
 def test_what_lies_apart_in_riskft_is_one_fault(tmp_path: Path) -> None:

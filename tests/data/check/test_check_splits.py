@@ -45,7 +45,7 @@ def test_a_training_case_without_foreground_is_a_warning(tmp_path: Path) -> None
         ("train1", WarningKind.EMPTY_FOREGROUND),
         ("train2", WarningKind.EMPTY_FOREGROUND),
     ]
-    assert "train1_seg.nii: no voxel is of core, rim." in report.warnings[0].message
+    assert "train1_seg.nii: no voxel is core, rim." in report.warnings[0].message
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
