@@ -126,10 +126,20 @@ def curves_svg(curves: Mapping[str, Mapping[str, Sequence[LearningCurve]]], meth
 
 def _box(axes: Axes, place: int, numbers: npt.NDArray[np.float64], colour: str) -> None:
     """Draws a lying box: the quartiles, whiskers over all values, the median thick, and the points themselves."""
-    low, first, median, third, high = np.percentile(numbers, [0, 25, 50, 75, 100])
-    axes.barh(place, third - first, 0.6, left=first, facecolor="none", edgecolor=INK, linewidth=0.9)
-    axes.plot([low, first, np.nan, third, high], [place] * 5, color=INK, linewidth=0.9)
-    axes.plot([median, median], [place - 0.3, place + 0.3], color=colour, linewidth=2.2)
+    line = {"color": INK, "linewidth": 0.9}
+    axes.boxplot(
+        numbers,
+        positions=[place],
+        widths=0.6,
+        orientation="horizontal",
+        whis=(0, 100),
+        showcaps=False,
+        showfliers=False,
+        manage_ticks=False,
+        boxprops=line,
+        whiskerprops=line,
+        medianprops={"color": colour, "linewidth": 2.2},
+    )
     # points beside each other, the same in every report
     spread = np.random.default_rng(0).uniform(-0.18, 0.18, numbers.size)
     axes.plot(numbers, place + spread, ".", color=colour, alpha=0.7, markersize=5)
