@@ -24,10 +24,11 @@ _NUMPY = (
     "numpy.ndarray",
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
 )
-_FOREIGN = re.compile(
-    r"(?:Unsupported global: GLOBAL|unsupported GLOBAL|unsupported class|unrecognized function) (?:<[^>']*')?([\w.]+)"
+# what torch says of objects that it does not restore, rather than of a broken file
+_UNSAFE = re.compile(
+    "unsupported (global|class)|unrecognized function|Trying to (instantiate|call)|Can only (build|create)",
+    re.IGNORECASE,
 )
-_UNSAFE = ("Trying to instantiate", "Trying to call reduce", "Can only build", "Can only create new object")
 
 
 class UntrustedError(InputError):
@@ -71,16 +72,24 @@ def load_content(path: Path) -> Any:
     inert: list[Any] = [(_Ignored, name) for name in _NUMPY]
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(inert):
-            warnings.simplefilter("ignore")  # of unusual pickle protocols, which work or fail below
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # it works, or fails below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        text = str(error)
-        if (found := _FOREIGN.search(text)) or any(mark in text for mark in _UNSAFE):
-            name = f" ({found[1].rstrip('.')})" if found else ""
-            raise UntrustedError(path, f"Python objects besides tensors{name}") from error
+        names = _unsafe_names(path)
+        if names or _UNSAFE.search(str(error)):
+            shown = f" ({', '.join(first_few(names))})" if names else ""
+            raise UntrustedError(path, f"Python objects besides tensors{shown}") from error
         raise _unreadable(path, "no pickle of torch.save") from error
     except Exception as error:  # on a broken file the unpickler also raises IndexError, struct.error and others
         raise _unreadable(path, first_line(error)) from error
+
+
+def _unsafe_names(path: Path) -> list[str]:
+    """Returns what a file would import besides tensors; nothing of one in the format before torch 1.6, or broken."""
+    try:
+        return sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - set(_NUMPY))
+    except Exception:  # on a broken file the disassembler raises as many kinds as the unpickler
+        return []
 
 
 def _unreadable(path: Path, reason: str) -> InputError:
