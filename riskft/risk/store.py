@@ -1,4 +1,4 @@
-"""Where risk maps are kept: under a fingerprint of all that they depend on, each file whole or absent."""
+"""Keeps risk maps under a fingerprint of everything they depend on; each file is whole or absent."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class RiskStore(StoreFiles):
         return cls(files.root, inputs, options)
 
     def changes(self, previous: Path | None = None) -> list[str]:
-        """Says which inputs differ from an earlier phase 1; empty if this one exists already or none came before.
+        """Returns the names of the inputs that differ from an earlier phase 1; none if this one exists or is the first.
 
         Args:
             previous: Manifest of the phase 1 to compare with; by default the latest in the store.
@@ -59,12 +59,12 @@ class RiskStore(StoreFiles):
         return sorted(key for key in {*before, *self.inputs} if before.get(key) != _plain(self.inputs.get(key)))
 
     def other_options(self) -> bool:
-        """Whether the inputs are known but maps with these options are not made yet, and ones with others are."""
+        """Says whether there are maps of these inputs, but none with these options."""
         manifests = list(self.folder.glob(f"*/{self.options_manifest.name}"))
         return bool(manifests) and not self.options_manifest.is_file()
 
     def refuse_unwritable(self) -> None:
-        """Raises InputError if maps cannot be written; to be called before hours of passes that could not be kept."""
+        """Raises InputError if maps cannot be written. Call it before hours of passes that could not be kept."""
         if (reason := why_not_writable(self.folder)) is not None:
             raise InputError(
                 f"{self.root}: does not hold the risk maps that this run needs, and cannot be written: {reason}. "
@@ -77,12 +77,12 @@ class RiskStore(StoreFiles):
         write_json(self.options_manifest, self.options)
 
     def has_forward(self, subject: str) -> bool:
-        """Whether the subject's forward pass need not be done (again); a damaged file is none."""
+        """Says whether the subject's forward pass is done; a damaged file does not count."""
         kept = self.has_hardness(subject) or _is_whole_npy(self.probabilities_path(subject))
         return kept and _json(self.joint_path(subject)) is not None
 
     def has_hardness(self, subject: str) -> bool:
-        """Whether the subject's hardness is made; a damaged file is none."""
+        """Says whether the subject's hardness is there; a damaged file does not count."""
         return is_whole(self.hardness_path(subject)) and is_whole(self.expected_class_path(subject))
 
     def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor) -> None:
@@ -96,11 +96,11 @@ class RiskStore(StoreFiles):
         """Returns a subject's unnormalised joint, (Y, Z) float64.
 
         Raises:
-            InputError: If it is not there, because processes do not share the folder.
+            InputError: If it is missing, because the processes do not share the folder.
         """
         path = self.joint_path(subject)
         if not path.is_file():
-            raise InputError(f"{path}: not there after phase 1. All processes must see the same risk store.")
+            raise InputError(f"{path}: missing after phase 1. All processes must see the same risk store.")
         return torch.tensor(json.loads(path.read_text()), dtype=torch.float64)
 
     def read_probabilities(self, subject: str) -> Tensor:
@@ -114,7 +114,7 @@ class RiskStore(StoreFiles):
         self._drop_spent(subject)
 
     def has_eep(self, subject: str) -> bool:
-        """Whether the subject's EEP is kept; a damaged file is none."""
+        """Says whether the subject's EEP is there; a damaged file does not count."""
         return is_whole(self.eep_path(subject))
 
     def write_eep(self, subject: str, eep: Tensor, affine: Affine) -> None:
@@ -138,7 +138,7 @@ class RiskStore(StoreFiles):
                 path.unlink()
 
     def _drop_spent(self, subject: str) -> None:
-        """Removes probabilities that are not needed any more, by this run or by another that shares the store."""
+        """Removes probabilities that neither this run nor another one that shares the store needs any more."""
         if self.has_hardness(subject):
             self.drop_probabilities(subject)
 

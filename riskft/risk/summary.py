@@ -41,10 +41,10 @@ class RiskSummary:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RiskSummary":
-        """Restores what ``to_json`` gave; further keys are left out.
+        """Restores what ``to_json`` gave; other keys are ignored.
 
         Raises:
-            InputError: If a key is missing, or the joint is no table of numbers.
+            InputError: If a key is missing, or the joint is not a table of numbers.
         """
         if missing := [key for key in cls.__dataclass_fields__ if key not in values]:
             raise InputError(f"The summary of the risk maps has no {', '.join(missing)}. Make the maps again.")
@@ -52,5 +52,7 @@ class RiskSummary:
         try:
             joint = torch.tensor(values["joint"], dtype=torch.float64)
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"The summary's joint is no table of numbers ({error}). Make the maps again.") from error
+            raise InputError(
+                f"The summary's joint is not a table of numbers ({error}): make the maps again."
+            ) from error
         return cls(**{**own, "joint": joint})

@@ -1,4 +1,4 @@
-"""What a run's phase 1 found, for cases that it has not seen."""
+"""What a run's phase 1 found, to be applied to other cases."""
 
 import json
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from riskft.source.network import SourceNetwork
 from riskft.training.module import RiskModule
 from riskft.training.risk_maps import phase_inputs
 
-#: What P(y|z) depends on besides the mask, which is taken over.
+#: What P(y|z) depends on besides the mask, which is read from the run.
 CHECKED = ("source", "source architecture", "training data and preprocessing", "classes", "inference")
 
 
 @dataclass(frozen=True)
 class FoundRisk:
-    """What phase 1 found, and the network that it found it with.
+    """What phase 1 found, and the source network that it ran.
 
     Attributes:
         source: The source network, inverted if phase 1 did so, on the CPU.
@@ -40,11 +40,11 @@ class FoundRisk:
     manifest: Mapping[str, Any]
 
     def stale(self, module: RiskModule, data: RiskDataModule, checked: tuple[str, ...] = CHECKED) -> list[str]:
-        """Says what phase 1 was made with that the run's options do not give any more.
+        """Returns a line for each input of phase 1 that the run's options no longer give.
 
         Args:
             module: The run's module.
-            data: Its data, with what is ``checked`` of it prepared.
+            data: Its data, with the splits prepared that ``checked`` asks for.
             checked: Names of ``phase_inputs``.
         """
         now = json.loads(json.dumps(phase_inputs(module, data, self.source, self.use_mask)))

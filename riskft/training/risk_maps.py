@@ -1,7 +1,6 @@
 """Phase 1 as a Lightning callback at the start of ``fit``."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +60,10 @@ class RiskMapCallback(Callback):
         self.training_maps = TrainingMaps()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Runs phase 1, starts the head, names the maps for the training loader and logs what was found.
+        """Runs phase 1, starts the head, names the maps for the training loader and logs what phase 1 found.
 
-        In ``setup``, because the optimizer, the averaged weights and the training loader are made after it, and a
-        checkpoint that is resumed is loaded after it.
+        In ``setup``, because Lightning makes the optimizer, the averaged weights and the training loader after it, and
+        loads the checkpoint of a resumed run after it.
         """
         if stage != "fit":
             return
@@ -74,73 +73,70 @@ class RiskMapCallback(Callback):
         with together("phase 1"):
             self._make_maps(trainer, pl_module, data)
 
-    def _make_maps(self, trainer: Trainer, pl_module: RiskModule, data: RiskDataModule) -> None:
-        source, source_pass = pl_module.load_source(), self._source_pass(trainer, pl_module, data)
-        if pl_module.source.invert == "auto":
-            source = self._better(source, data, source_pass)
-        chosen = source_pass(source)
-        self.store = chosen.store
-        self._announce(trainer, self.store)
-        phase = RiskPhase(chosen, self.mapping, keep_eep=pl_module.loss.needs_eep)
-        self.summary = phase.run(data.prepared("train"), mapped_validation_cases(data))
+    def _make_maps(self, trainer: Trainer, module: RiskModule, data: RiskDataModule) -> None:
+        train, source = data.prepared("train"), module.load_source()
+        if module.source.invert == "auto":
+            source = self._more_informative(source, trainer, module, data)
+        source_pass = self._source_pass(source, trainer, module, data)
+        self.store = store = source_pass.store
+        if trainer.is_global_zero:
+            _announce(store, run_folder(trainer).risk.manifest)
+        phase = RiskPhase(source_pass, self.mapping, keep_eep=module.loss.needs_eep)
+        self.summary = phase.run(train, mapped_validation_cases(data))
         source.network.cpu()
-        pl_module.start_from(source, self.summary.joint, self.summary.knowledge)
-        subjects = [case.subject for case in data.prepared("train")]
+        module.start_from(source, self.summary.joint, self.summary.knowledge)
         self.training_maps = TrainingMaps(
-            {subject: self.store.weight_path(subject) for subject in subjects} if self.attach else None,
-            {subject: self.store.eep_path(subject) for subject in subjects} if pl_module.loss.needs_eep else None,
+            {case.subject: store.weight_path(case.subject) for case in train} if self.attach else None,
+            {case.subject: store.eep_path(case.subject) for case in train} if module.loss.needs_eep else None,
         )
         if trainer.is_global_zero:
             channels = source.class_names or tuple(f"source {k}" for k in range(source.channels))
-            states = source.output.state_names(channels)
-            log_risk_summary(trainer, self.summary, data.class_names, states, self.store)
+            log_risk_summary(trainer, self.summary, data.class_names, source.output.state_names(channels), store)
 
-    def _better(
-        self, source: SourceNetwork, data: RiskDataModule, source_pass: Callable[[SourceNetwork], SourcePass]
+    def _more_informative(
+        self, source: SourceNetwork, trainer: Trainer, module: RiskModule, data: RiskDataModule
     ) -> SourceNetwork:
         """Returns the source, inverted if inversion makes it more informative."""
         try:
             negative = source.in_negative()
         except InputError as error:
-            log.info("Phase 1: %s It is shown the images as they are.", error)
+            log.info("Phase 1: %s The source is shown the images as they are.", error)
             return source
-        if better_seen(source_pass(source), source_pass(negative), data.prepared("train")):
+        as_it_is, in_negative = (self._source_pass(each, trainer, module, data) for each in (source, negative))
+        if better_seen(as_it_is, in_negative, data.prepared("train")):
             source, negative = negative, source
         negative.network.cpu()
         return source
 
     def _source_pass(
-        self, trainer: Trainer, module: RiskModule, data: RiskDataModule
-    ) -> Callable[[SourceNetwork], SourcePass]:
-        """Returns how the pass of a source network is made."""
+        self, source: SourceNetwork, trainer: Trainer, module: RiskModule, data: RiskDataModule
+    ) -> SourcePass:
         root = Path(self.store_root) if self.store_root else default_store(data.cache_dir)
+        source.network.to(trainer.strategy.root_device)
+        return SourcePass(
+            RiskStore(root, phase_inputs(module, data, source, self.use_mask), self.mapping.describe()),
+            source.predictor(),
+            len(data.class_names),
+            use_mask=self.use_mask,
+            device=trainer.strategy.root_device,
+            ranks=Ranks(trainer.global_rank, trainer.world_size, gather_objects),
+        )
 
-        def make(source: SourceNetwork) -> SourcePass:
-            source.network.to(trainer.strategy.root_device)
-            return SourcePass(
-                RiskStore(root, phase_inputs(module, data, source, self.use_mask), self.mapping.describe()),
-                source.predictor(),
-                len(data.class_names),
-                use_mask=self.use_mask,
-                device=trainer.strategy.root_device,
-                ranks=Ranks(trainer.global_rank, trainer.world_size, gather_objects),
-            )
 
-        return make
+def _announce(store: RiskStore, previous: Path) -> None:
+    """Says that maps are made again, and why.
 
-    def _announce(self, trainer: Trainer, store: RiskStore) -> None:
-        """Says whether maps are made again, and why."""
-        previous = run_folder(trainer).risk.manifest
-        if trainer.is_global_zero:
-            changes = store.changes(previous)
-            if changes and previous.is_file():
-                log.warning(
-                    "Phase 1: this run's risk maps are stale and are made again; changed: %s", ", ".join(changes)
-                )
-            elif changes:
-                log.info("Phase 1: new risk maps; other than for the latest in the store: %s", ", ".join(changes))
-            elif store.other_options():
-                log.info("Phase 1: other options of the map; the source network need not run again")
+    Args:
+        store: Where they go.
+        previous: The manifest of the run's last phase 1, if there was one.
+    """
+    changes = ", ".join(store.changes(previous))
+    if changes and previous.is_file():
+        log.warning("Phase 1: this run's risk maps are out of date and are made again. Changed: %s", changes)
+    elif changes:
+        log.info("Phase 1: new risk maps. They differ from the latest ones in the store in: %s", changes)
+    elif store.other_options():
+        log.info("Phase 1: other options of the map; the source network need not run again")
 
 
 def phase_inputs(module: RiskModule, data: RiskDataModule, source: SourceNetwork, use_mask: bool) -> dict[str, Any]:

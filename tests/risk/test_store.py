@@ -126,5 +126,5 @@ def test_summary_holds_only_while_all_maps_are_whole(tmp_path: Path) -> None:
 
 
 def test_folder_that_is_not_shared_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"s1.*joint\.json: not there after phase 1\. All processes must see the same"):
+    with pytest.raises(InputError, match=r"s1.*joint\.json: missing after phase 1\. All processes must see the same"):
         store(tmp_path).read_joint("s1")

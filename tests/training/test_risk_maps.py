@@ -286,15 +286,15 @@ def test_it_says_why_maps_are_made_again(tmp_path, tiny_manifest, caplog):
     source = unet(tmp_path / "source.pt")
     with caplog.at_level("INFO", logger="riskft"):
         fit(tmp_path, module_of(source), data_of(tiny_manifest, tmp_path / "cache"), RiskMapCallback())
-        assert "changed" not in caplog.text
+        assert "Changed" not in caplog.text
         fit(tmp_path, module_of(source), data_of(tiny_manifest, tmp_path / "cache"), RiskMapCallback(LINEAR))
         assert "other options of the map" in caplog.text
         fit(tmp_path, module_of(source), data_of(tiny_manifest, tmp_path / "cache", train_limit=2), RiskMapCallback())
-        assert "changed: training data and preprocessing" in caplog.text
+        assert "Changed: training data and preprocessing" in caplog.text
         fit(
             tmp_path / "b",
             module_of(source),
             data_of(tiny_manifest, tmp_path / "cache"),
             RiskMapCallback(use_mask=True),
         )
-        assert "other than for the latest in the store: mask, training data" in caplog.text
+        assert "differ from the latest ones in the store in: mask, training data" in caplog.text
