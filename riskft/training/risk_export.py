@@ -4,12 +4,12 @@ from pathlib import Path
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError
 from riskft.files import write_text
 from riskft.progress import track
 from riskft.risk.export import export_case, refuse_existing, summary_csv
+from riskft.training.data_of import data_of
 from riskft.training.risk_maps import RiskMapCallback
 
 
@@ -28,10 +28,10 @@ class RiskExport(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes this process's share, and on the first one the summary."""
-        data = getattr(trainer, "datamodule", None)
+        data = data_of(trainer)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         store = next(callback.store for callback in callbacks if isinstance(callback, RiskMapCallback))
-        if store is None or not isinstance(data, RiskDataModule):
+        if store is None or data is None:
             raise InputError("riskmap needs a riskft.RiskDataModule and a source with a checkpoint.")
         with together("writing risk maps"):
             mine = data.prepared("train")[trainer.global_rank :: trainer.world_size]
@@ -43,7 +43,7 @@ class RiskExport(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuses to overwrite files, before phase 1."""
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, RiskDataModule):
+        data = data_of(trainer)
+        if data is not None:
             with together("looking for risk maps that exist"):
                 refuse_existing(self.folder, [case.case for case in data.prepared("train")], self.overwrite)

@@ -1,26 +1,20 @@
 """Lightning's Trainer with what riskft adds to its commands."""
 
 import logging
-import signal
-import subprocess
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from riskft.compat import handle_sigterm, launched_processes, note_sigterm
 from riskft.data.cases import cases_to_predict
 from riskft.data.datamodule import RiskDataModule
-from riskft.distributed import losses_named
-from riskft.errors import InputError, ProcessLost
+from riskft.errors import InputError
 from riskft.files import file_digest, fingerprint
 from riskft.source.network import options_as_text
 from riskft.training.checkpoints import find_checkpoint
+from riskft.training.ending import ending_together
 from riskft.training.length import is_endless
 from riskft.training.module import RiskModule
 from riskft.training.plan import RunPlan, lengths_asked_for
@@ -32,7 +26,6 @@ from riskft.training.risk_maps import RiskMapCallback
 from riskft.training.run_folder import run_folder
 
 log = logging.getLogger(__name__)
-GRACE_SECONDS = 10.0
 
 
 class RiskTrainer(Trainer):
@@ -48,7 +41,8 @@ class RiskTrainer(Trainer):
         Args:
             model: The module.
             datamodule: The data.
-            ckpt_path: Checkpoint to resume; ``last`` for the run folder's latest (starts anew where there is none).
+            ckpt_path: Checkpoint to resume; ``last`` for the run folder's latest (where there is none,
+                training starts from the beginning).
         """
         self._check_source(model, datamodule)
         self._check_length(model)
@@ -58,7 +52,7 @@ class RiskTrainer(Trainer):
         # phase 1 starts the head; callbacks that average the weights copy the network in their own setup
         self.callbacks.sort(key=lambda callback: not isinstance(callback, RiskMapCallback))
         try:
-            with self._ending_together():
+            with ending_together(self):
                 super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
         finally:
             self.callbacks = [callback for callback in self.callbacks if callback is not plan]
@@ -73,7 +67,7 @@ class RiskTrainer(Trainer):
             datamodule: The data.
             ckpt_path: Checkpoint; by default the run folder's best.
         """
-        with self._ending_together():
+        with ending_together(self):
             checkpoint = self._checkpoint(ckpt_path, model, datamodule, "validate")
             return super().validate(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
 
@@ -87,7 +81,7 @@ class RiskTrainer(Trainer):
             datamodule: The data.
             ckpt_path: Checkpoint; by default the run folder's best.
         """
-        with self._ending_together():
+        with ending_together(self):
             checkpoint = self._checkpoint(ckpt_path, model, datamodule, "test")
             check_filing(run_folder(self), Path(checkpoint))
             return super().test(model, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
@@ -145,7 +139,7 @@ class RiskTrainer(Trainer):
                 held.callback(setattr, model, "keep_probabilities", model.keep_probabilities)
                 model.keep_probabilities = probabilities
             self.callbacks = [*self.callbacks, writer]
-            held.enter_context(self._ending_together())
+            held.enter_context(ending_together(self))
             super().predict(
                 model,
                 datamodule=datamodule,
@@ -181,7 +175,7 @@ class RiskTrainer(Trainer):
             # phase 1 is what happens before the first step; here no step follows
             self.fit_loop.max_epochs = 0
             self.num_sanity_val_steps = 0
-            with self._ending_together():
+            with ending_together(self):
                 super().fit(model, datamodule=datamodule)
         log.info("Risk maps are in %s", out)
 
@@ -197,35 +191,6 @@ class RiskTrainer(Trainer):
             self.callbacks = callbacks
             self.fit_loop.min_epochs, self.fit_loop.max_epochs = limits
             self.num_sanity_val_steps = checked
-
-    @contextmanager
-    def _ending_together(self) -> Iterator[None]:
-        """Says which phase a lost process was lost in, and leaves no process of a failed run waiting for this one."""
-
-        def where() -> str:
-            stage = self.state.stage.value if self.state.stage else self.state.fn.value if self.state.fn else "start"
-            return f"{stage}, epoch {self.current_epoch}, step {self.global_step}"
-
-        handle_sigterm(self, self._note_sigterm)
-        try:
-            with losses_named(where):
-                yield
-        except BaseException as error:
-            # those that Lightning started itself may wait in a collective that this process will never enter
-            end_processes(launched_processes(self), GRACE_SECONDS)
-            if self.received_sigterm and isinstance(error, ProcessLost):
-                raise SIGTERMException from None  # the others have only been faster
-            raise
-
-    def _note_sigterm(self, signum: int, frame: FrameType | None) -> None:
-        """Handles SIGTERM by noting it, on which Lightning's loops stop at the next batch.
-
-        Lightning's own handler also talks to the other processes, in whatever they are doing: where they are at
-        different points of a step, all of them hang.
-        """
-        if not self.received_sigterm and self.strategy.launcher is not None:
-            self.strategy.launcher.kill(signal.Signals(signum))
-        note_sigterm(self)
 
     def _check_length(self, model: LightningModule) -> None:
         """Refuses parts of a run that has no set end, before anything is prepared."""
@@ -257,18 +222,3 @@ class RiskTrainer(Trainer):
         if path is None or (path == "last" and not run_folder(self).last.is_file()):
             return None
         return self._checkpoint(path, model, datamodule, "fit")
-
-
-def end_processes(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
-    """Waits for processes to end by themselves, and kills those that do not.
-
-    Args:
-        processes: The processes.
-        grace: How long to wait for all of them together, in seconds.
-    """
-    deadline = time.monotonic() + grace
-    for process in processes:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()

@@ -14,8 +14,8 @@ from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError, ProcessLost
 from riskft.risk.store import RiskStore
+from riskft.training.ending import end_processes
 from riskft.training.module import RiskModule
-from riskft.training.trainer import end_processes
 
 pytestmark = pytest.mark.slow
 LOST = "lost another process"

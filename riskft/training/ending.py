@@ -1,0 +1,63 @@
+"""How a run of several processes ends where one of them fails, is lost, or is told to stop."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from riskft.compat import handle_sigterm, launched_processes, note_sigterm
+from riskft.distributed import losses_named
+from riskft.errors import ProcessLost
+
+GRACE_SECONDS = 10.0
+
+
+@contextmanager
+def ending_together(trainer: Trainer) -> Iterator[None]:
+    """Says which phase a lost process was lost in, and leaves no process of a failed run waiting for this one."""
+
+    def where() -> str:
+        state = trainer.state
+        stage = state.stage.value if state.stage else state.fn.value if state.fn else "start"
+        return f"{stage}, epoch {trainer.current_epoch}, step {trainer.global_step}"
+
+    def on_sigterm(signum: int, frame: FrameType | None) -> None:
+        """Notes it, on which Lightning's loops stop at the next batch.
+
+        Lightning's own handler also talks to the other processes, in whatever they are doing: where they are at
+        different points of a step, all of them hang.
+        """
+        if not trainer.received_sigterm and trainer.strategy.launcher is not None:
+            trainer.strategy.launcher.kill(signal.Signals(signum))
+        note_sigterm(trainer)
+
+    handle_sigterm(trainer, on_sigterm)
+    try:
+        with losses_named(where):
+            yield
+    except BaseException as error:
+        # those that Lightning started itself may wait in a collective that this process will never enter
+        end_processes(launched_processes(trainer), GRACE_SECONDS)
+        if trainer.received_sigterm and isinstance(error, ProcessLost):
+            raise SIGTERMException from None  # the others have only been faster
+        raise
+
+
+def end_processes(processes: Sequence["subprocess.Popen[bytes]"], grace: float) -> None:
+    """Waits for processes to end by themselves, and kills those that do not.
+
+    Args:
+        processes: The processes.
+        grace: How long to wait for all of them together, in seconds.
+    """
+    deadline = time.monotonic() + grace
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
