@@ -7,9 +7,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from riskft.data.datamodule import RiskDataModule
 from riskft.errors import InputError
 from riskft.run.folder import RunFolder
+from riskft.training.data_of import data_of
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -26,8 +26,8 @@ class BestCheckpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Stops monitoring where nothing is validated."""
-        data = getattr(trainer, "datamodule", None)
-        if stage == "fit" and isinstance(data, RiskDataModule) and not data.prepared("val"):
+        data = data_of(trainer)
+        if stage == "fit" and data is not None and not data.prepared("val"):
             self.monitor = None
             self.save_top_k = 0
         super().setup(trainer, pl_module, stage)

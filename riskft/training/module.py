@@ -1,19 +1,17 @@
 """Phase 2: the target network and its training, a thin shell around pure functions."""
 
-import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from monai.inferers import Inferer, SlidingWindowInferer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from riskft.compat import BUILT_BY, attached_trainer, lazy_instance
-from riskft.data.datamodule import RiskDataModule
+from riskft.compat import attached_trainer, lazy_instance
 from riskft.data.patches.batch import PatchBatch
-from riskft.errors import InputError, first_few
+from riskft.errors import InputError
 from riskft.losses.weighted import Loss, RiskWeightedLoss
 from riskft.run.record import Record
 from riskft.source.activation import freeze_unused, probability_check, readings
@@ -24,16 +22,16 @@ from riskft.source.network import SourceNetwork
 from riskft.source.parametrizations import plain
 from riskft.source.source import Source
 from riskft.source.transfer import AdaptationReport
+from riskft.training.data_of import data_of
 from riskft.training.length import run_length
+from riskft.training.optimizer import parameter_groups, trial_groups
 from riskft.training.record_of import record_of
-from riskft.training.run_folder import run_folder
 from riskft.training.schedule import Shared, say_other_length, schedule_over
 from riskft.training.segmentation import SegmentationModule, window_size
-from riskft.training.start import HeadInit, start_network
-from riskft.training.tables import log_table
+from riskft.training.start import HeadInit, say_not_loaded, start_network
+from riskft.training.state import misfits_named, plain_options, with_own
+from riskft.training.tables import keep_adaptation
 from riskft.training.trials import try_inferer, try_training
-
-log = logging.getLogger(__name__)
 
 
 class RiskModule(SegmentationModule):
@@ -80,8 +78,7 @@ class RiskModule(SegmentationModule):
         compile: bool = False,
         validation_surface: bool = False,
     ) -> None:
-        if inferer is None:
-            inferer = SlidingWindowInferer([64, 64, 64], sw_batch_size=4, overlap=0.5, mode="gaussian")
+        inferer = inferer or SlidingWindowInferer([64, 64, 64], sw_batch_size=4, overlap=0.5, mode="gaussian")
         super().__init__(class_names, regions or {}, inferer, channels_last, validation_surface)
         self.save_hyperparameters()
         if head_lr_factor <= 0:
@@ -120,14 +117,8 @@ class RiskModule(SegmentationModule):
         Raises:
             InputError: If they are another network's, or the checkpoint lacks what the loss has counted.
         """
-        try:
+        with misfits_named():
             return super().load_state_dict(state_dict, strict, assign)
-        except RuntimeError as error:
-            raise InputError(
-                "The checkpoint does not fit this command's network and loss. Give the options that it was trained "
-                "with (config.yaml in its run folder), or another --ckpt_path:",
-                first_few(line.strip() for line in str(error).splitlines()[1:]),
-            ) from error
 
     @property
     def has_schedule(self) -> bool:
@@ -151,11 +142,7 @@ class RiskModule(SegmentationModule):
         if whole or self.source.load != "none":
             self._checked_source = self.load_source(whole)
             return self._checked_source.record
-        if self.source.checkpoint is not None:
-            log.info(
-                "The weights of %s are not loaded, because model.source.load is none: training starts from scratch.",
-                self.source.checkpoint,
-            )
+        say_not_loaded(self.source)
         return None
 
     def load_source(self, whole: bool = True) -> SourceNetwork:
@@ -169,10 +156,8 @@ class RiskModule(SegmentationModule):
         """
         loaded, self._checked_source = self._checked_source, None
         if loaded is None:
-            size = window_size(self.inferer)
-            loaded = load_source(
-                self.source, self.in_channels, size, self.inferer, channels_last=self.channels_last, whole=whole
-            )
+            where = self.in_channels, window_size(self.inferer), self.inferer
+            loaded = load_source(self.source, *where, channels_last=self.channels_last, whole=whole)
         self.source_digest = loaded.digest
         return loaded
 
@@ -199,11 +184,9 @@ class RiskModule(SegmentationModule):
             self.start_from(self.load_source(whole=False), None)
         if stage == "fit":
             freeze_unused(self.network, self._read)
-            data = getattr(attached_trainer(self), "datamodule", None)
-            self.record = record_of(self, data if isinstance(data, RiskDataModule) else None)
+            self.record = record_of(self, data_of(attached_trainer(self)))
         if self.adaptation is not None and self.trainer.is_global_zero:
-            self.adaptation.write(run_folder(self.trainer).adaptation)
-            log_table(self.trainer, "adaptation", ("parameter", "shape", "status"), self.adaptation.rows)
+            keep_adaptation(self.trainer, self.adaptation)
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         if self._compile:
@@ -212,28 +195,19 @@ class RiskModule(SegmentationModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a later fine-tuning needs to know, and keeps the file loadable without unpickling."""
         checkpoint["riskft"] = (self.record or record_of(self, None)).plain()
-        options = checkpoint.get("hyper_parameters", {})
-        if BUILT_BY not in options:  # built in Python: objects cannot be restored from the file anyway
-            plain = (str, int, float, bool, type(None))
-            checkpoint["hyper_parameters"] = {key: value for key, value in options.items() if isinstance(value, plain)}
+        checkpoint["hyper_parameters"] = plain_options(checkpoint.get("hyper_parameters", {}))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leaves out the state of the loss where nothing is trained: the command may have been given another one."""
         if attached_trainer(self) is None or self.trainer.state.fn == "fit":
             return
-        own = {key: value for key, value in self.state_dict().items() if key.startswith("loss.")}
-        kept = {key: value for key, value in checkpoint["state_dict"].items() if not key.startswith("loss.")}
-        checkpoint["state_dict"] = {**kept, **own}
+        checkpoint["state_dict"] = with_own("loss.", checkpoint["state_dict"], self.state_dict())
 
     # -- training ----------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer over backbone and head, and the schedule if there is one."""
-        head = {id(parameter) for name in self.head for parameter in self.network.get_submodule(name).parameters()}
-        parts: dict[str, list[nn.Parameter]] = {"backbone": [], "head": []}
-        for parameter in self.network.parameters():
-            parts["head" if id(parameter) in head else "backbone"].append(parameter)
-        optimizer = self._optimizer([{"params": part, "name": name} for name, part in parts.items()])
+        optimizer = self._optimizer(parameter_groups(self.network, self.head))
         optimizer.param_groups[1]["lr"] *= self.head_lr_factor
         if self._schedule is None:
             return optimizer
@@ -242,8 +216,7 @@ class RiskModule(SegmentationModule):
 
     def trial_optimizer(self) -> Optimizer:
         """Returns an optimizer of the kind that training will have, over nothing that matters."""
-        groups = ({"params": [nn.Parameter(torch.zeros(1))], "name": name} for name in ("backbone", "head"))
-        optimizer: Optimizer = self._optimizer(list(groups))
+        optimizer: Optimizer = self._optimizer(trial_groups())
         return optimizer
 
     def on_train_start(self) -> None:
@@ -252,12 +225,8 @@ class RiskModule(SegmentationModule):
         self.loss.runs_for(length.batches)
         say_other_length(self.trainer.lr_scheduler_configs, length.steps)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Returns logits (B, Y, *spatial) of patches (B, C, *spatial)."""
-        return self.logits(self.ordered(image))
-
     def logits(self, patch: Tensor) -> Tensor:
-        """Returns the same of patches that are in the network's memory order."""
+        """Returns logits (B, Y, *spatial) of patches (B, C, *spatial) that are in the network's memory order."""
         return self._read(self.network, patch)[0]
 
     def training_step(self, batch: PatchBatch, batch_idx: int) -> Tensor:

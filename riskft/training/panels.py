@@ -23,6 +23,7 @@ from riskft.plots.figure import save_figure
 from riskft.plots.heatmaps import Classes, Panel, case_figure, riskiest_slices, upright
 from riskft.progress import track
 from riskft.training.case_panel import Maps, read_panel, unseen_panel
+from riskft.training.data_of import data_of
 from riskft.training.found_risk import FoundRisk, find_risk
 from riskft.training.loggers import wandb_run
 from riskft.training.module import RiskModule
@@ -57,7 +58,7 @@ class RiskPanelCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws training cases."""
-        maps, data = _maps(trainer), _data(trainer)
+        maps, data = _maps(trainer), data_of(trainer)
         if maps is not None and data is not None and trainer.is_global_zero:
             for case in self._chosen(data, "train"):
                 self._draw(trainer, read_panel(maps, case, None), data, "risk/train")
@@ -72,7 +73,7 @@ class RiskPanelCallback(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keeps the predictions of the chosen cases."""
-        data = _data(trainer)
+        data = data_of(trainer)
         fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
         if data is not None and fitting and isinstance(outputs, Segmentation):
             chosen = {case.subject for case in self._chosen(data, "val")}
@@ -90,7 +91,7 @@ class RiskPanelCallback(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the best, the median and the worst test case."""
-        data = _data(trainer)
+        data = data_of(trainer)
         mapped = any(isinstance(callback, RiskMapCallback) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         if not trainer.is_global_zero or data is None or not mapped or not isinstance(pl_module, RiskModule):
             return
@@ -118,7 +119,7 @@ class RiskPanelCallback(Callback):
 
     def _show_validation(self, trainer: Trainer) -> None:
         """Draws the kept predictions of all ranks; all ranks must call it."""
-        maps, data = _maps(trainer), _data(trainer)
+        maps, data = _maps(trainer), data_of(trainer)
         if maps is None or data is None or trainer.sanity_checking:
             return
         parts = gather_objects(self._predictions, "panels of the validation cases")
@@ -190,8 +191,3 @@ def _found(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> FoundR
         log.warning("No risk heatmaps of test cases: %s.", "; ".join(stale))
         return None
     return found
-
-
-def _data(trainer: Trainer) -> RiskDataModule | None:
-    data = getattr(trainer, "datamodule", None)
-    return data if isinstance(data, RiskDataModule) else None

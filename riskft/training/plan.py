@@ -8,9 +8,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from riskft.data.datamodule import RiskDataModule
 from riskft.losses.length import is_part
 from riskft.training.average import AveragedWeights, share_of_start
+from riskft.training.data_of import data_of
 from riskft.training.freeze import BackboneFreeze
 from riskft.training.length import RunLength, run_length
 from riskft.training.module import RiskModule
@@ -52,8 +52,8 @@ class RunPlan(Callback):
         """Takes the time of a validation; before training, where a few cases are tried, as much more for all."""
         took = time.perf_counter() - self._validation_start
         self._validated += took
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, RiskDataModule) and self._cases:
+        data = data_of(trainer)
+        if data is not None and self._cases:
             cases = math.ceil(len(data.prepared("val")) / trainer.world_size)
             self._validation = took * max(1.0, cases / self._cases)
 
@@ -90,8 +90,8 @@ class RunPlan(Callback):
             )
 
     def _expect(self, trainer: Trainer, module: LightningModule, length: RunLength) -> None:
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(module, RiskModule) or not isinstance(data, RiskDataModule):
+        data = data_of(trainer)
+        if not isinstance(module, RiskModule) or data is None:
             return
         try:
             batch = time_batch(trainer, module, data)
@@ -114,9 +114,9 @@ class RunPlan(Callback):
 
 def described(trainer: Trainer, length: RunLength) -> str:
     """Returns the plan in a line: steps, epochs, patches and validations."""
-    data = getattr(trainer, "datamodule", None)
+    data = data_of(trainer)
     patches = ""
-    if isinstance(data, RiskDataModule):
+    if data is not None:
         size = " x ".join(map(str, data.patch_size))
         ranks = f" on each of {trainer.world_size} processes" if trainer.world_size > 1 else ""
         patches = f", each of {data.batch_size} patches of {size} voxels{ranks}"
@@ -149,7 +149,7 @@ def validations(trainer: Trainer, length: RunLength, done: int = 0) -> int:
 def problems(trainer: Trainer, length: RunLength) -> list[str]:
     """Returns what the run is too short for."""
     found: list[str] = []
-    data = getattr(trainer, "datamodule", None)
+    data = data_of(trainer)
     if not math.isfinite(length.steps):
         return found
     steps = f"the run has {length.steps:.0f} steps in {length.epochs:.0f} epochs"
@@ -158,7 +158,7 @@ def problems(trainer: Trainer, length: RunLength) -> list[str]:
             f"trainer.max_steps is {trainer.max_steps}, but {steps}: trainer.max_epochs ({trainer.max_epochs}) ends it "
             "earlier. Set trainer.max_epochs: -1 to make all steps."
         )
-    validated = not isinstance(data, RiskDataModule) or bool(data.prepared("val"))
+    validated = data is None or bool(data.prepared("val"))
     quick = getattr(trainer, "fast_dev_run", False)
     by_time = trainer.val_check_batch is None and trainer.enable_validation
     if validated and not by_time and not quick and not validations(trainer, length):

@@ -17,6 +17,7 @@ from riskft.data.records import Case
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError, first_few
 from riskft.files import safe_name
+from riskft.training.data_of import data_of
 from riskft.training.unfinished import Unfinished
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ def _own_ending(case: Case) -> str:
 
 
 def _data(trainer: Trainer) -> RiskDataModule:
-    data = getattr(trainer, "datamodule", None)
-    if not isinstance(data, RiskDataModule):
+    data = data_of(trainer)
+    if data is None:
         raise InputError("SegmentationWriter needs a riskft.RiskDataModule.")
     return data

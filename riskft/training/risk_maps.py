@@ -20,6 +20,7 @@ from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 from riskft.run.risk import default_store
 from riskft.source.network import SourceNetwork, options_as_text
+from riskft.training.data_of import data_of
 from riskft.training.module import RiskModule
 from riskft.training.risk_summary import log_risk_summary
 from riskft.training.run_folder import run_folder
@@ -67,8 +68,8 @@ class RiskMapCallback(Callback):
         """
         if stage != "fit":
             return
-        data = getattr(trainer, "datamodule", None)
-        if not isinstance(pl_module, RiskModule) or not isinstance(data, RiskDataModule):
+        data = data_of(trainer)
+        if not isinstance(pl_module, RiskModule) or data is None:
             raise InputError("RiskMapCallback needs a riskft.RiskModule and a riskft.RiskDataModule.")
         with together("phase 1"):
             self._make_maps(trainer, pl_module, data)

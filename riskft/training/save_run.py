@@ -8,10 +8,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
-from riskft.data.datamodule import RiskDataModule
 from riskft.files import write_json, write_text
 from riskft.run.commit import git_commit
 from riskft.run.wandb_id import keep_run_id
+from riskft.training.data_of import data_of
 from riskft.training.module import RiskModule
 from riskft.training.run_folder import run_folder
 
@@ -34,8 +34,8 @@ class SaveRun(SaveConfigCallback):
         self.config = self.config.clone()
         self.config.pop("ckpt_path", None)
         self.config.run.overwrite = False
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, RiskDataModule):
+        data = data_of(trainer)
+        if data is not None:
             if self.config.data.labels is None:
                 # found in the data set's description, which need not be there when new scans are predicted
                 self.config.data.labels = asdict(data.labels)
@@ -49,8 +49,8 @@ class SaveRun(SaveConfigCallback):
         write_text(run_folder(trainer).config, text)
         config = yaml.safe_load(text)
         record: dict[str, Any] = {"config": config, "git_commit": git_commit()}
-        data = getattr(trainer, "datamodule", None)
-        if isinstance(data, RiskDataModule):
+        data = data_of(trainer)
+        if data is not None:
             record["data_fingerprint"] = {split: data.fingerprint(split) for split in ("train", "val", "test")}
         for logger in trainer.loggers:
             logger.log_hyperparams(record)

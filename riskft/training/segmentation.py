@@ -13,6 +13,7 @@ from riskft.data.patches.batch import VolumeBatch
 from riskft.errors import InputError
 from riskft.evaluation.cases import Segmentation, native_segmentation, score_native, score_prepared
 from riskft.evaluation.metrics import CaseScore
+from riskft.training.data_of import data_of
 from riskft.training.scores import gather_scores, keep_cases, log_means
 
 
@@ -47,7 +48,11 @@ class SegmentationModule(LightningModule):
 
     @abstractmethod
     def logits(self, patch: Tensor) -> Tensor:
-        """Returns the network's logits (B, Y, *spatial) of patches (B, C, *spatial)."""
+        """Returns logits (B, Y, *spatial) of patches (B, C, *spatial) that are in the network's memory order."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns logits (B, Y, *spatial) of patches (B, C, *spatial)."""
+        return self.logits(self.ordered(image))
 
     def infer(self, image: Tensor) -> Tensor:
         """Returns the network's logits (1, Y, X, Y, Z) of a whole volume (1, C, X, Y, Z)."""
@@ -96,8 +101,8 @@ class SegmentationModule(LightningModule):
         return scores
 
     def _data(self) -> RiskDataModule:
-        data = getattr(self.trainer, "datamodule", None)
-        if not isinstance(data, RiskDataModule):
+        data = data_of(self.trainer)
+        if data is None:
             raise InputError("Test and prediction in the scan's own geometry need a riskft.RiskDataModule.")
         return data
 

@@ -10,6 +10,7 @@ from riskft.errors import InputError
 from riskft.source.head import copy_head, head_rows, mixed_head
 from riskft.source.network import SourceNetwork
 from riskft.source.output import SoftmaxOutput
+from riskft.source.source import Source
 from riskft.source.transfer import AdaptationReport, transfer_backbone
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def start_network(
         how: How the head starts, see ``RiskModule``.
 
     Raises:
-        InputError: If the head shall start through P(z|y) and there is no joint, or it cannot be copied.
+        InputError: If the head is to start through P(z|y) and there is no joint, or it cannot be copied.
     """
     softmax = isinstance(source.output, SoftmaxOutput)
     if how == "auto":
@@ -64,3 +65,12 @@ def start_network(
         copy_head(network, source.network, head)
     log.info("Target network: %s; head: %s", report.summary(), how)
     return report
+
+
+def say_not_loaded(source: Source) -> None:
+    """Says that a checkpoint which is given is not used, where training starts from scratch."""
+    if source.checkpoint is not None:
+        log.info(
+            "The weights of %s are not loaded, because model.source.load is none: training starts from scratch.",
+            source.checkpoint,
+        )

@@ -8,7 +8,9 @@ from lightning.pytorch import Trainer
 
 from riskft.evaluation.metrics import CaseScore
 from riskft.files import csv_text
+from riskft.source.transfer import AdaptationReport
 from riskft.training.loggers import wandb_run
+from riskft.training.run_folder import run_folder
 
 COLUMNS = tuple(field.name for field in fields(CaseScore))
 
@@ -28,6 +30,12 @@ def log_cases(trainer: Trainer, scores: Sequence[CaseScore], key: str, run: tupl
         run: The run's study, method and seed, which each row has too.
     """
     log_table(trainer, key, ("study", "method", "seed", *COLUMNS), [(*run, *astuple(score)) for score in scores])
+
+
+def keep_adaptation(trainer: Trainer, report: AdaptationReport) -> None:
+    """Writes what became of the source's parameters into the run folder and logs it."""
+    report.write(run_folder(trainer).adaptation)
+    log_table(trainer, "adaptation", ("parameter", "shape", "status"), report.rows)
 
 
 def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
