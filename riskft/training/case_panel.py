@@ -46,7 +46,7 @@ def read_panel(maps: Maps, case: PreparedCase, prediction: Classes | None) -> Pa
 
 @torch.no_grad()
 def unseen_panel(found: FoundRisk, module: RiskModule, case: PreparedCase, prediction: Classes) -> Panel:
-    """Makes what is shown of a labelled case that phase 1 has not seen; it costs a pass of the source network.
+    """Computes what is shown of a labelled case that phase 1 has not seen, with one pass of the source network.
 
     Args:
         found: What phase 1 found; its source is on the module's device.

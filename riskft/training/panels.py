@@ -43,10 +43,9 @@ class RiskPanelCallback(Callback):
     without one nothing is drawn.
 
     Args:
-        cases: How many cases for training and validation, the first ones; with 0 none of test either.
+        cases: Number of cases to draw of training and of validation, the first ones; 0 draws no test cases either.
         subjects: Show these subjects instead, wherever they are in training, validation or test.
-        every_n_epochs: Draw validation panels after every so many epochs as well (if it validates then); 0 for the
-            end only.
+        every_n_epochs: Also draw validation panels after every n-th epoch that validates; 0 draws them at the end only.
     """
 
     def __init__(self, cases: int = 2, subjects: list[str] | None = None, every_n_epochs: int = 0) -> None:
@@ -81,7 +80,7 @@ class RiskPanelCallback(Callback):
                 self._predictions[outputs.subject] = outputs.classes
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws validation cases if it is their turn."""
+        """Draws validation cases every ``every_n_epochs``."""
         if self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             self._show_validation(trainer)
 
@@ -181,7 +180,7 @@ def _maps(trainer: Trainer) -> Maps | None:
 
 
 def _found(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> FoundRisk | None:
-    """Returns what the run's phase 1 found, or None with a warning: the scores are what a test is for."""
+    """Returns what the run's phase 1 found, or None with a warning: a test must not fail over its heatmaps."""
     try:
         found = find_risk(run_folder(trainer), module)
     except InputError as error:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 class SegmentationWriter(BasePredictionWriter):
     """Writes class indices in the scan's own geometry and format, as each case is finished.
 
-    A file is named as ``output_names`` says.
+    ``output_names`` gives the file names.
 
     Args:
         folder: Where files go; not where the scans are.
@@ -34,8 +34,8 @@ class SegmentationWriter(BasePredictionWriter):
         probabilities: Write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32, as well.
         dtype: Stored type of the segmentations: ``uint8``, or ``input`` for that of the scan (of its first modality),
             where it can hold the class indices.
-        made_with: Fingerprint of the weights and of how they are used. With it, a prediction that was stopped goes on
-            with what is missing.
+        made_with: Fingerprint of the weights and of how they are used. With it, a prediction that was stopped
+            continues with the missing cases.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class SegmentationWriter(BasePredictionWriter):
         self._warned = False
 
     def check(self, cases: Sequence[Case], keys: Mapping[str, str] | None = None) -> None:
-        """Looks at the names of what would be written, and of nothing else; to be called before anything is computed.
+        """Checks the names of the files to write. It opens no scan, so call it before anything is computed.
 
         Args:
             cases: The cases.
@@ -169,11 +169,11 @@ class SegmentationWriter(BasePredictionWriter):
 def output_names(cases: Sequence[Case]) -> dict[str, str]:
     """Returns the names of the cases' segmentations by subject: ``<subject>`` with the first image's ending.
 
-    ``FolderReader`` calls a subject what its file is called, so that a folder's names are kept. What is no format of
-    ``ENDINGS`` becomes ``.nii.gz``.
+    ``FolderReader`` names a subject after its file, so that a folder's names are kept. A scan in another format than
+    ``ENDINGS`` gets ``.nii.gz``.
 
     Raises:
-        InputError: If a subject is there twice.
+        InputError: If two cases have the same subject.
     """
     if twice := [subject for subject, count in Counter(case.subject for case in cases).items() if count > 1]:
         raise InputError("Several cases have the same subject. Rename one of each, or drop it:", first_few(twice))
@@ -181,14 +181,14 @@ def output_names(cases: Sequence[Case]) -> dict[str, str]:
 
 
 def holds(dtype: np.dtype[Any], classes: int) -> bool:
-    """Whether a stored type takes the indices of so many classes, and is one that all formats can store."""
+    """Returns whether a type holds the indices of that many classes and can be stored in every format."""
     if dtype.kind in "iu":
         return int(np.iinfo(dtype).max) >= classes - 1
     return dtype in (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def _own_stem(case: Case) -> str:
-    # a name that a file has already is one that files can have
+    # a file has this name already, so it is valid
     return case.subject if case.subject == stem(reference_image(case)) else safe_name(case.subject)
 
 

@@ -40,7 +40,7 @@ class LoadedRun:
         return self.trainer.strategy.root_device
 
     def load_weights(self) -> None:
-        """Gets the module ready as ``riskft test`` does: the best checkpoint, on the device."""
+        """Loads the best checkpoint and moves the module to its device, as ``riskft test`` does."""
         checkpoint = WholeCheckpointIO().load_checkpoint(
             find_checkpoint(self.folder), map_location="cpu", weights_only=True
         )

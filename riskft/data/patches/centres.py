@@ -19,7 +19,7 @@ from riskft.data.patches.augment import WEIGHT
 
 class _NearestSampler(tio.WeightedSampler):  # type: ignore[misc]
     def process_probability_map(self, probability_map: Tensor, subject: tio.Subject) -> npt.NDArray[np.float64]:
-        """Returns the probability of each centre, (X, Y, Z); all that fit are alike if no voxel has a chance."""
+        """Returns the probability of each centre, (X, Y, Z); uniform over all that fit if no voxel has a chance."""
         chances = probability_map[0].numpy().astype(np.float64)
         fits = fitting_centres(chances.shape, self.patch_size.tolist())
         centres = moved_inside(chances, fits)
@@ -45,7 +45,7 @@ class ClassSampler(_NearestSampler, tio.LabelSampler):  # type: ignore[misc]
 
 
 class RiskClassSampler(ClassSampler):
-    """A label sampler that heeds the risk map inside each class."""
+    """A label sampler that follows the risk map inside each class."""
 
     def get_probability_map(self, subject: tio.Subject) -> Tensor:
         """Returns each class's share, in proportion to the weights of its voxels that can be drawn."""
@@ -60,7 +60,7 @@ class RiskClassSampler(ClassSampler):
 
 
 class RiskSampler(_NearestSampler):
-    """Draws voxels in proportion to the risk map; those of the ignored label, whose weight is a mere 1, never."""
+    """Draws voxels in proportion to the risk map; never those of the ignored label, whose weight is 1."""
 
     def get_probability_map(self, subject: tio.Subject) -> Tensor:
         """Returns the weight of each voxel that can be drawn, (1, X, Y, Z)."""

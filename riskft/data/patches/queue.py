@@ -54,7 +54,7 @@ class ShardedQueue(tio.Queue):  # type: ignore[misc]
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """Starts an epoch afresh: new order, no patches left over, and random numbers that depend on it alone.
+        """Starts a new epoch: new order, no patches left over, and random numbers that depend on it alone.
 
         A run resumed at an epoch then sees the patches that the undisturbed run saw.
         """

@@ -56,7 +56,7 @@ class UniformSampling(PatchSampling):
 class RiskSampling(PatchSampling):
     """Patch centres follow the risk map: a voxel's probability is proportional to its weight.
 
-    Voxels of the ignored label are no centres.
+    Voxels of the ignored label are never centres.
     """
 
     needs_risk = True
@@ -79,7 +79,7 @@ class BalancedRiskSampling(PatchSampling):
         self.foreground = _probability(foreground)
 
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
-        """Returns a label sampler that heeds the image ``risk``."""
+        """Returns a label sampler that follows the image ``risk``."""
         return RiskClassSampler(tuple(patch_size), "label", _class_shares(self.foreground, num_classes))
 
 
