@@ -4,9 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from rich.console import Console
-from rich.progress import track
-
 from riskft.data.check.case import CheckedCase, inspect_case
 from riskft.data.check.copies import duplicates, leaks
 from riskft.data.check.header import silent_itk
@@ -18,6 +15,7 @@ from riskft.data.findings import FaultKind, Finding, WarningKind
 from riskft.data.io.grid import TOLERANCE_MM
 from riskft.data.labels import LabelMap
 from riskft.data.records import LABELLED, SPLITS, Case
+from riskft.progress import track
 
 __all__ = ["TOLERANCE_MM", "CheckReport", "FaultKind", "Finding", "WarningKind", "check"]
 
@@ -37,16 +35,13 @@ def check(
         memory: Cases that were checked before, which are not read again; None to read all.
     """
     jobs = [(split, case) for split in SPLITS for case in cases.get(split, ())]
-    console = Console(stderr=True)
     with silent_itk(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
 
         def look(job: tuple[str, Case]) -> CheckedCase:
             known = memory.recall(*job, labels) if memory is not None else None
             return inspect_case(*job, labels, voxels) if known is None else known
 
-        results = pool.map(look, jobs)
-        hidden = not console.is_terminal
-        found = list(track(results, "Checking the data", len(jobs), console=console, disable=hidden, transient=True))
+        found = list(track(pool.map(look, jobs), len(jobs), "Checking the data"))
     if memory is not None:
         for (_, case), result in zip(jobs, found, strict=True):
             memory.keep(case, labels, result)
