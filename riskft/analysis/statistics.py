@@ -1,4 +1,8 @@
-"""Statistics of paired differences: intervals over seeds and cases, a rank test, correction for many tests."""
+"""Statistics of paired differences: intervals over seeds and cases, a rank test, correction for many tests.
+
+The bootstrap is our own, because scipy's draws along one axis, and here seeds and cases are drawn, with gaps where a
+pair is missing. Holm's method is in statsmodels, a large dependency for a few lines.
+"""
 
 import math
 from collections.abc import Sequence

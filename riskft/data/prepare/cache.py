@@ -1,4 +1,8 @@
-"""Preprocessed cases on disk: made once, found again by a fingerprint of all that they depend on."""
+"""Preprocessed cases on disk: made once, found again by a fingerprint of all that they depend on.
+
+Our own, because MONAI's PersistentDataset goes by a case's paths and does not notice that a file has changed. It also
+keeps pickles, which viewers of medical images do not open.
+"""
 
 import json
 import logging

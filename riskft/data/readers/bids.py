@@ -1,4 +1,8 @@
-"""The folder layout of BIDS, with labels among the derivatives."""
+"""The folder layout of BIDS, with labels among the derivatives.
+
+Our own, because pybids takes no derivatives without a ``dataset_description.json``, which many lack, puts all files of
+a data set into a database first, and does not report that a label is missing.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
