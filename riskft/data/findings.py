@@ -16,7 +16,7 @@ class FaultKind(str, Enum):
     AFFINE = "affines differ"
     GEOMETRY = "unusable geometry"
     NON_FINITE = "NaN or infinite voxels"
-    BEYOND_FLOAT = "values beyond 32-bit numbers"
+    BEYOND_FLOAT = "values beyond 32-bit floats"
     CONSTANT = "constant image"
     NON_INTEGER = "label values not whole"
     OUTSIDE_MAP = "label values in no class"

@@ -211,7 +211,7 @@ def test_fewer_patches_than_a_batch(make):
     with pytest.raises(InputError, match=r"an epoch has 8 patches, fewer than data\.batch_size \(9\)"):
         make(batch_size=9)
     data = make(batch_size=9, check_files=False)
-    with pytest.raises(InputError, match=r"8 patches a rank, fewer than data\.batch_size \(9\)"):
+    with pytest.raises(InputError, match=r"8 patches per rank, fewer than data\.batch_size \(9\)"):
         data.train_dataloader()
 
 

@@ -89,5 +89,5 @@ def test_regions_are_unions_of_classes_and_what_is_scored():
 
 def test_more_classes_than_indices_are_refused() -> None:
     assert len(LabelMap({f"c{value}": [value] for value in range(1, 255)}).names) == IGNORE_INDEX
-    with pytest.raises(InputError, match=r"labels\.classes has 255 classes, expected 254 at most"):
+    with pytest.raises(InputError, match=r"labels\.classes has 255 classes, expected at most 254"):
         LabelMap({f"c{value}": [value] for value in range(1, 256)})

@@ -127,7 +127,7 @@ def test_a_folder_where_a_run_has_a_file(tmp_path):
 def test_a_cache_that_is_not_full_and_cannot_be_written(odd):
     (odd / "scan.nii").write_bytes(b"never read as an image")
     cache = PreparedCache(odd / "file", LabelMap({"a": [1]}), Preprocessing())
-    with pytest.raises(InputError, match=r"1 of 1 cases are not in the cache, which cannot be written: it is a file"):
+    with pytest.raises(InputError, match=r"1 of 1 cases are not in the cache, which is not writable: it is a file"):
         cache.prepare([Case("a", {"t1": odd / "scan.nii"})])
 
 

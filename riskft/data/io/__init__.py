@@ -1,1 +1,1 @@
-"""Volumes on disk: formats, geometry, and the way back to a scan's own grid."""
+"""Volumes on disk: formats, geometry, and resampling to a scan's own grid."""

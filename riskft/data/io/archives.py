@@ -1,6 +1,6 @@
-"""Compressed image files: voxels that their archive's checksum vouches for, and files that are not what they are named.
+"""Compressed image files: comparing the archive's checksum, and files whose content does not match their name.
 
-nibabel reads as much of an archive as an image needs and never comes to the checksum at its end.
+nibabel reads only as much of an archive as an image needs, and never reaches the checksum at its end.
 """
 
 import gzip
@@ -16,16 +16,16 @@ from nibabel.arrayproxy import ArrayProxy
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 16
 _STARTS = {
-    b"version https://git-lfs": ("it is a pointer of Git LFS", "Fetch the image by `git lfs pull`"),
-    b"/annex/objects/": ("it is a pointer of git-annex", "Fetch the image by `git annex get`"),
+    b"version https://git-lfs": ("it is a Git LFS pointer", "Fetch the image with `git lfs pull`"),
+    b"/annex/objects/": ("it is a git-annex pointer", "Fetch the image with `git annex get`"),
     b"PK\x03\x04": ("it is a zip archive", "Unpack it"),
-    b"<!doctype html": ("it is a web page, as a failed download leaves it", "Download the image again"),
-    b"<html": ("it is a web page, as a failed download leaves it", "Download the image again"),
+    b"<!doctype html": ("it is a web page, probably from a failed download", "Download the image again"),
+    b"<html": ("it is a web page, probably from a failed download", "Download the image again"),
 }
 
 
 class FileError(ValueError):
-    """Says why a file cannot be read, and what to do, as half a sentence whose subject is the file.
+    """A file that cannot be read; the message follows the file's name and has no full stop.
 
     Args:
         reason: What is wrong with it.
@@ -44,11 +44,11 @@ def checked_voxels(image: Any) -> Iterator[Any]:
         image: What ``riskft.data.io.formats.open_image`` returns.
 
     Yields:
-        What to make an array of, or to take slices from, scale factors applied.
+        An array-like that can be sliced, with scale factors applied.
 
     Raises:
-        FileError: If the archive is cut off, or its content does not have the checksum or length that is stored with
-            it. Whatever comes behind a sound archive is left unread, as ``gzip`` does.
+        FileError: If the archive is cut off, or its content does not match the stored checksum or length. Bytes after
+            a valid archive are ignored, as ``gzip`` does.
     """
     proxy = image.dataobj
     path = str(getattr(proxy, "file_like", ""))
@@ -67,11 +67,11 @@ def checked_voxels(image: Any) -> Iterator[Any]:
 
 
 def _cut_off() -> FileError:
-    return FileError("it is cut off, the compressed voxels have no end", "Copy it again")
+    return FileError("it is cut off, the compressed voxels are incomplete", "Copy it again")
 
 
 def _damaged(error: Exception) -> FileError:
-    return FileError(f"it is damaged, its content is not what was compressed: {error}", "Copy it again")
+    return FileError(f"it is damaged, its content does not match its checksum: {error}", "Copy it again")
 
 
 def _read_to_end(stream: gzip.GzipFile) -> None:
@@ -79,18 +79,18 @@ def _read_to_end(stream: gzip.GzipFile) -> None:
         while stream.read(_BLOCK):
             pass
     except gzip.BadGzipFile as error:
-        # what follows is not gzip's; the archive before it has had its checksum compared
+        # other bytes follow; the checksum of the archive before them has been compared
         if not str(error).startswith("Not a gzipped file"):
             raise
 
 
 def check_deflated(stream: BinaryIO) -> None:
-    """Reads a zlib or gzip stream to its end, from where the file stands, and compares its checksum.
+    """Reads a zlib or gzip stream from the current position to its end, and compares its checksum.
 
     Raises:
-        FileError: If it is cut off, or its content does not have the checksum that is stored with it.
+        FileError: If it is cut off, or its content does not match the stored checksum.
     """
-    inflate = zlib.decompressobj(wbits=47)  # either of the two
+    inflate = zlib.decompressobj(wbits=47)  # zlib or gzip
     try:
         while not inflate.eof:
             if not (block := stream.read(_BLOCK)):
@@ -101,17 +101,17 @@ def check_deflated(stream: BinaryIO) -> None:
 
 
 def true_nature(path: Path) -> FileError | None:
-    """Returns what a file that cannot be read is instead of an image of its ending, if its first bytes tell."""
+    """Returns what an unreadable file really is, if its first bytes tell."""
     start = _start(path)
     name = path.name
     if start[:2] == _GZIP and not name.lower().endswith("gz"):
         remedy = f"Rename it to {name}.gz" if name.lower().endswith(".nii") else "Unpack it"
-        return FileError("it is compressed by gzip, which its name does not say", remedy)
+        return FileError("it is compressed with gzip, but its name does not end in .gz", remedy)
     if name.lower().endswith(".gz") and _is_nifti(start):
         reason = "it is not compressed, though its name ends in .gz"
         return FileError(reason, f"Rename it to {name[:-3]}, or compress it")
     if start[128:132] == b"DICM":
-        return FileError("it is a DICOM file", "Convert the series to NIfTI, for example by dcm2niix")
+        return FileError("it is a DICOM file", "Convert the series to NIfTI, for example with dcm2niix")
     found = (words for begin, words in _STARTS.items() if start.lower().startswith(begin.lower()))
     return next((FileError(*words) for words in found), None)
 
@@ -125,5 +125,5 @@ def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             return stream.read(512)
-    except OSError:  # its reader says so
+    except OSError:  # the reader reports it
         return b""

@@ -1,4 +1,4 @@
-"""Telling damaged files of the cache or the risk store from other faults, and naming their subject."""
+"""Finds damaged files of the cache and the risk store, and names their subject."""
 
 import math
 import zipfile
@@ -12,9 +12,9 @@ from riskft.errors import InputError
 
 
 def is_whole(path: Path) -> bool:
-    """Says whether an uncompressed NIfTI file or a ``.npz`` archive is complete, without reading its voxels.
+    """Whether an uncompressed NIfTI file or a ``.npz`` archive is complete, without reading its voxels.
 
-    A NIfTI file is as long as its header says. An archive ends with its table of contents.
+    A NIfTI file must be as long as its header says. An archive must end with its table of contents.
     """
     if path.suffix == ".npz":
         return zipfile.is_zipfile(path)
@@ -32,7 +32,7 @@ def check_whole(subject: str, files: Sequence[Path]) -> None:
     if broken:
         raise InputError(
             f"{subject}: its preprocessed files changed during the run. Start again with --ckpt_path last: riskft "
-            "makes them again, and the training goes on.",
+            "creates them again, and the training continues.",
             [f"{path}: {'truncated or damaged' if path.exists() else 'no longer there'}" for path in broken],
         )
 
@@ -42,10 +42,10 @@ def files_named(subject: str, files: Sequence[Path]) -> Iterator[None]:
     """Turns any error that a damaged file causes into an InputError that names it; other errors pass.
 
     Args:
-        subject: Whose files they are.
+        subject: The files' subject.
         files: The uncompressed NIfTI files that the block reads.
     """
-    check_whole(subject, files)  # before too: SimpleITK reads a truncated file without an error
+    check_whole(subject, files)  # because SimpleITK reads a truncated file without an error
     try:
         yield
     except Exception:

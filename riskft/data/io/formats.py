@@ -1,4 +1,4 @@
-"""File formats: what is an image by its name, and one way to open it."""
+"""File formats: which names are images, and one way to open them."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ _DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)\s*(.+?)\s*$",
 
 
 def ending(path: Path) -> str:
-    """Returns the file's ending as it is spelled: one of ``ENDINGS`` in upper or lower case, else the last suffix."""
+    """Returns the file's ending as spelled: one of ``ENDINGS`` in upper or lower case, else the last suffix."""
     name = path.name
     found = next((end for end in ENDINGS if name.lower().endswith(end)), None)
     return path.suffix if found is None else name[len(name) - len(found) :]
@@ -29,23 +29,23 @@ def stem(path: Path) -> str:
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name is that of an image file that is not hidden (macOS archives add a ._NAME to every NAME)."""
+    """Whether the name is that of an image and not hidden (macOS archives add a ._NAME to every NAME)."""
     return path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")
 
 
 def is_itk(path: Path) -> bool:
-    """Whether the file is MetaImage or NRRD by its ending, and so SimpleITK's to read and write."""
+    """Whether the file is MetaImage or NRRD by its ending, which SimpleITK reads and writes."""
     return ending(path).lower() in BACKENDS
 
 
 def parts(path: Path) -> list[Path]:
-    """Returns all files of an image, there or not: itself, the other one of a pair, the data file of a header."""
+    """Returns all files of an image, existing or not: itself, the other one of a pair, the data file of a header."""
     end = ending(path).lower()
     if end in _PAIR:
         candidates = [path.with_suffix(other) for other in (_PAIR[end], _PAIR[end].upper())]
         return [path, next((other for other in candidates if other.is_file()), candidates[0])]
     named = _DATA_FILE.search(_start(path)) if end in (".mhd", ".nhdr") else None
-    # "LIST", and patterns such as "slice%03d.raw 1 60 1", name many files: reading will tell whether they are there
+    # "LIST", and patterns such as "slice%03d.raw 1 60 1", name many files: reading will report the missing ones
     if named is None or re.match(rb"LOCAL$|LIST|.*%\d*d", named[1]):
         return [path]
     return [path, path.parent / named[1].decode(errors="replace")]
@@ -55,7 +55,7 @@ def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             return stream.read(1 << 16)
-    except OSError:  # whoever opens it next will say so
+    except OSError:  # opening it will report the error
         return b""
 
 
@@ -63,14 +63,14 @@ def open_image(path: Path) -> Any:
     """Opens an image and reads its header only.
 
     Args:
-        path: A file with one of ``ENDINGS``, or what else nibabel reads.
+        path: A file with one of ``ENDINGS``, or another format that nibabel reads.
 
     Returns:
         nibabel's image, or an ``ItkImage``: both have shape, affine (RAS+ mm), dataobj and get_data_dtype().
 
     Raises:
-        FileError: If it is something else than its ending says, and its first bytes tell what.
-        Exception: Whatever the libraries raise for another file that they cannot read.
+        FileError: If its first bytes show that it is not what its ending says.
+        Exception: Any other error of the libraries.
     """
     try:
         return ItkImage(path) if is_itk(path) else nib.load(path)
@@ -78,13 +78,13 @@ def open_image(path: Path) -> Any:
         if (nature := true_nature(path)) is not None:
             raise nature from error
         if "w2 should be positive" in str(error):  # nibabel's quaternions
-            reason = "its qform is no rotation: the quaternion in the header is longer than 1"
+            reason = "its qform is not a rotation: the quaternion in the header is longer than 1"
             raise FileError(reason, "Correct the header, for example by copying the sform to the qform") from error
         raise
 
 
 def stored_spacing(image: Any) -> tuple[float, ...]:
-    """Returns an open image's spacing in mm as its header has it, 0 and NaN too."""
+    """Returns the spacing in mm as stored in an open image's header, including 0 and NaN."""
     if isinstance(image, ItkImage):
         return image.spacing
     if not isinstance(image, nib.AnalyzeImage):
@@ -93,7 +93,7 @@ def stored_spacing(image: Any) -> tuple[float, ...]:
 
 
 def stored_header(image: nib.AnalyzeImage) -> Any:
-    """Returns an open Analyze or NIfTI image's header as it is in the file: nibabel mends it while it loads."""
+    """Returns the header of an open Analyze or NIfTI image as stored in the file: nibabel corrects it on loading."""
     holder = image.file_map.get("header", image.file_map["image"])
     with holder.get_prepare_fileobj("rb") as stream:
         return type(image.header).from_fileobj(stream, check=False)
@@ -104,11 +104,10 @@ def spatial_shape(image: Any, channel: int | None = None) -> tuple[int, ...]:
 
     Args:
         image: What ``open_image`` returns.
-        channel: Index along the fourth axis, or None for an image that has to be 3-D.
+        channel: Index along the fourth axis, or None for an image that must be 3-D.
 
     Raises:
-        ValueError: If it is not 3-D, or has no such channel, as half a sentence: what was found, what was expected,
-            what to do.
+        ValueError: If it is not 3-D, or has no such channel; the message has no file name and no full stop.
     """
     full = tuple(int(size) for size in image.shape)
     while len(full) > 3 and full[-1] == 1:
@@ -117,13 +116,13 @@ def spatial_shape(image: Any, channel: int | None = None) -> tuple[int, ...]:
         raise ValueError(f"found shape {full}, expected a 3-D volume. Export it again")
     if len(full) > (3 if channel is None else 4):
         raise ValueError(
-            f"found shape {full}, expected a 3-D volume. If the further axis holds channels, take a reader that names "
-            "them (riskft.MsdReader), else save one file for each volume"
+            f"found shape {full}, expected a 3-D volume. If the fourth axis holds channels, use a reader that names "
+            "them (riskft.MsdReader), otherwise save one file per volume"
         )
     channels = full[3] if len(full) == 4 else 1
     if channel is not None and not 0 <= channel < channels:
         raise ValueError(
             f"found shape {full} with {channels} channel{'' if channels == 1 else 's'}, expected one with the index "
-            f"{channel}. Correct the description that the reader goes by, or the file"
+            f"{channel}. Correct the description that the reader uses, or the file"
         )
     return full[:3]

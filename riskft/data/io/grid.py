@@ -1,4 +1,4 @@
-"""What the data check finds in where files say that their voxels lie."""
+"""Where files place their voxels, and what the data check finds about it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from riskft.data.findings import FaultKind, Report
 
 TOLERANCE_MM = 0.05
-"""How far, in mm, two files of a case may place the same corner voxel apart. Rounding in headers stays far below."""
+"""Largest distance, in mm, between the corner voxels of two files of a case. Rounding in headers stays far below."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class VolumeFile:
         path: The file.
         shape: Voxels along each axis.
         spacing: Voxel edge lengths in mm.
-        affine: Voxel indices to mm, shape 4 x 4; None if the file has none that means anything (Analyze, or singular).
+        affine: Voxel indices to mm, shape 4 x 4; None if the file has no meaningful one (Analyze, or singular).
         orientation: Where the axes point, for example LPS for left, posterior, superior; "?" without an affine.
         source: The open image, see ``riskft.data.io.formats.open_image``.
     """
@@ -37,7 +37,7 @@ class VolumeFile:
 
 
 def has_place(path: Path, spacing: Sequence[float], affine: npt.NDArray[np.float64], report: Report) -> bool:
-    """Tells whether an affine (4 x 4) can be worked with, and reports an unusable one and unusable spacing."""
+    """Whether an affine (4 x 4) is usable; reports an unusable affine or spacing."""
     sound = bool(np.isfinite(spacing).all()) and 0 not in spacing
     if not sound:
         message = f"the header's spacing is {times(spacing)} mm, expected numbers above 0. Correct the header"
@@ -47,19 +47,19 @@ def has_place(path: Path, spacing: Sequence[float], affine: npt.NDArray[np.float
         message = "the affine has NaN or infinite values, expected numbers. Correct the header"
     elif _is_flat(affine[:3, :3]):
         message = "the affine is singular, it maps the volume to a plane; expected three axes. Correct the header"
-    if message and sound:  # else it may well be the spacing's fault
+    if message and sound:  # otherwise the spacing may be the cause
         report(FaultKind.GEOMETRY, path, message)
     return not message
 
 
 def _is_flat(axes: npt.NDArray[np.float64]) -> bool:
     lengths = np.linalg.norm(axes, axis=0)
-    # whatever the unit: the volume that the axes span, relative to that of a box with their lengths
+    # independent of the unit: the volume that the axes span, relative to a box with their lengths
     return not lengths.all() or bool(abs(np.linalg.det(axes / lengths)) < 1e-6)
 
 
 def compare_grids(volumes: Sequence[VolumeFile], report: Report) -> None:
-    """Reports the volumes of a case that lie on another grid than its first one."""
+    """Reports the volumes of a case whose grid differs from the first one's."""
     first = volumes[0]
     for volume in volumes[1:]:
         if volume.shape != first.shape:
@@ -79,7 +79,7 @@ def compare_grids(volumes: Sequence[VolumeFile], report: Report) -> None:
 
 
 def corner_distance(shape: Sequence[int], difference: npt.NDArray[np.float64]) -> float:
-    """Returns how far, in mm, two affines with this difference (4 x 4) place a corner voxel apart at most."""
+    """Returns the largest distance, in mm, between the corner voxels of two affines with this difference (4 x 4)."""
     corners = np.array(list(product(*((0, size - 1) for size in shape))))
     return float(np.linalg.norm(corners @ difference[:3, :3].T + difference[:3, 3], axis=1).max())
 

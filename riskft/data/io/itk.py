@@ -1,4 +1,4 @@
-"""MetaImage and NRRD files, by SimpleITK, with nibabel's interface and axes."""
+"""MetaImage and NRRD files, read by SimpleITK, with nibabel's interface and axes."""
 
 import re
 from pathlib import Path
@@ -44,7 +44,7 @@ class ItkImage:
 
     Attributes:
         shape: Voxels along each axis; channels of vector pixels and further axes come last.
-        spacing: Voxel edge lengths in mm as the header has them, three numbers.
+        spacing: Voxel edge lengths in mm as stored in the header, three numbers.
         affine: Voxel indices to RAS+ mm, shape 4 x 4 (the files themselves are LPS+).
 
     Raises:
@@ -54,7 +54,7 @@ class ItkImage:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._reader = sitk.ImageFileReader()
-        # by name: else a file that is something else is taken for what it looks like
+        # by name: otherwise ITK guesses the format from the content
         self._reader.SetImageIO(BACKENDS[path.suffix.lower()])
         self._reader.SetFileName(str(path))
         try:
@@ -74,7 +74,7 @@ class ItkImage:
         self.affine[:2] *= -1
 
     def get_data_dtype(self) -> np.dtype[Any]:
-        """Returns the stored data type (void for one that is no number)."""
+        """Returns the stored data type (void if it is not numeric)."""
         pixel = self._reader.GetPixelID()
         return np.dtype(_SCALARS.get(pixel, _VECTORS.get(pixel, np.void)))
 
@@ -83,7 +83,7 @@ class ItkImage:
         """Reads the voxels, shape ``shape``.
 
         Raises:
-            ValueError: If they cannot be read to their end, or are not what was compressed.
+            ValueError: If they cannot be read completely, or do not match their checksum.
         """
         if BACKENDS[self._path.suffix.lower()] == "MetaImageIO":
             _check_meta_image(self._path)
@@ -96,7 +96,7 @@ class ItkImage:
 
 
 def _check_meta_image(path: Path) -> None:
-    """Compares the checksum of compressed voxels: ITK prints that it cannot inflate them, and returns noise."""
+    """Compares the checksum of compressed voxels: ITK only prints that it cannot inflate them, and returns noise."""
     with path.open("rb") as stream:
         head = stream.read(1 << 16)
         named = _DATA_FILE.search(head)
@@ -107,7 +107,7 @@ def _check_meta_image(path: Path) -> None:
             check_deflated(stream)
             return
     beside = path.parent / named[1].decode(errors="replace")
-    if beside.is_file():  # else it names many files
+    if beside.is_file():  # otherwise it names many files
         with beside.open("rb") as stream:
             check_deflated(stream)
 
@@ -125,8 +125,8 @@ def write_itk(path: Path, array: npt.NDArray[np.generic], affine: npt.NDArray[np
 
 
 def _reason(error: RuntimeError) -> str:
-    """Returns the one line of ITK's message that says something."""
+    """Returns the informative line of ITK's message."""
     lines = [line.strip() for line in str(error).strip().splitlines()]
     if lines[-1].startswith("Reason:"):  # errno of something else
-        return "it is cut off, or no MetaImage file"
+        return "it is cut off, or not a MetaImage file"
     return lines[-1].removeprefix("[nrrd] ")

@@ -1,6 +1,6 @@
-"""Giving the memory of volumes back to the system.
+"""Returns the memory of volumes to the system.
 
-Nothing happens where the C library is not glibc, or where the environment sets when it shall give memory back.
+Does nothing if the C library is not glibc, or if the environment configures when glibc returns memory.
 """
 
 import ctypes
@@ -17,9 +17,9 @@ _TUNABLES = ("mmap_threshold", "mmap_max", "trim_threshold", "top_pad")
 
 
 def give_back() -> None:
-    """Returns to the system what glibc keeps of freed blocks (a few milliseconds).
+    """Returns the freed blocks that glibc keeps to the system (a few milliseconds).
 
-    For work whose blocks shall be used again while it goes on, such as a network's; see ``volumes_given_back``.
+    For work that reuses its blocks while it runs, such as a network's; see ``volumes_given_back``.
     """
     if (library := _adjustable_glibc()) is not None:
         library.malloc_trim(0)
@@ -27,13 +27,13 @@ def give_back() -> None:
 
 @contextmanager
 def volumes_given_back() -> Iterator[None]:
-    """Gives each block of 1 MB or more back to the system when it is freed.
+    """Inside the block, returns each allocation of 1 MB or more to the system as soon as it is freed.
 
-    glibc would keep those below 32 MB for later, in a heap with gaps that other volumes do not fit into, and which
-    grows with the number of volumes. Each block costs page faults, which slow a network down by half: not for
-    training or inference. Concerns all threads. Not to be nested.
+    glibc would keep allocations below 32 MB, in a heap with gaps that other volumes do not fit into, so that it grows
+    with the number of volumes. Do not use it for training or inference: page faults slow a network down by half.
+    Affects all threads. Not reentrant.
 
-    Afterwards the thresholds are the highest that glibc raises them to by itself, which it does no more.
+    Afterwards the thresholds are fixed at the highest values that glibc's dynamic adjustment reaches.
     """
     if (library := _adjustable_glibc()) is None:
         yield
@@ -47,7 +47,7 @@ def volumes_given_back() -> Iterator[None]:
 
 
 def chosen_by_user(environment: Mapping[str, str]) -> bool:
-    """Whether an environment says when glibc shall give memory back."""
+    """Whether an environment configures when glibc returns memory."""
     tunables = {setting.partition("=")[0] for setting in environment.get("GLIBC_TUNABLES", "").split(":")}
     return any(name in environment for name in _VARIABLES) or any(
         f"glibc.malloc.{name}" in tunables for name in _TUNABLES

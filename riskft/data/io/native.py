@@ -1,4 +1,4 @@
-"""Back from the prepared grid to the scan's own."""
+"""Resamples from the prepared grid to the scan's own."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from riskft.data.records import Case
 
 
 def reference_image(case: Case) -> Path:
-    """Returns the file whose geometry the case's outputs take: its first modality."""
+    """Returns the file that sets the geometry of the case's outputs: its first modality."""
     return next(iter(case.images.values()))
 
 
@@ -25,16 +25,15 @@ def native_grid(case: Case) -> tuple[tuple[int, ...], Affine]:
 
 
 def native_dtype(case: Case) -> np.dtype[np.generic]:
-    """Returns the data type that the case's first modality is stored in, in this machine's byte order."""
+    """Returns the stored data type of the case's first modality, in native byte order."""
     stored: np.dtype[np.generic] = open_image(reference_image(case)).get_data_dtype().newbyteorder("=")
     return stored
 
 
 def to_native(volume: Tensor, affine: Affine, case: Case) -> Tensor:
-    """Resamples (C, X, Y, Z) linearly from the prepared grid onto the scan's own; 0 where the scan was cropped away.
+    """Resamples (C, X, Y, Z) linearly from the prepared grid to the scan's own; 0 where the scan was cropped.
 
-    The prepared grid covers the scan but for a crop, so that every other voxel gets a value, at the border that of the
-    nearest prepared ones.
+    Apart from the crop, the prepared grid covers the scan; voxels at the border get the nearest prepared value.
 
     Args:
         volume: Floating values on the prepared grid.

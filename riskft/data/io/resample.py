@@ -1,7 +1,7 @@
-"""From one voxel grid to another, such that no voxel at the border is lost.
+"""Resamples from one voxel grid to another without losing voxels at the border.
 
-TorchIO's ``Resample`` rounds a grid's size down and gives what then lies past its end a default value. Here a grid of
-another spacing covers the whole scan, and beyond the centres of the outermost voxels their own values go on.
+TorchIO's ``Resample`` rounds a grid's size down and fills what lies past its end with a default value. Here the new
+grid covers the whole scan, and the outermost voxels' values extend beyond their centres.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ Indices = npt.NDArray[np.int64]
 """Three voxel indices."""
 
 _TOLERANCE = 1e-3
-"""In voxels, and as a part of a spacing: more than the rounding in a header's float32, less than anyone can see."""
+"""In voxels, and as a fraction of a spacing: above the float32 rounding of headers, below anything visible."""
 
 
 def covering_grid(shape: Sequence[int], affine: Affine, spacing: Sequence[float]) -> tuple[tuple[int, ...], Affine]:
-    """Returns the smallest grid of a spacing that covers a whole scan, with the scan's axes and centre.
+    """Returns the smallest grid with a spacing that covers a whole scan, with the scan's axes and centre.
 
-    An axis that has its spacing already keeps its voxels.
+    An axis that already has the spacing keeps its voxels.
 
     Args:
         shape: The scan's voxels along each axis.
@@ -49,13 +49,13 @@ def covering_grid(shape: Sequence[int], affine: Affine, spacing: Sequence[float]
 
 
 def covering_box(first: Indices, last: Indices, affine: Affine, target: Affine) -> tuple[Indices, Indices]:
-    """Returns the first and last voxels of a grid that touch a box of voxels on another with the same axes.
+    """Returns the first and last voxels of a grid that touch a box on another grid with the same axes.
 
     Args:
         first: The box's first voxel.
         last: Its last voxel.
-        affine: Affine (4, 4) of the grid on which the box is given.
-        target: Affine of the grid that is asked about.
+        affine: Affine (4, 4) of the box's grid.
+        target: Affine of the grid whose voxels are returned.
     """
     matrix, offset = _places(target, affine)
     start = np.floor(np.diag(matrix) * (first - 0.5) + offset + 0.5 + _TOLERANCE)
@@ -64,17 +64,17 @@ def covering_box(first: Indices, last: Indices, affine: Affine, target: Affine) 
 
 
 def resampled(volume: Tensor, affine: Affine, shape: Sequence[int], target: Affine, *, nearest: bool = False) -> Tensor:
-    """Resamples a volume; outside it each voxel gets the value of the volume's nearest one.
+    """Resamples a volume; voxels outside it get the value of its nearest voxel.
 
     Args:
         volume: (C, X, Y, Z).
         affine: Its voxel-to-mm affine, (4, 4).
         shape: Voxels of the wanted grid.
         target: The wanted grid's affine.
-        nearest: Take the nearest voxel, as labels need it, rather than interpolate linearly.
+        nearest: Use the nearest voxel, as labels need, instead of linear interpolation.
 
     Returns:
-        (C, *shape) of the volume's type.
+        (C, *shape) with the volume's dtype.
     """
     matrix, offset = _places(affine, target)
     result = torch.empty((len(volume), *shape), dtype=volume.dtype)
@@ -87,12 +87,12 @@ def resampled(volume: Tensor, affine: Affine, shape: Sequence[int], target: Affi
 
 
 def beyond(shape: Sequence[int], affine: Affine, target_shape: Sequence[int], target: Affine) -> Tensor:
-    """Returns which voxels of a grid have their centre outside the voxels of another.
+    """Returns which voxels of a target grid have their centre outside another grid.
 
     Args:
         shape: Voxels of the other grid.
         affine: Its affine, (4, 4).
-        target_shape: Voxels of the grid that is asked about.
+        target_shape: Voxels of the target grid.
         target: Its affine.
 
     Returns:
@@ -102,13 +102,13 @@ def beyond(shape: Sequence[int], affine: Affine, target_shape: Sequence[int], ta
     indices = np.ogrid[tuple(slice(size) for size in target_shape)]
     outside = np.zeros(tuple(target_shape), dtype=bool)
     for size, row, start in zip(shape, matrix, offset, strict=True):
-        # usually only one is not 0, and the sum a line
+        # usually only one factor is not 0, and the sum is one-dimensional
         place = sum((factor * index for factor, index in zip(row, indices, strict=True) if factor), np.asarray(start))
         outside |= (place < -0.5 - _TOLERANCE) | (place > size - 0.5 + _TOLERANCE)
     return torch.from_numpy(outside)
 
 
 def _places(affine: Affine, target: Affine) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Returns matrix and offset from indices of the target grid to the other's, without the rounding of headers."""
+    """Returns matrix and offset from target indices to the other grid's, without the rounding errors of headers."""
     places = np.linalg.solve(affine, target)
     return np.round(places[:3, :3], 6), np.round(places[:3, 3], 4)

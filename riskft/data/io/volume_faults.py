@@ -1,4 +1,4 @@
-"""What the data check finds in one file by itself."""
+"""What the data check finds in a single file."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ def open_volume(path: Path, report: Report, channels: Sequence[int | None] = (No
     """Reads a file's header.
 
     Args:
-        path: NIfTI, Analyze, MetaImage, NRRD, or what else nibabel reads.
-        report: Called with each fault: missing, unreadable, not 3-D, without a channel, unusable spacing or affine.
-        channels: What will be read of it: indices along the fourth axis, None for a 3-D file.
+        path: NIfTI, Analyze, MetaImage, NRRD, or another format that nibabel reads.
+        report: Called with each fault: missing, unreadable, not 3-D, missing channel, unusable spacing or affine.
+        channels: Indices along the fourth axis that will be read, None for a 3-D file.
 
     Returns:
-        The volume, or None if it cannot be looked at any further.
+        The volume, or None if it cannot be checked further.
     """
     try:
         source, stored = _load(path)
@@ -51,11 +51,11 @@ def open_volume(path: Path, report: Report, channels: Sequence[int | None] = (No
 def read_voxels(
     volume: VolumeFile, report: Report, channels: Sequence[int | None] = (None,)
 ) -> list[npt.NDArray[Any]] | None:
-    """Reads the voxels, once for all channels, scale factors applied, and reports those that are not finite.
+    """Reads the voxels once for all channels, with scale factors applied, and reports non-finite ones.
 
     Returns:
-        For each channel an array of ``volume.shape``, or a flat one of the finite voxels if others were dropped; None
-        if the file cannot be read to its end, or its content is not what was compressed.
+        One array of ``volume.shape`` per channel, or a flat one of the finite voxels if others were dropped; None if
+        the file cannot be read completely.
     """
     try:
         with checked_voxels(volume.source) as voxels:
@@ -64,7 +64,7 @@ def read_voxels(
     except FileError as error:
         report(FaultKind.UNREADABLE, volume.path, str(error))
         return None
-    # whatever a broken file makes a library raise is that file's fault, and the other files are still to be looked at
+    # any error of a library is a fault of this file; the other files must still be checked
     except Exception as error:
         message = f"the voxels cannot be read, the file may be cut off ({_one_line(error)}). Copy it again"
         report(FaultKind.UNREADABLE, volume.path, message)
@@ -73,7 +73,7 @@ def read_voxels(
 
 
 def channel_words(channel: int | None) -> str:
-    """Returns where in a file something was found, for a message: nothing to say of a 3-D one."""
+    """Returns the channel for a message; empty for a 3-D file."""
     return "" if channel is None else f" of channel {channel}"
 
 
@@ -92,18 +92,17 @@ def _finite(voxels: npt.NDArray[Any], path: Path, channel: int | None, report: R
 def as_kept(
     voxels: npt.NDArray[Any], path: Path, channel: int | None, report: Report
 ) -> npt.NDArray[np.float32] | None:
-    """Returns finite voxels as they are computed with, in float32, and reports what is lost on the way.
+    """Converts finite voxels to float32, as they are used later, and reports what is lost.
 
     Returns:
-        The voxels; None if they cannot be used.
+        The voxels; None if they are unusable.
     """
     with np.errstate(over="ignore", under="ignore"):
         kept: npt.NDArray[np.float32] = voxels.astype(np.float32)
     where = channel_words(channel)
     if beyond := kept.size - int(np.count_nonzero(np.isfinite(kept))):
         message = (
-            f"{beyond:,} of {kept.size:,} voxels{where} are beyond 3.4e38, which 32-bit numbers cannot hold. Rescale "
-            "the image"
+            f"{beyond:,} of {kept.size:,} voxels{where} exceed 3.4e38, the limit of 32-bit floats. Rescale the image"
         )
         report(FaultKind.BEYOND_FLOAT, path, message)
         return None
@@ -111,22 +110,22 @@ def as_kept(
     if low == high:
         found = f"all voxels{where} are {low:g}"
         if voxels.min() < voxels.max():
-            found = f"the voxels{where} differ by no more than {float(voxels.max()) - float(voxels.min()):g}, which "
-            found += f"32-bit numbers cannot hold: all become {low:g}"
+            found = f"the voxels{where} differ by at most {float(voxels.max()) - float(voxels.min()):g}, which "
+            found += f"32-bit floats cannot represent: all become {low:g}"
         report(FaultKind.CONSTANT, path, f"{found}, expected an image. Export it again or drop the case")
         return None
     levels = (high - low) / float(np.spacing(np.float32(max(abs(low), abs(high)))))
     if levels < 256 and (kept != voxels).any():
         message = (
-            f"32-bit numbers hold no more than {int(levels) + 1} of the grey levels{where} from {low:.9g} to {high:.9g}"
-            ". Subtract the offset, or rescale the image"
+            f"32-bit floats represent only {int(levels) + 1} of the grey levels{where} from {low:.9g} to {high:.9g}. "
+            "Subtract the offset, or rescale the image"
         )
         report(WarningKind.COARSE, path, message)
     return kept
 
 
 def voxel_digest(voxels: npt.NDArray[Any]) -> str:
-    """Returns a digest that is the same for the same voxels, whatever their data type, file and compression."""
+    """Returns a digest of the voxels that does not depend on data type, file format and compression."""
     digest = hashlib.blake2b(times(voxels.shape).encode(), digest_size=16)
     digest.update(voxels.astype(np.float32, copy=False).tobytes(order="F"))
     return digest.hexdigest()
@@ -140,7 +139,7 @@ class _BrokenFile(Exception):  # noqa: N818 - never leaves this module
 
 
 def _load(path: Path) -> tuple[Any, tuple[float, ...]]:
-    """Returns the open image and the spacing in mm as the header has it."""
+    """Returns the open image and the spacing in mm as stored in the header."""
     if not path.is_file():
         found = f"there is no such file; {_around(path)}. Add it, correct its name, or drop the case"
         raise _BrokenFile(FaultKind.MISSING, found)
@@ -148,7 +147,7 @@ def _load(path: Path) -> tuple[Any, tuple[float, ...]]:
         raise _BrokenFile(FaultKind.UNREADABLE, "the file is empty (0 bytes), expected an image. Copy it again")
     for part in parts(path):
         if not part.is_file():
-            message = f"there is no such file, but {path.name} is there, which needs it. Add it or drop the case"
+            message = f"there is no such file, but {path.name} needs it. Add it or drop the case"
             raise _BrokenFile(FaultKind.MISSING, message, part)
     try:
         source = open_image(path)
@@ -179,9 +178,9 @@ def _is_weak(source: Any) -> bool:
 
 def _around(path: Path) -> str:
     if path.is_symlink():
-        return f"it is a link to {path.readlink()}, which is not there"
+        return f"it is a link to {path.readlink()}, which does not exist"
     if not path.parent.is_dir():
-        return "its folder is not there either"
+        return "its folder does not exist either"
     held = sorted(entry.name for entry in path.parent.iterdir())
     return f"its folder holds {', '.join(first_few(held, 6)) or 'nothing'}"
 

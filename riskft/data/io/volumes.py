@@ -1,4 +1,4 @@
-"""Reading and writing volumes with their geometry."""
+"""Reads and writes volumes with their geometry."""
 
 import os
 import tempfile
@@ -21,11 +21,11 @@ Affine = npt.NDArray[np.float64]
 
 
 def read_volume(path: Path, channel: int | None = None) -> tuple[npt.NDArray[np.generic], Affine]:
-    """Reads a 3-D volume (trailing axes of length 1 are dropped), scale factors applied.
+    """Reads a 3-D volume (trailing axes of length 1 are dropped) with scale factors applied.
 
     Args:
         path: NIfTI, Analyze, MetaImage or NRRD file.
-        channel: Index along the fourth axis of a 4-D file, or of its vector pixels; None for a 3-D file.
+        channel: Index along the fourth axis, or into vector pixels; None for a 3-D file.
 
     Returns:
         The array (X, Y, Z) in its stored or scaled dtype, and its voxel-to-mm affine (4, 4), RAS+.
@@ -49,7 +49,7 @@ def read_volume(path: Path, channel: int | None = None) -> tuple[npt.NDArray[np.
         raise InputError(f"{path}: the header's spacing is {spacing} mm, expected numbers above 0. Correct the header.")
     affine = np.asarray(image.affine, dtype=np.float64)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine[:3, :3]) < 3:
-        raise InputError(f"{path}: the affine is not three axes: {affine[:3].tolist()}. Correct the header.")
+        raise InputError(f"{path}: the affine is singular or not finite: {affine[:3].tolist()}. Correct the header.")
     try:
         with checked_voxels(image) as voxels:
             array = take_channel(voxels, image.shape, channel).reshape(shape)
@@ -59,7 +59,7 @@ def read_volume(path: Path, channel: int | None = None) -> tuple[npt.NDArray[np.
 
 
 def take_channel(data: Any, shape: tuple[int, ...], channel: int | None) -> npt.NDArray[Any]:
-    """Reads one channel of an open image's ``dataobj``, whose shape is given; all of it without a channel."""
+    """Reads one channel of an open image's ``dataobj`` with the given shape; all of it if ``channel`` is None."""
     if channel is None or len(shape) < 4:
         return np.asanyarray(data)
     return np.asanyarray(data[:, :, :, channel])
@@ -74,8 +74,8 @@ def write_nifti(
         path: Target, ``.nii`` or ``.nii.gz``.
         array: (X, Y, Z) or (X, Y, Z, C).
         affine: Voxel-to-mm, (4, 4).
-        like: An image whose header (units, qform and sform codes) is taken over, so that viewers overlay the two.
-        description: What the values are, up to 79 characters; empty for what ``like`` says.
+        like: An image whose header (units, qform and sform codes) is copied, so that viewers overlay the two.
+        description: What the values are, up to 79 characters; empty keeps that of ``like``.
     """
     image = nib.Nifti1Image(array, affine, None if like is None else _header_like(like, array, affine))
     if description:
@@ -85,32 +85,32 @@ def write_nifti(
 
 
 def write_volume(path: Path, array: npt.NDArray[np.generic], affine: Affine, like: Path) -> None:
-    """Writes an image in the format that the path's ending asks for; each of its files is whole or absent.
+    """Writes an image in the format of the path's ending; each of its files is written atomically.
 
     Args:
         path: Target: ``.nii``, ``.nii.gz``, ``.hdr`` or ``.img`` (a pair), ``.mha``, ``.mhd``, ``.nrrd``, ``.nhdr``.
         array: (X, Y, Z) or (X, Y, Z, C).
         affine: Voxel-to-mm, (4, 4).
-        like: An image on the same grid, whose header is taken over where the formats allow it.
+        like: An image on the same grid, whose header is copied if the formats allow it.
     """
     if ending(path).lower() in (".nii", ".nii.gz"):
         write_nifti(path, array, affine, like)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # a folder, for there may be several files that name each other
+    # a folder, because some formats have several files that refer to each other by name
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=path.parent) as folder:
         temporary = Path(folder) / path.name
         if is_itk(path):
             write_itk(temporary, array, affine)
         else:
             _save_pair(temporary, array, affine, like)
-        # the named file last: who finds it finds the others
+        # the path itself last, so that it never exists without the others
         for file in sorted(Path(folder).iterdir(), key=lambda file: file == temporary):
             os.replace(file, path.parent / file.name)
 
 
 def _header_like(like: Path, array: npt.NDArray[np.generic], affine: Affine) -> nib.Nifti1Header:
-    if is_itk(like):  # their coordinates are the scanner's, in mm
+    if is_itk(like):  # scanner coordinates in mm
         header = nib.Nifti1Header()
         header.set_data_shape(array.shape)
         header.set_qform(affine, code=1)
@@ -127,7 +127,7 @@ def _header_like(like: Path, array: npt.NDArray[np.generic], affine: Affine) -> 
 def _save_pair(path: Path, array: npt.NDArray[np.generic], affine: Affine, like: Path) -> None:
     source = None if is_itk(like) else nib.load(like)
     if isinstance(source, nib.AnalyzeImage) and not isinstance(source, nib.Nifti1Pair):
-        # Analyze stays Analyze: each program has its own idea of where such a file lies, and has it for both then
+        # Analyze stays Analyze: programs place such files differently, but then the same way for both
         header = source.header.copy()
         header.set_data_dtype(array.dtype)
         nib.save(type(source)(array, affine, header), path)
@@ -145,7 +145,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def write_channels(path: Path, tensor: Tensor, affine: Affine) -> None:
-    """Writes volumes of several channels as float16, which NIfTI does not have, atomically.
+    """Writes a volume with several channels atomically as float16, which NIfTI does not support.
 
     Args:
         path: Target, ``.npz``.
@@ -163,5 +163,5 @@ def read_channels(path: Path) -> tuple[Tensor, Affine]:
 
 
 def as_channel_last(tensor: Tensor) -> npt.NDArray[np.generic]:
-    """Turns (C, X, Y, Z) into NIfTI's (X, Y, Z, C)."""
+    """Converts (C, X, Y, Z) to NIfTI's (X, Y, Z, C)."""
     return np.ascontiguousarray(torch.movedim(tensor, 0, -1).cpu().numpy())

@@ -1,1 +1,1 @@
-"""From prepared volumes to batches of patches."""
+"""Samples batches of patches from prepared volumes."""

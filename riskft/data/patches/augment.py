@@ -12,15 +12,15 @@ _MAPS = (WEIGHT, EEP)
 
 
 def training_transform(augment: Sequence[tio.Transform], patch_size: Sequence[int]) -> tio.Transform:
-    """Returns the transform of a whole training volume: padding up to the patch, then the augmentation.
+    """Returns the transform of a whole training volume: padding to the patch size, then augmentation.
 
     The risk map (and the EEP, where the loss needs it) travels as a scalar image, which spatial transforms warp
     linearly as they do the image; every other transform is told to leave it alone. (An image of another type would be
     spared by intensity transforms too, but warped with nearest-neighbour interpolation.)
 
     Args:
-        augment: TorchIO transforms from the config. They are changed in place: their ``exclude`` lists both.
-        patch_size: Voxels along x, y, z that a volume must at least have.
+        augment: TorchIO transforms from the config; the maps are added to their ``exclude`` in place.
+        patch_size: Smallest size of a volume, voxels along x, y, z.
     """
     for transform in augment:
         leave_risk_alone(transform)
@@ -33,7 +33,7 @@ class PadToPatch(SpatialTransform):  # type: ignore[misc]
     An EEP of 0 for all classes says that there is none, see ``riskft.DistilledLoss``.
 
     Args:
-        patch_size: Voxels along x, y, z that the volume must at least have.
+        patch_size: Smallest size of the volume, voxels along x, y, z.
     """
 
     def __init__(self, patch_size: Sequence[int]) -> None:
@@ -42,7 +42,7 @@ class PadToPatch(SpatialTransform):  # type: ignore[misc]
         self.args_names = ["patch_size"]
 
     def apply_transform(self, subject: tio.Subject) -> tio.Subject:
-        """Pads every image of the subject alike, as much on both sides as possible."""
+        """Pads every image of the subject alike, evenly on both sides."""
         missing = [max(0, size - own) for size, own in zip(self.patch_size, subject.spatial_shape, strict=True)]
         if any(missing):
             bounds = [part for total in missing for part in (total // 2, total - total // 2)]

@@ -1,6 +1,6 @@
-"""The batches that training and evaluation take, made of TorchIO's subjects as they are loaded.
+"""The batches of training and evaluation, made from TorchIO's subjects.
 
-Both are named tuples: torch pins, and Lightning moves and converts, the tensors in one without further code.
+Both are named tuples, whose tensors torch can pin and Lightning can move and convert.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ class PatchBatch(NamedTuple):
     """Training patches.
 
     Attributes:
-        subjects: Where each of the B patches was taken.
+        subjects: The subject of each of the B patches.
         image: (B, C, X, Y, Z) float32.
-        label: (B, 1, X, Y, Z) uint8 classes; 255 does not count.
-        foreground_fraction: (B,) float32, part of the whole volume's counted voxels that is foreground.
+        label: (B, 1, X, Y, Z) uint8 classes; 255 is ignored.
+        foreground_fraction: (B,) float32, fraction of the whole volume's voxels, without ignored ones, in foreground.
         weight: (B, 1, X, Y, Z) float32 from the risk map, or None to train without one.
         eep: (B, Y, X, Y, Z) float32, the EEP, or None where the loss needs none.
     """
@@ -45,8 +45,8 @@ class VolumeBatch(NamedTuple):
     Attributes:
         subject: The case.
         image: (1, C, X, Y, Z) float32.
-        label: (1, 1, X, Y, Z) uint8 classes, 255 does not count; None for a case without a label.
-        affine: (4, 4) float64, voxel indices to mm; not a tensor, so that it keeps its precision and stays on the CPU.
+        label: (1, 1, X, Y, Z) uint8 classes, 255 is ignored; None for a case without a label.
+        affine: (4, 4) float64, voxel indices to mm; an array, so that it keeps its precision and stays on the CPU.
     """
 
     subject: str
@@ -66,7 +66,7 @@ class VolumeBatch(NamedTuple):
 
 
 def patch_batch(patches: Sequence[tio.Subject]) -> PatchBatch:
-    """Returns the batch of some patches."""
+    """Collates patches."""
 
     def stacked(name: str) -> Tensor:
         return torch.stack([patch[name].data for patch in patches])
@@ -82,7 +82,7 @@ def patch_batch(patches: Sequence[tio.Subject]) -> PatchBatch:
 
 
 def volume_batch(volumes: Sequence[tio.Subject]) -> VolumeBatch:
-    """Returns the batch of one whole volume, the only one given."""
+    """Collates a single whole volume."""
     (volume,) = volumes
     return VolumeBatch(
         subject=volume["name"],
@@ -106,7 +106,7 @@ def share_of(count: int, rank: int, world_size: int) -> list[int]:
     """Returns the indices of the volumes that a rank loads, out of ``count``.
 
     A rank without a share gets the first volume again, which the module scores once: Lightning would skip the whole
-    loop on such a rank, with its collectives, and the others would wait forever. No other share is padded.
+    loop and its collectives on such a rank, and the others would wait forever.
     """
     return list(range(rank, count, world_size)) or ([0] if count else [])
 
@@ -115,7 +115,7 @@ def volume_loader(volumes: Any, order: Sequence[int]) -> Any:
     """Returns a loader of ``VolumeBatch``.
 
     Args:
-        volumes: The data set of TorchIO subjects.
-        order: Indices of those to load.
+        volumes: Data set of TorchIO subjects.
+        order: Indices of the subjects to load.
     """
     return DataLoader(volumes, batch_size=1, sampler=order, collate_fn=volume_batch)

@@ -1,8 +1,8 @@
-"""TorchIO's samplers, made to find a patch in every volume that is at least as large as one.
+"""TorchIO's samplers, extended to find a patch in every volume that is at least as large as one.
 
-TorchIO gives no chance to voxels within half a patch of the border, and fails if there are no others: a lesion or a
-few annotated slices at the edge, a volume of just the patch's size. Here such voxels keep their chance, and their patch
-is taken as near as it fits. Volumes that TorchIO can sample are sampled as TorchIO does.
+TorchIO never centres a patch within half a patch of the border, and fails if all candidates are there: a lesion or a
+few annotated slices at the edge, a volume of exactly the patch's size. Here such voxels keep their probability, and
+the patch moves to the nearest place that fits. All other volumes are sampled as by TorchIO.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from riskft.data.patches.augment import WEIGHT
 
 class _NearestSampler(tio.WeightedSampler):  # type: ignore[misc]
     def process_probability_map(self, probability_map: Tensor, subject: tio.Subject) -> npt.NDArray[np.float64]:
-        """Returns the probability of each centre, (X, Y, Z); uniform over all that fit if no voxel has a chance."""
+        """Returns the probability of each centre, (X, Y, Z); uniform over those that fit if all voxels have 0."""
         chances = probability_map[0].numpy().astype(np.float64)
         fits = fitting_centres(chances.shape, self.patch_size.tolist())
         centres = moved_inside(chances, fits)
@@ -30,11 +30,11 @@ class _NearestSampler(tio.WeightedSampler):  # type: ignore[misc]
 
 
 class ClassSampler(_NearestSampler, tio.LabelSampler):  # type: ignore[misc]
-    """A label sampler in which a class that has no voxel away from the border keeps its share."""
+    """A label sampler in which a class that has voxels only near the border keeps its share."""
 
     def get_probability_map(self, subject: tio.Subject) -> Tensor:
         """Returns the probability of each voxel, (1, X, Y, Z)."""
-        share: Tensor = super().get_probability_map(subject)  # 0 where no patch fits
+        share: Tensor = super().get_probability_map(subject)  # 0 if no patch fits
         label = self.get_probability_map_image(subject).data
         total = sum(self.label_probabilities_dict.values())
         for index, probability in self.label_probabilities_dict.items():
@@ -60,7 +60,7 @@ class RiskClassSampler(ClassSampler):
 
 
 class RiskSampler(_NearestSampler):
-    """Draws voxels in proportion to the risk map; never those of the ignored label, whose weight is 1."""
+    """Draws voxels in proportion to the risk map, and never ignored ones, whose weight is only a placeholder of 1."""
 
     def get_probability_map(self, subject: tio.Subject) -> Tensor:
         """Returns the weight of each voxel that can be drawn, (1, X, Y, Z)."""
@@ -74,12 +74,12 @@ class RiskSampler(_NearestSampler):
 
 
 def fitting_centres(shape: Sequence[int], patch_size: Sequence[int]) -> tuple[slice, ...]:
-    """Returns where a patch can have its centre, which for an even size is behind the middle, as for TorchIO."""
+    """Returns where a patch can have its centre; for even sizes it lies after the middle, as in TorchIO."""
     return tuple(slice(size // 2, edge - (size - 1) // 2) for edge, size in zip(shape, patch_size, strict=True))
 
 
 def moved_inside(chances: npt.NDArray[np.float64], fits: Sequence[slice]) -> npt.NDArray[np.float64]:
-    """Returns a copy, (X, Y, Z), in which each voxel outside a box has given its chance to the nearest one inside."""
+    """Returns a copy, (X, Y, Z), in which the probability outside a box moved to the nearest voxel inside."""
     moved: npt.NDArray[np.float64] = chances.copy()
     for axis, box in enumerate(fits):
         along = np.moveaxis(moved, axis, 0)

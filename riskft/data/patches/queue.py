@@ -1,4 +1,4 @@
-"""A TorchIO patch queue that is sharded over ranks and reshuffled every epoch."""
+"""A TorchIO patch queue, sharded over ranks and reshuffled every epoch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,16 +13,16 @@ from riskft.errors import InputError
 
 
 class ShardedQueue(tio.Queue):  # type: ignore[misc]
-    """Each rank draws its own share of the subjects; all ranks draw equally many patches.
+    """Each rank draws its own share of the subjects; all ranks draw the same number of patches.
 
-    With a number of subjects that the ranks do not divide, the sampler repeats a few (as PyTorch's does), because
-    ranks must take equally many steps.
+    If the number of subjects is not a multiple of the ranks, PyTorch's sampler repeats a few, because ranks must take
+    the same number of steps.
 
     Args:
         subjects: The training subjects with their transform.
         sampler: Patch sampler.
-        samples_per_volume: Patches from each subject per epoch.
-        max_length: Patches held in memory; taken down to whole subjects, but to at least one.
+        samples_per_volume: Patches per subject and epoch.
+        max_length: Patches held in memory, rounded down to whole subjects, at least one.
         num_workers: Processes that load and augment volumes; 0 loads in the training process.
         rank: This process.
         world_size: Number of processes.
@@ -43,7 +43,7 @@ class ShardedQueue(tio.Queue):  # type: ignore[misc]
         self._seed, self._rank = seed, rank
         super().__init__(
             subjects,
-            # TorchIO would fill up with a part of a subject's patches, and at the end of an epoch with another epoch's
+            # otherwise TorchIO fills the queue with part of a subject's patches, or with those of the next epoch
             max_length=max(1, max_length // samples_per_volume) * samples_per_volume,
             samples_per_volume=samples_per_volume,
             sampler=sampler,
@@ -54,9 +54,9 @@ class ShardedQueue(tio.Queue):  # type: ignore[misc]
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """Starts a new epoch: new order, no patches left over, and random numbers that depend on it alone.
+        """Starts an epoch: new order, empty queue, and random numbers that depend only on the epoch.
 
-        A run resumed at an epoch then sees the patches that the undisturbed run saw.
+        So a resumed run sees the same patches as an uninterrupted one.
         """
         self.subject_sampler.set_epoch(epoch)
         torch.manual_seed((self._seed + 1_000_003 * epoch + 7919 * self._rank) % 2**63)
@@ -64,12 +64,12 @@ class ShardedQueue(tio.Queue):  # type: ignore[misc]
 
     @property
     def iterations_per_epoch(self) -> int:
-        """Patches per epoch and rank (TorchIO's own would walk all subjects at each call)."""
+        """Patches per epoch and rank (TorchIO's own property visits all subjects at each call)."""
         return len(self.subject_sampler) * int(self.samples_per_volume)
 
 
 class EpochSampler(Sampler[int]):
-    """Walks the queue in order and hands Lightning's ``set_epoch`` on to it."""
+    """Walks the queue in order and forwards Lightning's ``set_epoch`` to it."""
 
     def __init__(self, queue: ShardedQueue) -> None:
         self.queue = queue
@@ -81,7 +81,7 @@ class EpochSampler(Sampler[int]):
         return len(self.queue)
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch, with the right number after a resume too."""
+        """Starts an epoch; Lightning calls it with the right number after a resume, too."""
         self.queue.set_epoch(epoch)
 
 
@@ -93,7 +93,7 @@ def patch_loader(queue: ShardedQueue, batch_size: int, pin_memory: bool = False)
     """
     if len(queue) < batch_size:
         raise InputError(
-            f"An epoch has {len(queue)} patches a rank, fewer than data.batch_size ({batch_size}): raise "
+            f"An epoch has {len(queue)} patches per rank, fewer than data.batch_size ({batch_size}): raise "
             "data.patches_per_volume or lower the batch size."
         )
     return DataLoader(
@@ -104,6 +104,6 @@ def patch_loader(queue: ShardedQueue, batch_size: int, pin_memory: bool = False)
         drop_last=True,
         collate_fn=patch_batch,
         pin_memory=pin_memory,
-        # its own, or making an iterator would draw from the epoch's random numbers, in some epochs and not in others
+        # its own, because a new iterator would otherwise use up random numbers of the epoch, and not in every epoch
         generator=torch.Generator(),
     )

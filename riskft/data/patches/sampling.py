@@ -1,4 +1,4 @@
-"""Where in a volume training patches are taken."""
+"""Where training patches are sampled in a volume."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from riskft.errors import InputError
 class PatchSampling(ABC):
     """Builds a TorchIO patch sampler for a patch size and a number of classes.
 
-    A patch lies inside the volume: where the voxels to draw from are all within half a patch of the border, it is taken
-    as near as it fits. A volume without any voxel that counts gives patches from anywhere.
+    Patches lie inside the volume: if all candidate voxels are within half a patch of the border, the patch moves to the
+    nearest place that fits. A volume with only ignored voxels gives patches from anywhere.
     """
 
     needs_risk = False
@@ -31,7 +31,7 @@ class PatchSampling(ABC):
 
 
 class BalancedSampling(PatchSampling):
-    """Patch centres are foreground with a given probability, shared equally by the foreground classes.
+    """Patch centres are in foreground with a given probability, shared equally by the foreground classes.
 
     Args:
         foreground: Probability that a patch is centred on foreground.
@@ -46,7 +46,7 @@ class BalancedSampling(PatchSampling):
 
 
 class UniformSampling(PatchSampling):
-    """Patch centres are anywhere with equal probability."""
+    """Patch centres are uniformly distributed."""
 
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
         """Returns a uniform sampler."""
@@ -56,7 +56,7 @@ class UniformSampling(PatchSampling):
 class RiskSampling(PatchSampling):
     """Patch centres follow the risk map: a voxel's probability is proportional to its weight.
 
-    Voxels of the ignored label are never centres.
+    Ignored voxels are never centres.
     """
 
     needs_risk = True
@@ -67,7 +67,7 @@ class RiskSampling(PatchSampling):
 
 
 class BalancedRiskSampling(PatchSampling):
-    """As ``BalancedSampling``, but inside a class patch centres follow the risk map.
+    """Like ``BalancedSampling``, but patch centres follow the risk map within each class.
 
     Args:
         foreground: Probability that a patch is centred on foreground.
@@ -85,7 +85,7 @@ class BalancedRiskSampling(PatchSampling):
 
 def _class_shares(foreground: float, num_classes: int) -> dict[int, float]:
     share = foreground / max(1, num_classes - 1)
-    # never quite 0, so that a volume without foreground still gives patches
+    # never 0, so that a volume without foreground still gives patches
     return {0: max(1 - foreground, 1e-6), **dict.fromkeys(range(1, num_classes), share)}
 
 

@@ -1,4 +1,4 @@
-"""TorchIO subjects: the maps that training volumes carry, and errors that name the damaged file."""
+"""TorchIO subjects with the maps of phase 1, and with errors that name a damaged file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from riskft.errors import InputError
 
 @dataclass(frozen=True)
 class TrainingMaps:
-    """What phase 1 made for the training volumes: files on the prepared grid, by subject.
+    """Maps that phase 1 made for the training volumes: files on the prepared grid, by subject.
 
     Attributes:
         weights: Weight volumes, or None to train without.
@@ -28,10 +28,10 @@ class TrainingMaps:
     eeps: Mapping[str, Path] | None = None
 
     def subjects(self, cases: Sequence[PreparedCase]) -> list[tio.Subject]:
-        """Returns the cases as lazily loaded subjects that carry their maps.
+        """Returns the cases as lazily loaded subjects with their maps.
 
         Raises:
-            InputError: If a case has no map where others have one.
+            InputError: If a case has no map.
         """
         for files, name in ((self.weights, "risk map"), (self.eeps, "EEP")):
             if files is not None and (missing := [case.subject for case in cases if case.subject not in files]):
@@ -55,17 +55,17 @@ class MapMaker(Protocol):
 
 
 def maps_made_for(trainer: Any) -> TrainingMaps:
-    """Returns the maps that a callback of the trainer has made; none without such a callback or a trainer."""
+    """Returns the maps made by a callback of the trainer; empty without such a callback or a trainer."""
     callbacks = [] if trainer is None else trainer.callbacks
     return next((each.training_maps for each in callbacks if isinstance(each, MapMaker)), TrainingMaps())
 
 
 class NamedSubjects(tio.SubjectsDataset):  # type: ignore[misc]
-    """A TorchIO dataset whose errors name the subject and the file that has become unreadable."""
+    """A TorchIO dataset whose errors name the subject and the unreadable file."""
 
     def __getitem__(self, index: int) -> tio.Subject:
         """Loads and transforms a subject."""
-        give_back()  # of the volume before
+        give_back()  # memory of the previous volume
         subject = self.dry_iter()[int(index)]
         with files_named(subject["name"], [Path(image.path) for image in subject.get_images(intensity_only=False)]):
             return super().__getitem__(index)

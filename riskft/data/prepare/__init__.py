@@ -1,1 +1,1 @@
-"""From scans on disk to volumes on the prepared grid, kept in the cache."""
+"""Preprocesses scans to volumes on the prepared grid, and keeps them in the cache."""

@@ -1,7 +1,7 @@
-"""Which voxels of a scan are its background, and whether their grey value says anything.
+"""Finds the background of a scan, and whether its grey value is meaningful.
 
-A background is one constant value around the scan: what a skull strip, a defacing tool, a registration or the end of
-the field of view left. Noisy air is not background, however few grey levels it has: the whole scan counts as body.
+A background is one constant value around the scan, left by skull stripping, defacing, registration or the end of the
+field of view. Noisy air is not background, however few grey levels it has: the whole scan counts as body.
 """
 
 from dataclasses import dataclass
@@ -12,38 +12,38 @@ import numpy.typing as npt
 from scipy import ndimage
 
 _LEAST_SHARE = 0.05
-"""Part of a scan's voxels that a background has at least."""
+"""Smallest fraction of a scan's voxels in a background."""
 
 _LEAST_SOLID = 0.7
-"""How often a background voxel's neighbour is background at least. In noise it is as often as any voxel has the value;
-in skull-stripped scans it is above 0.95."""
+"""Smallest fraction of a background voxel's neighbours that are background. In noise it equals the frequency of the
+value; in skull-stripped scans it is above 0.95."""
 
 _NEAR = 0.1
-"""Distance from the background's value that is near it, as a part of the distance of the scan's far grey values."""
+"""Distance to the background's value that counts as near, as a fraction of the 98th percentile of the distances."""
 
 _MOST_NEAR = 0.2
-"""Part of the body's voxels near the background's value above which they include air. Skull-stripped T1w, T2w and FLAIR
-scans have up to 0.09, of cerebrospinal fluid and of interpolated borders."""
+"""Fraction of the body's voxels near the background's value above which they include air. Skull-stripped T1w, T2w and
+FLAIR scans have up to 0.09, from cerebrospinal fluid and interpolated borders."""
 
 _MOST_BELOW = 0.1
-"""Part of the body's voxels that can lie below a value which still counts as the lowest: where resampling rings, a few
-do. The same holds for those above the highest."""
+"""Fraction of the body's voxels that may lie below a value that still counts as the lowest, because resampling rings.
+The same holds above the highest."""
 
 _MOST_NEXT = 0.2
-"""Part of the voxels at a background's border that can have the scan's next lower or higher grey level."""
+"""Fraction of the voxels at a background's border that may have the scan's next lower or higher grey level."""
 
 _MOST_SPECKLES = 2e-4
-"""Voxels near the background's value that lie alone in it, for each voxel of it, above which it is air."""
+"""Isolated voxels near the background's value, per background voxel, above which it is air."""
 
 _MOST_AT_THE_TOP = 0.02
-"""Part of the body's voxels with the highest value above which a scan was clipped to a window of grey values."""
+"""Fraction of the body's voxels with the highest value above which the scan was clipped to a window."""
 
 _MOST_EQUAL = 0.02
-"""Part of the body's voxels with the background's value above which it is one of the body's grey levels, as in the
-lungs of a CT that was clipped to soft tissue. Skull-stripped T1w, T2w and FLAIR scans have up to 0.001."""
+"""Fraction of the body's voxels with the background's value above which it is one of the body's grey levels, as in the
+lungs of a CT clipped to soft tissue. Skull-stripped T1w, T2w and FLAIR scans have up to 0.001."""
 
 _HOUNSFIELD_AIR = -500.0
-"""Background values up to this are a CT's air (-1000), or what a scanner writes beyond its field of view."""
+"""Background values up to this are a CT's air (-1000), or a scanner's padding outside its field of view."""
 
 _NEIGHBOURS = ndimage.generate_binary_structure(3, 1)
 _NEIGHBOURS[1, 1, 1] = False
@@ -54,7 +54,7 @@ class Background:
     """The background of one channel.
 
     Attributes:
-        value: Its one grey value; None without a background.
+        value: Its grey value; None without a background.
         outside: Its voxels, bool of the channel's shape.
         stripped: Whether the value marks voxels without a measurement, as 0 does after a skull strip, and stands apart
             from the grey values of the body. Otherwise it is one of the scan's grey levels, such as air.
@@ -66,16 +66,16 @@ class Background:
 
     @property
     def is_level(self) -> bool:
-        """Whether there is a background, and its value is a grey level that keeps its place among the others."""
+        """Whether there is a background whose value is one of the scan's grey levels."""
         return self.value is not None and not self.stripped
 
 
 def find_background(channel: npt.NDArray[Any]) -> Background:
-    """Returns the background of a channel (X, Y, Z) of finite values, as they are in the file.
+    """Returns the background of a channel (X, Y, Z) of finite values as stored in the file.
 
-    It has the corners' most frequent value and is connected with the volume's faces. It is at least one voxel in
-    twenty, not porous as one level of noise would be, and does not pass over into the next grey levels as tissue of
-    few levels does.
+    It has the most frequent of the corners' values and is connected to the volume's faces. It makes up at least 5 % of
+    the voxels, is not porous as a single level of noise would be, and does not border on the next grey levels as
+    tissue with few levels does.
     """
     value, outside = _around(channel)
     if not outside.mean() >= _LEAST_SHARE or _solidity(outside) < _LEAST_SOLID or _is_tissue(channel, outside, value):
@@ -84,9 +84,9 @@ def find_background(channel: npt.NDArray[Any]) -> Background:
 
 
 def _around(channel: npt.NDArray[Any]) -> tuple[float, npt.NDArray[np.bool_]]:
-    """Returns the corners' most frequent value in the channel, and where it is and connected with a border.
+    """Returns the most frequent of the corners' values, and where it is connected to a face of the volume.
 
-    Not only with a corner: a body that reaches the border may cut the background in pieces.
+    Faces, not corners: a body that reaches the border may cut the background into pieces.
     """
     corners = np.unique(channel[np.ix_(*((0, size - 1) for size in channel.shape))])
     equal = max((channel == corner for corner in corners), key=np.count_nonzero)
@@ -98,19 +98,19 @@ def _around(channel: npt.NDArray[Any]) -> tuple[float, npt.NDArray[np.bool_]]:
     for axis in range(3):
         for end in (0, -1):
             reaches[np.unique(pieces.take(end, axis))] = True
-    reaches[0] = False  # the label of what has another value
+    reaches[0] = False  # voxels with another value
     return value, reaches[pieces]
 
 
 def _solidity(outside: npt.NDArray[np.bool_]) -> float:
-    """Returns which part of the neighbours (6 at most) of marked voxels are marked."""
+    """Returns the fraction of the up to six neighbours of marked voxels that are marked."""
     inner = sum(np.count_nonzero(here & there) for here, there in _pairs(outside))
     mixed = sum(np.count_nonzero(here ^ there) for here, there in _pairs(outside))
     return 2 * inner / max(1, 2 * inner + mixed)
 
 
 def _is_tissue(channel: npt.NDArray[Any], outside: npt.NDArray[np.bool_], value: float) -> bool:
-    """Whether a value amid the others borders on its next levels, as in a tight crop of an image with few levels."""
+    """Whether the value is within the range and borders on its next levels, as in a tight crop with few levels."""
     body = channel[~outside]
     lower, higher = body[body < value], body[body > value]
     if min(lower.size, higher.size) <= _MOST_BELOW * body.size:
@@ -124,7 +124,7 @@ def _is_stripped(channel: npt.NDArray[Any], outside: npt.NDArray[np.bool_], valu
     if not body.size or value <= _HOUNSFIELD_AIR:
         return not body.size
     if abs(body.mean() - value) <= 1e-3 * body.std():
-        return True  # standardised before, with 0 outside: what normalisation makes of it anyway
+        return True  # already standardised, with 0 outside, as normalisation would do
     distance = np.abs(body - value)
     limit = _NEAR * float(np.percentile(distance, 98))
     if (
@@ -140,15 +140,15 @@ def _is_stripped(channel: npt.NDArray[Any], outside: npt.NDArray[np.bool_], valu
 
 
 def _touches(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Returns what has a marked neighbour of six."""
+    """Returns the voxels of which at least one of the six neighbours is marked."""
     return ndimage.binary_dilation(mask, _NEIGHBOURS)
 
 
 def _alone(outside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Returns where all six neighbours are marked; the volume's border counts as marked."""
+    """Returns the voxels of which all six neighbours are marked; outside the volume counts as marked."""
     return ndimage.binary_erosion(outside, _NEIGHBOURS, border_value=1)
 
 
 def _pairs(mask: npt.NDArray[np.bool_]) -> list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
-    """Returns along each axis all voxels but the last, and their next ones."""
+    """Returns, for each axis, all voxels but the last and their successors."""
     return [(mask.take(range(size - 1), axis), mask.take(range(1, size), axis)) for axis, size in enumerate(mask.shape)]

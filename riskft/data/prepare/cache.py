@@ -1,6 +1,6 @@
-"""Preprocessed cases on disk: made once, found again by a fingerprint of all that they depend on.
+"""Preprocessed cases on disk, found by a fingerprint of everything that they depend on.
 
-Our own, because MONAI's PersistentDataset goes by a case's paths and does not notice that a file has changed. It also
+Our own, because MONAI's PersistentDataset identifies cases by their paths and does not notice changed files. It also
 keeps pickles, which viewers of medical images do not open.
 """
 
@@ -40,10 +40,10 @@ class PreparedCase:
     """A preprocessed case on disk.
 
     Attributes:
-        case: Where it comes from.
+        case: The case.
         key: Fingerprint of its files' content, the label map and the preprocessing.
         folder: Holds ``image.nii`` (X, Y, Z, C) float32, ``label.nii`` and ``mask.nii`` uint8, ``meta.json``.
-        foreground_fraction: Part of the volume's counted voxels that belongs to a foreground class; 0 without label.
+        foreground_fraction: Fraction of the voxels, without ignored ones, in a foreground class; 0 without label.
     """
 
     case: Case
@@ -80,10 +80,10 @@ class PreparedCase:
 
 
 class PreparedCache:
-    """Preprocesses cases once.
+    """Preprocesses each case once.
 
     Args:
-        root: Cache folder, may be shared by runs and processes.
+        root: Cache folder; runs and processes may share it.
         labels: The label map.
         options: The preprocessing.
     """
@@ -95,11 +95,11 @@ class PreparedCache:
         self._digests = _Digests(root / "digests.json")
 
     def prepare(self, cases: Sequence[Case], workers: int = 0) -> list[PreparedCase]:
-        """Preprocesses what is not in the cache yet; returns all cases in their order.
+        """Preprocesses the cases that are not in the cache yet; returns all cases in their order.
 
         Args:
             cases: The cases.
-            workers: Threads that work at once; 0 or 1 for this one alone.
+            workers: Number of threads; 0 counts as 1.
 
         Raises:
             InputError: Naming every case that cannot be preprocessed.
@@ -108,7 +108,7 @@ class PreparedCache:
         missing = [(case, key) for case, key in zip(cases, keys, strict=True) if not self._is_whole(key)]
         if missing and (reason := why_not_writable(self.root)) is not None:
             raise InputError(
-                f"{self.root}: {len(missing)} of {len(cases)} cases are not in the cache, which cannot be written: "
+                f"{self.root}: {len(missing)} of {len(cases)} cases are not in the cache, which is not writable: "
                 f"{reason}. Choose another folder (--data.cache_dir)."
             )
         problems: list[str] = []
@@ -118,7 +118,7 @@ class PreparedCache:
             try:
                 if not full:
                     self._build(*item)
-            except NoSpaceError as error:  # of the others none can be written either
+            except NoSpaceError as error:  # the others cannot be written either
                 full.append(error)
             except InputError as error:
                 problems.append(str(error))
@@ -134,7 +134,7 @@ class PreparedCache:
         return [self._load(case, key) for case, key in zip(cases, keys, strict=True)]
 
     def holds(self, case: Case) -> bool:
-        """Whether a case is there already, made with its label if it has one."""
+        """Whether a case is in the cache, with its label if it has one."""
         try:
             (key,) = self.keys([case])
         except InputError:  # a file that cannot be read
@@ -142,17 +142,17 @@ class PreparedCache:
         return self._meta(key).is_file()
 
     def keys(self, cases: Sequence[Case]) -> list[str]:
-        """Returns each case's fingerprint, and reads the files that it has not read before.
+        """Returns each case's fingerprint; reads only files that were not read before.
 
         Raises:
             InputError: Naming every case with a file that cannot be read.
         """
         labels = asdict(self.labels)
-        del labels["regions"]  # which concern the scores alone
+        del labels["regions"]  # these affect only the scores
         common = {
             "version": CACHE_VERSION,
             "preprocessing": self.options.describe(),
-            # the classes in their order, which is their index: sorted keys would hide it
+            # a list keeps the order of the classes, which is their index
             "labels": {**labels, "classes": list(self.labels.classes.items())},
         }
         problems: list[str] = []
@@ -178,7 +178,7 @@ class PreparedCache:
         return self.root / "cases" / key / "meta.json"
 
     def _is_whole(self, key: str) -> bool:
-        """Whether a case is there with files as long as their headers say; what is damaged is put away."""
+        """Whether a case is in the cache with complete files; removes a damaged one."""
         folder = self._meta(key).parent
         if not folder.exists():
             return False
@@ -226,7 +226,7 @@ class PreparedCache:
 
 @contextmanager
 def _ending_soon(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
-    """Lets an interruption wait for what threads are doing, but not for all that they were given to do."""
+    """Lets an interruption wait for running tasks, but not for queued ones."""
     try:
         yield pool
     finally:
@@ -234,27 +234,27 @@ def _ending_soon(pool: ThreadPoolExecutor) -> Iterator[ThreadPoolExecutor]:
 
 
 def _content(case: Case) -> dict[str, object]:
-    """Returns what the fingerprint says of a case besides its files."""
+    """Returns what the fingerprint covers of a case besides its files' content."""
     content: dict[str, object] = {"modalities": list(case.images), "labelled": case.label is not None}
-    if case.channels:  # without, the fingerprint stays what it was before there were channels
+    if case.channels:  # otherwise keep the fingerprint of cases without channels
         files = {path: number for number, path in enumerate(case.files)}
         content["channels"] = [[files[path], case.channels.get(name)] for name, path in case.images.items()]
     return content
 
 
 class _Digests:
-    """Digests of files' content, remembered by path, size and time, so that a start reads only what is new."""
+    """Digests of files' content, remembered by path, size and time, so that only new files are read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[str, str] = {}
         self._new = False
-        with suppress(OSError, ValueError, TypeError):  # without a file, or with a damaged one, the scans are read
+        with suppress(OSError, ValueError, TypeError):  # if the file is missing or damaged, the scans are read
             known = json.loads(path.read_text(encoding="utf-8"))
             self._known = {key: known[key] for key in known if isinstance(known[key], str)}
 
     def of(self, path: Path) -> str:
-        """Returns the digest of an image; one of several files, such as an Analyze pair, counts as all of them."""
+        """Returns the digest of an image, including all files of, for example, an Analyze pair."""
         return "+".join(self._single(part) for part in [part for part in parts(path) if part.is_file()] or [path])
 
     def _single(self, path: Path) -> str:
@@ -272,7 +272,7 @@ class _Digests:
         return self._known[key]
 
     def save(self) -> None:
-        """Writes the file if there is something new; a cache that can only be read goes without."""
+        """Writes the file if there is something new; a read-only cache is left as it is."""
         if self._new:
             try:
                 write_json(self.path, self._known)

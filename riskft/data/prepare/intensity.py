@@ -1,4 +1,4 @@
-"""From a scanner's grey values to numbers that a network can take. Each choice is an object with its options."""
+"""Normalises a scanner's grey values for a network. Each method is a class with its options."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ class Intensity(ABC):
         """
 
     def in_order(self, image: Tensor, inside: Tensor, levels: Sequence[bool]) -> Tensor:
-        """Normalises an image such that grey levels keep their order.
+        """Normalises an image so that grey levels keep their order.
 
-        To be overridden where ``__call__`` gives voxels outside the body another value than theirs would have inside.
+        Override it if ``__call__`` gives voxels outside the body another value than they would get inside.
 
         Args:
-            image: As ``__call__`` takes it.
-            inside: As ``__call__`` takes it.
+            image: See ``__call__``.
+            inside: See ``__call__``.
             levels: For each channel, whether its background is one of the scan's grey levels, such as air; see
                 ``riskft.data.prepare.background``.
 
@@ -54,10 +54,9 @@ class ZScoreIntensity(Intensity):
     """Mean 0 and standard deviation 1, per channel.
 
     Args:
-        masked: Take both over the body's voxels. The others become 0 where they are the background of a skull-stripped
-            image; a background that is one of the scan's grey levels (a CT's air) keeps its place among the body's,
-            which is at the end of their range if it lies beyond. With false, and where the body is of one
-            value as in a mask, the whole volume counts.
+        masked: Compute both over the body's voxels. The background of a skull-stripped image becomes 0; a background
+            that is one of the scan's grey levels (a CT's air) is normalised like the body and clipped to its range.
+            With false, and if the body has a single value as in a mask, the whole volume counts.
     """
 
     masked: bool = True
@@ -83,10 +82,10 @@ class ZScoreIntensity(Intensity):
 
 @dataclass(frozen=True)
 class PercentileIntensity(Intensity):
-    """Two percentiles become 0 and 1, and what lies beyond them is clipped, per channel.
+    """Maps two percentiles to 0 and 1 and clips values beyond them, per channel.
 
-    They are those of the whole volume as it is after resampling and cropping, background included: a crop to the body
-    moves them, and so does the background's share of the scan.
+    The percentiles are those of the whole volume after resampling and cropping, background included, so they depend on
+    the crop and on the background's share of the scan.
 
     Args:
         low: Percentile that becomes 0.
@@ -103,8 +102,8 @@ class PercentileIntensity(Intensity):
             )
 
     def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
-        """Normalises as the base class says; a channel whose percentiles are one value becomes 0."""
-        # torch.quantile takes no more than 2^24 values
+        """Normalises as the base class says; a channel whose percentiles are equal becomes 0."""
+        # torch.quantile takes at most 2^24 values
         limits = [np.percentile(channel.numpy(), [self.low, self.high]) for channel in image]
         return torch.stack([_stretched(channel, *limit) for channel, limit in zip(image, limits, strict=True)])
 
@@ -120,15 +119,15 @@ class MinMaxIntensity(Intensity):
 
 @dataclass(frozen=True)
 class ClipIntensity(Intensity):
-    """Clips to fixed grey values and standardises by fixed numbers, all channels alike.
+    """Clips to fixed grey values, then subtracts and divides by fixed numbers, the same for all channels.
 
-    For CT, whose Hounsfield units mean the same in every scan. Give ``PerChannelIntensity`` where channels differ.
+    For CT, whose Hounsfield units mean the same in every scan. Use ``PerChannelIntensity`` if channels differ.
 
     Args:
-        low: Grey value below which all is ``low``.
-        high: Grey value above which all is ``high``.
-        mean: Subtracted then; the default leaves it.
-        std: Divided by then.
+        low: Lower limit.
+        high: Upper limit.
+        mean: Subtracted after clipping.
+        std: Divisor after subtraction.
     """
 
     low: float
@@ -150,10 +149,10 @@ class ClipIntensity(Intensity):
 
 @dataclass(frozen=True)
 class PerChannelIntensity(Intensity):
-    """Another normalisation for each channel.
+    """A separate normalisation for each channel.
 
     Args:
-        channels: One for each of ``data.modalities``, in their order.
+        channels: One for each of ``data.modalities``, in the same order.
     """
 
     channels: list[Intensity]
@@ -189,7 +188,7 @@ class PerChannelIntensity(Intensity):
 
 
 def zscore(image: Tensor, inside: Tensor) -> Tensor:
-    """Standardises each channel of (C, *spatial) by its voxels inside (C, *spatial) bool; the others become 0."""
+    """Standardises each channel of (C, *spatial) over its voxels inside (C, *spatial) bool; the others become 0."""
     result = torch.zeros_like(image)
     for channel, mask in enumerate(inside):
         values = image[channel][mask]
@@ -200,7 +199,7 @@ def zscore(image: Tensor, inside: Tensor) -> Tensor:
 
 
 def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns mean and standard deviation, which is above 0."""
+    """Returns the mean and a standard deviation above 0."""
     values = values.double()
     mean = values.mean()
     # relative to the mean: images in SI units, such as diffusion in m²/s, have deviations far below 1e-8
@@ -209,7 +208,7 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _stretched(channel: Tensor, low: float, high: float) -> Tensor:
-    """Maps low to 0 and high to 1, and clips; 0 everywhere if they are one value."""
+    """Maps low to 0 and high to 1, and clips; 0 everywhere if they are equal."""
     if not high > low:
         return torch.zeros_like(channel)
     return ((channel.double() - low) / (high - low)).clamp(0, 1).float()

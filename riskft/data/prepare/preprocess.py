@@ -26,18 +26,18 @@ _AXES = ("RL", "AP", "SI")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Options of the deterministic part of the preprocessing.
+    """Options of the deterministic preprocessing.
 
-    In this order: orientation, resampling (linear; labels nearest), cropping to the body, intensities. The body mask is
-    what is not background, see ``riskft.data.prepare.background``, and made of the grey values as they are in the file.
+    In this order: orientation, resampling (linear; labels nearest), cropping to the body, intensities. The body mask
+    is all that is not background in the file's grey values, see ``riskft.data.prepare.background``.
 
     Args:
         spacing: Voxel size in mm along the axes of the orientation, or None to keep each case's own.
         crop: Crop to the bounding box of the body mask.
-        margin: Voxels left around the body.
-        orientation: Where the axes shall point, for example RAS (x to the right, y to anterior, z to superior), or
-            None to keep each file's own. A source network that was trained on other axes needs those: ``LIA``, say.
-        intensity: What is done to the grey values; None leaves them alone.
+        margin: Voxels kept around the body.
+        orientation: Directions of the axes, for example RAS (x to the right, y to anterior, z to superior), or None to
+            keep each file's own. Set the axes that the source network was trained on, for example ``LIA``.
+        intensity: Normalisation of the grey values; None leaves them alone.
     """
 
     spacing: tuple[float, float, float] | None = None
@@ -56,7 +56,7 @@ class Preprocessing:
         letters = [[letter for letter in self.orientation or "" if letter in pair] for pair in _AXES]
         if self.orientation is not None and (len(self.orientation) != 3 or any(len(found) != 1 for found in letters)):
             raise InputError(
-                f"data.preprocessing.orientation is '{self.orientation}', expected three capitals, one of each of "
+                f"data.preprocessing.orientation is '{self.orientation}', expected three capitals, one from each of "
                 f"{', '.join(_AXES)} in any order, such as RAS; or null for the file's own axes."
             )
 
@@ -72,7 +72,7 @@ class PreparedVolumes:
     Attributes:
         image: (C, X, Y, Z) float32.
         label: (1, X, Y, Z) uint8 class indices (255: ignored), or None.
-        mask: (1, X, Y, Z) bool, where any channel is body.
+        mask: (1, X, Y, Z) bool, body in any channel.
         affine: Voxel-to-mm, (4, 4).
     """
 
@@ -88,10 +88,10 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Prepared
     Args:
         case: The files.
         labels: Map from raw label values to classes.
-        options: What to do.
+        options: The options.
 
     Raises:
-        InputError: If a file cannot be read or holds NaN, grids disagree, or a label value is in no class.
+        InputError: If a file cannot be read or holds NaN, grids differ, or a label value is in no class.
     """
     read = (read_volume(path, case.channels.get(name)) for name, path in case.images.items())
     arrays, affines = zip(*read, strict=True)
@@ -100,9 +100,9 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Prepared
         raise InputError(f"{case.subject}: modalities have shapes {[array.shape for array in arrays]}, expected one.")
     image = torch.from_numpy(np.stack(arrays).astype(np.float32))
     broken = [name for name, channel in zip(case.images, image, strict=True) if not channel.isfinite().all()]
-    if broken:  # would make the whole body empty, and the image zero, without a word
+    if broken:  # otherwise the body would be empty and the image zero, without an error
         files = ", ".join(str(case.images[name]) for name in broken)
-        raise InputError(f"{files}: NaN or infinite voxels. Repair the file, or drop the case {case.subject}.")
+        raise InputError(f"{files}: NaN or infinite voxels. Correct the file, or drop the case {case.subject}.")
     backgrounds = [find_background(channel.numpy()) for channel in image]
     inside = np.stack([~background.outside for background in backgrounds]).astype(np.uint8)
     subject = tio.Subject(
@@ -155,7 +155,7 @@ def head_mask(channel: Tensor) -> Tensor:
 
 
 def _bounds(inside: Tensor) -> tuple[Indices, Indices] | None:
-    """Returns the first and the last voxel of a mask along each axis; None where it is empty."""
+    """Returns the first and the last voxel of a mask along each axis; None if it is empty."""
     found = [inside.any(dim=2).any(dim=1), inside.any(dim=2).any(dim=0), inside.any(dim=1).any(dim=0)]
     if not found[0].any():
         return None
@@ -164,15 +164,15 @@ def _bounds(inside: Tensor) -> tuple[Indices, Indices] | None:
 
 
 def _require_one_place(case: Case) -> None:
-    """Raises InputError if headers place the files of a case, whose shapes agree, apart."""
+    """Raises InputError if the headers of a case's files, whose shapes agree, place them apart."""
     problems = []
 
     def report(kind: FaultKind | WarningKind, path: Path, message: str) -> None:
-        if kind is FaultKind.AFFINE:  # what else there may be, reading has found
+        if kind is FaultKind.AFFINE:  # reading has found all other faults
             problems.append(f"{path}: {message}.")
 
     channels = {path: case.channels.get(name) for name, path in case.images.items()}
     opened = (open_volume(path, report, (channels.get(path),)) for path in case.files)
     compare_grids([volume for volume in opened if volume is not None], report)
     if problems:
-        raise InputError(f"The files of {case.subject} do not lie in one place:", problems)
+        raise InputError(f"The files of {case.subject} are not in the same place:", problems)

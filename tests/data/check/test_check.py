@@ -174,8 +174,8 @@ def test_a_message_names_file_and_finding(data: DataSet, name: str) -> None:
         ("constant", "all voxels are 7"),
         ("not_whole", "not whole: 0.5"),
         ("no_class", "in no class: 9"),
-        ("beyond", "of 140 voxels are beyond 3.4e38, which 32-bit numbers cannot hold"),
-        ("collapsed", "the voxels differ by no more than 1"),
+        ("beyond", "of 140 voxels exceed 3.4e38, the limit of 32-bit floats"),
+        ("collapsed", "the voxels differ by at most 1"),
     ],
 )
 def test_message_words(data: DataSet, name: str, words: str) -> None:
@@ -442,7 +442,7 @@ def test_a_header_without_its_data_file(data: DataSet, end: str) -> None:
     case.images["t1"].with_suffix(".raw").unlink()
     (fault,) = data.check(voxels=False).faults
     assert (fault.kind, fault.path) == (FaultKind.MISSING, case.images["t1"].with_suffix(".raw"))
-    assert f"t1{end} is there" in fault.message
+    assert f"t1{end} needs it" in fault.message
 
 
 def test_leakage_between_formats(data: DataSet) -> None:

@@ -173,4 +173,4 @@ def test_what_simpleitk_refuses_for_something_else_is_not_put_down_to_the_header
 
 def test_a_quaternion_that_is_none(tmp_path: Path) -> None:
     (fault,) = checked(tmp_path, {"quatern_b": 1.01, "quatern_c": 0.0, "sform_code": 0}, {}).faults
-    assert "its qform is no rotation: the quaternion in the header is longer than 1" in fault.message
+    assert "its qform is not a rotation: the quaternion in the header is longer than 1" in fault.message

@@ -1,4 +1,4 @@
-"""Cases and splits without foreground, what 32-bit numbers cannot hold, and what does not fit the options."""
+"""Cases and splits without foreground, values beyond 32-bit floats, and what does not fit the options."""
 
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def test_no_training_case_is_a_warning_where_training_is_asked_about(tmp_path: P
     assert not found(checked(tmp_path, test=[BOTH]))
 
 
-# -- what 32-bit numbers cannot hold ----------------------------------------------------
+# -- values beyond 32-bit floats ----------------------------------------------------
 
 
 def image_report(folder: Path, image: np.ndarray) -> CheckReport:
@@ -99,14 +99,14 @@ def test_values_beyond_32_bits(tmp_path: Path, factor: float) -> None:
     volume[1, 1, 1:3] = abs(factor)
     (fault,) = image_report(tmp_path, volume).faults
     assert fault.kind is FaultKind.BEYOND_FLOAT
-    assert "2 of 720 voxels are beyond 3.4e38" in fault.message
+    assert "2 of 720 voxels exceed 3.4e38" in fault.message
 
 
 @pytest.mark.parametrize("volume", [noise() * 1e-60, noise() + 1e12])
 def test_values_that_become_one_are_a_constant_image(tmp_path: Path, volume: np.ndarray) -> None:
     (fault,) = image_report(tmp_path, volume).faults
     assert fault.kind is FaultKind.CONSTANT
-    assert "which 32-bit numbers cannot hold: all become" in fault.message
+    assert "which 32-bit floats cannot represent: all become" in fault.message
 
 
 def test_few_grey_levels_are_a_warning(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_few_grey_levels_are_a_warning(tmp_path: Path) -> None:
     assert not report.faults
     (warning,) = report.warnings
     assert warning.kind is WarningKind.COARSE
-    assert "no more than 41 of the grey levels from 8388609 to 8388649" in warning.message
+    assert "represent only 41 of the grey levels from 8388609 to 8388649" in warning.message
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64])

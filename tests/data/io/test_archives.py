@@ -157,10 +157,10 @@ def _resized(text: bytes, size: int) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("t1.nii", gzip.compress, "compressed by gzip.* Rename it to t1.nii.gz"),
+        ("t1.nii", gzip.compress, "compressed with gzip.* Rename it to t1.nii.gz"),
         ("t1.nii.gz", lambda plain: plain, r"not compressed.* Rename it to t1\.nii,"),
         ("T1.NII.GZ", lambda plain: plain, r"not compressed.* Rename it to T1\.NII,"),
-        ("t1.mha", gzip.compress, "compressed by gzip.* Unpack it"),
+        ("t1.mha", gzip.compress, "compressed with gzip.* Unpack it"),
         ("t1.nii.gz", lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
         ("t1.nii", lambda _: b"/annex/objects/MD5E-s1--1.nii\n", "git annex get"),
         ("t1.nii.gz", lambda _: b"PK\x03\x04" + bytes(400), "a zip archive.* Unpack it"),

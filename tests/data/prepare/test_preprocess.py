@@ -286,7 +286,7 @@ def damage_kind(case: Case) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_affine, r"t2\.nii: the affine is not three axes"),
+        (damage_affine, r"t2\.nii: the affine is singular or not finite"),
         (damage_kind, r"label\.nii\.gz: stores complex numbers or colours"),
         (damage_shape, r"p01: modalities have shapes \[\(14, 10, 8\), \(14, 10, 7\)\], expected one"),
         (damage_label_shape, r"label\.nii\.gz: found shape \(14, 9, 8\), expected \(14, 10, 8\) as the image has"),
@@ -318,7 +318,7 @@ def test_files_that_lie_apart_are_named(tmp_path, file):
     save(path, voxels, moved(0.9 * TOLERANCE_MM))
     preprocess(case, LABELS, Preprocessing())
     save(path, voxels, moved(3))
-    with pytest.raises(InputError, match="files of p01 do not lie in one place") as caught:
+    with pytest.raises(InputError, match="files of p01 are not in the same place") as caught:
         preprocess(case, LABELS, Preprocessing())
     (problem,) = caught.value.problems
     assert problem.startswith(f"{path}: the affine places a corner 3 mm from where t1.nii.gz has it")
