@@ -122,7 +122,7 @@ def test_what_is_said_of_values_that_are_not_whole() -> None:
         np.array([0, 0.25, 0.5])
     )
     both = why_not_whole(np.array([0, 0.5, 1]))
-    assert "a scale factor (scl_slope) has been left" in both
+    assert "if it is a scale factor (scl_slope)" in both
     assert "if they were interpolated" in both
 
 
@@ -184,7 +184,7 @@ def test_values_in_the_file_itself(tmp_path: Path) -> None:
     item = case(tmp_path, nib.Nifti1Image(stored((1, 2.004)), AFFINE))
     (fault,) = checked(item).faults
     assert (fault.kind, "not whole: 2.004. The label may" in fault.message) == (FaultKind.NON_INTEGER, True)
-    with pytest.raises(InputError, match=r"label\.nii\.gz: Label values are not whole: 2\.004\. Labels that"):
+    with pytest.raises(InputError, match=r"label\.nii\.gz: Label values are not whole: 2\.004\. The label may"):
         PreparedCache(tmp_path / "cache", LABELS, Preprocessing()).prepare([item])
 
 
