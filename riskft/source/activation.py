@@ -64,7 +64,7 @@ def freeze_unused(network: nn.Module, found: Readings) -> None:
 
 
 def describe(network: nn.Module, found: Readings) -> list[str]:
-    """Returns what a user should know of how the network is read, one sentence each."""
+    """Returns what a user should know about how the network is read, one sentence each."""
     name, lines = f"model.source.network ({type(network).__name__})", []
     if (activation := found.evaluation.activation) is not None:
         lines.append(
@@ -80,9 +80,9 @@ def describe(network: nn.Module, found: Readings) -> list[str]:
 
 
 class ProbabilityCheck:
-    """Looks at a network's outputs until it is clear if they are probabilities.
+    """Looks at a network's outputs until it is clear whether they are probabilities.
 
-    Values within 0..1 that sum to 1 over the channels of a whole patch are no logits. Values within 0..1 that do not
+    Values within 0..1 that sum to 1 over the channels of a whole patch are not logits. Values within 0..1 that do not
     are a sigmoid's if they come near to both ends in a volume; an untrained network's logits can lie there too.
 
     Args:

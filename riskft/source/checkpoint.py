@@ -94,10 +94,10 @@ def own_description(content: Any) -> tuple[tuple[str, ...] | None, int | None]:
 def _unknown_folder(path: Path) -> InputError:
     found = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
     return InputError(
-        f"{path}: is a folder of no kind that riskft knows. It holds: {', '.join(first_few(found, 8)) or 'nothing'}.",
+        f"{path}: is not a kind of folder that riskft knows. It holds: {', '.join(first_few(found, 8)) or 'nothing'}.",
         [
             "Known: nnU-Net v2 trained-model folders (plans.json, dataset.json, fold_0/), MONAI bundles (configs/, "
-            "models/model.pt), MeshNet pairs (name.json, name.safetensors). Else give the file of weights itself."
+            "models/model.pt), MeshNet pairs (name.json, name.safetensors). Otherwise give the file of weights itself."
         ],
     )
 

@@ -38,13 +38,13 @@ class UntrustedError(InputError):
         new = path.with_suffix(".safetensors")
         command = f"riskft convert {shlex.quote(str(path))} {shlex.quote(str(new))} --trust-pickle true"
         super().__init__(
-            f"{path}: holds {found}, and loading that could run code of whoever wrote the file. Nothing was run.",
+            f"{path}: holds {found}, and loading it could run code of the file's author. Nothing was run.",
             [f"If you trust it: {command} (which runs that code), then set model.source.checkpoint to the new file."],
         )
 
 
 class _Ignored:
-    """Stands for what numpy has in a checkpoint (scores, a learning curve): takes all, does and keeps nothing."""
+    """Stands for numpy's objects in a checkpoint (scores, a learning curve): accepts and discards its arguments."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -79,7 +79,7 @@ def load_content(path: Path) -> Any:
         if names or _UNSAFE.search(str(error)):
             shown = f" ({', '.join(first_few(names))})" if names else ""
             raise UntrustedError(path, f"Python objects besides tensors{shown}") from error
-        raise _unreadable(path, "no pickle of torch.save") from error
+        raise _unreadable(path, "not a pickle of torch.save") from error
     except Exception as error:  # on a broken file the unpickler also raises IndexError, struct.error and others
         raise _unreadable(path, first_line(error)) from error
 
@@ -102,7 +102,7 @@ def refuse_other_files(path: Path) -> None:
     """Looks at a file's first bytes and, if it is an archive, at its table of contents.
 
     Raises:
-        InputError: If it cannot be opened, is empty, cut off, or clearly something else than a checkpoint.
+        InputError: If it cannot be opened, is empty, cut off, or clearly not a checkpoint.
         UntrustedError: If it is a TorchScript program.
     """
     try:
@@ -115,9 +115,9 @@ def refuse_other_files(path: Path) -> None:
     if head.startswith(b"version https://git-lfs"):
         raise InputError(f"{path}: is a Git LFS pointer and not the file itself. Run git lfs pull where it was cloned.")
     if head.lstrip().startswith(b"<"):
-        raise InputError(f"{path}: is a web page and no checkpoint. Download the file itself (it may need a login).")
+        raise InputError(f"{path}: is a web page, not a checkpoint. Download the file itself (it may need a login).")
     if path.suffix == ".json":
-        raise InputError(f"{path}: is a JSON file and no checkpoint. Give the file of weights.")
+        raise InputError(f"{path}: is a JSON file, not a checkpoint. Give the file of weights.")
     if head.startswith(b"PK"):
         _refuse_other_archives(path)
 
@@ -132,7 +132,7 @@ def _refuse_other_archives(path: Path) -> None:
         raise UntrustedError(path, "a TorchScript program")
     if not any(name.endswith("/data.pkl") for name in names):
         shown = ", ".join(names[:3]) or "nothing"
-        raise InputError(f"{path}: is a zip archive, but none of torch.save: it holds {shown}. Unpack it first.")
+        raise InputError(f"{path}: is a zip archive that torch.save did not write: it holds {shown}. Unpack it first.")
 
 
 def is_program(path: Path) -> bool:
@@ -167,13 +167,15 @@ def parts_of(index: Path) -> list[Path]:
     """Returns the files that an index names, in order.
 
     Raises:
-        InputError: If it is no such index, or a file is missing.
+        InputError: If it is not such an index, or a file is missing.
     """
     try:
         names = sorted(set(read_json(index)["weight_map"].values()))
         parts = [index.parent / name for name in names]
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index}: is no index of a checkpoint in parts, expected JSON with a weight_map.") from error
+        raise InputError(
+            f"{index}: is not the index of a checkpoint in parts, expected JSON with a weight_map."
+        ) from error
     missing = [part.name for part in parts if not part.is_file()]
     if missing:
         some = ", ".join(first_few(missing, 4))

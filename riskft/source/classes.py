@@ -26,10 +26,10 @@ def with_classes(
         network: Left as it is.
         classes: Number of classes wanted, background included.
         size: Voxels along x, y, z that the network can be run on.
-        head: Names of the modules that make up the head, where they shall not be found in this way.
+        head: Names of the modules that make up the head; None to find them in this way.
 
     Raises:
-        InputError: If no such tail exists, the head is grouped, or the named modules are none.
+        InputError: If no such tail exists, the head is grouped, or the named modules do not make up a head.
     """
     found = trace(network, size)
     old = found.channels[0]
@@ -39,8 +39,8 @@ def with_classes(
     for name in found.last or tail[-1:]:
         if getattr(network.get_submodule(name), "groups", 1) != 1:
             raise InputError(
-                f"The head '{name}' of {type(network).__name__} is a grouped convolution, of which each class sees "
-                "other features, and cannot be started from the source's. Build it with groups: 1."
+                f"The head '{name}' of {type(network).__name__} is a grouped convolution, in which each class sees "
+                "other features, so it cannot start from the source's. Build it with groups: 1."
             )
     # with the right number already, another one shows what belongs to the head
     wanted = classes + 1 if old == classes else classes
@@ -64,7 +64,8 @@ def _with_named_head(
 ) -> tuple[nn.Module, list[str]]:
     modules, old = dict(network.named_modules(remove_duplicate=False)), found.channels[0]
     problems = [
-        f"'{name}' is none; the nearest are: {', '.join(difflib.get_close_matches(name, list(modules), cutoff=0.3))}"
+        f"'{name}' does not exist; the nearest are: "
+        + ", ".join(difflib.get_close_matches(name, list(modules), cutoff=0.3))
         for name in head
         if name not in modules
     ]

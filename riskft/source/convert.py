@@ -87,7 +87,11 @@ def _with_copies(states: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
         first, rest = states[path], [item for item in states.items() if item[0] != path]
     copies = {other: state for other, state in rest if state.keys() == first.keys()}
     if copies:
-        log.info("The weights are there %s times, also as %s: all are written.", len(copies) + 1, ", ".join(copies))
+        log.info(
+            "The file holds the weights %s times, also as %s: all copies are written.",
+            len(copies) + 1,
+            ", ".join(copies),
+        )
     return first | {f"{other}.{key}": value for other, state in copies.items() for key, value in state.items()}
 
 
@@ -118,7 +122,7 @@ def _write(new: Path, state: dict[str, Tensor], own: dict[str, Any]) -> None:
 
 
 class _StandIn:
-    """Takes the place of an object of an unknown class: accepts all that a pickle says of it, and keeps nothing."""
+    """Replaces an object of an unknown class: accepts and discards whatever a pickle gives it."""
 
     def __new__(cls, *_: object, **__: object) -> "_StandIn":
         return super().__new__(cls)

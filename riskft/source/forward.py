@@ -68,7 +68,7 @@ def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace
 
     Raises:
         FailedRunError: If it does with none; the failure that came latest.
-        InputError: If the network cannot be copied, or its result is no segmentation of the input.
+        InputError: If the network cannot be copied, or its result is not a segmentation of the input.
     """
     if any(is_lazy(value) for value in network.parameters()):
         raise InputError(

@@ -18,7 +18,7 @@ from riskft.source.input_channels import with_input_channels
 from riskft.source.misfit import misfit
 from riskft.source.network import SourceNetwork
 from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
-from riskft.source.parametrizations import copied, has_parametrizations, plain, with_today_s_names
+from riskft.source.parametrizations import copied, has_parametrizations, plain, with_current_names
 from riskft.source.reading import Readings
 from riskft.source.source import Source
 from riskft.source.trace import trace
@@ -80,6 +80,15 @@ def load_source(
     return loaded.in_negative() if source.invert is True else loaded
 
 
+def say_not_loaded(source: Source) -> None:
+    """Says that a checkpoint which is given is not used, where training starts from scratch."""
+    if source.checkpoint is not None:
+        log.info(
+            "The weights of %s are not loaded, because model.source.load is none: training starts from scratch.",
+            source.checkpoint,
+        )
+
+
 def _checkpoint_of(source: Source) -> Path:
     if source.load == "none":
         raise InputError(
@@ -100,7 +109,7 @@ def _trained(
 ) -> tuple[nn.Module, tuple[str, ...], tuple[str, ...]]:
     """Returns the network with the checkpoint's weights, and what ``fill`` returns."""
     network = copied(source.architecture()).float()
-    states = {path: with_today_s_names(state) for path, state in checkpoint.states.items()}
+    states = {path: with_current_names(state) for path, state in checkpoint.states.items()}
     if has_parametrizations(network.state_dict()) and any(map(has_parametrizations, states.values())):
         checkpoint = replace(checkpoint, states=states)
     else:

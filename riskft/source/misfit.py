@@ -33,7 +33,7 @@ def misfit(
     own = network.state_dict()
     name = f"model.source.network ({type(network).__name__})"
     if numbers := _other_numbers(network, state, wrong, size):
-        return InputError(f"{path}: fits {name} but for its numbers of channels:", numbers)
+        return InputError(f"{path}: fits {name} except for the numbers of channels:", numbers)
     if share is None:
         title = f"{path}: does not fit {name}: {len(wrong)} of {len(own)} entries, and the risk map needs all."
     else:

@@ -1,4 +1,4 @@
-"""Networks whose parameters are their own: parametrised ones (weight or spectral norm) as the values these give."""
+"""Networks without parametrisations: layers with a weight or spectral norm become plain ones of the same values."""
 
 import copy
 from collections.abc import Mapping
@@ -70,7 +70,7 @@ def has_parametrizations(state: Mapping[str, Tensor]) -> bool:
     return any(".parametrizations." in f".{key}" for key in state)
 
 
-def with_today_s_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Returns the state with the entries of old weight and spectral norms under the names of the new."""
     renamed = {}
     for key, value in state.items():

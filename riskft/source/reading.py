@@ -131,7 +131,7 @@ class Readings:
 
 
 def logits_of(output: Tensor, activation: Activation | None) -> Tensor:
-    """Returns the logits that an activation has made probabilities of, up to what does not change these.
+    """Returns logits that give the same probabilities under the activation.
 
     Args:
         output: (B, K, *spatial), logits or probabilities.

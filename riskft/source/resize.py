@@ -20,10 +20,10 @@ _RUNNING_NORMS = (
 )
 
 LAYERS = (*CONVOLUTIONS, nn.Linear)
-"""What makes channels of channels by weights."""
+"""Layers whose weights turn channels into other channels."""
 
 SIZED = (*LAYERS, *_RUNNING_NORMS, nn.GroupNorm, nn.PReLU)
-"""What has a number of channels."""
+"""Modules that have a number of channels."""
 
 
 def in_channels(module: nn.Module) -> int:
@@ -91,9 +91,9 @@ def has_channels(module: nn.Module, channels: int) -> bool:
 
 
 def resize_outputs(network: nn.Module, name: str, outputs: int, inputs: int | None = None) -> None:
-    """Puts a module of the same kind and options, but for the numbers of channels, in another's place.
+    """Replaces a module by one of the same kind and options with other numbers of channels.
 
-    The module is a copy, for a subclass may be constructed in any way; its parameters are initialised afresh.
+    The module is a copy, for a subclass may be constructed in any way; its parameters are initialised again.
 
     Raises:
         InputError: If it is a grouped convolution.

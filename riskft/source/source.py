@@ -73,8 +73,9 @@ class Source:
         raise InputError(
             f"{self.checkpoint}: does not say what network it belongs to, and model.source.network is not set.",
             [
-                "Those that say it: nnU-Net v2 trained-model folders, MONAI bundle folders, MeshNet's .json beside its "
-                "weights. For all others give model.source.network by class_path, as in configs/model/unet.yaml."
+                "Models that describe themselves: nnU-Net v2 trained-model folders, MONAI bundle folders, MeshNet's "
+                ".json beside its weights. For all others give model.source.network by class_path, as in "
+                "configs/model/unet.yaml."
             ],
         )
 

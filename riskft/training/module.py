@@ -17,18 +17,17 @@ from riskft.run.record import Record
 from riskft.source.activation import freeze_unused, probability_check, readings
 from riskft.source.classes import with_classes
 from riskft.source.input_channels import with_input_channels
-from riskft.source.load import load_source
+from riskft.source.load import load_source, say_not_loaded
 from riskft.source.network import SourceNetwork
 from riskft.source.parametrizations import plain
 from riskft.source.source import Source
-from riskft.source.transfer import AdaptationReport
+from riskft.source.transfer import AdaptationReport, HeadInit, start_network
 from riskft.training.data_of import data_of
 from riskft.training.length import run_length
 from riskft.training.optimizer import parameter_groups, trial_groups
 from riskft.training.record_of import record_of
 from riskft.training.schedule import Shared, say_other_length, schedule_over
 from riskft.training.segmentation import SegmentationModule, window_size
-from riskft.training.start import HeadInit, say_not_loaded, start_network
 from riskft.training.state import misfits_named, plain_options, with_own
 from riskft.training.tables import keep_adaptation
 from riskft.training.trials import try_inferer, try_training

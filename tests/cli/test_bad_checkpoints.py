@@ -116,4 +116,4 @@ def test_a_pickle_bomb(tmp_path, tiny_manifest, checkpoint, capsys, zipped):
 def test_a_folder_of_no_known_kind(tmp_path, tiny_manifest, capsys):
     (tmp_path / "theirs").mkdir()
     lines = refused(tmp_path, tiny_manifest, "riskft", tmp_path / "theirs", capsys)
-    assert "is a folder of no kind that riskft knows. It holds: nothing." in lines[0]
+    assert "is not a kind of folder that riskft knows. It holds: nothing." in lines[0]

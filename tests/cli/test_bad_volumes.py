@@ -63,4 +63,4 @@ def test_a_network_that_cannot_be_built(cohort, tmp_path, capsys):
     config = tmp_path / "network.yaml"
     config.write_text("model: {source: {network: {class_path: riskft.MeshNet, init_args: {layers: []}}}}")
     message = refused(cohort, tmp_path, capsys, "--config", str(config))
-    assert "layers is empty, expected one entry a convolution" in message
+    assert "layers is empty, expected one entry per convolution" in message

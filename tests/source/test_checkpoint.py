@@ -108,7 +108,7 @@ def test_a_model_that_describes_itself(tmp_path, monkeypatch):
 def test_a_folder_of_no_known_kind(tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(InputError, match=r"is a folder of no kind.*It holds: notes\.txt, runs/\.") as caught:
+    with pytest.raises(InputError, match=r"is not a kind of folder.*It holds: notes\.txt, runs/\.") as caught:
         read_checkpoint(tmp_path)
     assert all(kind in str(caught.value) for kind in ("nnU-Net", "MONAI", "MeshNet"))
 

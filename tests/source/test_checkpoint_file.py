@@ -146,7 +146,7 @@ def test_truncated_file(tmp_path, kept, zipped):
     ("content", "said"),
     [
         (b"", r"is empty \(0 bytes\)"),
-        (b"\n<!DOCTYPE html><html>login</html>", "is a web page and no checkpoint"),
+        (b"\n<!DOCTYPE html><html>login</html>", "is a web page, not a checkpoint"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "is a Git LFS pointer.*git lfs pull"),
         (b"\x80\x02", "cannot be read as a checkpoint"),
         (b"PK\x03\x04" + bytes(500), "its end is missing or damaged; it has 504 bytes"),
@@ -168,7 +168,7 @@ def test_what_is_no_checkpoint(tmp_path, content, said, ending):
 def test_another_zip_archive(tmp_path):
     with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
         archive.writestr("weights/model.pt", b"")
-    with pytest.raises(InputError, match=r"zip archive, but none of torch\.save: it holds weights/model\.pt"):
+    with pytest.raises(InputError, match=r"zip archive that torch\.save did not write: it holds weights/model\.pt"):
         read_checkpoint(tmp_path / "net.pt")
 
 
@@ -230,8 +230,8 @@ def test_a_part_that_is_missing_is_named(tmp_path):
 
 def test_other_json_files_are_refused(tmp_path):
     (tmp_path / "x.index.json").write_text('{"a": 1}')
-    with pytest.raises(InputError, match="is no index of a checkpoint in parts"):
+    with pytest.raises(InputError, match="is not the index of a checkpoint in parts"):
         read_checkpoint(tmp_path / "x.index.json")
     (tmp_path / "plans.json").write_text('{"a": 1}')
-    with pytest.raises(InputError, match=r"plans\.json: is a JSON file and no checkpoint"):
+    with pytest.raises(InputError, match=r"plans\.json: is a JSON file, not a checkpoint"):
         read_checkpoint(tmp_path / "plans.json")

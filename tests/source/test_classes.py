@@ -80,7 +80,7 @@ def test_a_head_named_by_the_module_around_it():
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (["model.2.cnov"], r"'model\.2\.cnov' is none; the nearest are: .*model\.2\.conv"),
+        (["model.2.cnov"], r"'model\.2\.cnov' does not exist; the nearest are: .*model\.2\.conv"),
         (["model.0.conv"], r"'model\.0\.conv' has 4 output channels, the network 3"),
         (["model.0.adn"], "there is no convolution among them that runs"),
     ],

@@ -62,7 +62,7 @@ def test_classes_and_channels_come_from_a_riskft_checkpoint(tmp_path, options):
 
 def test_phase_1_needs_a_foreign_checkpoint_whole_and_plain_fine_tuning_does_not(tmp_path, caplog):
     source = Source(unet(classes=3), saved(tmp_path / "net.pt", unet(classes=4).state_dict()))
-    with pytest.raises(InputError, match=r"net\.pt: fits model\.source\.network \(UNet\) but") as caught:
+    with pytest.raises(InputError, match=r"net\.pt: fits model\.source\.network \(UNet\) except") as caught:
         load_source(source, 1, SIZE)
     assert "the file's head has 4 output channels, the network 3" in str(caught.value)
     source.min_loaded = 0.4
@@ -191,7 +191,7 @@ def test_another_network():
 @pytest.mark.parametrize("options", [{}, {"num_res_units": 2, "norm": "batch"}])
 def test_only_the_number_of_classes_differs(options):
     title, problem = refusal(unet(classes=2, **options), unet(classes=5, **options).state_dict())
-    assert title == "net.pt: fits model.source.network (UNet) but for its numbers of channels:"
+    assert title == "net.pt: fits model.source.network (UNet) except for the numbers of channels:"
     assert "the file's head has 5 output channels, the network 2: set out_channels / num_classes to 5" in problem
     assert problem.startswith("  - 'model.2.0.conv.weight'" if options else "  - 'model.2.conv.weight'")
 

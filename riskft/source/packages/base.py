@@ -13,9 +13,9 @@ class Package:
         weights: The file that holds its weights.
         config: Defaults that it implies, nested as in a riskft config: ``model.source.network`` (class_path and
             init_args, so that the run's config names the architecture in full), ``model.source.output``,
-            ``model.source.inferer``, ``data.patch_size``, ``data.preprocessing``. What the user gives goes before.
-        class_names: What the output channels are, background first for a softmax head; None where it does not say.
-        in_channels: Number of input channels; None where it does not say.
+            ``model.source.inferer``, ``data.patch_size``, ``data.preprocessing``. The user's configs take precedence.
+        class_names: What the output channels are, background first for a softmax head; None if it does not say.
+        in_channels: Number of input channels; None if it does not say.
         kernel_axes: Where the model was trained on arrays with other axes than riskft's (x, y, z): axis i of a kernel
             in riskft's order is the file's axis ``kernel_axes[i]``; None for the same order.
     """

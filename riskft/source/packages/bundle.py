@@ -30,7 +30,7 @@ def find(path: Path) -> Package | None:
         path: The bundle's folder, with ``configs/inference.json`` (or train, or YAML) and ``models/model.pt``.
 
     Raises:
-        InputError: If the network is not described in plain values, is none of 3-D, or the weights are missing.
+        InputError: If the network is not described in plain values, is not 3-D, or the weights are missing.
     """
     files = [file for name in _CONFIG_FILES if (file := path / "configs" / name).is_file()]
     if not files:
@@ -89,7 +89,7 @@ def _network(folder: Path, files: list[Path], configs: list[dict[str, Any]], wei
 
 
 def _without_notes(described: Any) -> Any:
-    """Leaves out what is said of the network beside its class and options, and may well be an expression."""
+    """Leaves out notes on the network besides its class and options, which may well be expressions."""
     if not isinstance(described, Mapping):
         return described
     return {name: value for name, value in described.items() if name not in ("_requires_", "_desc_")}

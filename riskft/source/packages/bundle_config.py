@@ -28,7 +28,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """Reads a JSON or YAML config as plain values.
 
     Raises:
-        InputError: If it cannot be parsed, or its top is no mapping.
+        InputError: If it cannot be parsed, or its top level is not a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")

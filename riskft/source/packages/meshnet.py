@@ -54,7 +54,7 @@ class MeshNet(nn.Module):
         bias: Whether the convolutions have one.
 
     Raises:
-        InputError: If the table is no chain of convolutions that keep the grid.
+        InputError: If the table is not a chain of convolutions that keep the grid.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class MeshNet(nn.Module):
 
 
 def _problems(layers: Sequence[Layer]) -> list[str]:
-    """Returns what is wrong with a layer table, one line a fault."""
+    """Returns what is wrong with a layer table, one line per fault."""
     if not layers:
-        return ["layers is empty, expected one entry a convolution"]
+        return ["layers is empty, expected one entry per convolution"]
     problems: list[str] = []
     for number, layer in enumerate(layers):
         if set(layer) != set(Layer.__annotations__):

@@ -78,7 +78,7 @@ def _package(plans: plan.Json, weights: Path, in_channels: int, names: tuple[str
 
 
 def _configuration_name(plans: plan.Json, weights: Path) -> str:
-    """Takes it from the folder's name; for a renamed one from nnU-Net's notes, or because there is no choice.
+    """Takes it from the folder's name; for a renamed one from nnU-Net's notes, or the only one that riskft can use.
 
     The checkpoint says it as well, but among objects that are not tensors.
     """

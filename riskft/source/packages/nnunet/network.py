@@ -64,7 +64,7 @@ def _network_class(name: str) -> type[nn.Module]:
         if own:
             return cast("type[nn.Module]", found)
     raise InputError(
-        f"network_class_name is '{name}', and the installed dynamic_network_architectures has no such one."
+        f"network_class_name is '{name}', which the installed dynamic_network_architectures does not have."
     )
 
 

@@ -46,7 +46,7 @@ def orientation(plans: Json) -> str | None:
     """Returns the axis codes that nnU-Net turns scans to, or None where it takes a file's axes as they are.
 
     Raises:
-        InputError: If the plans name a reader of no 3-D scans, or of somebody's own.
+        InputError: If the plans name a reader that does not read 3-D scans, or a custom one.
     """
     readers = {
         "SimpleITKIO": None,
@@ -64,7 +64,7 @@ def configuration(plans: Json, name: str, above: Sequence[str] = ()) -> dict[str
     """Returns a configuration with all that it inherits.
 
     Raises:
-        InputError: If there is no such one, or it inherits from itself.
+        InputError: If it does not exist, or inherits from itself.
     """
     known = entry(plans, "configurations")
     if name not in known or name in above:
