@@ -27,10 +27,10 @@ class Panel:
         image: The first channel.
         truth: Classes; 255 is ignored.
         hardness: Transfer hardness in nats.
-        relative: Hardness relative to the class prior, h + log P(y), nats: above 0 the source does harm.
+        relative_to_prior: Hardness relative to the class prior, h + log P(y), nats: above 0 the source does harm.
         weight: Weights in the loss, or None for a case that is not trained on.
         prediction: The network's classes, or None.
-        source: The source's expected target classes, or None.
+        expected_class: The source's expected target classes, or None.
         spacing: Voxel size in mm.
     """
 
@@ -38,10 +38,10 @@ class Panel:
     image: FloatVolume
     truth: Classes
     hardness: FloatVolume
-    relative: FloatVolume
+    relative_to_prior: FloatVolume
     weight: FloatVolume | None = None
     prediction: Classes | None = None
-    source: Classes | None = None
+    expected_class: Classes | None = None
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
@@ -64,11 +64,20 @@ def upright(volume: npt.NDArray[Number], axis: int, index: int) -> npt.NDArray[N
 
 def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
     """Draws the panel: a row for each of three orthogonal slices, a column for each thing, colour bars for the risk."""
-    overlays = [("truth", panel.truth), ("source's expected class", panel.source), ("prediction", panel.prediction)]
+    overlays = [
+        ("truth", panel.truth),
+        ("source's expected class", panel.expected_class),
+        ("prediction", panel.prediction),
+    ]
     shown = [(title, classes) for title, classes in overlays if classes is not None]
     heats = [
         ("transfer hardness (nats)", panel.hardness, "inferno", 0.0, _top(panel.hardness)),
-        ("hardness above the prior's (nats)", panel.relative, "PuOr_r", *_around(panel.relative, 0.0)),
+        (
+            "hardness relative to prior (nats)",
+            panel.relative_to_prior,
+            "PuOr_r",
+            *_around(panel.relative_to_prior, 0.0),
+        ),
     ]
     if panel.weight is not None:
         heats.append(("weight in the loss", panel.weight, "RdBu_r", *_around(panel.weight, 1.0)))

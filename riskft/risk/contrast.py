@@ -1,4 +1,4 @@
-"""Which version of the images tells the source more about the target's classes: as they are, or in negative."""
+"""Which version of the images tells the source more about the target's classes: as they are, or inverted."""
 
 import logging
 from collections.abc import Sequence
@@ -18,31 +18,31 @@ JUDGED = 8
 """Number of training cases that are compared, the first by name: the second version costs a pass over these alone."""
 
 LEAST_GAIN = 0.05
-"""Part of the labels' entropy that the negative must explain in addition: of two uninformative versions neither is
+"""Part of the labels' entropy that inversion must explain in addition: of two uninformative versions neither is
 preferred."""
 
 
-def better_seen(as_it_is: SourcePass, in_negative: SourcePass, train: Sequence[PreparedCase]) -> bool:
-    """Says whether the negative makes the source clearly more informative about the target's classes, by LEEP.
+def better_seen(as_it_is: SourcePass, inverted: SourcePass, train: Sequence[PreparedCase]) -> bool:
+    """Says whether inversion makes the source clearly more informative about the target's classes, by LEEP.
 
     The probabilities of the version that loses are dropped. The results are kept for later runs.
 
     Args:
         as_it_is: The source.
-        in_negative: The inverted source, with a store of its own.
+        inverted: The inverted source, with a store of its own.
         train: The training cases.
     """
     judged = sorted(train, key=lambda case: case.subject)[:JUDGED]
-    plain, negative = (knowledge(source, judged) for source in (as_it_is, in_negative))
-    better = negative > plain + LEAST_GAIN
+    plain, other = (knowledge(source, judged) for source in (as_it_is, inverted))
+    better = other > plain + LEAST_GAIN
     log.info(
-        "Phase 1: the source explains %.1f %% of the labels' entropy, and %.1f %% if shown the images in negative: it "
+        "Phase 1: the source explains %.1f %% of the labels' entropy, and %.1f %% if shown inverted images: it "
         "is shown %s",
         100 * plain,
-        100 * negative,
-        "the negative" if better else "the images as they are",
+        100 * other,
+        "inverted images" if better else "the images as they are",
     )
-    (as_it_is if better else in_negative).drop(judged)
+    (as_it_is if better else inverted).drop(judged)
     return better
 
 

@@ -1,4 +1,4 @@
-"""Giving a network another number of input channels, or its images in negative, by changing its first convolutions."""
+"""Giving a network another number of input channels, or inverted images, by changing its first convolutions."""
 
 import copy
 from collections.abc import Sequence

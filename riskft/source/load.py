@@ -77,7 +77,7 @@ def load_source(
         channels_last=channels_last,
         record=checkpoint.record,
     )
-    return loaded.in_negative() if source.invert is True else loaded
+    return loaded.with_inversion() if source.invert is True else loaded
 
 
 def say_not_loaded(source: Source) -> None:

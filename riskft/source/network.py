@@ -33,7 +33,7 @@ class SourceNetwork:
         unused: Keys of the checkpoint that the network does not have.
         inferer: How it is run over whole volumes.
         channels_last: Whether it is run in channels-last memory order.
-        inverted: Whether it sees its images in negative.
+        inverted: Whether it sees inverted images.
         record: What it was made with if riskft trained it, else None.
     """
 
@@ -53,8 +53,8 @@ class SourceNetwork:
     inverted: bool = False
     record: Record | None = None
 
-    def in_negative(self) -> "SourceNetwork":
-        """Returns the source network as it sees its images in negative.
+    def with_inversion(self) -> "SourceNetwork":
+        """Returns the source network that sees inverted images.
 
         Raises:
             InputError: If no convolution takes the input itself.

@@ -34,7 +34,7 @@ class Source:
             returns probabilities already (``applied``). null for the sigmoid if the network ends in one, else softmax.
         inferer: How phase 1 runs the source over whole volumes; null for ``model.inferer``. A network that needs to see
             more than a training patch wants a window of its own.
-        invert: Show the source its images in negative (x becomes -x; the fine-tuned network keeps that): ``auto`` lets
+        invert: Show the source inverted images (x becomes -x; the fine-tuned network keeps that): ``auto`` lets
             phase 1 find out which of the two is more informative about the target's classes, which costs a second pass
             over at most eight training volumes. For images whose background is 0.
     """

@@ -37,7 +37,7 @@ def read_panel(maps: Maps, case: PreparedCase, prediction: Classes | None) -> Pa
     return _panel(
         case,
         hardness=store.read_hardness(case.subject)[0].numpy(),
-        source=np.asarray(read_volume(store.expected_class_path(case.subject))[0], dtype=np.uint8),
+        expected_class=np.asarray(read_volume(store.expected_class_path(case.subject))[0], dtype=np.uint8),
         weight=np.asarray(read_volume(store.weight_path(case.subject))[0], dtype=np.float32),
         prediction=prediction,
         joint=summary.joint,
@@ -61,7 +61,7 @@ def unseen_panel(found: FoundRisk, module: RiskModule, case: PreparedCase, predi
     return _panel(
         case,
         hardness=hardness(states, target[None], conditional, IGNORE_INDEX)[0].numpy(),
-        source=expected_empirical_prediction(states, conditional)[0].argmax(0).to(torch.uint8).numpy(),
+        expected_class=expected_empirical_prediction(states, conditional)[0].argmax(0).to(torch.uint8).numpy(),
         weight=None,
         prediction=prediction,
         joint=found.joint,
@@ -72,7 +72,7 @@ def _panel(
     case: PreparedCase,
     *,
     hardness: FloatVolume,
-    source: Classes,
+    expected_class: Classes,
     weight: FloatVolume | None,
     prediction: Classes | None,
     joint: Tensor,
@@ -92,9 +92,9 @@ def _panel(
         image=shown(volume.image[0, 0].numpy()),
         truth=shown(truth),
         hardness=shown(hardness),
-        relative=shown(relative.astype(np.float32)),
+        relative_to_prior=shown(relative.astype(np.float32)),
         weight=None if weight is None else shown(weight),
         prediction=None if prediction is None else shown(prediction),
-        source=shown(source),
+        expected_class=shown(expected_class),
         spacing=spacing_of(volume.affine @ nib.orientations.inv_ornt_aff(axes, truth.shape)),
     )

@@ -68,7 +68,7 @@ def find_risk(run: RunFolder, module: RiskModule) -> FoundRisk:
     summary, manifest = (_json(path) for path in (run.risk.summary, run.risk.manifest))
     source = module.load_source()
     if manifest.get("inverted") and not source.inverted:  # phase 1 found that inversion makes it more informative
-        source = source.in_negative()
+        source = source.with_inversion()
     joint = RiskSummary.from_json(summary).joint
     return FoundRisk(source, joint, bool(manifest.get("mask")), summary, manifest)
 

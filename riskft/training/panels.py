@@ -155,7 +155,10 @@ def wandb_images(panel: Panel, class_names: list[str], key: str, figure: Path) -
     labels = {**dict(enumerate(class_names)), IGNORE_INDEX: "ignored"}
     masks: dict[str, Any] = {
         name: {"mask_data": np.ascontiguousarray(upright(classes, 2, index)), "class_labels": labels}
-        for name, classes in (("truth", panel.truth), ("prediction", panel.prediction), ("source", panel.source))
+        for name, classes in (
+            *(("truth", panel.truth), ("prediction", panel.prediction)),
+            ("expected_class", panel.expected_class),
+        )
         if classes is not None
     }
     image = upright(panel.image, 2, index).astype(np.float64)

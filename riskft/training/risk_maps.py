@@ -99,14 +99,14 @@ class RiskMapCallback(Callback):
     ) -> SourceNetwork:
         """Returns the source, inverted if inversion makes it more informative."""
         try:
-            negative = source.in_negative()
+            inverted = source.with_inversion()
         except InputError as error:
             log.info("Phase 1: %s The source is shown the images as they are.", error)
             return source
-        as_it_is, in_negative = (self._source_pass(each, trainer, module, data) for each in (source, negative))
-        if better_seen(as_it_is, in_negative, data.prepared("train")):
-            source, negative = negative, source
-        negative.network.cpu()
+        as_it_is, with_inversion = (self._source_pass(each, trainer, module, data) for each in (source, inverted))
+        if better_seen(as_it_is, with_inversion, data.prepared("train")):
+            source, inverted = inverted, source
+        inverted.network.cpu()
         return source
 
     def _source_pass(

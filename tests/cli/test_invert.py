@@ -1,4 +1,4 @@
-"""A source of the opposite contrast: phase 1 finds that it is to be shown the negative, and all else keeps that."""
+"""A source of the opposite contrast: phase 1 finds that it is to be shown inverted images, and all else keeps that."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def fit(root, manifest, method, *more):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, tiny_manifest):
-    """A source trained on t1; riskft and a run from scratch on t2, which is t1 in negative."""
+    """A source trained on t1; riskft and a run from scratch on t2, which is t1 inverted."""
     root = tmp_path_factory.mktemp("invert")
     more = ("--run.method", "source", "--data.modalities", "[t1]", "--trainer.max_epochs", "30")
     fit(root, tiny_manifest, "scratch", *more)

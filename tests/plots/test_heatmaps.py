@@ -45,10 +45,10 @@ def panel(**changes: Any) -> Panel:
         image=rng.normal(0, 1, SHAPE).astype(np.float32),
         truth=truth,
         hardness=hardness,
-        relative=hardness - 0.3,
+        relative_to_prior=hardness - 0.3,
         weight=1 + hardness,
         prediction=np.where(truth == 2, 1, truth).astype(np.uint8),
-        source=(truth > 0).astype(np.uint8),
+        expected_class=(truth > 0).astype(np.uint8),
         spacing=(1.0, 1.5, 3.0),
     )
     return replace(base, **changes)
@@ -110,7 +110,7 @@ def shown(axes: Any, layer: int = -1) -> Array:
 
 
 TITLES = ["image", "truth", "source's expected class", "prediction"]
-HEATS = ["transfer hardness (nats)", "hardness above the prior's (nats)", "weight in the loss"]
+HEATS = ["transfer hardness (nats)", "hardness relative to prior (nats)", "weight in the loss"]
 NOTHING = np.zeros(SHAPE, np.uint8)
 IGNORED = np.where(np.arange(SHAPE[0])[:, None, None] < 3, IGNORE, panel().truth).astype(np.uint8)
 
@@ -120,7 +120,7 @@ IGNORED = np.where(np.arange(SHAPE[0])[:, None, None] < 3, IGNORE, panel().truth
     [
         ({}, [*TITLES, *HEATS]),
         ({"prediction": None}, [*TITLES[:3], *HEATS]),
-        ({"prediction": None, "source": None}, [*TITLES[:2], *HEATS]),
+        ({"prediction": None, "expected_class": None}, [*TITLES[:2], *HEATS]),
         ({"truth": NOTHING}, [*TITLES, *HEATS]),
         ({"truth": IGNORED}, [*TITLES, *HEATS]),
         ({"truth": np.ones(SHAPE, np.uint8)}, [*TITLES, *HEATS]),
@@ -158,7 +158,7 @@ def test_figure_is_drawn_and_written(tmp_path: Path, changes: dict[str, Any], ti
 @pytest.mark.parametrize("axis", range(3))
 def test_a_volume_of_one_slice_is_drawn(tmp_path: Path, axis: int) -> None:
     whole = panel()
-    volumes = ("image", "truth", "hardness", "relative", "weight", "prediction", "source")
+    volumes = ("image", "truth", "hardness", "relative_to_prior", "weight", "prediction", "expected_class")
     thin = {name: np.take(getattr(whole, name), [(3, 5, 2)[axis]], axis) for name in volumes}
     save_figure(case_figure(panel(**thin), NAMES), tmp_path / "panel.png")
     assert (tmp_path / "panel.png").is_file()
@@ -170,7 +170,7 @@ def test_figure_shows_the_riskiest_slices_of_each_volume() -> None:
     assert [row[0].get_ylabel() for row in rows] == ["sagittal 3", "coronal 5", "axial 2"]
     for axis, (row, index) in enumerate(zip(rows, (3, 5, 2), strict=True)):
         np.testing.assert_array_equal(shown(row[0]), upright(case.image, axis, index))
-        for axes, volume in zip(row[-3:], (case.hardness, case.relative, case.weight), strict=True):
+        for axes, volume in zip(row[-3:], (case.hardness, case.relative_to_prior, case.weight), strict=True):
             np.testing.assert_array_equal(shown(axes), upright(volume, axis, index))
     # mm per row over mm per column: z / y, z / x, y / x
     assert [row[0].get_aspect() for row in rows] == pytest.approx([2.0, 3.0, 1.5])
@@ -232,9 +232,9 @@ def mask_pixels(mask: Any) -> Array:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, ["truth", "prediction", "source"]),
-        ({"prediction": None}, ["truth", "source"]),
-        ({"prediction": None, "source": None}, ["truth"]),
+        ({}, ["truth", "prediction", "expected_class"]),
+        ({"prediction": None}, ["truth", "expected_class"]),
+        ({"prediction": None, "expected_class": None}, ["truth"]),
     ],
 )
 def test_wandb_images_carry_masks_with_class_names(figure: Path, changes: dict[str, Any], expected: list[str]) -> None:
@@ -248,7 +248,7 @@ def test_wandb_images_carry_masks_with_class_names(figure: Path, changes: dict[s
         assert image._caption == "s1, axial slice 2"
         assert list(image._masks) == expected
         for kind, mask in image._masks.items():
-            volume = {"truth": case.truth, "prediction": case.prediction, "source": case.source}[kind]
+            volume = {"truth": case.truth, "prediction": case.prediction, "expected_class": case.expected_class}[kind]
             np.testing.assert_array_equal(mask_pixels(mask), upright(volume, 2, 2))
             classes = mask._val["class_labels"]
             assert json.loads(json.dumps(classes)) == {"0": "background", "1": "rim", "2": "core", "255": "ignored"}
@@ -290,7 +290,7 @@ def case_on_disk(folder: Path, orientation: str = "RAS") -> PreparedCase:
 def test_panel_is_read_from_cache_and_store(tmp_path: Path, orientation: str) -> None:
     case = case_on_disk(tmp_path, orientation)
     expected, store = panel(), RiskStore(tmp_path / "risk", {}, {})
-    assert expected.source is not None
+    assert expected.expected_class is not None
     assert expected.prediction is not None
     geometry = case.to_subject()["image"].affine
 
@@ -300,7 +300,10 @@ def test_panel_is_read_from_cache_and_store(tmp_path: Path, orientation: str) ->
         return np.ascontiguousarray(nib.apply_orientation(array, nib.orientations.ornt_transform(RAS, there)))
 
     store.write_hardness(
-        "s/1", torch.from_numpy(prepared(expected.hardness)), torch.from_numpy(prepared(expected.source)), geometry
+        "s/1",
+        torch.from_numpy(prepared(expected.hardness)),
+        torch.from_numpy(prepared(expected.expected_class)),
+        geometry,
     )
     store.write_weights("s/1", torch.from_numpy(prepared(expected.weight)), geometry)
     joint = torch.tensor([[80.0], [15.0], [5.0]], dtype=torch.float64)
@@ -309,16 +312,16 @@ def test_panel_is_read_from_cache_and_store(tmp_path: Path, orientation: str) ->
     assert got.subject == "s/1"
     assert got.spacing == pytest.approx((1.0, 1.5, 3.0))
     assert got.image.shape == got.truth.shape == SHAPE
-    for name in ("hardness", "weight", "source", "prediction"):
+    for name in ("hardness", "weight", "expected_class", "prediction"):
         np.testing.assert_array_equal(getattr(got, name), getattr(expected, name))
     assert (got.truth[0, 0] == IGNORE).all()
     # h + log P(y); ignored voxels as they are
     prior = np.log([0.80, 0.15, 0.05])
     for index in range(3):
         inside = got.truth == index
-        np.testing.assert_allclose(got.relative[inside], expected.hardness[inside] + prior[index], rtol=1e-5)
-    np.testing.assert_allclose(got.relative[0, 0], expected.hardness[0, 0])
-    assert got.relative.dtype == np.float32
+        np.testing.assert_allclose(got.relative_to_prior[inside], expected.hardness[inside] + prior[index], rtol=1e-5)
+    np.testing.assert_allclose(got.relative_to_prior[0, 0], expected.hardness[0, 0])
+    assert got.relative_to_prior.dtype == np.float32
     assert isinstance(case_figure(got, NAMES), Figure)
 
 

@@ -36,7 +36,7 @@ class Study:
         source = [
             *("--model.source.checkpoint", str(self.root / "source.pt")),
             *("--model.source.network.init_args.out_channels", "3"),
-            # no comparison with the negative before the phase 1 whose passes and files are counted
+            # no comparison with inverted images before the phase 1 whose passes and files are counted
             *("--model.source.invert", "false"),
         ]
         return [

@@ -1,4 +1,4 @@
-"""Other numbers of input channels for any network, and images in negative."""
+"""Other numbers of input channels for any network, and inverted images."""
 
 import pytest
 import torch
@@ -143,7 +143,7 @@ def test_a_source_is_inverted_where_it_is_said(tmp_path):
     assert (loaded[True].adapted, loaded[False].adapted) == (("model.0.conv",), ())
     image = torch.randn(1, 2, *SIZE)
     torch.testing.assert_close(loaded[True].network(image), loaded[False].network(-image))
-    twice = loaded["auto"].in_negative()
+    twice = loaded["auto"].with_inversion()
     torch.testing.assert_close(twice.network(image), loaded[False].network(-image))
     assert not any(parameter.requires_grad for parameter in twice.network.parameters())
     assert not twice.network.training

@@ -230,7 +230,7 @@ def test_a_folder_without_phase_1(tmp_path, done):
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_the_source_is_shown_what_tells_it_more(tmp_path, tiny_manifest, sign, caplog):
-    """Lesions are dark in t2: a source that looks for bright ones knows more of the negative."""
+    """Lesions are dark in t2: inversion makes a source that looks for bright ones more informative."""
     source = save_source(tmp_path / "source.pt", Contrast().seeing(sign), ("background", "lesion"))
     source.invert = "auto"
     module, data, callback = module_of(source), data_of(tiny_manifest, tmp_path / "cache"), RiskMapCallback()
@@ -249,7 +249,7 @@ def test_the_source_is_shown_what_tells_it_more(tmp_path, tiny_manifest, sign, c
 
 
 def _percentages(text: str) -> list[str]:
-    line = next(line for line in text.splitlines() if "if shown the images in negative" in line)
+    line = next(line for line in text.splitlines() if "if shown inverted images" in line)
     return [word for word in line.split() if word.replace(".", "").isdigit() and "." in word][-2:]
 
 
