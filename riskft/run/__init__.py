@@ -1,1 +1,1 @@
-"""The run folder: where it is, what is in it, and the record of how its weights were made."""
+"""The run folder: where it is, what it holds, and how its weights were made."""

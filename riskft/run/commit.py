@@ -1,4 +1,4 @@
-"""Which commit the code runs from."""
+"""The commit that the code runs from."""
 
 import os
 import subprocess
@@ -6,15 +6,11 @@ from pathlib import Path
 
 
 def git_commit(file: Path = Path(__file__)) -> str:
-    """Returns the commit of the checkout that the code runs from (``-dirty`` if changed), or ``unknown``.
+    """Returns the commit of the checkout that tracks ``file`` (``-dirty`` if changed), or ``unknown``.
 
-    Git also looks for a repository in the folders above, and an installed package may lie in another project's.
-    The repository must therefore track the file.
-
-    Args:
-        file: A file of the code.
+    Git also searches the folders above, so an untracked, installed package could find another project's repository.
     """
-    # a hook of another repository sets GIT_DIR and more
+    # a hook of another repository sets GIT_DIR and others
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
     def git(*arguments: str) -> str:

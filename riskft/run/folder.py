@@ -1,4 +1,4 @@
-"""One folder per run. This file alone knows the names of the files in it."""
+"""The folder of a run. Only this file knows the names of the files in it."""
 
 import re
 import shutil
@@ -24,23 +24,23 @@ class RunFolder:
 
     Attributes:
         path: The folder, which need not exist yet.
-        config: All options of the run, which every command accepts again.
-        record: What the weights were made with, see ``riskft.run.record``.
+        config: All options of the run; every command accepts the file.
+        record: How the weights were made, see ``riskft.run.record``.
         checkpoints: The folder of the checkpoints.
         best: The checkpoint with the best validation score.
         last: The checkpoint of the last epoch.
         adaptation: What became of each parameter of the source.
-        metrics: The curves since the training's last start; those before are next to it, see ``riskft.files.earlier``.
+        metrics: The curves since training last started; earlier ones are next to it, see ``riskft.files.earlier``.
         cases: The scores of the test cases.
         predictions: Where ``predict`` writes by default.
         heatmaps: The folder of the panels.
-        risk: What phase 1 left.
+        risk: The results of phase 1.
         wandb: Where W&B keeps its own files.
         wandb_id: The run's name in W&B.
-        requeue: How often a cluster's time limit ended the run without progress.
-        lock: Locked by the process that trains in the folder; in a sweep, inside ``sweep_lock``.
-        plan: What a sweep planned, and which of its commands are done.
-        log: What the commands of a sweep printed.
+        requeue: How often the run hit a cluster's time limit without progress.
+        lock: Locked by the process that trains in the folder; in a sweep, while it also holds ``sweep_lock``.
+        plan: The run as a sweep planned it, and which of its commands are done.
+        log: The output of a sweep's commands.
         failure: Why a command of a sweep failed.
         sweep_lock: Locked by the process that runs a command of a sweep.
     """
@@ -72,7 +72,7 @@ class RunFolder:
         return self.heatmaps / f"{kind}_{safe_name(subject)}.png"
 
     def read_config(self) -> dict[str, Any]:
-        """Returns the run's config; empty where there is none."""
+        """Returns the run's config; empty if there is none."""
         if not self.config.is_file():
             return {}
         try:
@@ -82,16 +82,16 @@ class RunFolder:
         return content if isinstance(content, dict) else {}
 
     def name(self) -> tuple[str, str, int]:
-        """Returns the run's study, method and seed, from its config or else from its folder's name.
+        """Returns the run's study, method and seed, from its config or else its folder's name.
 
         Raises:
-            InputError: If neither says the seed.
+            InputError: If neither gives the seed.
         """
         config = self.read_config()
         options = config.get("run") or {}
         *_, study, method, last = ("", "", "", *self.path.resolve().parts)
         seed = config.get("seed_everything")
-        if not isinstance(seed, int) or isinstance(seed, bool):  # `true` stands for a seed that Lightning draws
+        if not isinstance(seed, int) or isinstance(seed, bool):  # `true` means that Lightning draws a seed
             if (found := SEED_FOLDER.search(last)) is None:
                 raise InputError(
                     f"{self.path}: config.yaml has no seed_everything, and the folder is not called seed=<n>."
@@ -101,7 +101,7 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Holds the folder for a training, and removes the half-written files of one that was killed.
+        """Locks the folder for training, and removes half-written files of a killed process.
 
         Raises:
             InputError: If another process trains there.
@@ -113,10 +113,10 @@ class RunFolder:
             yield
 
     def refuse_finished(self, overwrite: bool, resuming: bool) -> None:
-        """Raises InputError if ``fit`` would start again in a folder that holds what a training has left."""
+        """Raises InputError if ``fit`` would start again in a folder that holds a run."""
         left = [path for path in (*self.checkpoints.glob("*.ckpt"), self.cases, self.metrics) if path.exists()]
         if strange := [f"{path}: is a folder, expected a file. Move it away." for path in left if path.is_dir()]:
-            raise InputError("The run folder holds what no run has written:", strange)
+            raise InputError("The run folder holds folders where a run writes files:", strange)
         if any(path.stat().st_size for path in left) and not overwrite and not resuming:
             raise InputError(
                 f"{self.path} already holds a run. Resume it with --ckpt_path last, start again with --run.overwrite "
@@ -124,7 +124,7 @@ class RunFolder:
             )
 
     def clear(self) -> None:
-        """Removes what a new run would leave next to its own: checkpoints, panels and scores."""
+        """Removes an earlier run's checkpoints, panels, scores and record."""
         for folder in (self.checkpoints, self.heatmaps):
             shutil.rmtree(folder, ignore_errors=True)
         tables = [path for table in (self.cases, self.metrics) for path in (table, *earlier(table))]
@@ -133,11 +133,7 @@ class RunFolder:
 
 
 def recorded_folder(config: Mapping[str, Any]) -> Path | None:
-    """Returns where a run was when its config was written, or None if the config does not say.
-
-    Args:
-        config: Content of a run's ``config.yaml``.
-    """
+    """Returns where a run was when its ``config.yaml`` was written, or None if the config does not say."""
     options, seed = config.get("run"), config.get("seed_everything")
     if not isinstance(options, dict):
         return None

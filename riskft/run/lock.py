@@ -1,9 +1,9 @@
-"""The lock of a file, for one process at a time.
+"""A lock on a file, held by one process at a time.
 
-Our own, because the lock of the package `filelock` belongs to the open file: a forked loader of the data that outlives
-a killed run would go on holding it. POSIX record locks belong to the process. They also work over NFS, and vanish with
-the process, however it ends. Two rules follow from them: a process must not open a file whose lock it holds, because
-closing any descriptor of it gives the lock up; and it does not notice that it holds a lock itself.
+This is our own because `filelock` ties a lock to the open file: a forked data loader that outlives a killed run would
+keep holding it. POSIX record locks belong to the process, work over NFS, and end with the process. Two rules follow:
+a process must not open a file whose lock it holds, because closing any descriptor releases the lock; and it cannot see
+a lock of its own.
 """
 
 import errno
@@ -23,13 +23,11 @@ POLL_SECONDS = 0.2
 
 @contextmanager
 def held(path: Path, patience: float = 0.0) -> Iterator[None]:
-    """Holds the lock of a file, which says who holds it.
-
-    Where the file system has no locks, this warns and goes on.
+    """Locks a file and writes the holder into it. Warns and goes on if the file system has no locks.
 
     Args:
-        path: The file; created with its folder if it does not exist.
-        patience: How long to wait for another process to give it up, in seconds.
+        path: The file; it and its folder are created if needed.
+        patience: How long to wait for another process to release it, in seconds.
 
     Raises:
         InputError: If another process holds it.
@@ -55,16 +53,16 @@ def held(path: Path, patience: float = 0.0) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether another process holds the lock of a file. Not for the process that holds it, which would give it up."""
+    """Whether another process has locked a file. The holder must not ask: it would release its own lock."""
     if not path.is_file():
         return False
     with path.open(encoding="utf-8") as stream:
-        # shared, so that two processes that ask do not take each other for the holder
+        # shared, so that two processes that ask do not mistake each other for the holder
         return not _taken(stream.fileno(), path, shared=True)
 
 
 def _taken(descriptor: int, path: Path, shared: bool = False) -> bool:
-    """Takes the lock of an open file; returns whether it was free, or there are no locks on this system."""
+    """Locks an open file; returns False if another process holds the lock, True also where there are no locks."""
     try:
         import fcntl  # not on Windows
 

@@ -1,4 +1,4 @@
-"""What the user says about a run: its place, its name, and how it is logged."""
+"""Options of a run: its folder, its name and its logging."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,9 @@ class RunOptions:
 
     Args:
         root: Folder of all runs.
-        study: What is compared; runs of a study share a W&B group.
-        method: How it was trained; the W&B job type.
-        folder: Another folder than the one made of the above.
+        study: Name of the comparison; runs of a study share a W&B group.
+        method: Name of the training method; the W&B job type.
+        folder: The run's folder, instead of the one made of the options above.
         overwrite: Let ``fit`` start again in a folder that holds a run. To resume the run, use ``--ckpt_path last``.
     """
 
@@ -37,11 +37,11 @@ class WandbOptions:
     """How the run is logged to Weights & Biases.
 
     Args:
-        offline: Write the run into the run folder only; ``wandb sync FOLDER`` uploads it later.
+        offline: Write to the run folder only; ``wandb sync FOLDER`` uploads the run later.
         project: W&B project.
         entity: W&B user or team.
         tags: Tags of the run.
-        enabled: With false there is no W&B run at all.
+        enabled: Whether there is a W&B run at all.
     """
 
     offline: bool = True

@@ -1,4 +1,4 @@
-"""Checks, before any work is done, that folders can be written."""
+"""Checks that folders can be written to before any work is done."""
 
 import os
 import tempfile
@@ -10,18 +10,18 @@ from riskft.errors import InputError
 from riskft.run.folder import RunFolder
 from riskft.run.risk import default_store
 
-#: A block of most file systems: with a full quota, an empty file can still be created.
+#: One block on most file systems. An empty file can be created even when the quota is full.
 PROBE = bytes(4096)
 MAPS = "RiskMapCallback"
 
 
 def refuse_unwritable(places: Mapping[str, Path]) -> None:
-    """Raises InputError, naming all of them, if files cannot be written into folders. Leaves nothing behind.
+    """Raises InputError, naming all of them, if folders cannot be written to. Leaves nothing behind.
 
-    The system's temporary folder is checked too, because W&B and the data loaders need it.
+    The temporary folder is checked too, because W&B and the data loaders need it.
 
     Args:
-        places: Folders, which need not exist yet, by the option that sets them.
+        places: Folders by the option that sets them. They need not exist yet.
     """
     found = {option: (folder, why_not_writable(folder)) for option, folder in places.items()}
     problems = [
@@ -37,13 +37,10 @@ def refuse_unwritable(places: Mapping[str, Path]) -> None:
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Returns why files cannot be written into a folder, or None if they can.
+    """Returns why a folder cannot be written to, or None if it can.
 
-    A small file is written and removed, because permissions are not enough: a file system can be read-only or full.
-    If the folder does not exist yet, this happens in the nearest existing folder above it.
-
-    Args:
-        folder: The folder.
+    It writes and removes a small file, because permissions do not tell: a file system can be read-only or full. If the
+    folder does not exist yet, the nearest existing folder above it is tried.
     """
     try:
         place = _nearest(folder)
@@ -77,7 +74,7 @@ def _named(place: Path, folder: Path) -> str:
 
 
 def places_of(command: str, config: Any, folder: Path) -> dict[str, Path]:
-    """Returns the folders that a Lightning command will write, by the option that sets them.
+    """Returns the folders that a Lightning command will write to, by the option that sets them.
 
     Args:
         command: ``fit``, ``test`` and so on.
@@ -87,12 +84,12 @@ def places_of(command: str, config: Any, folder: Path) -> dict[str, Path]:
     places: dict[str, Path] = {}
     if command == "riskmap":
         places["--out"] = folder
-    elif command in ("fit", "test"):  # the others only log there, and can do without
+    elif command in ("fit", "test"):  # the others only log there, which is optional
         places["--run.root, --run.study or --run.folder"] = folder
     elif command == "predict":
         places["--out"] = Path(config.out) if config.out else RunFolder(folder).predictions
     cache = Path(config.data.cache_dir)
-    # a complete cache need only be read; whether it is complete shows once the scans have been read
+    # a complete cache may be read-only; whether it is complete is known only after the scans are read
     if not _holds(cache, "cases/*"):
         places["--data.cache_dir"] = cache
     mapping = [one.init_args for one in listed(config.trainer.callbacks) if str(one.class_path).endswith(MAPS)]

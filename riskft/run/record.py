@@ -1,4 +1,4 @@
-"""What weights were made with, as plain values that their checkpoint keeps."""
+"""How weights were made, as plain values in their checkpoint."""
 
 import json
 from collections.abc import Mapping
@@ -11,23 +11,23 @@ Start = Literal["source", "scratch"]
 
 @dataclass(frozen=True)
 class Record:
-    """What weights were made with; plain values, so that the checkpoint loads without unpickling.
+    """How weights were made, in plain values, so that the checkpoint loads without unpickling.
 
     Attributes:
         class_names: By index, background first.
         in_channels: Number of input channels.
-        classes: (name, raw label values) of each foreground class, in order; empty where there was no data module.
-        background: Raw values that were background.
-        ignore: Raw values that counted nowhere.
+        classes: (name, raw label values) of each foreground class, in order; empty without a data module.
+        background: Raw label values of the background.
+        ignore: Raw label values that were ignored.
         modalities: The input channels, in order.
         preprocessing: ``Preprocessing.describe``.
         patch_size: Voxels of a training patch along x, y, z.
-        cases: By split (``train``, ``val``) and subject: the key that stands for files, label map and preprocessing,
-            and the person.
-        start: Where training started: ``load`` as in ``Source``, ``checkpoint``, and of what was loaded ``digest`` and
-            ``fraction`` of the parameters.
-        parts: Classes of ``loss`` and ``optimizer``.
-        options: The run's config, as far as ``trained_options`` takes it; empty in Python.
+        cases: By split (``train``, ``val``) and subject: the cache key (files, label map and preprocessing), and the
+            person.
+        start: Where training started: ``load`` as in ``Source``, ``checkpoint``, its ``digest``, and the ``fraction``
+            of the parameters that were loaded.
+        parts: Class names of ``loss`` and ``optimizer``.
+        options: The part of the run's config that ``trained_options`` keeps; empty without the command line.
     """
 
     class_names: list[str]
@@ -44,7 +44,7 @@ class Record:
     options: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """Returns the record as JSON holds it: dictionaries, lists, strings and numbers."""
+        """Returns the record as JSON types."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self), default=str))
         return content
 
@@ -55,7 +55,7 @@ class Record:
 
     @property
     def name(self) -> tuple[Any, Any]:
-        """Method and seed, as far as known."""
+        """Method and seed; None where unknown."""
         run = self.options.get("run")
         return run.get("method") if isinstance(run, dict) else None, self.options.get("seed_everything")
 

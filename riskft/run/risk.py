@@ -1,4 +1,4 @@
-"""Where the files of phase 1 lie: the ``risk`` folder of a run, and its maps in the risk store."""
+"""The files of phase 1: the ``risk`` folder of a run, and its maps in the risk store."""
 
 import os
 from pathlib import Path
@@ -7,24 +7,24 @@ from riskft.files import read_mapping, safe_name
 
 
 def default_store(cache: Path) -> Path:
-    """Returns the root of the risk store that the runs with a cache of prepared cases share."""
+    """Returns the root of the risk store shared by all runs that use a cache of prepared cases."""
     return cache / "risk"
 
 
 class StoreFiles:
     """The files of one phase 1 in the risk store.
 
-    Two levels, so that other options of the map reuse the forward passes::
+    There are two levels, so that runs with other options of the map reuse the forward passes::
 
         <root>/<source, data, preprocessing, inference>/manifest.json
-            knowledge.json, where it was compared with its inverted self
+            knowledge.json  (if the source was compared with its inverted self)
             <subject>/joint.json  hardness.nii  expected_class.nii
-                probabilities.npy, until the hardness is made
-                eep.npz, for training cases of runs that distil
+                probabilities.npy  (until the hardness is computed)
+                eep.npz  (training cases of runs that distil)
             <options of the map>/manifest.json  summary.json  <subject>_weight.nii
 
     Args:
-        maps: The folder of the weights, the last level.
+        maps: The folder of the weights, which is the second level.
     """
 
     def __init__(self, maps: Path) -> None:
@@ -38,7 +38,7 @@ class StoreFiles:
         return self._subject(subject) / "joint.json"
 
     def probabilities_path(self, subject: str) -> Path:
-        """The source probabilities, (Z, X, Y, Z) float32; there until the hardness is made."""
+        """The source probabilities, (Z, X, Y, Z) float32, kept until the hardness is computed."""
         return self._subject(subject) / "probabilities.npy"
 
     def hardness_path(self, subject: str) -> Path:
@@ -62,12 +62,12 @@ class StoreFiles:
 
 
 class RunRisk:
-    """What phase 1 left in a run folder.
+    """The results of phase 1 in a run folder.
 
     Attributes:
         path: The run's ``risk`` folder.
         manifest: What the hardness depends on, as in the risk store.
-        summary: What phase 1 found, and where the maps are.
+        summary: The findings of phase 1, and where the maps are.
         classes: The table of hardness and weight by class.
     """
 
@@ -82,14 +82,15 @@ class RunRisk:
         return self.path / f"{name}.png"
 
     def places(self, maps: Path) -> dict[str, str]:
-        """Returns where the maps are, for the summary: absolute, and as seen from the run."""
+        """Returns where the maps are, for the summary: absolute, and relative to the run's ``risk`` folder."""
         maps = maps.resolve()
         return {"maps": str(maps), "maps_from_here": os.path.relpath(maps, self.path.resolve())}
 
     def store(self) -> StoreFiles | None:
         """Returns the files of the run's phase 1 in the risk store, or None if the summary does not say where.
 
-        The store may have been moved together with the run, or only one of them.
+        The relative path counts first: the store may have moved together with the run. If only one moved, the absolute
+        path may still hold.
         """
         summary = read_mapping(self.summary) if self.summary.is_file() else {}
         beside = self.path.resolve() / str(summary.get("maps_from_here", "nowhere"))

@@ -1,4 +1,4 @@
-"""The W&B id of a run, which a resumed run shares with the run that it resumes."""
+"""The W&B id of a run, which stays the same when the run is resumed."""
 
 import re
 import uuid
@@ -10,13 +10,12 @@ from riskft.run.folder import RunFolder, recorded_folder
 def run_id(run: RunFolder, renew: bool) -> str:
     """Returns the W&B id kept in the run folder.
 
-    A folder keeps its id when it is moved. A copy gets a new one, so that it does not write into the W&B run of the
-    original.
+    A moved folder keeps its id. A copy gets a new one, so that it does not write into the original's W&B run.
 
     Args:
         run: The run folder.
-        renew: Make a new id, for a new run. An earlier one stays in the folder until ``keep_run_id``, because the
-            command may still be refused.
+        renew: Make an id for a new run. The old one stays in the folder until ``keep_run_id``, because the command may
+            still be refused.
     """
     if renew and run.wandb_id.is_file():
         return _new_id(run)
@@ -26,7 +25,7 @@ def run_id(run: RunFolder, renew: bool) -> str:
 
 
 def keep_run_id(run: RunFolder, name: str) -> None:
-    """Writes the W&B id of a new run into its folder, over that of the run before."""
+    """Writes the W&B id of a new run into its folder, replacing that of the previous run."""
     if not run.wandb_id.is_file() or run_id(run, renew=False) != name:
         write_text(run.wandb_id, name)
 
@@ -37,7 +36,7 @@ def _new_id(run: RunFolder) -> str:
 
 
 def _is_copy(run: RunFolder) -> bool:
-    """Whether the run that the folder's config was written for is elsewhere, with the same W&B id."""
+    """Whether the run that the folder's config was written for still exists elsewhere with the same W&B id."""
     recorded = recorded_folder(run.read_config())
     if recorded is None:
         return False
