@@ -1,4 +1,4 @@
-"""Switches on the command line, which mean yes where they are given alone."""
+"""Switches on the command line, which mean true if they have no value."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,10 @@ _VALUES = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 
 def with_values(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments with ``true`` after each switch that has no value of its own.
+    """Returns the command line with ``true`` after each switch that has no value.
 
-    So ``--overwrite``, ``--overwrite true``, ``--overwrite false`` and ``--overwrite=true`` work in all commands, and
-    what follows a switch is never taken for its value. ``fit``, where the option is ``--run.overwrite``, takes the
-    short name too.
-
-    Args:
-        arguments: Those of the command line, the command first.
+    All commands take ``--overwrite``, ``--overwrite true``, ``--overwrite false`` and ``--overwrite=true``, and never
+    mistake the next argument for the value. ``fit`` takes ``--overwrite`` for ``--run.overwrite``.
     """
     fit = list(arguments[:1]) == ["fit"]
     result: list[str] = []

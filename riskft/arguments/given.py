@@ -1,9 +1,8 @@
-"""The options that a command is given, looked at before the parser checks them.
+"""The options given to a command, read before the parser checks them.
 
-The parser checks each option as it comes. What several of them decide together has to be known before: the defaults of
-a source model that describes itself, which the user's configs may change in part; the callbacks of all configs; and
-whether a run's config still lies where it says. Each file is read once. Faults in it are left to the parser, which has
-better messages for them.
+The parser handles one option at a time. Some things depend on several and must be known first: the defaults of a source
+model that describes itself, the callbacks of all configs, and whether a run was moved. Each file is read once. Its
+faults are left to the parser, which reports them better.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,10 +30,10 @@ class Option:
 
     @cached_property
     def content(self) -> Any:
-        """What the text says, which is YAML or the name of a YAML file; None if neither."""
+        """The content of the text, which is YAML or the name of a YAML file; None if neither."""
         try:
             is_file = Path(self.text).is_file()
-        except (OSError, ValueError):  # a text that no file can be named
+        except (OSError, ValueError):  # the text cannot be a file's name
             is_file = False
         try:
             return yaml.safe_load(Path(self.text).read_text(encoding="utf-8") if is_file else self.text)
@@ -42,11 +41,11 @@ class Option:
             return None
 
     def values(self, wanted: str, *, is_file: bool = False) -> Iterator[tuple[str, Any]]:
-        """Yields the names and values that this option gives to a wanted one or to parts of it.
+        """Yields what this option sets of a wanted one: its full name, or that of a part, and the value.
 
         Args:
-            wanted: Such as ``trainer.callbacks``, which ``--config``, ``--trainer`` and ``--trainer.callbacks+`` give.
-            is_file: The wanted option is the name of a file, which is not read.
+            wanted: Such as ``trainer.callbacks``, which ``--config``, ``--trainer`` and ``--trainer.callbacks+`` set.
+            is_file: Whether the wanted option names a file, which must not be read.
         """
         name = self.name.removesuffix("+")
         if name == "config":
@@ -58,7 +57,7 @@ class Option:
 
 
 def options_of(arguments: Sequence[str]) -> list[Option]:
-    """Returns a command's options in their order, in both ways of writing them (``--a b`` and ``--a=b``)."""
+    """Returns a command's options in order; both ``--a b`` and ``--a=b`` count."""
     found = []
     for index, given in enumerate(arguments):
         argument = "--config" if given == "-c" else given
@@ -71,14 +70,14 @@ def options_of(arguments: Sequence[str]) -> list[Option]:
 
 
 def last_file(options: Sequence[Option], wanted: str) -> str | None:
-    """Returns the name of a file that an option ends up with, references to other options resolved.
+    """Returns an option's final value, a file's name, with references to other options resolved.
 
     Args:
-        options: All of a command.
+        options: All options of a command.
         wanted: The option's name.
 
     Returns:
-        The name; None where it is not given, is null, or its references cannot be resolved.
+        The file's name; None if it is not given or null, or if a reference cannot be resolved.
     """
     values = [value for option in options for _, value in option.values(wanted, is_file=True)]
     value = values[-1] if values else None
@@ -88,7 +87,7 @@ def last_file(options: Sequence[Option], wanted: str) -> str | None:
 
 
 def _resolved(options: Sequence[Option], wanted: str, value: str) -> str | None:
-    """Returns a value with its references resolved among all configs."""
+    """Returns a value with its references resolved in the merged configs."""
     merged: Any = {}
     for option in options:
         if option.name == "config":
@@ -101,21 +100,21 @@ def _resolved(options: Sequence[Option], wanted: str, value: str) -> str | None:
 
 
 def nested(name: str, value: Any) -> Any:
-    """Returns a mapping in mappings that gives the value to an option whose name has dots."""
+    """Returns nested mappings that set an option whose name has dots."""
     for key in reversed(name.split(".")):
         value = {key: value}
     return value
 
 
 def updated(before: Any, after: Any) -> Any:
-    """Returns nested options with later ones put in: mappings are merged, anything else is replaced."""
+    """Returns nested options updated with later ones: mappings are merged, anything else is replaced."""
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return after
     return {**before, **{key: updated(before.get(key), value) for key, value in after.items()}}
 
 
 def _inside(content: Any, wanted: str, above: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields an option and those inside it from a config, whose keys may be nested or have dots."""
+    """Yields a wanted option and its parts from a config, whose keys may be nested or have dots."""
     for key, value in content.items() if isinstance(content, Mapping) else ():
         name = f"{above}{key}".removesuffix("+")
         if name == wanted or name.startswith(f"{wanted}."):

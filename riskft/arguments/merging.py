@@ -1,7 +1,7 @@
-"""Several configs for one command: all callbacks count, in whatever order the configs are given.
+"""Merges the callbacks of several configs, whatever their order.
 
-jsonargparse lets a later list replace an earlier one. For most lists that is what one wants (``data.augment``), but the
-callbacks of a method, of ``trainer/ema.yaml`` and of a user's own file belong together.
+In jsonargparse a later list replaces an earlier one. That suits most lists (``data.augment``), but the callbacks of a
+method, of ``trainer/ema.yaml`` and of the user's own file must all be kept.
 """
 
 import logging
@@ -18,20 +18,20 @@ from riskft.errors import InputError
 log = logging.getLogger(__name__)
 
 CALLBACKS, DROP = "trainer.callbacks", "trainer.drop_callbacks"
-#: Where jsonargparse finds classes that are given by their names alone.
+#: Where jsonargparse looks for classes given without a module.
 PACKAGES = ("lightning.pytorch.callbacks", "riskft")
 
 Entry = dict[str, Any]
 
 
 def merged_callbacks(options: Sequence[Option]) -> list[str]:
-    """Returns a last config for a command, with the merged callbacks; nothing where they come from one place alone.
+    """Returns a ``--config`` to append, with the merged callbacks; empty if they all come from one place.
 
-    A class that is listed again keeps one entry, in which later options win. An empty list removes what was listed
-    before it, null does nothing.
+    A class that is listed again keeps one entry, in which later options win. An empty list removes all earlier
+    callbacks; null changes nothing.
 
     Args:
-        options: All of the command.
+        options: All options of the command.
 
     Raises:
         InputError: If ``trainer.drop_callbacks`` names a class that does not exist.
@@ -45,7 +45,7 @@ def merged_callbacks(options: Sequence[Option]) -> list[str]:
             drop.update(dict.fromkeys(map(str, listed)))
         elif option == CALLBACKS:
             if not all(isinstance(one, str) or _names_a_class(one) for one in listed):
-                return []  # the parser says what is wrong
+                return []  # the parser reports it
             places += 1
             if value == []:
                 merged.clear()
@@ -64,11 +64,7 @@ def merged_callbacks(options: Sequence[Option]) -> list[str]:
 
 
 def warn_of_two_methods(options: Sequence[Option]) -> None:
-    """Warns if configs of several methods are given: the run is a mixture of them.
-
-    Args:
-        options: All of the command.
-    """
+    """Warns if the configs of several methods are given, because the run would mix them."""
     configs = [option for option in options if option.name == "config"]
     methods = dict.fromkeys(str(value) for config in configs for _, value in config.values("run.method"))
     if len(methods) > 1 and is_first_rank():
@@ -80,14 +76,14 @@ def warn_of_two_methods(options: Sequence[Option]) -> None:
 
 
 def _callback_options(options: Sequence[Option]) -> Iterator[tuple[str, Any]]:
-    """Yields the values that are not null of the options about callbacks, in their order."""
+    """Yields the options about callbacks and their values, in order, without nulls."""
     for option in options:
         for wanted in (CALLBACKS, DROP):
             yield from ((name, value) for name, value in option.values(wanted) if value is not None)
 
 
 def _merge(merged: dict[tuple[str, int], Entry], listed: Sequence[Entry]) -> None:
-    """Adds a list; two of a class in one list stay two."""
+    """Adds a list; two entries of one class in the same list stay two."""
     seen: dict[str, int] = {}
     for entry in listed:
         name = _class(entry["class_path"])
@@ -97,7 +93,7 @@ def _merge(merged: dict[tuple[str, int], Entry], listed: Sequence[Entry]) -> Non
 
 
 def _updated(before: Any, after: Any) -> Any:
-    """Returns options with later ones put in; where another class is chosen, the options of the first go."""
+    """Returns options updated with later ones; if those choose another class, the earlier options are dropped."""
     if not isinstance(before, Mapping) or not isinstance(after, Mapping):
         return after
     if _names_a_class(before) and _class(after.get("class_path", before["class_path"])) != _class(before["class_path"]):
@@ -110,12 +106,12 @@ def _names_a_class(entry: object) -> bool:
 
 
 def _class(given: object, *, strict: bool = False) -> str:
-    """Returns the full name of a class, which may be given by a shorter one."""
+    """Returns the full name of a class, which may be given without its module."""
     path = str(given)
     for name in (path,) if "." in path else (f"{package}.{path}" for package in PACKAGES):
         try:
             found = pkgutil.resolve_name(name)
-        except Exception:  # whatever a module raises when it is imported, the parser reports
+        except Exception:  # an import can raise anything; the parser reports it
             continue
         if isinstance(found, type):
             return f"{found.__module__}.{found.__qualname__}"

@@ -1,4 +1,4 @@
-"""Runs that were moved, copied or renamed: their config says where they were, not where they are."""
+"""Runs that were moved, copied or renamed since their config was written."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,28 +12,28 @@ from riskft.arguments.given import Option
 from riskft.errors import InputError
 from riskft.run.folder import RunFolder, recorded_folder
 
-#: Options that say where a run goes; one of them on the command line is meant as it is.
+#: Options that say where a run goes. If the command line gives one, it is taken literally.
 OWN_PLACE = ("run", "run.root", "run.study", "run.method", "run.folder", "seed_everything", "trainer.default_root_dir")
 
 
 @dataclass(frozen=True)
 class Moved:
-    """A run whose config is given, and that is not where the config says.
+    """A run that is not where its config says.
 
     Attributes:
-        before: Where the config says that it is, absolute.
-        now: Where the config lies, absolute.
+        before: The folder that the config names, absolute.
+        now: The folder that holds the config, absolute.
     """
 
     before: Path
     now: Path
 
     def here(self, path: str) -> str:
-        """Returns where a file or folder is that was moved along with the run; other text as it is.
+        """Returns the new path of what moved along with the run; any other text unchanged.
 
-        What is common to the ends of both places was moved as a whole: of ``/a/runs/study/method/seed=0`` and
-        ``/b/study/method/seed=0`` that is ``/a/runs``, which has become ``/b``. Something else that is gone may be
-        where it was as seen from the run.
+        The common end of both places stayed the same, so the rest was moved as a whole: from
+        ``/a/runs/study/method/seed=0`` to ``/b/study/method/seed=0``, ``/a/runs`` became ``/b``. Any other missing path
+        is looked up at its old position relative to the run.
 
         Args:
             path: Any text of the config.
@@ -52,11 +52,7 @@ class Moved:
 
 
 def moved_run(options: Sequence[Option]) -> Moved | None:
-    """Returns the run whose ``config.yaml`` a command is given, if it is not where that says.
-
-    Args:
-        options: All of the command.
-    """
+    """Returns the run whose ``config.yaml`` is among a command's options, if it is not where the config says."""
     for option in reversed(options):
         path = Path(option.text)
         run = RunFolder(path.parent)
@@ -65,7 +61,7 @@ def moved_run(options: Sequence[Option]) -> Moved | None:
         try:
             before = recorded_folder(run.read_config())
         except (InputError, TypeError):
-            return None  # the parser of the command has a better message
+            return None  # the parser reports it better
         if before is None or (before.is_dir() and before.samefile(path.parent)):
             return None
         return Moved(Path(os.path.abspath(before)), path.parent.absolute())
@@ -73,17 +69,15 @@ def moved_run(options: Sequence[Option]) -> Moved | None:
 
 
 def place_is_given(options: Sequence[Option]) -> bool:
-    """Whether a command's own options say where the run is."""
+    """Whether the command line says where the run is."""
     return any(option.name in OWN_PLACE for option in options)
 
 
 def bring_along(config: Any, moved: Moved) -> None:
-    """Lets a command's options point to what was moved along with a run: its source network, cache and maps.
-
-    The data stay what they are.
+    """Points a command's options to what moved along with a run: source network, cache and maps, but not the data.
 
     Args:
-        config: The parsed options of a command; changed.
+        config: The parsed options of a command; changed in place.
         moved: The run.
     """
     config.data.cache_dir = moved.here(config.data.cache_dir)
@@ -92,10 +86,10 @@ def bring_along(config: Any, moved: Moved) -> None:
 
 
 def settle(options: Any, moved: Moved, seed: int) -> None:
-    """Lets the options that say where a run goes say where it is now, for its next record.
+    """Points the options that say where a run goes to where it is now, for its next record.
 
     Args:
-        options: ``run``; changed.
+        options: ``run``; changed in place.
         moved: The run.
         seed: ``seed_everything``.
     """
@@ -108,7 +102,7 @@ def settle(options: Any, moved: Moved, seed: int) -> None:
 
 
 def _is_trained(run: RunFolder) -> bool:
-    """Whether a folder holds a config and something else that a training leaves."""
+    """Whether a folder holds a config and something else that training writes."""
     return run.config.is_file() and any(
         path.exists() for path in (run.checkpoints, run.metrics, run.wandb_id, run.lock)
     )

@@ -1,4 +1,4 @@
-"""Objects that a config describes: what their classes refuse is the user's to mend, and told as that."""
+"""Builds the objects of a config, and reports what their classes refuse as bad input."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,17 +14,17 @@ SHOWN = 120
 
 @contextmanager
 def refused_objects(parser: ArgumentParser) -> Iterator[None]:
-    """Makes a parser build objects in a way that turns what other libraries refuse into InputError.
+    """Turns errors of other libraries' classes into InputError while a parser builds objects.
 
-    Deferred ones, such as an optimizer, are built in that way too when their time comes. riskft's own classes raise
-    InputError themselves, so any other error of theirs is a fault of riskft and stays visible as one.
+    This covers objects that are built later too, such as an optimizer. riskft's own classes raise InputError
+    themselves, so any other error of theirs is a bug and keeps its traceback.
 
     Args:
         parser: Builds the objects inside.
 
     Raises:
-        InputError: If a class of another library refuses its options, or the parser finds a value of another type than
-            an option takes, which it notices in nested options only now.
+        InputError: If a class of another library refuses its options, or a nested option has a value of the wrong
+            type, which the parser notices only now.
     """
     parser.add_instantiator(_built, object)
     try:
@@ -36,7 +36,7 @@ def refused_objects(parser: ArgumentParser) -> Iterator[None]:
 
 
 def _raised_in(error: BaseException, package: str) -> bool:
-    """Whether a package's own code raised an error, not code that it called."""
+    """Whether a package itself raised an error, not code that it called."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
@@ -52,14 +52,11 @@ def _built(class_type: type, *args: Any, **kwargs: Any) -> Any:
 
 @contextmanager
 def refused_by(name: str, options: dict[str, Any]) -> Iterator[None]:
-    """Turns an error of what is built inside into InputError.
+    """Turns an error while an object is built into an InputError with the message and the options.
 
     Args:
-        name: What is built, as a config names it.
-        options: What it is built with.
-
-    Raises:
-        InputError: With the error's message and the options.
+        name: The object, as a config names it.
+        options: Its options.
     """
     try:
         yield
@@ -70,7 +67,7 @@ def refused_by(name: str, options: dict[str, Any]) -> Iterator[None]:
         reason = lines[0].rstrip(".") if lines else type(error).__name__
         given = ", ".join(f"{key}={_brief(value)}" for key, value in options.items())
         problems = [f"given are {given}"] if given else []
-        raise InputError(f"{name} cannot be made with the options that it is given: {reason}.", problems) from error
+        raise InputError(f"{name} cannot be built with the options given: {reason}.", problems) from error
 
 
 def _brief(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a source model says of itself, as defaults that the user's configs override."""
+"""Defaults from a source model that describes itself; the user's configs override them."""
 
 import json
 import logging
@@ -13,26 +13,26 @@ log = logging.getLogger(__name__)
 
 
 def package_defaults(options: Sequence[Option]) -> list[str]:
-    """Returns a first config for a command, with what the source model implies; nothing if it does not describe itself.
+    """Returns a ``--config`` to put first, with the source model's own options; empty if it does not describe itself.
 
-    The user's configs may override parts of what the model implies, so the parser must know it before these.
+    It comes before the user's configs, because these may override parts of it.
 
     Args:
-        options: All of the command.
+        options: All options of the command.
 
     Raises:
-        InputError: If the source is such a model, but broken.
+        InputError: If the source model describes itself but is broken.
     """
     checkpoint = last_file(options, "model.source.checkpoint")
     package = find_package(Path(checkpoint)) if checkpoint else None
     if package is None or not package.config:
         return []
-    log.info("%s describes itself; defaults from there: %s", checkpoint, ", ".join(_names(package.config)))
+    log.info("%s sets these defaults: %s", checkpoint, ", ".join(_names(package.config)))
     return ["--config", json.dumps(package.config)]
 
 
 def _names(config: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """Yields the options that a nested config sets, those of one object as one."""
+    """Yields the options that a nested config sets; an object with its options counts as one."""
     for key, value in config.items():
         if isinstance(value, Mapping) and "class_path" not in value:
             yield from _names(value, f"{above}{key}.")

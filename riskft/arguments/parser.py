@@ -1,4 +1,4 @@
-"""The parsers of all commands, with short messages."""
+"""The parsers of all commands, with shortened messages."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from riskft.arguments.given import Option
 from riskft.errors import InputError, UsageError, first_few
 
 LINES, WIDTH = 12, 300
-#: What jsonargparse says of its own workings, or says twice.
+#: Lines of jsonargparse about its internals, or that repeat another.
 _INNER = re.compile(
     r"\s*(Subtypes: .*|Given value type: .*|Errors:|(- )?Does not validate against any of the Union subtypes|"
     r"- Expected a <class 'NoneType'>|- Expected a path but [\[{].* either not accessible or invalid)\s*"
@@ -22,10 +22,10 @@ _INNER = re.compile(
 
 
 class _Brief(ArgumentParser):
-    """Says what is wrong without printing the usage of two hundred options first."""
+    """Reports an error without printing the usage of two hundred options first."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Raises UsageError; jsonargparse would end the process."""
+        """Raises UsageError; jsonargparse would exit."""
         if not self.exit_on_error:
             super().error(message, ex)
         raise UsageError(brief(message), f"(all options: {self.prog} --help)") from ex
@@ -41,13 +41,13 @@ class BriefParser(_Brief, LightningArgumentParser):
 
 @contextmanager
 def config_faults(options: Sequence[Option]) -> Iterator[None]:
-    """Turns what cannot be read in config files, which jsonargparse does not catch, into InputError.
+    """Turns errors in config files that jsonargparse does not catch into InputError.
 
     Args:
-        options: All of the command.
+        options: All options of the command.
 
     Raises:
-        InputError: If a file is not text, or a value refers to another that is not there.
+        InputError: If a file is not text, or a value refers to a missing option.
     """
     given = dict.fromkeys(option.text for option in options if option.name == "config")
     problems = [problem for name in given if (problem := _not_text(name))]
@@ -58,14 +58,14 @@ def config_faults(options: Sequence[Option]) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise InputError(f"A file that the options name is not text in UTF-8 ({error}).") from error
     except (OmegaConfBaseException, RecursionError) as error:
-        # which names a class of Python first, and OmegaConf's own words for where it is last
+        # OmegaConf's message ends with its own name for the place
         reason = " ".join(str(error).split()).partition(" full_key: ")[0]
         reason = reason.replace("KeyError raised while resolving interpolation", "a reference cannot be resolved")
         raise InputError(f"The options cannot be put together: {reason}") from error
 
 
 def _not_text(name: str) -> str:
-    """Says why a config cannot be read; empty if it can, or is given in full, or is for the parser to miss."""
+    """Says why a config file is not text; empty if it is, or if there is no such file, which the parser reports."""
     try:
         Path(name).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -77,11 +77,7 @@ def _not_text(name: str) -> str:
 
 
 def brief(message: str) -> str:
-    """Returns a message of jsonargparse without what only its authors understand.
-
-    Args:
-        message: The message, of any number of lines.
-    """
+    """Returns a message of jsonargparse without its internals."""
     lines = [line for line in message.splitlines() if line.strip() and not _INNER.fullmatch(line)]
     return "\n".join(first_few(lines, LINES, _plain))
 

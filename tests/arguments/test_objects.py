@@ -43,7 +43,7 @@ def test_a_class_that_refuses_its_options_is_named_with_them(value, said):
         built(nn.Module | None, value)
     text = message(refused.value)
     assert text is not None
-    assert "cannot be made with the options that it is given: " in text
+    assert "cannot be built with the options given: " in text
     assert said in text
     assert "p=2" in text or "channels=[4]" in text
 
@@ -54,7 +54,7 @@ def test_an_optimizer_is_tried_before_it_is_needed():
     from torch.optim import Optimizer
 
     make = built(Callable[[list], Optimizer], '{"class_path": "torch.optim.SGD", "init_args": {"lr": -1}}')
-    with pytest.raises(InputError, match=r"SGD cannot be made with the options .* Invalid learning rate: -1"):
+    with pytest.raises(InputError, match=r"SGD cannot be built with the options .* Invalid learning rate: -1"):
         try_training(make, None)
 
 

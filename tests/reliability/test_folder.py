@@ -38,7 +38,7 @@ def test_two_fits_at_once(tmp_path, tiny_manifest):
     [
         (["--run.overwrite", "true", "--data.labels.classes", "{core: [2]}"], "are in no class"),
         (["--run.overwrite", "true", "--model.schedule.init_args.power", "-1"], "model.schedule (PolynomialLR) fails"),
-        (["--ckpt_path", "last", "--model.optimizer.init_args.lr", "-1"], "AdamW cannot be made with the options"),
+        (["--ckpt_path", "last", "--model.optimizer.init_args.lr", "-1"], "AdamW cannot be built with the options"),
         (["--ckpt_path", "last", "--model.inferer.init_args.padding_mode", "none"], "model.inferer"),
     ],
 )
