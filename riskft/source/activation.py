@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from riskft.errors import InputError
 from riskft.source.output import SourceOutput
-from riskft.source.reading import Reading, Readings
+from riskft.source.reading import Readings
 from riskft.source.trace import trace
 
 log = logging.getLogger(__name__)
@@ -47,11 +47,8 @@ def readings(network: nn.Module, size: Sequence[int], output: SourceOutput | Non
         return Readings(replace(found.training, activation=None), replace(found.evaluation, activation=None))
     if found.evaluation.activation is not None:
         return found  # maybe while it does not train alone
-    return Readings(_applied(found.training, output), _applied(found.evaluation, output))
-
-
-def _applied(reading: Reading, output: SourceOutput) -> Reading:
-    return replace(reading, activation=output.activation)
+    read = (replace(reading, activation=output.activation) for reading in (found.training, found.evaluation))
+    return Readings(*read)
 
 
 def freeze_unused(network: nn.Module, found: Readings) -> None:

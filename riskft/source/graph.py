@@ -9,19 +9,10 @@ from riskft.compat import softmax_axis
 from riskft.source.reading import Activation
 
 # operations that leave a probability what it is: those of the shape, the type and the memory, and interpolation
-KEEPS: tuple[str, ...] = (
-    "View",
-    "Reshape",
-    "Slice",
-    "Select",
-    "Permute",
-    "Transpose",
-    "Clone",
-    "ToCopy",
-    "Unbind",
-    "Unsqueeze",
+KEEPS = (
+    *("View", "Reshape", "Slice", "Select", "Permute", "Transpose", "Clone", "ToCopy", "Unbind", "Unsqueeze"),
+    *("Squeeze", "Contiguous", "Alias", "UnsafeView", "Upsample"),
 )
-KEEPS += ("Squeeze", "Contiguous", "Alias", "UnsafeView", "Upsample")
 
 
 def ancestors(tensors: Sequence[Tensor], stops: Collection[Any] = ()) -> Iterator[Any]:
