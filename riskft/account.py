@@ -1,12 +1,12 @@
-"""A name and a home folder for a user of whom the system knows neither; imported first, as MONAI asks on import."""
+"""Sets a user name and a home folder where the system has none; imported first, because MONAI needs them on import."""
 
 import getpass
 import os
 
 try:
     getpass.getuser()
-except (KeyError, OSError):  # containers run under numbers that no account has
+except (KeyError, OSError):  # containers run under user IDs without an account
     os.environ["USER"] = f"uid{os.getuid()}"
 
-if not os.path.isabs(os.path.expanduser("~")):  # nor a home folder, which W&B looks for
+if not os.path.isabs(os.path.expanduser("~")):  # W&B looks for a home folder
     os.environ["HOME"] = "/nonexistent"

@@ -1,4 +1,4 @@
-"""From a command's arguments to its trainer, module and data, which validity and tests build without running them."""
+"""Builds trainer, module and data from a command's arguments, with or without running them."""
 
 import logging
 import os
@@ -39,14 +39,13 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentation networks.
 
-`riskft fit` makes the risk maps and fine-tunes; `riskft riskmap` makes the maps alone. `riskft data phantom` writes a
-cohort to try it on, and `riskft data check` looks for faults in a data set (see `riskft data --help`).
-`riskft convert` takes the weights out of a checkpoint that holds more than weights. `riskft sweep` starts many runs
-from one file, here or on a SLURM cluster (see `riskft sweep --help`). `riskft compare` compares tested runs, paired by
-case and seed, and writes a report (see `riskft compare --help`). `riskft validity` asks the test cases whether the risk
-map finds what fine-tuning gets wrong (see `riskft validity --help`)."""
+`riskft fit` computes the risk maps and fine-tunes; `riskft riskmap` only computes the maps. Further commands, each with
+its own --help: `riskft data phantom` writes a cohort to try riskft on, and `riskft data check` looks for faults in a
+data set. `riskft convert` extracts the weights from a checkpoint. `riskft sweep` starts many runs from one file, here
+or on a SLURM cluster. `riskft compare` compares tested runs, paired by case and seed, and writes a report.
+`riskft validity` checks on the test cases whether the risk map predicts the errors of fine-tuning."""
 
-#: Defaults that a constructor cannot state: one refers to another option, the other depends on the run's length.
+#: Defaults that a constructor cannot have: one refers to another option, the other depends on the run's length.
 DEFAULTS = {
     "model.inferer": {
         "class_path": "monai.inferers.SlidingWindowInferer",
@@ -57,9 +56,9 @@ DEFAULTS = {
 
 
 class Command(LightningCLI):
-    """``fit``, ``validate``, ``test``, ``predict`` or ``riskmap``: parsed when made, then built, then run.
+    """``fit``, ``validate``, ``test``, ``predict`` or ``riskmap``: parsed by the constructor, then built, then run.
 
-    A context manager, which holds the lock of the run folder.
+    Its context holds the lock of the run folder.
 
     Args:
         arguments: The command and its options.
@@ -83,7 +82,7 @@ class Command(LightningCLI):
             # the data module shards its loaders; Lightning would shard them a second time
             trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
             save_config_callback=SaveRun,
-            save_config_kwargs={"save_to_log_dir": False},  # but to the run folder, whatever the loggers
+            save_config_kwargs={"save_to_log_dir": False},  # but to the run folder, whichever loggers there are
             seed_everything_default=0,
             parser_kwargs={"parser_mode": "omegaconf+", "description": DESCRIPTION},
             auto_configure_optimizers=False,
@@ -100,20 +99,20 @@ class Command(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Returns Lightning's commands and ``riskmap``, each with the arguments that it does not show."""
+        """Returns Lightning's commands and ``riskmap``, each with the trainer arguments that are not options."""
         skipped = {"model", "datamodule"}
         return {name: set(skipped) for name in ("fit", "validate", "test", "predict", "riskmap")}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds ``run`` and ``wandb``; links what must agree."""
+        """Adds ``run`` and ``wandb``, and links options that must agree."""
         parser.add_class_arguments(RunOptions, "run")
         parser.add_class_arguments(WandbOptions, "wandb")
         parser.add_argument(
             "--trainer.drop_callbacks",
             type=list[str],
             default=[],
-            help="Classes of callbacks to leave out although a config lists them, such as riskft.RiskPanelCallback. "
-            "Lists of trainer.callbacks add up; a class that is listed again takes the later options.",
+            help="Callback classes to leave out although a config lists them, such as riskft.RiskPanelCallback. The "
+            "lists of trainer.callbacks in several configs are merged; for a class listed again, later options win.",
         )
         parser.set_defaults(DEFAULTS)
         parser.link_arguments("data.class_names", "model.class_names", apply_on="instantiate")
@@ -121,7 +120,7 @@ class Command(LightningCLI):
         parser.link_arguments("data.regions", "model.regions", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments, after what the source model says of itself; paths inside a moved run follow it."""
+        """Parses the arguments, preceded by the source model's defaults; paths inside a moved run follow it."""
         given = options_of(args)
         warn_of_two_methods(given)
         with config_faults(given):
@@ -133,7 +132,7 @@ class Command(LightningCLI):
             bring_along(self.config[self.config.subcommand], self.moved)
 
     def _parse_ckpt_path(self) -> None:
-        """Does nothing: Lightning would replace the command's options by the checkpoint's, which are compared here."""
+        """Does nothing: Lightning would replace options with the checkpoint's, which riskft only compares."""
 
     def _set_seed(self) -> None:
         """Does nothing: ``build`` does."""
@@ -146,7 +145,7 @@ class Command(LightningCLI):
 
     @property
     def options(self) -> Any:
-        """The options of the command, as a namespace."""
+        """The command's options."""
         return self.config[str(self.subcommand)]
 
     @property
@@ -157,10 +156,10 @@ class Command(LightningCLI):
     # -- built -------------------------------------------------------------------------------------------------------
 
     def build(self) -> None:
-        """Seeds this process, settles the run folder, and builds trainer, module and data.
+        """Seeds this process, chooses and locks the run folder, and builds trainer, module and data.
 
         Raises:
-            InputError: If what the options ask for cannot be built or written.
+            InputError: If the options cannot be built, or a folder cannot be written to.
         """
         super()._set_seed()
         self.folder = self._settled_folder()
@@ -169,14 +168,11 @@ class Command(LightningCLI):
         self.model.try_out()
 
     def build_apart(self) -> None:
-        """Builds what a run's config describes, to be used outside its run folder, where nothing is written.
-
-        The trainer says on which device and with which precision the run is tested.
-        """
+        """Builds trainer, module and data to look at a run: nothing is locked or written."""
         self._instantiate()
 
     def run(self) -> None:
-        """Runs the command that was built."""
+        """Runs the command after ``build``."""
         super()._run_subcommand(str(self.subcommand))
 
     def _settled_folder(self) -> Path:
@@ -184,12 +180,12 @@ class Command(LightningCLI):
         folder = Path(given) if given else self.run_options.path(self.options.seed_everything)
         if self.moved is None or self.place_is_given or self.moved.before != folder.absolute():
             return folder
-        log.info("The run is not at %s, as its config says, but at %s.", self.moved.before, self.moved.now)
+        log.info("The run's config names %s, but the run is now in %s.", self.moved.before, self.moved.now)
         settle(self.options.run, self.moved, self.options.seed_everything)
         return self.moved.now
 
     def _refuse_places(self, folder: Path) -> None:
-        """Refuses what cannot be written to before anything is read, and locks the folder of a training."""
+        """Refuses folders that cannot be written to before anything is read; locks the run folder for ``fit``."""
         refuse_unwritable(places_of(str(self.subcommand), self.options, folder))
         if logs_to_wandb(self.options):
             refuse_unusable_settings()
@@ -202,7 +198,7 @@ class Command(LightningCLI):
             refuse_unreachable()
 
     def _instantiate(self) -> None:
-        """Tells what a class of another library refuses as bad input."""
+        """Builds the objects; what a class of another library refuses is an InputError."""
         with refused_objects(self.parser):
             super().instantiate_classes()
 
@@ -212,7 +208,7 @@ class Command(LightningCLI):
             return super()._instantiate_trainer(config, callbacks)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Adds the run folder with its loggers (where the config names none) and checkpoints."""
+        """Adds the run folder, its checkpoints and, unless the config names any, its loggers."""
         if self.folder is None:
             self.save_config_callback = None
             return super().instantiate_trainer(logger=False, callbacks=[], enable_checkpointing=False)
@@ -220,15 +216,15 @@ class Command(LightningCLI):
         self.model.options = trained_options(self.config_dump)
         kwargs["default_root_dir"] = str(self.folder)
         if config.trainer.logger is None:
-            # a run that others share need not be written to be used
+            # predict and validate also work in a run folder that is read-only
             logs = self.subcommand not in ("predict", "validate") or why_not_writable(self.folder) is None
-            anew = self.subcommand == "fit" and config.ckpt_path is None
-            kwargs["logger"] = logs and run_loggers(self.folder, str(self.subcommand), config, anew)
+            is_new = self.subcommand == "fit" and config.ckpt_path is None
+            kwargs["logger"] = logs and run_loggers(self.folder, str(self.subcommand), config, is_new)
         callbacks = listed(config.trainer.callbacks)
         if self.subcommand != "fit":
-            # Lightning adds none of its own then, and refuses to be without if the training's config has some
+            # without checkpoint callbacks Lightning must not add its own; with some it refuses False
             kwargs["enable_checkpointing"] = any(isinstance(one, Checkpoint) for one in callbacks)
-            self.save_config_callback = None  # the run folder keeps the record of the training
+            self.save_config_callback = None  # the run folder keeps the config of its training
         else:
             if config.trainer.enable_checkpointing is not False:
                 callbacks += run_checkpoints(RunFolder(self.folder))
@@ -238,13 +234,13 @@ class Command(LightningCLI):
         trainer: Trainer = super().instantiate_trainer(**kwargs)
         if in_slurm_task(os.environ):
             trainer.callbacks.append(Requeue(self.folder, str(self.subcommand)))  # type: ignore[attr-defined]
-        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # none that the config names
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # the config names no other
             trainer.strategy.checkpoint_io = WholeCheckpointIO()
         return trainer
 
 
 def build_data(arguments: Sequence[str]) -> RiskDataModule:
-    """Builds the data module alone from the options of ``fit``; those of its other parts are taken and left.
+    """Builds the data module alone from the options of ``fit``; options of other parts are accepted and discarded.
 
     Args:
         arguments: ``--config`` files and options as for ``fit``; a data config by itself is enough.

@@ -23,8 +23,8 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Command line arguments; by default those of the process.
 
     Raises:
-        SystemExit: With 1 for bad input, a full disk or a lost process, after a message without a traceback; with 2 for
-            a wrong command line; with 130 after a Ctrl-C and 143 after a SIGTERM.
+        SystemExit: With 1 and a message, without a traceback, for bad input, a full disk or a lost process; with 2 for
+            a wrong command line; with 130 after Ctrl-C and 143 after SIGTERM.
     """
     arguments = with_values(sys.argv[1:] if args is None else args)
     _set_up_logging()
@@ -69,13 +69,13 @@ def _dispatch(arguments: list[str]) -> None:
 
 
 def _run(arguments: list[str]) -> None:
-    """Runs one of the commands with a trainer."""
+    """Runs a command that has a trainer."""
     command: Command | None = None
 
     def advice() -> str:
         return go_on(arguments, command.folder) if command and command.folder else again(arguments)
 
-    # sys.argv is what Lightning starts the other processes of a DDP run with
+    # Lightning starts the other processes of a DDP run with sys.argv
     saved, sys.argv = sys.argv, [sys.argv[0], *arguments]
     try:
         with ending_with(advice), Command(arguments) as command:
@@ -86,7 +86,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _finish_wandb() -> None:
-    """Ends the W&B run, so that a second command in the same process does not go on with it."""
+    """Ends the W&B run, so that another command in the same process does not continue it."""
     if (wandb := sys.modules.get("wandb")) is not None and wandb.run is not None:
         wandb.finish()
 
@@ -97,7 +97,7 @@ def _set_up_logging() -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
-    # on other ranks than the first only warnings
+    # ranks other than the first only warn
     logger.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
     hide_warnings()
 

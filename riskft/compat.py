@@ -1,7 +1,7 @@
-"""What riskft takes from other libraries without their promise to keep it: private names, and warnings to hide.
+"""Private names of other libraries that riskft uses, and their warnings that it hides.
 
-Each has a test in `tests/test_compat.py`, which says what a new version changed and what needs it. Private methods that
-a class of riskft overrides stay with the class; the tests list them too.
+Each has a test in `tests/test_compat.py` that says what a new version changed and what depends on it. Private methods
+that a class of riskft overrides stay in the class; the tests list them too.
 """
 
 import warnings
@@ -21,7 +21,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 from torchmetrics import Metric
 
-#: Warnings that a command does not show: the start of each, as a regular expression, and why.
+#: Hidden warnings: a regular expression for the start of each, and why it does not apply.
 HIDDEN_WARNINGS = {
     r"The '\w+' does not have many workers": "the patch queue has its own workers, and volumes are read one by one",
     r"It is recommended to use `self\.log\(.*sync_dist=True": "scores are gathered before they are logged",
@@ -41,7 +41,7 @@ lazy_instance: Any = jsonargparse.lazy_instance  # type: ignore[attr-defined]
 
 
 def made(item: T) -> T:
-    """Returns the object that one of jsonargparse's lazy defaults stands for, which itself has no attributes yet."""
+    """Returns the object that a lazy default of jsonargparse stands for; the default itself has no attributes yet."""
     if not hasattr(item, "lazy_get_init_args"):
         return item
     result: T = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
@@ -55,12 +55,12 @@ BUILT_BY = "_instantiator"
 
 
 def attached_trainer(module: LightningModule) -> Trainer | None:
-    """Returns the trainer of a module; None if it has none, where `module.trainer` raises."""
+    """Returns a module's trainer, or None if it has none (`module.trainer` raises)."""
     return module._trainer
 
 
 def handle_sigterm(trainer: Trainer, handler: Callable[[int, FrameType | None], None]) -> None:
-    """Sets what a trainer does on SIGTERM, before it registers its handlers."""
+    """Sets what a trainer does on SIGTERM; call it before the trainer registers its handlers."""
     trainer._signal_connector._sigterm_notifier_fn = handler  # type: ignore[method-assign,assignment]
 
 
@@ -70,18 +70,18 @@ def note_sigterm(trainer: Trainer) -> None:
 
 
 def launched_processes(trainer: Trainer) -> Sequence["Popen[bytes]"]:
-    """Returns the processes that this one started for other devices."""
+    """Returns the processes that this process started for other devices."""
     processes: Sequence[Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
     return processes
 
 
 def finds_unused_parameters(strategy: DDPStrategy) -> bool:
-    """Whether DDP looks for parameters without a gradient."""
+    """Whether DDP searches for parameters without a gradient."""
     return bool(strategy._ddp_kwargs.get("find_unused_parameters", False))
 
 
 def averaging_function(callback: WeightAveraging) -> Callable[[Tensor, Tensor, int], Tensor]:
-    """Returns the function of (mean, weights, updates so far) by which a callback averages."""
+    """Returns a callback's averaging function of (mean, weights, updates so far)."""
     function: Callable[[Tensor, Tensor, int], Tensor] = callback._kwargs["avg_fn"]
     return function
 
@@ -99,7 +99,7 @@ SPECTRAL_NORM = {
 
 
 def group_timeout(device: torch.device) -> timedelta:
-    """Returns how long the process group waits, as the strategy was told; torch's default if that is not known."""
+    """Returns the timeout of the process group; torch's default if it is not known."""
     try:
         timeout = dist.group.WORLD._get_backend(device).options._timeout  # type: ignore[union-attr]
     except (AttributeError, RuntimeError):
@@ -108,14 +108,14 @@ def group_timeout(device: torch.device) -> timedelta:
 
 
 def softmax_axis(node: Any, dimensions: int) -> int:
-    """Returns the axis, from 0, of the softmax that a node of the autograd graph stands for.
+    """Returns the axis (0 or more) of the softmax behind a node of the autograd graph.
 
     Args:
         node: A `SoftmaxBackward0`.
-        dimensions: Of the softmax's result.
+        dimensions: Number of dimensions of the softmax's result.
     """
     axis = int(node._saved_dim)
-    if axis >= 2**63:  # a negative one is kept as an unsigned number
+    if axis >= 2**63:  # a negative axis is stored as an unsigned number
         axis -= 2**64
     return axis % dimensions
 
@@ -124,7 +124,7 @@ def softmax_axis(node: Any, dimensions: int) -> int:
 
 
 def count_update(metric: Metric) -> None:
-    """Tells a metric that its state has changed other than by `update`, so that `compute` computes."""
+    """Tells a metric that its state changed other than by `update`, so that `compute` does not use its cache."""
     metric._update_count += 1
     metric._computed = None
 
@@ -133,7 +133,7 @@ def count_update(metric: Metric) -> None:
 
 
 def empty_queue(queue: tio.Queue) -> None:
-    """Discards the patches of a queue, and the subject that it is at: it goes on with a new walk of its sampler."""
+    """Discards a queue's patches and its current subject, so that it starts its sampler again."""
     queue.patches_list = []
     queue._subjects_iterable = None
     queue._incomplete_subject = None

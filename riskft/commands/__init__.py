@@ -1,1 +1,1 @@
-"""The commands that have no trainer, and what any command says when it ends."""
+"""The commands without a trainer, and the messages of all commands."""

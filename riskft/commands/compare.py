@@ -1,4 +1,4 @@
-"""``riskft compare``: paired statistics of runs, and the report."""
+"""``riskft compare``: paired statistics of runs, and a report."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ from riskft.run.places import refuse_unwritable
 
 DESCRIPTION = """Compare methods on the same test cases, paired by case, class and seed.
 
-Prints a table and writes table.csv, cases.csv (all runs), unpaired.csv and report.html, one file that needs nothing
-else: figures, learning curves, heatmaps and a viewer of risk maps."""
+Prints a table and writes table.csv, cases.csv (all runs), unpaired.csv and report.html, a single file with figures,
+learning curves, heatmaps and a viewer of risk maps."""
 
 NAMES = ("table.csv", "cases.csv", "unpaired.csv", "report.html")
 LISTED = 20
@@ -39,10 +39,10 @@ def main(arguments: Sequence[str]) -> None:
         "runs",
         nargs="+",
         type=Path,
-        help="run folders that were tested, or folders above them; or tables: the `test/cases` of a W&B project as CSV "
-        "or JSON, a cases.csv of an earlier report",
+        help="folders of tested runs, or folders above them; or tables: `test/cases` of a W&B project as CSV or JSON, "
+        "or the cases.csv of an earlier report",
     )
-    parser.add_argument("--baseline", default="vanilla", help="the method that the others are compared with")
+    parser.add_argument("--baseline", default="vanilla", help="the method to compare the others with")
     parser.add_argument("--metric", type=Metric, default="dice", help="dice or hd95_mm")
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report")
     parser.add_argument("--viewer-cases", type=int, default=3, help="cases in the viewer, up to 5 MB each; 0 for none")
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     if (
         there := [str(options.out / name) for name in NAMES if (options.out / name).exists()]
     ) and not options.overwrite:
-        raise InputError("A report is there. Add --overwrite true, or choose another --out:", there)
+        raise InputError("A report already exists. Add --overwrite true, or choose another --out:", there)
     found = find_runs_and_exports(options.runs, options.metric)
     comparison = compare(found.runs, options.metric, options.baseline)
     contents = (
@@ -78,11 +78,11 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def study_table(study: str, comparison: Comparison) -> Table:
-    """Returns a study's rows for the terminal, a section a class, narrow enough for 80 columns."""
+    """Returns a study's rows for the terminal, one section per class, narrow enough for 80 columns."""
     unit = comparison.unit
     rows = [row for row in comparison.rows if row.study == study]
     scope = common_scope(rows)
-    title = f"{study}: {unit.title}, {unit.unit}, differences to the baseline, paired{scope}"
+    title = f"{study}: {unit.title}, {unit.unit}, paired differences from the baseline{scope}"
     result = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     result.add_column("method", overflow="fold")
     for name in ("mean", "diff.", "95 % interval", "p Holm", "cases", "seeds", "w/l/t"):

@@ -1,4 +1,4 @@
-"""``riskft convert``: a checkpoint's weights alone, in a file that anybody can load safely."""
+"""``riskft convert``: writes a checkpoint's weights alone to a file that is safe to load."""
 
 from collections.abc import Sequence
 from pathlib import Path

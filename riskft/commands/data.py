@@ -1,4 +1,4 @@
-"""``riskft data``: make a cohort, check a data set."""
+"""``riskft data``: writes a phantom cohort, or checks a data set."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,10 +24,10 @@ def main(arguments: Sequence[str]) -> None:
     phantom.add_argument("--subjects", type=int, default=14, help="number of subjects")
     phantom.add_argument("--seed", type=int, default=0, help="seed; the same seed gives the same cohort")
     phantom.add_argument("--spacing", type=float, default=2.0, help="voxel size in mm")
-    phantom.add_argument("--overwrite", type=bool, default=False, help="replace a cohort with other options")
+    phantom.add_argument("--overwrite", type=bool, default=False, help="replace a cohort made with other options")
     checker = CommandParser(description="Read every case of a data set, print a table and all faults; exit 1 if any.")
     checker.add_argument("--config", help="a config as for fit; its other options may be given as well")
-    parser = CommandParser(prog="riskft data", description="Make a cohort, or check a data set.")
+    parser = CommandParser(prog="riskft data", description="Write a phantom cohort, or check a data set.")
     commands = parser.add_subcommands()
     commands.add_subcommand("phantom", phantom)
     commands.add_subcommand("check", checker)

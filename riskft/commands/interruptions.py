@@ -1,4 +1,4 @@
-"""Ending after Ctrl-C and SIGTERM: with the status that shells know, and a line on how to go on."""
+"""Exits after Ctrl-C and SIGTERM with the usual status and a line on how to go on."""
 
 import shlex
 import signal
@@ -19,22 +19,19 @@ CTRL_C, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 @contextmanager
 def ending_with(advice: Callable[[], str]) -> Iterator[None]:
-    """Ends the process after an interruption, with 130 or 143 and a line on standard error.
+    """Exits after an interruption with status 130 (Ctrl-C) or 143 (SIGTERM) and a line on standard error.
 
     Args:
         advice: Says how to go on.
-
-    Raises:
-        SystemExit: After a Ctrl-C or a SIGTERM.
     """
     try:
         yield
     except KeyboardInterrupt:
         status = CTRL_C
-    except SIGTERMException:  # has no exit status: what was stopped would look finished
+    except SIGTERMException:  # by itself it would exit with status 0, as if the command had finished
         status = TERMINATED
     except SystemExit as error:
-        # Lightning's own, of status 1; those from here have been told already
+        # Lightning exits with status 1 after a Ctrl-C; exits from an inner block are already reported
         if not isinstance(error.__context__, KeyboardInterrupt) or error.code in (CTRL_C, TERMINATED):
             raise
         status = CTRL_C
@@ -47,16 +44,16 @@ def ending_with(advice: Callable[[], str]) -> Iterator[None]:
 
 @contextmanager
 def sigterm_raised() -> Iterator[None]:
-    """Turns a SIGTERM into an exception, so that temporary files go and the user is told how to go on.
+    """Turns a SIGTERM into an exception, so that temporary files are removed and the user is told how to go on.
 
-    Lightning has its own handler from the first step on, under which its loops stop between batches.
+    Once training starts, Lightning's own handler stops its loops between batches.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        if signal.getsignal(signal.SIGTERM) is stop:  # else called by Lightning's, which only takes note
+        if signal.getsignal(signal.SIGTERM) is stop:  # otherwise Lightning's handler called this and only takes note
             raise SIGTERMException
 
     before = signal.signal(signal.SIGTERM, stop)
@@ -67,25 +64,21 @@ def sigterm_raised() -> Iterator[None]:
 
 
 def again(arguments: Sequence[str]) -> str:
-    """Says that the same command goes on.
-
-    Args:
-        arguments: Those of the command.
-    """
+    """Says how to run the same command again."""
     command = shlex.join(["riskft", *arguments])
     what = {
-        "predict": "Segmentations that are finished are kept; to add the missing ones",
-        "sweep": "Finished runs are left out next time, and the others go on; to do so",
+        "predict": "Finished segmentations are kept; to add the missing ones",
+        "sweep": "Finished runs are kept; to go on with the others",
     }.get(arguments[0] if arguments else "", "To start again")
     return f"{what}: {command}"
 
 
 def go_on(arguments: Sequence[str], folder: Path) -> str:
-    """Says how a training, a test, a prediction or an export of maps goes on.
+    """Says how to go on with a command that has a trainer.
 
     Args:
-        arguments: Those of the command.
-        folder: The run folder, or where maps are exported.
+        arguments: The command line.
+        folder: The run folder, or the output folder of ``riskmap``.
     """
     if arguments[0] == "riskmap" and any(folder.glob("*_weight.nii.gz")):
         return f"Finished maps are kept; to write them all: {_command(arguments, '--overwrite', 'true')}"
@@ -94,7 +87,7 @@ def go_on(arguments: Sequence[str], folder: Path) -> str:
     command = _command(_without(arguments, "--run.overwrite"), "--ckpt_path", "last")
     if RunFolder(folder).last.is_file():
         return f"To go on from the last checkpoint: {command}"
-    return f"There is no checkpoint yet; what is preprocessed and mapped is kept. To start again: {command}"
+    return f"There is no checkpoint yet; preprocessed cases and risk maps are kept. To start again: {command}"
 
 
 def _command(arguments: Sequence[str], option: str, value: str) -> str:
@@ -102,7 +95,7 @@ def _command(arguments: Sequence[str], option: str, value: str) -> str:
 
 
 def _without(arguments: Sequence[str], option: str) -> list[str]:
-    """Returns the arguments without an option and its value, in both ways of writing them."""
+    """Returns the arguments without an option, whether written ``--a b`` or ``--a=b``."""
     kept: list[str] = []
     value_follows = False
     for argument in arguments:

@@ -1,4 +1,4 @@
-"""What the command line tells of an error that is not riskft's own fault."""
+"""The messages of errors that are not bugs of riskft."""
 
 import os
 import sys
@@ -12,26 +12,22 @@ from riskft.files import FULL, no_space_message
 
 
 def message(error: BaseException) -> str | None:
-    """Returns what to tell the user of an error, or None if it is riskft's own and its traceback is needed.
-
-    Args:
-        error: What a command raised.
-    """
+    """Returns what to tell the user about an error, or None if it is a bug of riskft and its traceback is needed."""
     if isinstance(error, ProcessLost):
         return str(error)
-    # jsonargparse wraps the InputError of what it builds for options with choices
+    # jsonargparse wraps an InputError from what it builds for options that take several types
     behind: BaseException | None = error
     while behind is not None and not isinstance(behind, InputError):
         behind = behind.__cause__ or behind.__context__
     if behind is not None:
         return str(behind)
-    if isinstance(error, OSError):  # what a logger writes, for example
+    if isinstance(error, OSError):  # a logger cannot write, for example
         return _of_the_system(error)
     return _of_a_library(error)
 
 
 def _of_a_library(error: BaseException) -> str | None:
-    """Returns what a library says of options that do not go together, or of what the machine lacks."""
+    """Returns a library's message about options that do not fit together or resources that the machine lacks."""
     said = " ".join(str(error).split())
     if isinstance(error, MisconfigurationException):
         return said
@@ -41,20 +37,20 @@ def _of_a_library(error: BaseException) -> str | None:
             "or window of model.inferer, or a coarser data.preprocessing.spacing."
         )
     if (wandb := sys.modules.get("wandb")) is not None and isinstance(error, wandb.Error):
-        return f"W&B: {said.rstrip('.')}. To go without it: --wandb.offline true or --wandb.enabled false."
+        return f"W&B: {said.rstrip('.')}. To do without it: --wandb.offline true or --wandb.enabled false."
     return None
 
 
 def _of_the_system(error: OSError) -> str | None:
-    """Returns what the operating system says, with the file where it names one."""
+    """Returns the operating system's message, with the file if it names one."""
     name = error.filename
     if isinstance(name, str | bytes | os.PathLike):
         path = Path(os.fsdecode(name))
         return no_space_message(path) if error.errno in FULL else f"{path}: {error.strerror}."
     if error.errno in FULL:
         return (
-            f"{error.strerror}, for a file that the system does not name: look at the run folder, the cache, the risk "
-            "store and the folder of temporary files (TMPDIR), and at quotas. Nothing is left half-written; free some "
-            "space and start again (fit: with --ckpt_path last; predict goes on with what is missing)."
+            f"{error.strerror}, for a file that the system does not name. Check the run folder, the cache, the risk "
+            "store, the temporary folder (TMPDIR) and your quotas. No file is half-written: free some space and start "
+            "again (fit with --ckpt_path last; predict adds the missing segmentations)."
         )
     return None

@@ -1,4 +1,4 @@
-"""``riskft validity``: whether the risk map finds what fine-tuning gets wrong in unseen cases."""
+"""``riskft validity``: whether the risk map predicts the errors of fine-tuning in unseen cases."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,19 +18,19 @@ from riskft.validity.pairs import RunPair, find_pairs
 from riskft.validity.report import notes, shown, target_table
 from riskft.validity.table import RunResult, ValidityRow, cases_csv, table, table_csv, volumes_csv
 
-DESCRIPTION = """Is the map right? Ask the test cases.
+DESCRIPTION = """Check the risk map on unseen test cases.
 
-P(y|z), estimated on the training cases before any fine-tuning, gives every voxel of the unseen test cases a transfer
-hardness h. Does h predict which voxels the fine-tuned network gets wrong, and above all those of negative transfer
-(the network trained from scratch is right there, the fine-tuned one wrong)? And does, without a label, the entropy of
-the expected empirical prediction (EEP)? It is compared with the class prior, the source's entropy and the distance to
-the nearest boundary between classes. Each is scored by the area under the ROC curve (AUROC; 0.5 by chance) and the
-average precision (AP; by chance the target's share of the voxels), on the prepared grid, as the mean over cases with a
-95 % bootstrap interval (over seeds and cases if there are several seeds), and pooled over the voxels of all cases.
+P(y|z), estimated on the training cases before fine-tuning, gives every voxel of a test case a transfer hardness h.
+Does h predict which voxels the fine-tuned network gets wrong, and above all the voxels of negative transfer, which the
+network trained from scratch gets right? Does the entropy of the expected empirical prediction (EEP), which needs no
+label? Both are compared with the class prior, the source's entropy and the distance to the nearest boundary between
+classes. Each predictor is scored on the prepared grid by the area under the ROC curve (AUROC; 0.5 by chance) and the
+average precision (AP; by chance the target's share of the voxels): the mean over cases with a 95 % bootstrap interval
+(over seeds and cases if there are several seeds), and pooled over the voxels of all cases.
 
 Writes validity.csv, cases.csv, volumes.csv (ml of error, of negative and of positive transfer by case and class, in the
-scan's own geometry) and roc.png. The runs' checkpoints, data and source network must be where they were, and paths in
-their config.yaml are taken from the folder where this is started, as in `riskft test`."""
+scan's own geometry) and roc.png. The runs' checkpoints, data and source network must still exist. Paths in their
+config.yaml are relative to the current folder, as in `riskft test`."""
 
 NAMES = ("validity.csv", "cases.csv", "volumes.csv", "roc.png")
 
@@ -43,21 +43,21 @@ def main(arguments: Sequence[str]) -> None:
     """
     parser = CommandParser(prog="riskft validity", description=DESCRIPTION)
     parser.add_argument(
-        "runs", nargs="+", type=Path, help="run folders of plain fine-tuning that had phase 1, or folders above them"
+        "runs", nargs="+", type=Path, help="folders of plain fine-tuning runs with phase 1, or folders above them"
     )
     parser.add_argument(
         "--scratch",
         nargs="+",
         type=Path,
         required=True,
-        help="run folders from scratch with the same data, one for each study and seed, or folders above them",
+        help="folders of runs from scratch on the same data, one per study and seed, or folders above them",
     )
     parser.add_argument("--out", type=Path, default=Path("validity"), help="folder of the results")
     parser.add_argument(
         "--margin",
         type=int,
         default=4,
-        help="look at voxels up to so many from the label's foreground; 0 for all voxels, 40 bytes of memory each",
+        help="score voxels up to this many voxels from the label's foreground; 0 for all (40 bytes of memory each)",
     )
     parser.add_argument(
         "--maps",
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str]) -> None:
         help="write <subject>_negative_transfer.nii.gz (0 right, 1 both wrong, 2 negative, 3 positive transfer) and "
         "<subject>_hardness.nii.gz (nats) in the scan's geometry; with several runs, in one folder per run",
     )
-    parser.add_argument("--accelerator", type=str, default=None, help="cpu, gpu, ...; by default as in the training")
+    parser.add_argument("--accelerator", type=str, default=None, help="cpu, gpu, ...; by default as in training")
     parser.add_argument("--overwrite", type=bool, default=False, help="replace results")
     options = parser.parse_args(list(arguments))
     if options.margin < 0:
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str]) -> None:
             _refuse(existing_maps(folder, [case.subject for case in pair.run.data.prepared("test")]))
     results: list[RunResult] = []
     for folder in folders:
-        pair = opened.pop(0)  # its networks need no memory any more then
+        pair = opened.pop(0)  # so that its networks can be freed
         results.append(examine(pair, options.margin, folder if options.maps else None))
         del pair
     rows = table(results)
@@ -98,7 +98,7 @@ def _refuse(existing: Sequence[str]) -> None:
 
 
 def _open(pairs: Sequence[RunPair], accelerator: str | None) -> list[OpenRunPair]:
-    """Opens all pairs before anything is computed, so that all that is wrong is said at once."""
+    """Opens all pairs before anything is computed, so that one report lists all problems."""
     opened: list[OpenRunPair] = []
     problems: list[str] = []
     for pair in pairs:
@@ -117,5 +117,5 @@ def _print(rows: Sequence[ValidityRow], results: Sequence[RunResult], margin: in
         console.print(target_table([row for row in rows if (row.run, row.target) == name]))
         console.print()
     where = f"voxels up to {margin} from the foreground" if margin else "all voxels"
-    for line in [*notes(rows, results), f"Looked at: {where}", f"Results: {out}"]:
+    for line in [*notes(rows, results), f"Scored: {where}", f"Results: {out}"]:
         console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -39,8 +39,8 @@ def held(path: Path, patience: float = 0.0) -> Iterator[None]:
             if time.monotonic() >= deadline:
                 stream.seek(0)
                 raise InputError(
-                    f"{path.parent} is in use: {stream.read().strip() or 'another process'} is at work there. Wait "
-                    "until it has finished, or choose another run.study, run.method or seed_everything."
+                    f"{path.parent} is in use by {stream.read().strip() or 'another process'}. Wait until it has "
+                    "finished, or choose another run.study, run.method or seed_everything."
                 )
             time.sleep(POLL_SECONDS)
         stream.truncate(0)

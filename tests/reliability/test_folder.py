@@ -25,7 +25,7 @@ def test_two_fits_at_once(tmp_path, tiny_manifest):
     for number, options in enumerate(([], ["--ckpt_path", "last"], ["--run.overwrite", "true"])):
         second = forked(study.arguments("fit", *options), tmp_path / f"second{number}")
         assert second.wait() == 1
-        assert f"is in use: process {first.pid} on " in second.text
+        assert f"is in use by process {first.pid} on " in second.text
         assert "Traceback" not in second.text
     go.touch()
     assert first.wait() == 0, first.text

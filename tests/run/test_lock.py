@@ -25,7 +25,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
 
     def look() -> None:
         with (
-            pytest.raises(InputError, match=r"is in use: process .* on .* is at work there"),
+            pytest.raises(InputError, match=r"is in use by process .* on .*\. Wait"),
             RunFolder(tmp_path / "run").held(),
         ):
             pass

@@ -123,7 +123,7 @@ def test_two_processes_cannot_be_at_work_in_one_folder_and_the_lock_goes_with_it
     write_record(run)
     with held_elsewhere(folder):
         assert is_held(RunFolder(folder).sweep_lock)
-        with pytest.raises(InputError, match="is in use: process"):
+        with pytest.raises(InputError, match="is in use by process"):
             run_step(folder, "fit", print)
     assert not is_held(RunFolder(folder).sweep_lock)
     assert not (folder / "failed.txt").exists()
