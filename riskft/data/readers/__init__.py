@@ -1,4 +1,4 @@
-"""Readers: each turns one folder layout, or a table, into cases."""
+"""Readers, which turn a folder layout or a table into cases."""
 
 from riskft.data.readers.base import Reader
 from riskft.data.readers.bids import BidsReader

@@ -1,7 +1,7 @@
 """The folder layout of BIDS, with labels among the derivatives.
 
-Our own, because pybids takes no derivatives without a ``dataset_description.json``, which many lack, puts all files of
-a data set into a database first, and does not report that a label is missing.
+Our own, because pybids rejects derivatives without a ``dataset_description.json``, which many lack, first indexes all
+files of a data set, and does not report missing labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,25 +16,24 @@ from riskft.errors import InputError
 
 
 class BidsReader(Reader):
-    """BIDS: ``sub-01/[ses-1/]anat/sub-01_[ses-1_]T1w.nii.gz``, labels in ``derivatives/<pipeline>/`` likewise.
+    """BIDS: ``sub-01/[ses-1/]anat/sub-01_[ses-1_]T1w.nii.gz``, with labels in ``derivatives/<pipeline>/``.
 
-    A case is a subject, or a session where there are sessions; it is called ``sub-01`` or ``sub-01_ses-1``. Modalities
-    are BIDS suffixes in upper or lower case (``t1w``, ``FLAIR``), with entities in front where these tell two images
-    apart (``ce-gadolinium_T1w``). The label of ``sub-01`` is the file of its folder in the pipeline that ends in the
-    label's suffix (``sub-01_dseg.nii.gz``, ``sub-01_space-orig_desc-lesion_dseg.nii.gz``). ``.nii`` does as well.
+    A case is a subject, or a session if there are sessions; it is called ``sub-01`` or ``sub-01_ses-1``. Modalities
+    are BIDS suffixes in upper or lower case (``t1w``, ``FLAIR``), preceded by entities if these distinguish two images
+    (``ce-gadolinium_T1w``). The label of ``sub-01`` is the file in its pipeline folder that ends in the label's suffix
+    (``sub-01_dseg.nii.gz``, ``sub-01_space-orig_desc-lesion_dseg.nii.gz``). ``.nii`` works as well.
 
-    A subject or session is a case if it has an ``anat`` folder, or a label, or nothing in its folder at all; those
-    that have other data alone are passed over. Where the pipeline has a folder for the case, it promises a label: if
-    it is not there, the case gets its expected path, so that the check reports a label that went missing. Cases that
-    the pipeline has no folder for have the label None.
+    A subject or session is a case if it has an ``anat`` folder, a label, or an empty folder; those with other data
+    only are skipped. If the pipeline has a folder for the case, a label is expected: a missing one gets its expected
+    path, so that the check reports it. Cases without such a folder have the label None.
 
     Args:
         root: The folder that holds the ``sub-*`` folders.
         derivatives: Name of the pipeline in ``<root>/derivatives``, or the path of its folder. Without it, the only
-            one there that has such labels; if there is none, no case has a label.
-        suffix: What the label's name ends in before ``.nii.gz``: ``dseg``, ``mask``.
-        entities: Chooses among several images of a modality, and among sessions: ``{acq: highres}``, ``{run: "01"}``,
-            ``{ses: "1"}``; an empty value is for names without the entity (``{ce: ""}``).
+            pipeline with such labels; if there is none, no case has a label.
+        suffix: End of the label's name before ``.nii.gz``: ``dseg``, ``mask``.
+        entities: Selects among several images of a modality, and among sessions: ``{acq: highres}``, ``{run: "01"}``,
+            ``{ses: "1"}``; an empty value selects names without the entity (``{ce: ""}``).
         label_entities: The same for labels: ``{desc: lesion}``, ``{label: L}``.
     """
 
@@ -56,7 +55,7 @@ class BidsReader(Reader):
         """Lists the cases, sorted by subject; see ``Reader.cases``.
 
         Raises:
-            InputError: Also if a modality or label has several files, with all of them, or no pipeline can be chosen.
+            InputError: Also if a modality or label has several files, naming all, or the pipeline is ambiguous.
         """
         pipeline = self._pipeline()
         units = self._units(pipeline)
@@ -77,23 +76,23 @@ class BidsReader(Reader):
         return sorted(cases, key=lambda case: case.subject)
 
     def label_map(self) -> LabelMap | None:
-        """Returns the classes of the pipeline's ``dseg.tsv``, or the one that a ``mask`` has; None without a pipeline.
+        """Returns the classes of the pipeline's ``dseg.tsv``, or the single class of a ``mask``; None without pipeline.
 
-        The table may lie in the pipeline's folder or beside the labels; those beside the labels must agree.
+        The table may be in the pipeline's folder or beside the labels; those beside the labels must agree.
 
         Raises:
-            InputError: If there are several tables to choose from, or one is not usable.
+            InputError: If the table is ambiguous or not usable.
         """
         pipeline = self._pipeline()
         if pipeline is None:
             return None
         if self.suffix.casefold() == "mask":
-            # which BIDS defines as 1 inside and 0 outside
+            # BIDS defines it as 1 inside and 0 outside
             return LabelMap({self.label_entities.get("label") or self.label_entities.get("desc") or "mask": [1]})
         tables = fitting(map(parse, sorted(pipeline.glob("*.tsv"))), self.suffix, self.label_entities)
         if len(tables) > 1:
             raise InputError(
-                f"{pipeline} has several tables: {listing(tables)}; choose by the reader's label_entities."
+                f"{pipeline} has several tables: {listing(tables)}; select one with the reader's label_entities."
             )
         if not tables:
             folders = (pipeline / unit / "anat" for unit in _unit_folders(pipeline))
@@ -102,13 +101,13 @@ class BidsReader(Reader):
         maps = {table.path: read_lookup(table.path) for table in tables}
         first = next(iter(maps.values()), None)
         if other := [str(path) for path, found in maps.items() if found != first]:
-            raise InputError(f"These tables differ from {next(iter(maps))}: write data.labels into the config.", other)
+            raise InputError(f"These tables differ from {next(iter(maps))}: set data.labels in the config.", other)
         return first
 
     def _pipeline(self) -> Path | None:
         """Returns the folder of the labels."""
         if not self.root.is_dir():
-            raise InputError(f"{self.root} is no folder: set the reader's root to the folder that holds sub-*.")
+            raise InputError(f"{self.root} is not a folder: set the reader's root to the folder that holds sub-*.")
         folder = self.root / "derivatives"
         there = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())] if folder.is_dir() else []
         if self.derivatives is None:
@@ -158,16 +157,17 @@ class BidsReader(Reader):
         entities = {**{key: value for key, value in self.entities.items() if key not in ("sub", "ses")}, **own}
         found = {unit: fitting(_anat(self.root, unit), suffix, entities) for unit in units}
         if own:
-            # where the name itself says which, another image of the suffix is no stand-in
+            # entities in the modality's name are required, not just preferred
             found = {
                 unit: [name for name in names if own.items() <= name.entities.items()] for unit, names in found.items()
             }
-        hint = "choose by the reader's entities, for example {acq: highres}, or in the modality (acq-highres_T1w)"
+        hint = "select one with the reader's entities, for example {acq: highres}, or the modality (acq-highres_T1w)"
         return _single(found, modality, hint, problems)
 
     def _labels(self, pipeline: Path, units: Sequence[Path], problems: list[str]) -> dict[Path, Path]:
         found = {unit: self._label_files(pipeline, unit) for unit in units}
-        return _single(found, "the label", "choose by the reader's label_entities, for example {desc: x}", problems)
+        hint = "select one with the reader's label_entities, for example {desc: x}"
+        return _single(found, "the label", hint, problems)
 
 
 def _single(found: Mapping[Path, list[BidsName]], what: str, hint: str, problems: list[str]) -> dict[Path, Path]:
@@ -180,7 +180,7 @@ def _single(found: Mapping[Path, list[BidsName]], what: str, hint: str, problems
 
 
 def _expected(root: Path, unit: Path, found: Mapping[Path, Path], suffix: str) -> Path:
-    """Returns the unit's file, or where it would be if it were called like another unit's."""
+    """Returns the unit's file, or its expected path with a name like that of another unit's."""
     if unit in found:
         return found[unit]
     tails = (path.name.removeprefix("_".join(other.parts)) for other, path in found.items())
@@ -189,7 +189,7 @@ def _expected(root: Path, unit: Path, found: Mapping[Path, Path], suffix: str) -
 
 
 def _unit_folders(root: Path) -> list[Path]:
-    """Lists the folders of subjects, or of their sessions, relative to the root."""
+    """Lists the folders of subjects or their sessions, relative to the root."""
     units = []
     for subject in sorted(path for path in root.glob("sub-*") if path.is_dir()):
         sessions = sorted(path for path in subject.glob("ses-*") if path.is_dir())

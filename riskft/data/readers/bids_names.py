@@ -1,4 +1,4 @@
-"""File names of BIDS: entities such as ``acq-highres``, then a suffix such as ``T1w``."""
+"""BIDS file names: entities such as ``acq-highres``, then a suffix such as ``T1w``."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,12 @@ _ENTITY = re.compile(r"([A-Za-z0-9]+)-([^_]+)_")
 
 @dataclass(frozen=True)
 class BidsName:
-    """What a file's name says.
+    """The parts of a file's name.
 
     Attributes:
         path: The file.
         entities: For example ``{"sub": "01", "acq": "highres"}``.
-        suffix: What is left behind them, for example ``T1w``.
+        suffix: The rest, for example ``T1w``.
     """
 
     path: Path
@@ -27,13 +27,13 @@ class BidsName:
 
 
 def parse(path: Path) -> BidsName:
-    """Takes a file's name apart."""
+    """Splits a file's name."""
     entities, suffix = parse_stem(stem(path))
     return BidsName(path, entities, suffix)
 
 
 def parse_stem(text: str) -> tuple[dict[str, str], str]:
-    """Takes a name without its ending apart: the entities at its front, and the suffix."""
+    """Splits a name without its ending into entities and suffix."""
     entities = {}
     while match := _ENTITY.match(text):
         entities[match[1]] = match[2]
@@ -45,7 +45,7 @@ def images_in(folder: Path, unit: Mapping[str, str]) -> list[BidsName]:
     """Lists the NIfTI files of a subject or session by name.
 
     Args:
-        folder: Its ``anat`` folder; one that is not there holds nothing.
+        folder: Its ``anat`` folder, which need not exist.
         unit: The entities ``sub`` and perhaps ``ses`` that the names must have.
     """
     if not folder.is_dir():
@@ -55,13 +55,13 @@ def images_in(folder: Path, unit: Mapping[str, str]) -> list[BidsName]:
 
 
 def fitting(names: Iterable[BidsName], suffix: str, entities: Mapping[str, str]) -> list[BidsName]:
-    """Picks the files of a suffix, in upper or lower case.
+    """Selects the files with a suffix, in upper or lower case.
 
     Args:
         names: The files.
         suffix: For example ``t1w``.
-        entities: Values that the names must have, where there is a choice: a file that lacks an entity is taken if no
-            other file has its value. An empty value is for names without the entity.
+        entities: Preferred values: a file without an entity is selected only if no file has the value. An empty value
+            selects names without the entity.
     """
     found = [
         name
@@ -74,5 +74,5 @@ def fitting(names: Iterable[BidsName], suffix: str, entities: Mapping[str, str])
 
 
 def listing(names: Sequence[BidsName]) -> str:
-    """Writes the names of files, separated by commas."""
+    """Joins the names of files with commas."""
     return ", ".join(name.path.name for name in names)

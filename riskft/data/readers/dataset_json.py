@@ -17,14 +17,14 @@ _IGNORE = "ignore"
 
 @dataclass(frozen=True)
 class DatasetJson:
-    """What a data set says of itself.
+    """A data set's description.
 
-    Both spellings of nnU-Net are understood: ``channel_names`` with ``labels`` from names to values, and, as in the
-    Decathlon and in nnU-Net 1, ``modality`` with ``labels`` from values to names.
+    Both forms are accepted: ``channel_names`` with ``labels`` from names to values (nnU-Net 2), and ``modality`` with
+    ``labels`` from values to names (the Decathlon and nnU-Net 1).
 
     Attributes:
         path: The file.
-        content: What it holds.
+        content: Its content.
     """
 
     path: Path
@@ -65,7 +65,7 @@ class DatasetJson:
             The index of each, in the order of ``modalities``.
 
         Raises:
-            InputError: If the data set lacks one, or one fits several channels, or several fit one.
+            InputError: If the data set lacks one, one matches several channels, or several match one channel.
         """
         channels = self.channels
         problems = []
@@ -77,24 +77,24 @@ class DatasetJson:
             if not fitting:
                 problems.append(f"there is no '{name}': it has {channels}")
             elif len(fitting) > 1:
-                problems.append(f"'{name}' is the name of the channels {fitting}: ask for them by number")
+                problems.append(f"'{name}' is the name of the channels {fitting}: select one by number")
             elif fitting[0] in found.values():
-                problems.append(f"'{name}' is a channel that another of {list(modalities)} stands for already")
+                problems.append(f"'{name}' is the same channel as another of {list(modalities)}")
             else:
                 found[name] = fitting[0]
         if problems:
-            raise InputError(f"{self.path} does not have the modalities that are asked for:", problems)
+            raise InputError(f"{self.path} does not have the requested modalities:", problems)
         return found
 
     def label_map(self) -> LabelMap:
-        """Returns the classes that the file names.
+        """Returns the file's classes.
 
-        The label called "ignore" counts nowhere. Where a label is a list of values, all are regions as nnU-Net means
-        them: each value is then a class of its own, ``label_1`` and so on, and ``LabelMap.regions`` has the names.
-        White space and slashes in names become ``_``.
+        The label called "ignore" is ignored. If a label is a list of values, all labels are regions as in nnU-Net: each
+        value becomes a class, ``label_1`` and so on, and ``LabelMap.regions`` has the names. White space and slashes in
+        names become ``_``.
 
         Raises:
-            InputError: If there are no labels, or they cannot be understood.
+            InputError: If there are no labels, or they are not usable.
         """
         values = self._labels()
         background = values.pop("background", [0])
@@ -105,7 +105,7 @@ class DatasetJson:
         return LabelMap({f"label_{value}": [value] for value in single}, background, ignore, regions=values)
 
     def _labels(self) -> dict[str, list[int]]:
-        """Returns the values by name, the one of 0 called "background"."""
+        """Returns the values by name; 0 is called "background"."""
         stated = self.content.get("labels")
         if not isinstance(stated, dict) or not stated:
             raise InputError(
@@ -121,10 +121,10 @@ class DatasetJson:
             if not values or None in values:
                 problems.append(f"'{name}' is {json.dumps(value)}, expected a whole number or a list of them")
                 continue
-            # whatever the old files call it ("Background", "clear_label"), 0 is the background
+            # 0 is the background, whatever old files call it ("Background", "clear_label")
             key = "background" if values == [0] else class_name(name)
             if key in found:
-                problems.append(f"'{name}' is there twice, if letters are read as in a class name ('{key}')")
+                problems.append(f"'{name}' occurs twice as the class name '{key}'")
             found[key] = [each for each in values if each is not None]
         if problems:
             raise InputError(f"{self.path}: the labels are not usable:", problems)
@@ -132,7 +132,7 @@ class DatasetJson:
 
 
 def _whole(value: Any) -> int | None:
-    """Returns a label value as nnU-Net takes it, 1 for "1" and 1.0 too; None if it is not a whole number."""
+    """Returns a label value as an integer, also for "1" and 1.0 as in nnU-Net; None if it is not whole."""
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
     return int(value) if type(value) in (int, float) and value == int(value) else None
@@ -145,15 +145,15 @@ def read_dataset_json(root: Path) -> DatasetJson:
         root: The folder that holds it.
 
     Raises:
-        InputError: If the folder or the file is not there, or the file is no JSON object.
+        InputError: If the folder or the file does not exist, or the file is not a JSON object.
     """
     if not root.is_dir():
-        raise InputError(f"{root} is no folder: set the reader's root to the folder that holds dataset.json.")
+        raise InputError(f"{root} is not a folder: set the reader's root to the folder that holds dataset.json.")
     path = root / "dataset.json"
     if not path.is_file():
         held = sorted(entry.name for entry in root.iterdir())[:5]
         raise InputError(
-            f"{path} is not there (found first: {held}): set the reader's root to the folder that holds dataset.json."
+            f"{path} does not exist (found first: {held}): set the reader's root to the folder that holds dataset.json."
         )
     content = read_json(path)
     if not isinstance(content, dict):

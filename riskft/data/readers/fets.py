@@ -17,31 +17,31 @@ _SUBJECT = re.compile(r"(brats|fets)\S*\d$", re.IGNORECASE)
 class FetsReader(Reader):
     """FeTS 2021/2022 and BraTS 2018 to 2021: ``<root>/<ID>/<ID>_{t1,t1ce,t2,flair,seg}.nii.gz``.
 
-    ``.nii`` does as well, and so do the ``HGG/`` and ``LGG/`` folders of BraTS 2018 and 2019 between the root and the
-    cases. Where ``<ID>_seg`` is missing, the only file with "seg" in its name is taken, in upper or lower case
+    ``.nii`` works as well, and the ``HGG/`` and ``LGG/`` folders of BraTS 2018 and 2019 may lie between the root and
+    the cases. If ``<ID>_seg`` is missing, the only file with "seg" in its name is used, in upper or lower case
     (BraTS20_Training_355 has ``W39_1998.09.19_Segm.nii``).
 
-    A case without any label file gets the label None, as the official validation folders need it. Where the layout
-    promises a label ("training" in the case's or the root's name, or a grade folder) it gets the expected path, so
-    that the check reports a training label that went missing.
+    A case without a label file gets the label None, as in the official validation folders. If the layout promises a
+    label ("training" in the case's or the root's name, or a grade folder), it gets the expected path, so that the
+    check reports the missing label.
 
-    A folder is a case if NIfTI files lie in it, or if it is named like a case (``BraTS20_Training_001``) and holds no
-    folders; other folders and loose files are passed over.
+    A folder is a case if it holds NIfTI files, or if it is named like a case (``BraTS20_Training_001``) and holds no
+    folders; other folders and loose files are skipped.
 
     Up to BraTS 2019, identifiers end in the number of the patient's scan (``BraTS19_CBICA_AAB_1``); a patient's scans
     stay in one split.
 
     Args:
         root: The folder that holds the case folders, or ``HGG`` and ``LGG``.
-        person: A regular expression that finds the person in a case's name, for names of your own; see ``MsdReader``.
+        person: A regular expression that finds the person in a case's name, for other names; see ``MsdReader``.
     """
 
     known_labels = frozenset({0, 1, 2, 4})
 
     images: Mapping[str, str] = {"t1": "_t1", "t1ce": "_t1ce", "t2": "_t2", "flair": "_flair"}
-    """How a file's name ends, after the subject and before ``.nii.gz``, by modality."""
+    """End of a file's name, after the subject and before ``.nii.gz``, by modality."""
     label = "_seg"
-    """How the label file's name ends."""
+    """End of the label file's name."""
 
     def __init__(self, root: str | Path, person: str | None = None) -> None:
         self.root = Path(root)
@@ -52,7 +52,7 @@ class FetsReader(Reader):
         if unknown := [name for name in modalities if name not in self.images]:
             raise InputError(f"{type(self).__name__} has no modality {unknown}: it has {list(self.images)}.")
         if not self.root.is_dir():
-            raise InputError(f"{self.root} is no folder: set the reader's root to the folder that holds the cases.")
+            raise InputError(f"{self.root} is not a folder: set the reader's root to the folder that holds the cases.")
         folders = self._folders()
         if not folders:
             held = sorted(path.name for path in self.root.iterdir())[:5]
@@ -69,7 +69,7 @@ class FetsReader(Reader):
 
     def _case(self, folder: Path, modalities: Sequence[str]) -> Case:
         names = sorted(path.name for path in folder.iterdir() if _is_nifti(path))
-        # where a file is missing, expect the ending that its neighbours have
+        # expect missing files with the ending of the others
         ending = ".nii" if names and not any(name.endswith(".gz") for name in names) else ".nii.gz"
 
         def file(suffix: str) -> Path:
@@ -94,13 +94,12 @@ class FetsReader(Reader):
 
 
 class Brats2023Reader(FetsReader):
-    """BraTS 2023 and later: ``<root>/<ID>/<ID>-{t1n,t1c,t2w,t2f,seg}.nii.gz``; else like ``FetsReader``.
+    """BraTS 2023 and later: ``<root>/<ID>/<ID>-{t1n,t1c,t2w,t2f,seg}.nii.gz``; otherwise like ``FetsReader``.
 
-    The modalities keep the names t1, t1ce, t2 and flair, so that one config serves both. Enhancing tumour is 3, no
-    longer 4. BraTS 2024 adds 4 for the resection cavity: put it into ``labels`` where it occurs.
+    The modalities keep the names t1, t1ce, t2 and flair, so that one config works for both. Enhancing tumour is 3, no
+    longer 4. BraTS 2024 adds 4 for the resection cavity: add it to ``labels`` if it occurs.
 
-    An identifier is a patient's and ends in the time point (``BraTS-GLI-00005-100``); a patient's scans stay in one
-    split.
+    Identifiers end in the patient's time point (``BraTS-GLI-00005-100``); a patient's scans stay in one split.
     """
 
     known_labels = frozenset({0, 1, 2, 3})

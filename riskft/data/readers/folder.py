@@ -1,4 +1,4 @@
-"""A folder of scans without labels, to predict."""
+"""A folder of unlabelled scans, for prediction."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,15 +15,15 @@ _NUMBERED = re.compile(r".+_\d{4}$")
 
 
 class FolderReader(Reader):
-    """Scans without labels, found by their names alone.
+    """Unlabelled scans, found by their names only.
 
-    One modality: every image file is a case, ``scan7.mha`` the subject scan7; where all names end in ``_0000`` the
-    subject is what comes before. Several modalities: ``<subject>_0000.nii.gz``, ``<subject>_0001.nii.gz`` in their
-    order, as nnU-Net names them, or ``<subject>_<modality>.nii.gz`` (``-`` does as well, and upper or lower case).
-    Or a folder for each case: ``<subject>/<modality>.nii.gz`` or ``<subject>/<subject>_<modality>.nii.gz``.
+    One modality: every image file is a case, ``scan7.mha`` the subject scan7; if all names end in ``_0000``, the
+    subject is what precedes it. Several modalities: ``<subject>_0000.nii.gz``, ``<subject>_0001.nii.gz`` in their
+    order, as in nnU-Net, or ``<subject>_<modality>.nii.gz`` (or ``-``, in upper or lower case). Or one folder per
+    case: ``<subject>/<modality>.nii.gz`` or ``<subject>/<subject>_<modality>.nii.gz``.
 
-    Passed over are hidden files, files that are no images, and further images of a case with several modalities or
-    with a folder.
+    Hidden files, files that are not images, and further images of a case with several modalities or with a folder are
+    skipped.
 
     Args:
         root: The folder that holds the files, or the folders of the cases.
@@ -36,10 +36,10 @@ class FolderReader(Reader):
         """Lists the cases, sorted by subject; see ``Reader.cases``.
 
         Raises:
-            InputError: Also if names follow several conventions at once, or a file is there twice.
+            InputError: Also if names follow several conventions, or an image has two files.
         """
         if not self.root.is_dir():
-            raise InputError(f"{self.root} is no folder: give the folder that holds the scans.")
+            raise InputError(f"{self.root} is not a folder: give the folder that holds the scans.")
         files = _images(self.root)
         folders = {
             folder: held
@@ -49,7 +49,7 @@ class FolderReader(Reader):
         if files and folders:
             raise InputError(
                 f"{self.root} holds both images ({_some(files)}) and folders of images ({_some(folders)}), expected "
-                "one or the other. Move one of them away."
+                "only one of the two. Move one of them away."
             )
         if not files and not folders:
             held = sorted(path for path in self.root.iterdir() if not path.name.startswith("."))
@@ -78,7 +78,7 @@ class FolderReader(Reader):
 
 @dataclass(frozen=True)
 class _File:
-    """What a name says. The file itself is there, or it is the one that is expected."""
+    """The parts of a name; the file exists or is expected."""
 
     subject: str
     modality: str
@@ -109,11 +109,11 @@ def _of_one(root: Path, files: Sequence[Path], modality: str) -> list[_File]:
         if any(alike) and not all(alike):
             one, other = files[alike.index(True)].name, files[alike.index(False)].name
             raise InputError(
-                f"{root} holds {one}, which ends in {end}, and {other}, which does not: expected files of the one "
-                f"modality {modality} alone, and named alike. Move the others away, or list the files in a table "
+                f"{root} holds {one}, which ends in {end}, and {other}, which does not: expected only files of the "
+                f"modality {modality}, named alike. Move the others away, or list the files in a table "
                 "(riskft.ManifestReader)."
             )
-    # the number of the only channel is no part of the subject
+    # the number of the only channel is not part of the subject
     return [_File(stem(path).removesuffix("_0000") or stem(path), modality, path) for path in files]
 
 
@@ -130,23 +130,23 @@ def _of_several(root: Path, files: Sequence[Path], modalities: Sequence[str]) ->
         else:
             others.append(path)
     starts = tuple(f"{subject}{separator}" for subject in found for separator in _SEPARATORS)
-    # a further image of a case may lie there, but not a further channel: then the order may be another one too
+    # a further image of a case is fine, but not a further channel, because then the order may differ
     if strange := [path for path in others if numbered or not path.name.startswith(starts)]:
         known = [file.path for files in found.values() for file in files]
         expected = ", ".join(f"<subject>_{name}" for name in names.values())
         beside = f" beside {_some(known)}" if known else ""
         numbers = ", ".join(f"<subject>_{channel:04d}" for channel in range(len(names)))
         raise InputError(
-            f"{root} holds {_some(strange)}{beside}; for the {len(names)} modalities {', '.join(modalities)} expected "
-            f"are {expected} (or {numbers}). Add the files that are missing, rename or remove the others."
+            f"{root} holds {_some(strange)}{beside}; expected {expected} (or {numbers}) for the {len(names)} "
+            f"modalities {', '.join(modalities)}. Add the missing files, and rename or remove the others."
         )
     return [file for held in found.values() for file in [*held, *_missing(held, held[0], names)]]
 
 
 def _parsed(path: Path, names: Mapping[str, str]) -> _File | None:
-    """Returns what a file's name says: subject, separator, and how a modality is named; None if it says nothing."""
+    """Splits a file's name into subject, separator and modality; None if it does not fit."""
     own = stem(path)
-    # the longest first, for one name may end in another
+    # the longest first, because one name may end in another
     for modality, name in sorted(names.items(), key=lambda item: -len(item[1])):
         subject = own[: len(own) - len(name) - 1]
         if subject and own.lower().endswith(tuple(f"{separator}{name}".lower() for separator in _SEPARATORS)):
@@ -155,7 +155,7 @@ def _parsed(path: Path, names: Mapping[str, str]) -> _File | None:
 
 
 def _missing(found: Sequence[_File], like: _File, names: Mapping[str, str]) -> list[_File]:
-    """Returns the files of a case that should be there as well, named like one that is."""
+    """Returns the missing files of a case, named like an existing one."""
     own = stem(like.path)
     prefix = own[: len(own) - len(names.get(like.modality, ""))]
     return [

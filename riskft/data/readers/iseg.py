@@ -15,15 +15,14 @@ _FILE = re.compile(r"(subject-(\d+))-(t1|t2|label)\.(hdr|img|nii|nii\.gz)$", re.
 class IsegReader(Reader):
     """iSeg-2017 and iSeg-2019: ``subject-1-T1.hdr`` with ``.img``, ``subject-1-T2`` and ``subject-1-label``.
 
-    Names match in upper or lower case, ``.nii`` and ``.nii.gz`` do as well, and the files may lie in folders below the
-    root. Of an Analyze pair, the case names the ``.hdr``. Subjects are sorted by number, so that subject-2 comes
-    before subject-10.
+    Names may be in upper or lower case, ``.nii`` and ``.nii.gz`` work as well, and the files may be in folders below
+    the root. An Analyze pair is given by its ``.hdr``. Subjects are sorted by number: subject-2 precedes subject-10.
 
-    A subject without a label file gets the label None, as the challenge's test subjects need it; where the root's or
-    the subject's folder has "training" in its name it gets the expected path, so that the check reports it.
+    A subject without a label file gets the label None, as the challenge's test subjects; if the root's or the
+    subject's folder has "training" in its name, it gets the expected path, so that the check reports the missing label.
 
     Args:
-        root: The folder below which the files lie.
+        root: The folder that holds the files or their folders.
     """
 
     known_labels = frozenset({0, 10, 150, 250})
@@ -35,12 +34,12 @@ class IsegReader(Reader):
         """Lists the cases, sorted by the subject's number; see ``Reader.cases``.
 
         Raises:
-            InputError: Also if a file is there twice, in two folders or two formats.
+            InputError: Also if an image has two files, in two folders or two formats.
         """
         if unknown := [name for name in modalities if name not in _MODALITIES]:
             raise InputError(f"IsegReader has no modality {unknown}: it has {list(_MODALITIES)}.")
         if not self.root.is_dir():
-            raise InputError(f"{self.root} is no folder: set the reader's root to the folder that holds the subjects.")
+            raise InputError(f"{self.root} is not a folder: set the reader's root to the folder of the subjects.")
         subjects = self._subjects()
         if not subjects:
             raise InputError(f"{self.root} holds no file such as subject-1-T1.hdr, nor does any folder below it.")
@@ -51,12 +50,12 @@ class IsegReader(Reader):
         for path in self.root.rglob("*"):
             if match := _FILE.match(path.name):
                 subject, number, kind, ending = match.groups()
-                # an image without its header still makes a case, whose header the check then misses
+                # an image without its header still makes a case; the check reports the missing header
                 file = path.with_suffix(".hdr") if ending.lower() == "img" else path
                 found.setdefault((int(number), subject.lower()), {}).setdefault(kind.lower(), set()).add(file)
         twice = [
-            f"{subject} {kind} is there {len(files)} times: {', '.join(map(str, sorted(files)))}; keep one, or set the "
-            "root to one of the folders"
+            f"{subject} {kind} has {len(files)} files: {', '.join(map(str, sorted(files)))}; keep one, or set the root "
+            "to one of the folders"
             for (_, subject), kinds in sorted(found.items())
             for kind, files in kinds.items()
             if len(files) > 1

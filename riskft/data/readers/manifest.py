@@ -1,4 +1,4 @@
-"""Cases from a table, for data in no known layout."""
+"""Cases from a table, for data without a known layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,13 +16,13 @@ _RESERVED = ("subject", "person", "split", "label")
 class ManifestReader(Reader):
     """A CSV file with the header ``subject,split,<one column for each modality>,label``.
 
-    ``split`` and ``label`` may be left out. ``split`` is train, val, test or predict. The label may be empty in
-    predict rows, and anywhere if there is no split column. Columns that are not asked for are passed over. A data set
-    of one modality may call its column ``image``, and the modality is then ``image``.
+    ``split`` and ``label`` are optional. ``split`` is train, val, test or predict. The label may be empty in predict
+    rows, and anywhere if there is no split column. Other columns are ignored. A data set with one modality may call
+    the column and the modality ``image``.
 
-    Where a person has several scans, a column ``person`` says whose they are, and splits keep them together; an empty
-    cell is for a subject that is a person of its own. Without the column, subjects named as in BraTS
-    (``BraTS-GLI-00005-100``) or BIDS (``sub-01_ses-2``) are grouped by what their names say.
+    If a person has several scans, a column ``person`` names the person, and splits keep the scans together; leave the
+    cell empty if the subject is the person. Without the column, subjects named as in BraTS (``BraTS-GLI-00005-100``)
+    or BIDS (``sub-01_ses-2``) are grouped by their names.
 
     ::
 
@@ -31,7 +31,7 @@ class ManifestReader(Reader):
 
     Args:
         csv: The table: commas, UTF-8.
-        root: Folder that the table's paths are relative to; without it, the table's folder. Absolute paths stay.
+        root: Folder that relative paths in the table start from; by default the table's folder.
     """
 
     def __init__(self, csv: str | Path, root: str | Path | None = None) -> None:
@@ -42,7 +42,7 @@ class ManifestReader(Reader):
         """Lists the cases, sorted by subject; see ``Reader.cases``.
 
         Raises:
-            InputError: Also if lines are wrong, with the number of each and what is wrong with it.
+            InputError: Also for all invalid lines, with the number and the problem of each.
         """
         header, lines = self._read()
         self._require_columns(header, modalities)
@@ -54,7 +54,7 @@ class ManifestReader(Reader):
             subject = row.get("subject", "")
             found = _row_problems(row, len(cells) - len(header), modalities)
             if subject in first:
-                found.append(f"subject '{subject}' is in line {first[subject]} already; a subject has one line")
+                found.append(f"subject '{subject}' is already in line {first[subject]}, expected one line per subject")
             problems += [f"line {number}: {problem}" for problem in found]
             first.setdefault(subject, number)
             if not found:
@@ -64,13 +64,13 @@ class ManifestReader(Reader):
         if problems:
             raise InputError(f"{self.csv} is not usable:", problems)
         if not cases:
-            raise InputError(f"{self.csv} has a header and no line below it: add one line for each subject.")
+            raise InputError(f"{self.csv} has a header and no line below it: add one line per subject.")
         found_people = with_one_spelling if "person" in header else People().find
         return sorted(found_people([*cases.values()]), key=lambda case: case.subject)
 
     def _read(self) -> tuple[list[str], list[tuple[int, list[str]]]]:
         if not self.csv.is_file():
-            raise InputError(f"{self.csv} is no file: set the reader's csv to the table of the cases.")
+            raise InputError(f"{self.csv} is not a file: set the reader's csv to the table of the cases.")
         lines = [(number, [cell.strip() for cell in cells]) for number, cells in read_table(self.csv)]
         if not lines:
             raise InputError(f"{self.csv} is empty: its first line must be subject,split,<modalities>,label.")
@@ -78,7 +78,7 @@ class ManifestReader(Reader):
 
     def _require_columns(self, header: Sequence[str], modalities: Sequence[str]) -> None:
         available = [name for name in header if name and name not in _RESERVED]
-        problems = [f"column '{name}' is there twice" for name in sorted(set(header)) if header.count(name) > 1]
+        problems = [f"column '{name}' occurs twice" for name in sorted(set(header)) if header.count(name) > 1]
         if "subject" not in header:
             problems.append(f"there is no column 'subject' among {list(header)}; separate columns by commas")
         problems += [
@@ -91,7 +91,7 @@ class ManifestReader(Reader):
 
 
 def _row_problems(row: dict[str, str], surplus: int, modalities: Sequence[str]) -> list[str]:
-    """Returns what is wrong with one line by itself."""
+    """Returns the problems of a single line."""
     if surplus:
         return [f"{abs(surplus)} cells too {'many' if surplus > 0 else 'few'}; a path with a comma needs quotes"]
     problems = [f"the cell of {name} holds a NUL byte: save the table as text" for name in row if "\0" in row[name]]

@@ -20,23 +20,22 @@ log = logging.getLogger(__name__)
 class MsdReader(Reader):
     r"""Medical Segmentation Decathlon: ``dataset.json`` with ``imagesTr``, ``labelsTr`` and ``imagesTs`` beside it.
 
-    The cases are those that ``dataset.json`` lists under "training" and "test"; hidden files (``._x.nii.gz``) are
-    passed over. Their paths may be those of any system; absolute ones of another machine stand for the same files
-    below the root. Modalities are called as there (``FLAIR``, ``t1gd``), in upper or lower case, or by their numbers.
-    Where there are several, they lie in one 4-D file, and ``Case.channels`` says where. A file that is listed as
-    ``.nii.gz`` may be there as ``.nii``, and the other way round.
+    The cases are those that ``dataset.json`` lists under "training" and "test", without hidden files (``._x.nii.gz``).
+    Paths may be those of any system; absolute paths of another machine mean the same files below the root. Modalities
+    are named as in the file (``FLAIR``, ``t1gd``), in upper or lower case, or by their numbers. Several modalities are
+    the channels of one 4-D file (``Case.channels``). A file listed as ``.nii.gz`` may exist as ``.nii`` and vice versa.
 
-    Training cases belong to no split, so that ``riskft.FractionSplit`` or ``riskft.ListSplit`` makes one; test images
-    are for prediction, or for test if they are listed with a label. If the folder of the test images is not there at
-    all, as in a copy of the training part, they are left out.
+    Training cases have no split: use ``riskft.FractionSplit`` or ``riskft.ListSplit``. Test images are for prediction,
+    or for test if they are listed with a label. If their folder does not exist, as in a copy of the training part,
+    they are skipped.
 
     Args:
         root: The folder that holds ``dataset.json``.
         test: Whether to list the test images.
-        person: A regular expression that finds the person in a subject's name, where a person has several scans:
-            ``^(patient\d+)`` for ``patient07_visit2``. The person is its first group, or all that it matches. Splits
-            keep a person's scans together. Without it, names of BraTS (``BraTS-GLI-00005-100``) and BIDS
-            (``sub-01_ses-2``) are understood, and any other subject is a person of its own.
+        person: A regular expression that finds the person in a subject's name, if a person has several scans:
+            ``^(patient\d+)`` for ``patient07_visit2``. The person is its first group, or the whole match. Splits keep
+            a person's scans together. Without it, names as in BraTS (``BraTS-GLI-00005-100``) and BIDS
+            (``sub-01_ses-2``) are understood, and any other subject is a person.
     """
 
     def __init__(self, root: str | Path, test: bool = True, person: str | None = None) -> None:
@@ -48,7 +47,7 @@ class MsdReader(Reader):
         """Lists the cases, sorted by subject; see ``Reader.cases``.
 
         Raises:
-            InputError: Also if ``dataset.json`` is not usable, with every entry that is not.
+            InputError: Also if ``dataset.json`` is not usable, naming all invalid entries.
         """
         description = read_dataset_json(self.root)
         indices = description.indices(modalities)
@@ -81,7 +80,7 @@ class MsdReader(Reader):
         cases = [case(image, label, None) for image, label in pairs]
         there = [(image, label) for image, label in held if files[image].parent.is_dir()]
         if len(there) < len(held):
-            log.warning("%s: %d test images are left out, their folder is not there", self.root, len(held) - len(there))
+            log.warning("%s: skipped %d test images, whose folder does not exist", self.root, len(held) - len(there))
         cases += [case(image, label, "test" if label else "predict") for image, label in there]
         return sorted(self.people.find(cases), key=lambda found: found.subject)
 
@@ -91,31 +90,31 @@ class MsdReader(Reader):
 
 
 def _require_own_layout(description: DatasetJson, images: Sequence[tuple[str, Path]]) -> None:
-    """Raises InputError if the entries and files are another machine's, or nnU-Net's."""
+    """Raises InputError if the paths are those of another machine, or the files are named as in nnU-Net."""
     absolute = [(entry, path) for entry, path in images if is_absolute(entry)]
     if absolute and not any(path.exists() for _, path in absolute):
         raise InputError(
-            f"{description.path} lists absolute paths, such as {absolute[0][0]}, of which none is there, nor is "
-            f"a folder and file of such names below {description.path.parent}. Make the paths relative to "
-            "dataset.json, or set the reader's root to the folder that holds the images."
+            f"{description.path} lists absolute paths, such as {absolute[0][0]}, none of which exists, here or below "
+            f"{description.path.parent}. Make the paths relative to dataset.json, or set the reader's root to the "
+            "folder that holds the images."
         )
     for _, path in images:
         numbered = path.with_name(f"{stem(path)}_0000{ending(path)}")
         if not path.exists() and numbered.exists():
             raise InputError(
-                f"{path} is not there, but {numbered.name} is, which is how nnU-Net names files. Read this data set "
-                "with riskft.NnunetReader."
+                f"{path} does not exist, but {numbered.name} does, which is how nnU-Net names files. Read this data "
+                "set with riskft.NnunetReader."
             )
 
 
 def _training(description: DatasetJson, problems: list[str]) -> list[tuple[str, str]]:
-    """Returns the image and the label of each training entry, and adds what is wrong to the problems."""
+    """Returns the image and the label of each training entry, and adds invalid entries to the problems."""
     listed = description.content.get("training")
     if not isinstance(listed, list):
         found = list(description.content) if listed is None else type(listed).__name__
         raise InputError(
             f'{description.path} has no list "training" of {{"image": ..., "label": ...}} (found: {found}): set the '
-            "root to a Decathlon task, or use riskft.NnunetReader for nnU-Net's raw data."
+            "root to a Decathlon task, or use riskft.NnunetReader for raw data of nnU-Net."
         )
     pairs = []
     for number, entry in enumerate(listed):
@@ -135,7 +134,7 @@ def _test(description: DatasetJson, problems: list[str]) -> list[tuple[str, str 
         return []
     found = []
     for number, entry in enumerate(listed):
-        # a few tasks write them like the training entries
+        # a few tasks list them like training entries
         image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (entry, None)
         if not (isinstance(image, str) and isinstance(label, str | None)):
             problems.append(f"test entry {number} is {entry!r}, expected an image")

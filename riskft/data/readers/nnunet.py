@@ -22,24 +22,24 @@ _SPLITS = "splits_final.json"
 class NnunetReader(Reader):
     """nnU-Net's raw data: ``dataset.json``, ``imagesTr/<case>_0000.nii.gz``, ``labelsTr/<case>.nii.gz``, ``imagesTs``.
 
-    Modalities are called as in "channel_names", in upper or lower case, or by their numbers; the files' ending is
-    "file_ending". Where ``dataset.json`` has a "dataset" that gives each training case its images and label, those are
-    taken, wherever they are. The "modality" and "labels" of nnU-Net 1 are understood as well.
+    Modalities are named as in "channel_names", in upper or lower case, or by their numbers; files end in
+    "file_ending". If ``dataset.json`` has a "dataset" with the images and label of each training case, these are
+    used. The "modality" and "labels" of nnU-Net 1 are understood as well.
 
-    A training case is what has an image in ``imagesTr`` or a label in ``labelsTr``; the one that is missing gets its
-    expected path. Cases of ``imagesTs`` are for test where there is a folder ``labelsTs``, which then promises a label
-    for each, and else for prediction.
+    A training case has an image in ``imagesTr`` or a label in ``labelsTr``; a missing file gets its expected path.
+    Cases of ``imagesTs`` are for test if there is a folder ``labelsTs``, which must then hold a label for each, and
+    for prediction otherwise.
 
-    Training cases belong to no split unless a fold is given. Then they are for training or validation as nnU-Net has
-    it (use ``riskft.ReaderSplit``), and cases that the fold does not name are left out, as nnU-Net does.
+    Training cases have no split unless a fold is given. Then they are for training or validation as in nnU-Net (use
+    ``riskft.ReaderSplit``), and cases that are not in the fold are dropped, as in nnU-Net.
 
     Args:
         root: The folder that holds ``dataset.json``, such as ``nnUNet_raw/Dataset004_Hippocampus``.
-        fold: Which of nnU-Net's folds is for validation, from 0.
-        splits: nnU-Net's ``splits_final.json`` or the folder that holds it (in ``nnUNet_preprocessed``); without it,
+        fold: Validation fold of nnU-Net, from 0.
+        splits: nnU-Net's ``splits_final.json`` or the folder that holds it (in ``nnUNet_preprocessed``); by default
             the one in ``root``.
         test: Whether to list ``imagesTs``.
-        person: A regular expression that finds the person in a case's name, where a person has several; see
+        person: A regular expression that finds the person in a case's name, if a person has several; see
             ``MsdReader``.
     """
 
@@ -86,7 +86,7 @@ class NnunetReader(Reader):
     def _from_folders(self, name: str, labels: Path | None, indices: Mapping[str, int], ending: str) -> list[Case]:
         images = self.root / name
         if absent := [str(folder) for folder in (images, labels) if folder is not None and not folder.is_dir()]:
-            raise InputError(f"{self.root} is no raw data of nnU-Net: these folders are not there.", absent)
+            raise InputError(f"{self.root} is not raw data of nnU-Net: these folders do not exist.", absent)
         pattern = re.compile(rf"([^.].*)_\d{{4}}{re.escape(ending)}$")
         names = sorted(path.name for path in images.iterdir())
         subjects = {match[1] for match in map(pattern.match, names) if match}
@@ -113,7 +113,7 @@ class NnunetReader(Reader):
 def _file_ending(description: DatasetJson) -> str:
     ending = description.content.get("file_ending")
     if ending is None and "channel_names" not in description.content:
-        return ".nii.gz"  # nnU-Net 1 knew no other
+        return ".nii.gz"  # the only format of nnU-Net 1
     if ending not in ENDINGS:
         raise InputError(
             f"{description.path}: 'file_ending' is {ending!r}, expected one of {', '.join(ENDINGS)}. Correct it, or "
@@ -123,10 +123,10 @@ def _file_ending(description: DatasetJson) -> str:
 
 
 def _from_mapping(description: DatasetJson, indices: Mapping[str, int]) -> list[Case]:
-    """Returns the cases of the "dataset" of ``dataset.json``, whose paths are relative to the file."""
+    """Returns the cases in the "dataset" of ``dataset.json``, whose paths are relative to the file."""
     listed = description.content["dataset"]
     if not isinstance(listed, dict) or not listed:
-        raise InputError(f'{description.path}: "dataset" is no object with a case or more: correct it or remove it.')
+        raise InputError(f'{description.path}: "dataset" is not an object with cases: correct it or remove it.')
     count = len(description.channels)
     problems = []
     cases = []
@@ -137,7 +137,7 @@ def _from_mapping(description: DatasetJson, indices: Mapping[str, int]) -> list[
         elif not (isinstance(images, list) and all(isinstance(path, str) for path in images)):
             problems.append(f"'{subject}' has no list of paths as its images")
         elif len(images) != count:
-            problems.append(f"'{subject}' has {len(images)} images, expected {count}, one for each channel")
+            problems.append(f"'{subject}' has {len(images)} images, expected {count}, one per channel")
         elif not isinstance(label, str):
             problems.append(f"'{subject}' has the label {label!r}, expected a path")
         else:
@@ -150,17 +150,17 @@ def _from_mapping(description: DatasetJson, indices: Mapping[str, int]) -> list[
 
 
 def _in_fold(cases: Sequence[Case], fold: int, path: Path) -> list[Case]:
-    """Returns the cases that the fold names, with their splits."""
+    """Returns the cases of the fold with their splits."""
     if not path.is_file():
         raise InputError(
-            f"{path} is no file: set the reader's splits to the splits_final.json that nnU-Net keeps beside its "
+            f"{path} is not a file: set the reader's splits to the splits_final.json that nnU-Net keeps with its "
             "preprocessed data, or leave fold at null and use riskft.FractionSplit."
         )
     chosen = _fold_of(read_json(path), fold, path)
     train, val = set(chosen["train"]), set(chosen["val"])
     known = {case.subject for case in cases}
     problems = [f"'{subject}' is in train and val: leave it in one" for subject in sorted(train & val)]
-    problems += [f"'{subject}' is no case of the data set" for subject in sorted((train | val) - known)]
+    problems += [f"'{subject}' is not a case of the data set" for subject in sorted((train | val) - known)]
     if problems:
         raise InputError(f"Fold {fold} of {path} does not fit the data set:", problems)
     named = [case for case in cases if case.subject in train | val]
@@ -176,5 +176,5 @@ def _fold_of(content: Any, fold: int, path: Path) -> dict[str, list[str]]:
     if not lists or not all(
         isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
     ):
-        raise InputError(f'{path}: fold {fold} is no object with the lists of cases "train" and "val".')
+        raise InputError(f'{path}: fold {fold} is not an object with the lists of cases "train" and "val".')
     return {"train": chosen["train"], "val": chosen["val"]}

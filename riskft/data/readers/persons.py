@@ -1,4 +1,4 @@
-"""Whose scans a subject's are: what names say of people and of their visits."""
+"""Finds the person who was scanned in a subject's name."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _KNOWN = (
     re.compile(r"(BraTS\d*-.*[a-z]-\d+)-\d+", re.IGNORECASE),
     # BraTS 2019 and before: centre, patient, then scan (BraTS19_CBICA_AAB_1, brats_tcia_pat153_181)
     re.compile(r"(brats(?:1\d)?_[^_]+_(?!training_|validation_|testing_)[^_]+)_\d+", re.IGNORECASE),
-    # BIDS, whose subject comes first whatever follows (sub-01_ses-2_run-1), and sessions called as in BIDS (P1_ses-2)
+    # BIDS, which starts with the subject (sub-01_ses-2_run-1), and sessions named as in BIDS (P1_ses-2)
     re.compile(r"(sub-[^_]+)_.+", re.IGNORECASE),
     re.compile(r"(.+?)_ses-.+", re.IGNORECASE),
 )
@@ -22,10 +22,9 @@ class People:
     r"""Finds the person in the names of subjects.
 
     Args:
-        pattern: A regular expression for the reader's own names, such as ``^(sub-\d+)``: the person is its first
-            group, or all that it matches if it has none or the group takes no part. Without one, the identifiers of
-            BraTS (``BraTS-GLI-00005-100``, ``BraTS19_CBICA_AAB_1``) and BIDS (``sub-01_ses-2``) are understood, and
-            any other subject is a person of its own.
+        pattern: A regular expression such as ``^(sub-\d+)``: the person is its first group, or the whole match if the
+            group is missing or does not match. Without a pattern, the identifiers of BraTS (``BraTS-GLI-00005-100``,
+            ``BraTS19_CBICA_AAB_1``) and BIDS (``sub-01_ses-2``) are understood, and any other subject is a person.
 
     Raises:
         InputError: If the pattern is not a regular expression.
@@ -41,7 +40,7 @@ class People:
             ) from error
 
     def of(self, subject: str) -> str | None:
-        """Returns the person whom a subject's scans are of; None if the name does not say."""
+        """Returns the person in a subject's name; None if the name does not say."""
         if self._pattern is None:
             return next((match[1] for known in _KNOWN if (match := known.fullmatch(subject))), None)
         match = self._pattern.search(subject)
@@ -50,10 +49,10 @@ class People:
         return (match[1] if self._pattern.groups and match[1] is not None else match[0]) or None
 
     def find(self, cases: Sequence[Case]) -> list[Case]:
-        """Returns the cases with their people.
+        """Returns the cases with their person set.
 
         Raises:
-            InputError: If there is a pattern and it finds no person in some of the names.
+            InputError: If there is a pattern that finds no person in some names.
         """
         found = [replace(case, person=self.of(case.subject)) for case in cases]
         strange = [case.subject for case in found if case.person is None]
@@ -61,15 +60,15 @@ class People:
             raise InputError(
                 f"The reader's person is '{self._pattern.pattern}', which finds no person in {len(strange)} of "
                 f"{len(found)} subjects: {', '.join(first_few(strange))}. Correct the "
-                "pattern; add '|.+' at its end if such subjects are people of their own."
+                "pattern; add '|.+' at its end if each of these subjects is a person."
             )
         return with_one_spelling(found)
 
 
 def with_one_spelling(cases: Sequence[Case]) -> list[Case]:
-    """Returns the cases with each person written in one way, for P01 and p01 are hardly two people.
+    """Returns the cases with one spelling per person, because P01 and p01 are hardly two people.
 
-    Subjects that are people of their own count as well, once any case names its person.
+    If any case names its person, subjects that are the person are included.
     """
     if all(case.person is None for case in cases):
         return list(cases)

@@ -104,13 +104,13 @@ def test_folders(tmp_path: Path) -> None:
         (
             ("a_0000.nii", "b_t1.nii"),
             ("t1", "t2"),
-            r"a_0000\.nii beside b_t1\.nii; for the 2 modalities t1, t2 expected are <subject>_t1, <subject>_t2 \(or",
+            r"a_0000\.nii beside b_t1\.nii; expected <subject>_t1, <subject>_t2 \(or",
         ),
         (("a_t1.nii", "a_t2.nii", "b.nii"), ("t1", "t2"), r"holds b\.nii beside a_t1\.nii, a_t2\.nii"),
         (
             ("a.nii", "b.nii"),
             ("t1", "t2"),
-            r"holds a\.nii, b\.nii; for the 2 modalities t1, t2 expected are <subject>_t1",
+            r"holds a\.nii, b\.nii; expected <subject>_t1",
         ),
         (("a.nii", "a.mha"), ("t1",), r"several files for one image:\n.*a\.mha and .*a\.nii are both t1 of a"),
         (("a_t1.nii", "a-T1.mha", "a_t2.nii"), ("t1", "t2"), r"a-T1\.mha and .*a_t1\.nii are both t1 of a; keep one"),
@@ -125,5 +125,5 @@ def test_refused(tmp_path: Path, names: tuple[str, ...], modalities: tuple[str, 
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="absent is no folder"):
+    with pytest.raises(InputError, match="absent is not a folder"):
         FolderReader(tmp_path / "absent").cases(["t1"])

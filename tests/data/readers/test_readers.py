@@ -153,7 +153,7 @@ def test_iseg_reads_real_analyze(tmp_path: Path) -> None:
 def test_root_and_modalities_are_checked(tmp_path: Path, reader: type[FetsReader | IsegReader]) -> None:
     with pytest.raises(InputError, match=r"'pd'.*it has \['t1'"):
         reader(tmp_path).cases(["t1", "pd"])
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         reader(tmp_path / "absent").cases(["t1"])
     touch(tmp_path / "MICCAI_BraTS2020_TrainingData" / "BraTS20_Training_001" / "readme.txt")
     with pytest.raises(InputError, match="holds no"):
@@ -200,7 +200,7 @@ def test_manifest_lists_all_bad_lines(tmp_path: Path) -> None:
         "line 3: the cell of subject is empty",
         "line 4: the cell of t1 is empty",
         "line 4: unknown split 'training': it must be one of train, val, test, predict",
-        "line 5: subject 'a' is in line 2 already",
+        "line 5: subject 'a' is already in line 2",
         "line 6: the cell of label is empty",
         "line 7: 1 cells too few",
         "line 8: 1 cells too many",
@@ -215,7 +215,7 @@ def test_manifest_lists_all_bad_lines(tmp_path: Path) -> None:
     [
         (["subject,t1,label", "a,b,c"], "no column for the modality 'flair': available are ['t1']"),
         (["id;t1", "a;b"], "no column 'subject' among ['id;t1']; separate columns by commas"),
-        (["subject,flair,flair", "a,b,c"], "column 'flair' is there twice"),
+        (["subject,flair,flair", "a,b,c"], "column 'flair' occurs twice"),
         (["subject,flair"], "no line below it"),
         ([""], "is empty"),
     ],
@@ -230,7 +230,7 @@ def test_manifest_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "cases.csv").write_bytes(b"subject,t1\n\xff\xfe,1\n")
     with pytest.raises(InputError, match="UTF-8"):
         ManifestReader(tmp_path / "cases.csv").cases(["t1"])
-    with pytest.raises(InputError, match="is no file"):
+    with pytest.raises(InputError, match="is not a file"):
         ManifestReader(tmp_path / "absent.csv").cases(["t1"])
 
 

@@ -44,7 +44,7 @@ def problems_of(reader: Reader, *modalities: str) -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (None, "dataset.json is not there (found first: ['other.txt'])"),
+        (None, "dataset.json does not exist (found first: ['other.txt'])"),
         ("{'labels': 1}", "is not valid JSON in UTF-8"),
         ("[1, 2]", "holds a list, expected an object"),
         ('{"labels": {}}', "has no 'channel_names' (or 'modality') among ['labels']"),
@@ -63,7 +63,7 @@ def test_unusable_descriptions(tmp_path: Path, reader: Any, text: str | None, wo
 
 @pytest.mark.parametrize("reader", [MsdReader, NnunetReader])
 def test_the_root_is_checked(tmp_path: Path, reader: Any) -> None:
-    assert "is no folder: set the reader's root" in problems_of(reader(tmp_path / "nowhere"), "t1")
+    assert "is not a folder: set the reader's root" in problems_of(reader(tmp_path / "nowhere"), "t1")
     (tmp_path / "dataset.json").write_bytes(b'{"name": "\xff"}')
     assert "is not text in UTF-8 (byte 10 is 0xff)" in problems_of(reader(tmp_path), "t1")
 
@@ -74,8 +74,8 @@ def test_all_unknown_modalities_are_listed_with_what_there_is(tmp_path: Path, re
     text = problems_of(reader(tmp_path), "pd", "t1", "T1", "NoNorm", "3")
     assert text.count("\n") == 4
     assert "there is no 'pd': it has ['T1', 'noNorm', 'nonorm']" in text
-    assert "'T1' is a channel that another of" in text
-    assert "'NoNorm' is the name of the channels [1, 2]: ask for them by number" in text
+    assert "'T1' is the same channel as another of" in text
+    assert "'NoNorm' is the name of the channels [1, 2]: select one by number" in text
     assert "there is no '3'" in text
 
 
@@ -116,7 +116,7 @@ def test_label_maps(tmp_path: Path, reader: Any, labels: dict[str, Any], expecte
         (["background", "x"], "no usable 'labels'"),
         ({"background": 0, "x": "one"}, "'x' is \"one\", expected a whole number"),
         ({"background": 0, "x": 1.5, "y": True, "z": []}, "'y' is true"),
-        ({"background": 0, "a b": 1, "a  b": 2}, "'a  b' is there twice"),
+        ({"background": 0, "a b": 1, "a  b": 2}, "'a  b' occurs twice"),
         ({"background": 0, "x": 1, "y": 1}, "label value 1 is in both 'x' and 'y'"),
         ({"background": 0}, "labels.classes is empty"),
     ],
@@ -214,7 +214,7 @@ def test_msd_absolute_paths(tmp_path: Path) -> None:
     assert case.files == tuple(files)
     files[0].unlink()
     text = problems_of(MsdReader(tmp_path / "task"), "MRI")
-    assert f"lists absolute paths, such as {files[0]}, of which none is there" in text
+    assert f"lists absolute paths, such as {files[0]}, none of which exists" in text
     assert "Make the paths relative to dataset.json" in text
 
 
@@ -250,7 +250,7 @@ def test_msd_without_the_folder_of_the_test_images(tmp_path: Path, caplog: pytes
     decathlon(tmp_path, ["a.nii.gz"], [], test=["./imagesTs/x.nii.gz", "./imagesTs/y.nii.gz"])
     with caplog.at_level(logging.WARNING):
         assert [case.subject for case in MsdReader(tmp_path).cases(["MRI"])] == ["a"]
-    assert "2 test images are left out" in caplog.text
+    assert "skipped 2 test images" in caplog.text
 
 
 def test_msd_test_images_are_for_prediction_whatever_the_split(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_msd_lists_all_bad_entries(tmp_path: Path) -> None:
     ("content", "words"),
     [
         ({"training": None}, 'has no list "training"'),
-        ({"training": {}}, "use riskft.NnunetReader for nnU-Net's raw data"),
+        ({"training": {}}, "use riskft.NnunetReader for raw data of nnU-Net"),
         ({"training": []}, "lists no case"),
         ({"test": "x.nii"}, "'test' is a str, expected a list"),
     ],
@@ -369,19 +369,19 @@ def test_nnunet_folds(tmp_path: Path, given: str) -> None:
     [
         ([{"train": ["a"], "val": ["b"]}], 1, "has no fold 1: it holds 1 folds; folds count from 0"),
         ([{"train": ["a"], "val": ["b"]}], -1, "has no fold -1"),
-        ([{"train": ["a"]}], 0, 'no object with the lists of cases "train" and "val"'),
-        ([["a"]], 0, "no object with the lists"),
-        ([{"train": [1], "val": ["b"]}], 0, "no object with the lists"),
+        ([{"train": ["a"]}], 0, 'not an object with the lists of cases "train" and "val"'),
+        ([["a"]], 0, "not an object with the lists"),
+        ([{"train": [1], "val": ["b"]}], 0, "not an object with the lists"),
         (
             [{"train": ["a", "b", "y"], "val": ["b", "z"]}],
             0,
-            "  - 'b' is in train and val: leave it in one\n  - 'y' is no case of the data set\n  - 'z' is no case",
+            "  - 'b' is in train and val: leave it in one\n  - 'y' is not a case of the data set\n  - 'z' is not",
         ),
     ],
 )
 def test_nnunet_folds_that_do_not_fit(tmp_path: Path, folds: list[Any], fold: int, words: str) -> None:
     raw_data(tmp_path, ["a", "b"])
-    assert "splits_final.json is no file: set the reader's splits" in problems_of(NnunetReader(tmp_path, 0), "MR0")
+    assert "splits_final.json is not a file: set the reader's splits" in problems_of(NnunetReader(tmp_path, 0), "MR0")
     write_folds(tmp_path / "splits_final.json", *folds)
     assert words in problems_of(NnunetReader(tmp_path, fold), "MR0")
     (tmp_path / "splits_final.json").write_text("{}")
@@ -417,7 +417,7 @@ def test_nnunet_lists_all_bad_entries_of_the_mapping(tmp_path: Path) -> None:
         "  - 'e' has no list of paths as its images",
         "  - 'f' has no list of paths as its images",
     ]
-    assert "no object with a case" in problems_of(NnunetReader(raw_data(tmp_path, [], dataset={})), "MR0")
+    assert "not an object with cases" in problems_of(NnunetReader(raw_data(tmp_path, [], dataset={})), "MR0")
 
 
 def test_nnunet_1(tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_nnunet_1(tmp_path: Path) -> None:
 
 def test_nnunet_data_that_is_none(tmp_path: Path) -> None:
     root = raw_data(tmp_path / "a", [])
-    assert "these folders are not there" in problems_of(NnunetReader(root), "MR0")
+    assert "these folders do not exist" in problems_of(NnunetReader(root), "MR0")
     (root / "imagesTr").mkdir()
     assert "labelsTr" in problems_of(NnunetReader(root), "MR0")
     (root / "labelsTr").mkdir()
@@ -511,7 +511,7 @@ def test_bids_what_is_promised(tmp_path: Path) -> None:
 def test_bids_several_images(tmp_path: Path) -> None:
     bids(tmp_path, "sub-01_acq-hr_T1w", "sub-01_T1w", "sub-02_T1w", "sub-03_acq-lr_T1w", "sub-03_run-1_T1w")
     text = problems_of(BidsReader(tmp_path), "t1w")
-    assert "sub-01 has 2 files for t1w: sub-01_T1w.nii.gz, sub-01_acq-hr_T1w.nii.gz; choose by the reader's ent" in text
+    assert "sub-01 has 2 files for t1w: sub-01_T1w.nii.gz, sub-01_acq-hr_T1w.nii.gz; select one with" in text
     assert "sub-03 has 2 files for t1w: sub-03_acq-lr_T1w.nii.gz, sub-03_run-1_T1w.nii.gz" in text
 
     def names(**entities: str) -> list[str]:
@@ -534,7 +534,9 @@ def test_bids_modalities_with_entities(tmp_path: Path) -> None:
 def test_bids_several_labels(tmp_path: Path) -> None:
     bids(tmp_path, "sub-01_T1w", "sub-01_label-L_mask", "sub-01_label-R_mask", "sub-02_T1w", "sub-02_label-L_mask")
     text = problems_of(BidsReader(tmp_path, suffix="mask"), "t1w")
-    assert "sub-01 has 2 files for the label: sub-01_label-L_mask.nii.gz, sub-01_label-R_mask.nii.gz; choose by" in text
+    assert (
+        "sub-01 has 2 files for the label: sub-01_label-L_mask.nii.gz, sub-01_label-R_mask.nii.gz; select" in text
+    )
     reader = BidsReader(tmp_path, suffix="mask", label_entities={"label": "L"})
     assert [case.label.name[:14] for case in reader.cases(["t1w"]) if case.label] == [
         "sub-01_label-L",
@@ -580,7 +582,7 @@ def test_bids_without_labels(tmp_path: Path) -> None:
 
 
 def test_bids_data_that_is_none(tmp_path: Path) -> None:
-    assert "is no folder" in problems_of(BidsReader(tmp_path / "nowhere"), "t1w")
+    assert "is not a folder" in problems_of(BidsReader(tmp_path / "nowhere"), "t1w")
     assert "holds no case such as sub-01/anat" in problems_of(BidsReader(tmp_path), "t1w")
     bids(tmp_path, "sub-01_T1w", "sub-01_PDw")
     text = problems_of(BidsReader(tmp_path), "t1w", "flair", "T1")
@@ -623,7 +625,7 @@ def test_bids_lookup_tables_beside_the_labels(tmp_path: Path) -> None:
     [
         (["index,name", "1,a"], "no column ['index', 'name'] among ['index,name']"),
         (["index\tname", "x\ta", "1\t", "2\tb", "2\tc", "3\tb"], "line 3: index '1' and name ''"),
-        (["index\tname", "2\tb", "2\tc", "3\tb"], "line 4: 'b' or 3 is there already"),
+        (["index\tname", "2\tb", "2\tc", "3\tb"], "line 4: 'b' or 3 occurs twice"),
         (["index\tname", "0\tb"], "labels.classes is empty"),
         ([""], "no column"),
     ],
