@@ -1,4 +1,4 @@
-"""A case as it is scored: what a network makes of it, on which grid, and against which label."""
+"""Scores a case: the network's segmentation against the label, on the prepared grid or the scan's own."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -18,12 +18,12 @@ from riskft.evaluation.metrics import CaseScore, score_case
 
 
 class Segmentation(NamedTuple):
-    """What a network makes of a case.
+    """A network's segmentation of a case.
 
     Attributes:
         subject: The case.
         classes: (X, Y, Z) uint8.
-        probabilities: (Y, X, Y, Z) float32, or None where they are not needed.
+        probabilities: (Y, X, Y, Z) float32, or None if they are not needed.
     """
 
     subject: str
@@ -34,29 +34,29 @@ class Segmentation(NamedTuple):
 def native_segmentation(
     probabilities: Tensor, affine: Affine, case: Case, keep_probabilities: bool = False
 ) -> Segmentation:
-    """Resamples probabilities linearly onto the scan's own grid and takes the class with the largest.
+    """Resamples probabilities linearly to the scan's own grid, then takes the most probable class.
 
-    That keeps thin structures and smooth borders. What was cropped away is background.
+    This order keeps thin structures and smooth borders. Cropped voxels are background.
 
     Args:
         probabilities: (Y, X, Y, Z) floating values on the prepared grid.
         affine: The prepared grid's voxel-to-mm affine, (4, 4).
         case: The case.
-        keep_probabilities: Return the probabilities on the scan's grid too.
+        keep_probabilities: Also return the probabilities on the scan's grid.
     """
     native = to_native(probabilities, affine, case)
     classes = native.argmax(0).to(torch.uint8).numpy()
     if not keep_probabilities:
         return Segmentation(case.subject, classes)
-    native[0] += 1 - native.sum(0)  # what was cropped away is background
+    native[0] += 1 - native.sum(0)  # cropped voxels are background
     return Segmentation(case.subject, classes, native.numpy())
 
 
 def native_label(case: Case, labels: LabelMap) -> npt.NDArray[np.uint8]:
-    """Reads a label as it is on disk and returns its classes, (X, Y, Z); 255 does not count.
+    """Reads a case's label from disk and returns its classes, (X, Y, Z); 255 is ignored.
 
     Raises:
-        InputError: If the case has no label, or the label has a value that is in no class.
+        InputError: If the case has no label, or a label value is in no class.
     """
     if case.label is None:
         raise InputError(f"{case.subject}: a test case needs a label.")
@@ -70,14 +70,14 @@ def score_native(
     class_names: Sequence[str],
     regions: Mapping[str, Sequence[int]],
 ) -> list[CaseScore]:
-    """Scores a segmentation on the scan's own grid against the label as it is on disk.
+    """Scores a segmentation on the scan's own grid against the label on disk.
 
     Args:
         segmentation: From ``native_segmentation``.
         case: The case.
-        labels: How the label's values become classes.
+        labels: The label map.
         class_names: See ``score_case``.
-        regions: Likewise.
+        regions: See ``score_case``.
 
     Raises:
         InputError: See ``native_label``.

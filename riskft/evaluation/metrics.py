@@ -1,7 +1,7 @@
 """Dice and HD95 per case and class, with one policy for empty classes.
 
-Both empty: no value (NaN), left out of means. One empty: Dice 0, HD95 the length of the volume's diagonal in mm, the
-largest distance that it could be. The number of cases behind each mean is always reported.
+Both empty: no value (NaN), excluded from means. One empty: Dice 0, and HD95 is the volume's diagonal in mm, the largest
+possible distance. The number of cases behind each mean is always reported.
 """
 
 import math
@@ -24,7 +24,7 @@ class CaseScore:
         subject: The case.
         class_name: The class or region.
         dice: In [0, 1], or NaN.
-        hd95_mm: 95th percentile of the symmetric surface distance in mm, or NaN (also where it was not asked for).
+        hd95_mm: 95th percentile of the symmetric surface distance in mm, or NaN (also if not requested).
         voxels_true: Voxels of the class in the label.
         voxels_predicted: Voxels of the class in the prediction.
     """
@@ -51,11 +51,11 @@ def score_case(
     Args:
         subject: The case.
         prediction: (X, Y, Z) integer classes.
-        truth: (X, Y, Z) integer classes; voxels of 255 count nowhere.
+        truth: (X, Y, Z) integer classes; 255 is ignored.
         class_names: Names by index, background first (it is not scored).
         spacing: Voxel size in mm.
         surface: Compute HD95 as well (slower).
-        regions: What to score in place of each class by itself: unions of class indices by name.
+        regions: Unions of class indices by name, scored instead of the classes.
 
     Raises:
         ValueError: If shapes differ.
@@ -88,7 +88,7 @@ def _hd95(predicted: Tensor, true: Tensor, spacing: Sequence[float]) -> float:
 
 
 def _common_box(mask: Tensor) -> tuple[slice, ...]:
-    """Returns the mask's bounding box, one voxel wider: distances need no more, and it is much faster."""
+    """Returns the mask's bounding box with a margin of one voxel, which is enough for distances and much faster."""
     corners = mask.nonzero()
     low = (corners.min(0).values - 1).clamp_min(0).tolist()
     high = (corners.max(0).values + 2).tolist()
@@ -100,8 +100,8 @@ class ClassMean:
     """Mean of a metric over the cases that have a value.
 
     Attributes:
-        value: The mean, or NaN where no case has a value.
-        count: How many cases have one.
+        value: The mean, or NaN if no case has a value.
+        count: Number of cases with a value.
     """
 
     value: float

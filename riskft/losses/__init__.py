@@ -1,1 +1,1 @@
-"""The weighted loss, what it is made of, and its controls."""
+"""The weighted loss, its parts, and its controls."""

@@ -1,4 +1,4 @@
-"""Risk-gated distillation: the source as a teacher where, by the risk map, it knows the answer."""
+"""Risk-gated distillation: the source teaches the target where the risk map says that it is right."""
 
 from collections.abc import Sequence
 
@@ -12,30 +12,29 @@ from riskft.losses.weighted import Loss, RiskWeightedLoss, without_channel
 from riskft.risk.leep import MIN_PROBABILITY, class_prior
 
 _FULL = 0.5
-"""Least mass of an EEP, and most that it may lack of 1: beyond, the voxel was warped in from outside the volume."""
+"""Largest deviation of an EEP's mass from 1; other voxels were warped in from outside the volume."""
 
 
 class DistilledLoss(Loss):
-    """Adds to a loss the distance to what the source expects, where the source can be trusted.
+    """Adds to a loss the divergence from the source's prediction, where the source can be trusted.
 
     ::
 
         L = L' + factor * s * mean_b mean_i g_i KL(EEP_i || p_i),      g_i = exp(-h_i / -log P(y_i))
 
-    with EEP_i the source's prediction in terms of the target's classes, h_i = -log EEP_i(y_i) its hardness, and the
-    gate g_i 1/e where the source knows no more of the label than the class prior does, 1 where it is sure of it, and 0
-    where it is sure of something else. Phase 1 keeps the EEP beside the maps (float16), from where it is cropped and
-    warped with the patch: a step runs no source network. It is scaled to sum to 1 after warping; where it has no mass,
-    outside the volume, nothing is distilled. With deep supervision the finest output alone is. s is the part of the
-    labels' entropy that the source explains, 1 + LEEP / H(Y): an uninformative source, whose EEP is the class prior,
-    teaches nothing. Not of the paper.
+    with EEP_i the source's prediction over the target's classes and h_i = -log EEP_i(y_i) its hardness. The gate g_i is
+    1 where the source is sure of the label, 1/e where it knows no more than the class prior, and 0 where it is sure of
+    another class. Phase 1 keeps the EEP beside the maps (float16); it is cropped and warped with the patch, so a step
+    runs no source network. After warping it is rescaled to sum to 1; without mass, outside the volume, nothing is
+    distilled. With deep supervision, only the finest output is distilled. s is the fraction of the labels' entropy
+    that the source explains, 1 + LEEP / H(Y): an uninformative source teaches nothing. Not from the paper.
 
     Args:
         loss: The loss that the term is added to.
-        factor: Lambda; 0 leaves the loss as it is.
-        gated: Without, g = 1: plain distillation.
-        temper: Without, s = 1.
-        ignore_index: Label of voxels that count nowhere.
+        factor: Lambda; 0 leaves the loss unchanged.
+        gated: Use the gate; false sets g = 1, plain distillation.
+        temper: Use s; false sets s = 1.
+        ignore_index: Label of ignored voxels.
     """
 
     def __init__(
@@ -59,17 +58,17 @@ class DistilledLoss(Loss):
 
     @property
     def needs_eep(self) -> bool:
-        """Always."""
+        """True."""
         return True
 
     def start(self, joint: Tensor, knowledge: float) -> None:
-        """Takes P(y) from the joint, and how much the source's EEP is worth."""
+        """Takes P(y) from the joint, and s."""
         self.loss.start(joint, knowledge)
         self._scale = gate_scale(joint)
         self._trust = knowledge if self.temper else 1.0
 
     def settle(self) -> None:
-        """Hands on to the loss inside."""
+        """Settles the inner loss."""
         self.loss.settle()
 
     def forward(
@@ -83,7 +82,7 @@ class DistilledLoss(Loss):
         """Computes the loss; see ``Loss``.
 
         Raises:
-            InputError: If there has been no phase 1, which makes the EEP.
+            InputError: If phase 1, which makes the EEP, did not run.
             ValueError: If shapes disagree.
         """
         if eep is None or self._scale is None:
@@ -99,27 +98,27 @@ class DistilledLoss(Loss):
 def gate_scale(joint: Tensor) -> Tensor:
     """Returns -log P(y), (Y,) float32, the hardness at which the gate is 1/e, from a joint (Y, Z) of any scale.
 
-    Never 0: with a single class in the data, a sure source's gate stays 1.
+    Never 0, so that with a single class in the data a sure source's gate stays 1.
     """
     scale = -class_prior(joint.double()).clamp(MIN_PROBABILITY, 1).log()
     return scale.clamp_min(MIN_PROBABILITY).float()
 
 
 def gated_divergence(logits: Tensor, target: Tensor, eep: Tensor, scale: Tensor | None, ignore_index: int) -> Tensor:
-    """Returns mean_b mean_i g_i KL(EEP_i || p_i), the inner mean over the sample's counted voxels; scalar float32.
+    """Returns mean_b mean_i g_i KL(EEP_i || p_i), the inner mean over a sample's voxels without ignored ones; float32.
 
     Args:
-        logits: (B, Y, *spatial), any floating dtype; taken to float32.
+        logits: (B, Y, *spatial), any floating dtype; converted to float32.
         target: (B, *spatial) or (B, 1, *spatial) integer classes or ``ignore_index``.
         eep: (B, Y, *spatial), of any mass after warping.
         scale: See ``gate_scale``; None for g = 1.
-        ignore_index: Label of voxels that count nowhere.
+        ignore_index: Label of ignored voxels.
 
     Raises:
         ValueError: If shapes disagree.
     """
     if eep.shape != logits.shape:
-        raise ValueError(f"Expected `eep` of shape {tuple(logits.shape)}, as the logits, but got {tuple(eep.shape)}")
+        raise ValueError(f"Expected `eep` of the logits' shape {tuple(logits.shape)}, but got {tuple(eep.shape)}")
     target = without_channel(target, logits, "target").long()
     counted = target != ignore_index
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Losses that find hard voxels by the network's own error alone: the controls that know nothing of the source."""
+"""Losses that find hard voxels by the network's own error only: controls that do not use the source."""
 
 import math
 from typing import Any
@@ -12,16 +12,16 @@ from riskft.losses.weighted import RiskWeightedLoss
 
 
 class FocalLoss(RiskWeightedLoss):
-    """``RiskWeightedLoss`` with the focal loss in place of cross-entropy, (1 - p_i)^gamma CE_i, as MONAI has it.
+    """``RiskWeightedLoss`` with MONAI's focal loss instead of cross-entropy, (1 - p_i)^gamma CE_i.
 
     Args:
         gamma: 0 is cross-entropy.
-        **options: See ``RiskWeightedLoss``; a map that is attached weights the voxels here too.
+        **options: See ``RiskWeightedLoss``; an attached map weights the voxels here, too.
     """
 
     def __init__(self, gamma: float = 2.0, **options: Any) -> None:
         super().__init__(**options)
-        # between 0 and 1 its gradient is infinite where a voxel is certain
+        # between 0 and 1 the gradient is infinite for certain voxels
         if gamma < 0 or 0 < gamma < 1:
             raise InputError(f"Expected argument `gamma` to be 0 or at least 1, but got {gamma}")
         self.focal = MonaiFocalLoss(gamma=gamma, use_softmax=True, to_onehot_y=True, reduction="none")
@@ -37,9 +37,9 @@ class TopKLoss(RiskWeightedLoss):
     """``RiskWeightedLoss`` whose cross-entropy is the mean over each sample's worst voxels, as nnU-Net's top-k loss.
 
     Args:
-        share: Part of the sample's counted voxels that is averaged over (at least one voxel); 1 for all.
-        **options: See ``RiskWeightedLoss``. There is no foreground normalisation: the divisor is the worst voxels'
-            number. A map that is attached weights voxels before the worst are chosen.
+        share: Fraction of the sample's voxels, without ignored ones, to average over (at least one voxel); 1 for all.
+        **options: See ``RiskWeightedLoss``. There is no foreground normalisation: the divisor is the number of worst
+            voxels. An attached map weights voxels before the worst are selected.
     """
 
     def __init__(self, share: float = 0.1, **options: Any) -> None:
@@ -51,7 +51,7 @@ class TopKLoss(RiskWeightedLoss):
         self.share = share
 
     def sample_losses(self, voxels: Tensor, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:
-        """Returns the mean of each sample's worst voxels, (B,), 0 for a sample without counted voxels."""
+        """Returns the mean of each sample's worst voxels, (B,), 0 for a sample with only ignored voxels."""
         counted = (target != self.ignore_index).flatten(1).sum(1)
         wanted = torch.ceil(
             self.share * counted.double()

@@ -1,4 +1,4 @@
-"""A map that does not go stale: weights from the hardness of the network in training."""
+"""A map that is refreshed during training: weights from the current network's own hardness."""
 
 import logging
 from collections.abc import Sequence
@@ -23,29 +23,29 @@ log = logging.getLogger(__name__)
 
 
 class RefreshedLoss(Loss):
-    """Weights voxels by the hardness of the network as it is now, h_i = -log p_i(y_i), in place of the static map.
+    """Weights voxels by the current network's hardness, h_i = -log p_i(y_i), instead of the static map.
 
-    The hardness of a patch is taken from the step's own logits (no second forward pass, no gradient through it) and
-    ranked among the voxels of the same class in the patches of the recent steps. Every ``every`` steps these give a
-    new table of weights by class and hardness, with ``RiskMapping``'s safeguards: each class's mean weight over the
-    recent steps is 1, and weights are drawn towards 1 by what the network does not know of the labels. Until step
-    ``start`` the static map is used where one is attached.
+    The hardness comes from the step's own logits (no second forward pass, no gradient) and is ranked within the
+    voxel's class over the patches of recent steps. Every ``every`` steps this gives a new table of weights by class
+    and hardness, with ``RiskMapping``'s safeguards: each class's mean weight over the recent steps is 1, and weights
+    shrink towards 1 the less the network knows of the labels. Until step ``start``, the static map is used if there is
+    one.
 
-    Processes count their own voxels and add these up whenever a table is made, so that all have the same one, and
-    before a checkpoint, which keeps what has been counted. Not stated by the paper, whose map is static.
+    Processes add up their counts for each table, so that all have the same, and before each checkpoint, which keeps
+    them. Not from the paper, whose map is static.
 
     Args:
         loss: The loss that takes the weights.
-        start: Steps (batches) that are weighted by the static map; 0.25 for a quarter of the run's.
-        every: Steps between one table and the next, or a part of the run's: 0.0833 for a twelfth.
-        memory: Tables look back on so many times ``every`` steps.
-        normalise: ``RankNormalise``, ``QuantileNormalise`` or ``MinMaxNormalise``, inside the voxel's class.
+        start: Steps (batches) with the static map, or a fraction of the run: 0.25 for a quarter.
+        every: Steps between tables, or a fraction of the run: 0.0833 for a twelfth.
+        memory: Number of periods of ``every`` steps that a table covers.
+        normalise: ``RankNormalise``, ``QuantileNormalise`` or ``MinMaxNormalise``, within the voxel's class.
         weight: ``ExponentialWeight``, ``LinearWeight`` or ``PowerWeight``.
         balance: Divide each class's weights by their mean over the recent steps; ``gradient``: over the gradient, see
             ``RiskMapping``.
         temper: Shrink weights towards 1, w <- 1 + s (w - 1) with s = 1 - mean(h) / H(Y), clipped to [0, 1], over the
             recent steps.
-        ignore_index: Label of voxels that count nowhere.
+        ignore_index: Label of ignored voxels.
     """
 
     def __init__(
@@ -71,23 +71,23 @@ class RefreshedLoss(Loss):
         self.mapping = RiskMapping(made(normalise), "class", "hardness", made(weight), balance=balance, temper=temper)
         self.ignore_index = ignore_index
         self._steps = 0
-        # no buffers, which DDP would overwrite with the first process's at every step
+        # not buffers, which DDP would overwrite with the first process's at every step
         self._windows: list[Tensor] = []
         self._settled: Tensor | None = None
         self._table: Tensor | None = None
 
     @property
     def needs_eep(self) -> bool:
-        """Whether the loss inside needs the EEP."""
+        """Whether the inner loss needs the EEP."""
         return self.loss.needs_eep
 
     @property
     def needs_length(self) -> bool:
-        """Whether ``start`` or ``every`` is a part of the run."""
+        """Whether ``start`` or ``every`` is a fraction of the run."""
         return any(map(is_part, self.given)) or super().needs_length
 
     def runs_for(self, batches: float) -> None:
-        """Settles ``start`` and ``every`` in steps, unless a checkpoint has; warns if they come too late."""
+        """Converts ``start`` and ``every`` to steps, unless a checkpoint did; warns if they are too late."""
         super().runs_for(batches)
         own = counted(self.given[0], batches), counted(self.given[1], batches, least=1)
         if self._timing is None or not self._steps:
@@ -97,8 +97,8 @@ class RefreshedLoss(Loss):
             return
         if self._timing != own:
             log.warning(
-                "riskft.RefreshedLoss goes on as the checkpoint has it: the static map for %d steps, then a new table "
-                "every %d steps. By its options it would be %d and %d in a run of this length.",
+                "riskft.RefreshedLoss continues with the checkpoint's schedule: the static map for %d steps, then a "
+                "new table every %d steps. Its options would give %d and %d in a run of this length.",
                 *(*self._timing, *own),
             )
         if max(first, every) >= batches:
@@ -109,18 +109,18 @@ class RefreshedLoss(Loss):
                 *(batches, max(first, every), *self.given),
                 "Train for longer"
                 if parts
-                else "Give parts of the run, for example start: 0.25 and every: 0.0833, or train for longer",
+                else "Give fractions of the run, for example start: 0.25 and every: 0.0833, or train for longer",
             )
         else:
             static = max(first, every)
-            log.info("The risk map is static for %d steps, then it is refreshed every %d steps.", static, every)
+            log.info("The risk map is static for %d steps, then refreshed every %d steps.", static, every)
 
     def start(self, joint: Tensor, knowledge: float) -> None:
-        """Hands on to the loss inside."""
+        """Starts the inner loss."""
         self.loss.start(joint, knowledge)
 
     def settle(self) -> None:
-        """Adds up what the processes have counted since the last table, so that each of them could write it down."""
+        """Sums the processes' counts since the last table, so that any process can save them."""
         self.loss.settle()
         if self._windows:
             own = self._windows[-1]
@@ -135,7 +135,7 @@ class RefreshedLoss(Loss):
         foreground_fraction: Tensor | None = None,
         eep: Tensor | None = None,
     ) -> Tensor:
-        """Computes the loss inside with refreshed weights; see ``Loss``."""
+        """Computes the inner loss with refreshed weights; see ``Loss``."""
         fresh = self._refreshed(logits if isinstance(logits, Tensor) else logits[0], target)
         weight = weight if fresh is None else fresh
         result: Tensor = self.loss(logits, target, weight, foreground_fraction, eep)
@@ -150,15 +150,15 @@ class RefreshedLoss(Loss):
         if self._timing is None:
             start, every = self.given
             raise InputError(
-                f"riskft.RefreshedLoss: start: {start} and every: {every} are parts of a run whose length it was not "
-                "told. Give numbers of steps, or call runs_for(batches) first."
+                f"riskft.RefreshedLoss: start: {start} and every: {every} are fractions of a run of unknown length. "
+                "Give numbers of steps, or call runs_for(batches) first."
             )
         first, every = self._timing
         known = target != self.ignore_index
         hardness = nnf.cross_entropy(logits.float(), target, ignore_index=self.ignore_index, reduction="none")
-        # one index for class and bin; ignored voxels go to a last one, which sums leave out without a synchronisation
+        # one index for class and bin; ignored voxels get a last one, which avoids a synchronisation
         cells = torch.where(known, target * BINS + ClassDistribution.bin_of(hardness), logits.shape[1] * BINS)
-        self._windows = [window.to(logits.device) for window in self._windows]  # those of a checkpoint are not there
+        self._windows = [window.to(logits.device) for window in self._windows]  # a checkpoint's are on the CPU
         if self._steps % every == 0:
             self._make_table(logits.shape[1])
             self._windows.append(torch.zeros(logits.shape[1] * BINS + 1, dtype=torch.int64, device=logits.device))
@@ -170,7 +170,7 @@ class RefreshedLoss(Loss):
         return self._table[cells]
 
     def _make_table(self, classes: int) -> None:
-        """Makes the table of the windows that are full, the last of which is this process's alone until now."""
+        """Makes the table from the full windows; the last one holds only this process's counts until now."""
         if not self._windows:
             return
         self._windows = [*self._windows[-self.memory : -1], self._summed(self._windows[-1])]
@@ -179,13 +179,13 @@ class RefreshedLoss(Loss):
         self._table = weight_table(counts.cpu(), self.mapping)
 
     def _summed(self, own: Tensor) -> Tensor:
-        """Returns a window's counts of all processes, given this one's that are not settled; all must call it."""
+        """Returns a window's counts over all processes, given this one's unsettled counts; all must call it."""
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(own)
         return own if self._settled is None else own + self._settled.to(own.device)
 
     def get_extra_state(self) -> dict[str, Any]:
-        """Returns what checkpoints keep: steps, the recent steps' counts, the table, and when it is refreshed."""
+        """Returns the checkpoint's content: steps, the recent counts, the table and its schedule."""
         windows = [window.cpu() for window in self._windows]
         settled = None if self._settled is None else self._settled.cpu()
         timing = None if self._timing is None else list(self._timing)
@@ -198,7 +198,7 @@ class RefreshedLoss(Loss):
         }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint: what the first process had not settled then is the first process's again."""
+        """Continues from a checkpoint; the first process takes back its unsettled counts."""
         self._steps, self._table, self._settled = state["steps"], state["table"], state["settled"]
         if state["timing"] is not None:
             self._timing = (int(state["timing"][0]), int(state["timing"][1]))
@@ -208,14 +208,14 @@ class RefreshedLoss(Loss):
 
 
 def weight_table(counts: Tensor, mapping: RiskMapping) -> Tensor:
-    """Makes the weights of each class's bins from how many voxels are in them.
+    """Returns the weight of each class's bins from the number of voxels in them.
 
     Args:
         counts: (Y, BINS) int64 voxels by class and bin of their hardness.
         mapping: Options of the map.
 
     Returns:
-        (Y * BINS + 1,) float32; 1 for a class without voxels, and for the last entry, that of ignored voxels.
+        (Y * BINS + 1,) float32; 1 for a class without voxels, and for the last entry, for ignored voxels.
     """
     recent, centres = ClassDistribution.of_counts(counts), ClassDistribution.bin_centres()
     classes = torch.arange(len(counts)).repeat_interleave(BINS)

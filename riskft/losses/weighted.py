@@ -16,23 +16,23 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None
     """Returns w_i CE_i, (B, *spatial) float32, 0 at ignored voxels.
 
     Args:
-        logits: (B, Y, *spatial), any floating dtype; taken to float32.
+        logits: (B, Y, *spatial), any floating dtype; converted to float32.
         target: (B, *spatial) int64 classes or ``ignore_index``.
         weight: (B, *spatial) weights, or None for 1.
-        ignore_index: Label of voxels that count nowhere.
+        ignore_index: Label of ignored voxels.
     """
     entropy = nnf.cross_entropy(logits.float(), target, ignore_index=ignore_index, reduction="none")
     return entropy if weight is None else entropy * weight.float()
 
 
 def soft_dice_loss(logits: Tensor, target: Tensor, ignore_index: int, smooth: float = 1e-5) -> Tensor:
-    """Returns 1 - soft Dice averaged over samples and classes (background too), as MONAI's DiceLoss(softmax=True).
+    """Returns 1 - soft Dice averaged over samples and classes, background included, as MONAI's DiceLoss(softmax=True).
 
     Args:
-        logits: (B, Y, *spatial), any floating dtype; taken to float32.
+        logits: (B, Y, *spatial), any floating dtype; converted to float32.
         target: (B, *spatial) int64 classes or ``ignore_index``.
-        ignore_index: Voxels of this label are in neither sum.
-        smooth: Added above and below.
+        ignore_index: Label of ignored voxels, excluded from both sums.
+        smooth: Added to numerator and denominator.
 
     Returns:
         Scalar float32 in [0, 1].
@@ -46,39 +46,39 @@ def soft_dice_loss(logits: Tensor, target: Tensor, ignore_index: int, smooth: fl
 
 
 class Loss(nn.Module, ABC):
-    """What training minimises. Losses that take another one (``RefreshedLoss``, ``DistilledLoss``) can be nested."""
+    """A training loss. Losses that take another one (``RefreshedLoss``, ``DistilledLoss``) can be nested."""
 
     @property
     def needs_eep(self) -> bool:
-        """Whether batches must carry the EEP, which phase 1 then keeps."""
+        """Whether batches must carry the EEP, so that phase 1 keeps it."""
         return False
 
     @property
     def needs_length(self) -> bool:
-        """Whether something in it is a part of the run, whose length it must then be told."""
+        """Whether an option is a fraction of the run, so that ``runs_for`` must be called."""
         return any(inner.needs_length for inner in self.children() if isinstance(inner, Loss))
 
     def runs_for(self, batches: float) -> None:
-        """Takes over how long the run is, and hands it on to the losses inside; called when training starts.
+        """Takes the length of the run, and passes it to inner losses; called when training starts.
 
         Args:
-            batches: Batches of each process in the whole run, those before a checkpoint that is resumed included;
-                infinite where the run has no set end.
+            batches: Batches of each process in the whole run, including those before a resumed checkpoint; infinite if
+                the run has no set end.
         """
         for inner in self.children():
             if isinstance(inner, Loss):
                 inner.runs_for(batches)
 
     def start(self, joint: Tensor, knowledge: float) -> None:
-        """Takes over what phase 1 found; called before training, if there is a phase 1.
+        """Takes the results of phase 1; called before training, if there is a phase 1.
 
         Args:
             joint: P(y, z), (Y, Z) of any scale.
-            knowledge: The part of the labels' entropy that the source explains, in [0, 1].
+            knowledge: The fraction of the labels' entropy that the source explains, in [0, 1].
         """
 
     def settle(self) -> None:
-        """Makes what the loss has counted the same on all processes; all call it, before a checkpoint is written."""
+        """Makes the loss's counts equal on all processes; all of them call it before a checkpoint is written."""
 
     @abstractmethod
     def forward(
@@ -107,22 +107,22 @@ class RiskWeightedLoss(Loss):
 
         L = mean_b [ 1/N_b * sum_i w_i CE_i ] + dice_weight * Dice
 
-    with N_b the sample's foreground voxels (``divisor="foreground"``, as the paper states) or its voxels
-    (``"voxels"``: with w = 1 the field's DiceCE). The choice changes no relative weight inside an image; it rescales
-    the loss and reweights images against each other, and so changes what gradient clipping does.
+    with N_b the sample's foreground voxels (``divisor="foreground"``, as in the paper) or all its voxels
+    (``"voxels"``: the usual DiceCE for w = 1). The choice does not change relative weights within an image; it
+    rescales the loss and reweights images against each other, and so changes the effect of gradient clipping.
 
     A patch without foreground must not divide by 1: N_b is then the volume's foreground fraction times the patch's
-    voxels, and never less than ``min_foreground`` of them, so that patches with a few foreground voxels do not
-    explode either. Sums are in float32 whatever the precision of the logits.
+    voxels. It is never less than ``min_foreground`` of the voxels, so that patches with few foreground voxels do not
+    explode. Sums are in float32 for any precision of the logits.
 
     Args:
         divisor: ``foreground`` or ``voxels``.
-        dice_weight: Factor of the Dice term; 0 leaves it out.
+        dice_weight: Factor of the Dice term; 0 omits it.
         ce_weight: Factor of the cross-entropy term.
-        min_foreground: Smallest N_b as a fraction of the sample's voxels that count.
-        ignore_index: Label of voxels that count nowhere.
-        deep_supervision_decay: Weight of each coarser output relative to the finer one before it.
-        use_map: Weight by the map. With false a map that is attached only guides where patches are taken.
+        min_foreground: Smallest N_b as a fraction of the sample's voxels, without ignored ones.
+        ignore_index: Label of ignored voxels.
+        deep_supervision_decay: Weight of each coarser output relative to the next finer one.
+        use_map: Weight by the map. With false, an attached map only guides where patches are sampled.
     """
 
     def __init__(
@@ -165,12 +165,12 @@ class RiskWeightedLoss(Loss):
         """Computes the loss.
 
         Args:
-            logits: (B, Y, *spatial), or a sequence of such with the finest first (deep supervision), whose coarser
-                outputs are compared with the target and map sampled at their own resolution.
+            logits: (B, Y, *spatial), or a sequence of such with the finest first (deep supervision); target and map
+                are resampled to the coarser outputs.
             target: (B, *spatial) or (B, 1, *spatial) integer classes or ``ignore_index``.
             weight: Risk weights of the target's shape, or None for 1 everywhere (plain fine-tuning).
             foreground_fraction: (B,) the volumes' foreground fractions, for patches without foreground.
-            eep: Not used here.
+            eep: Unused.
 
         Returns:
             Scalar float32, finite for finite logits.
@@ -184,7 +184,7 @@ class RiskWeightedLoss(Loss):
             return self._single(logits, target, weight, foreground_fraction)
         if len(logits) == 0:
             raise ValueError("Expected `logits` to hold at least one output, but got an empty sequence")
-        # the finest output has the target's size; checked here, as `_resized` makes any size fit
+        # checked here, because `_resized` accepts any size; the finest output has the target's
         target = without_channel(target, logits[0], "target")
         weight = None if weight is None else without_channel(weight, logits[0], "weight")
         factors = [self.deep_supervision_decay**level for level in range(len(logits))]
@@ -213,7 +213,7 @@ class RiskWeightedLoss(Loss):
         return weighted_cross_entropy(logits, target, weight, self.ignore_index)
 
     def sample_losses(self, voxels: Tensor, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:
-        """Returns each sample's loss, (B,), from its voxels' (B, *spatial)."""
+        """Returns each sample's loss, (B,), from its voxels' losses (B, *spatial)."""
         return voxels.flatten(1).sum(1) / self._divisor(target, foreground_fraction)
 
     def _divisor(self, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:
@@ -232,7 +232,7 @@ def without_channel(volume: Tensor, logits: Tensor, name: str) -> Tensor:
     """Returns a volume (B, *spatial) or (B, 1, *spatial) without the channel axis.
 
     Raises:
-        ValueError: If it does not have the shape that the logits (B, Y, *spatial) ask for.
+        ValueError: If its shape does not match the logits (B, Y, *spatial).
     """
     expected = (logits.shape[0], *logits.shape[2:])
     squeezed = volume.squeeze(1) if volume.ndim == logits.ndim and volume.shape[1] == 1 else volume

@@ -1,9 +1,9 @@
-"""A cohort of phantom brains on real anatomy, made on this machine: nothing is downloaded.
+"""A cohort of phantom brains with real anatomy, computed locally: nothing is downloaded.
 
-The ICBM152 tissue maps that nilearn's wheel ships are deformed anew for each subject, gliomas are grown in the white
-matter, and MR signals are computed from the relaxation times of the tissues. The cohort comes in the layouts of FeTS
-(patients, NIfTI) and iSeg (healthy brains, Analyze 7.5), so that everything from the readers to the report can be run
-and taught without the real data. It is no substitute for them: results on it say nothing about patients.
+For each subject, the ICBM152 tissue maps in nilearn's wheel are deformed, gliomas grow in the white matter, and MR
+signals follow from the tissues' relaxation times. The layouts are those of FeTS (patients, NIfTI) and iSeg (healthy
+brains, Analyze 7.5), so that everything from the readers to the report can be run and taught without the real data.
+Results on phantoms say nothing about patients.
 """
 
 from riskft.phantom.cohort import write_cohort

@@ -14,13 +14,13 @@ from riskft.errors import InputError
 from riskft.phantom.grid import BOX, FloatArray, Grid, smooth_noise
 
 CSF, GM, WM = range(3)
-"""Order of the healthy tissues along the first axis of all stacks: cerebrospinal fluid, grey and white matter."""
+"""Order of the healthy tissues along the first axis: cerebrospinal fluid, grey and white matter."""
 
 SITE_DEPTH = 18.0
-"""Tumour centres keep this distance in mm from the brain's surface."""
+"""Smallest distance in mm of tumour centres from the brain's surface."""
 
 SHARPNESS = 2.0
-"""Exponent on the tissue probabilities: the template is an average of 152 brains and blurrier than any one of them."""
+"""Exponent on the tissue probabilities: the template averages 152 brains and is blurrier than any single one."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Template:
     Attributes:
         tissues: float32, 3 x X x Y x Z, probabilities of CSF, grey and white matter; they sum to the brain mask.
         origin: World coordinates in mm (MNI, RAS) of voxel (0, 0, 0).
-        sites: float32, sites x 3, world coordinates in mm at which a glioma may be centred.
+        sites: float32, sites x 3, world coordinates in mm of possible glioma centres.
     """
 
     tissues: FloatArray
@@ -42,16 +42,16 @@ def load_template(spacing: float) -> Template:
     """Loads the template and blurs it to the resolution of the phantom's voxels.
 
     Args:
-        spacing: Voxel size in mm for which the maps shall be free of aliasing.
+        spacing: Voxel size in mm at which the maps must not alias.
 
     Raises:
-        InputError: If nilearn, an optional extra, is not installed.
+        InputError: If nilearn (an extra) is not installed.
     """
     try:
         from nilearn import datasets
     except ImportError as error:
         raise InputError(
-            "The phantom cohort is made from brain templates that nilearn ships, and nilearn is not installed:",
+            "The phantom cohort needs the brain templates of nilearn, which is not installed:",
             ["pip install 'riskft[phantom]'"],
         ) from error
     image = datasets.load_mni152_brain_mask(resolution=1)
@@ -72,7 +72,7 @@ def load_template(spacing: float) -> Template:
 
 
 def _sites(mask: npt.NDArray[np.bool_], white: FloatArray, origin: npt.NDArray[np.float64]) -> FloatArray:
-    """Finds white matter of the cerebrum, deep enough and away from the midline, on every second voxel."""
+    """Returns the sites in deep white matter of the cerebrum, away from the midline, on every second voxel."""
     step = (slice(None, None, 2),) * 3
     deep = ndimage.distance_transform_edt(np.pad(mask[step], 1), sampling=2)[1:-1, 1:-1, 1:-1] > SITE_DEPTH
     sites = np.argwhere(deep & (white[step] > 0.6)) * 2 + origin
@@ -81,7 +81,7 @@ def _sites(mask: npt.NDArray[np.bool_], white: FloatArray, origin: npt.NDArray[n
 
 
 def draw_warp(rng: np.random.Generator, grid: Grid) -> FloatArray:
-    """Draws where in the template each voxel of a subject comes from: affine, then elastic on two scales.
+    """Draws the template position of each voxel of a subject: affine, then elastic on two scales.
 
     Returns:
         float32, 3 x X x Y x Z, template coordinates in mm.
@@ -100,11 +100,11 @@ def draw_warp(rng: np.random.Generator, grid: Grid) -> FloatArray:
 def draw_tissues(rng: np.random.Generator, grid: Grid, template: Template, warp: FloatArray) -> FloatArray:
     """Draws a subject's tissue fractions from the warped probabilities.
 
-    With smooth noise n_t and a subject's own amount of each tissue a_t, the fractions are
+    With smooth noise n_t and the subject's amount of each tissue a_t, the fractions are
 
         f_t = (p_t exp(a_t + n_t))^k / sum_u (p_u exp(a_u + n_u))^k,    k = ``SHARPNESS``
 
-    which gives each subject its own cortical ribbon, ventricles and sulci.
+    so that each subject has its own cortical ribbon, ventricles and sulci.
 
     Args:
         rng: Source of the variation.
@@ -115,7 +115,7 @@ def draw_tissues(rng: np.random.Generator, grid: Grid, template: Template, warp:
     Returns:
         float32, 3 x X x Y x Z; sums to 1 inside the brain and is 0 outside.
     """
-    where = warp - template.origin.astype(np.float32)[:, None, None, None]  # voxel indices, as voxels have 1 mm
+    where = warp - template.origin.astype(np.float32)[:, None, None, None]  # voxel indices, because voxels are 1 mm
     fractions = np.stack([ndimage.map_coordinates(p, where, order=1, prefilter=False) for p in template.tissues])
     brain = fractions.sum(axis=0) > 0.5
     for tissue, amount in zip((CSF, GM, WM), rng.normal((0.35, 0, 0), 0.15), strict=True):

@@ -1,4 +1,4 @@
-"""Writing a cohort once: it is reused if it is there, continued if it is half there, and never overwritten unasked."""
+"""Writes a cohort once: reuses a complete one, continues an incomplete one, and overwrites only on request."""
 
 import json
 import shutil
@@ -14,37 +14,36 @@ from riskft.phantom.subject import healthy, patient
 from riskft.progress import track
 
 VERSION = 1
-"""Counts up whenever the same options give other files."""
+"""Raise it when the same options give other files."""
 
 RECORD = "cohort.json"
-"""Written last: where it is, the cohort is whole."""
+"""Written last, when the cohort is complete."""
 
 MARKER = ".phantom-in-progress"
-"""Written first: where it is, a cohort was begun."""
+"""Written first, when a cohort is begun."""
 
 MIN_SPACING, MAX_SPACING = 1.0, 4.0
-"""Finer than the template makes no sense; on coarser voxels the smallest tumours have none."""
+"""From the template's resolution to the voxels of the smallest tumours."""
 
 
 def write_cohort(
     out: Path, subjects: int = 14, seed: int = 0, spacing: float = 2.0, *, overwrite: bool = False
 ) -> CohortPaths:
-    """Writes the phantom cohort, or finds it there.
+    """Writes the phantom cohort, or reuses an existing one.
 
-    ``out/fets`` holds patients with gliomas (t1, t1ce, t2, flair, seg; NIfTI), ``out/iseg`` as many healthy brains of
-    other people (T1, T2, label; Analyze 7.5), ``out/cohort.json`` the options. The same options always give the same
-    files; a subject does not depend on how many there are. The global random states are neither used nor changed.
+    ``out/fets`` holds patients with gliomas (t1, t1ce, t2, flair, seg; NIfTI), ``out/iseg`` the same number of other
+    people's healthy brains (T1, T2, label; Analyze 7.5), ``out/cohort.json`` the options. The same options always give
+    the same files; a subject does not depend on the number of subjects. Global random states are not touched.
 
-    A cohort with the same options is returned as it is; subjects of which a file is missing, as after a killed run,
-    are written anew. With ``overwrite``, the folders ``fets`` and ``iseg`` of the other cohort are removed first.
+    A cohort with the same options is reused; subjects with missing files, as after a killed run, are written again.
+    With ``overwrite``, the folders ``fets`` and ``iseg`` of the other cohort are removed first.
 
     Args:
         out: Folder of the cohort: new, empty, or of an earlier call.
         subjects: Number of patients, and of healthy brains.
         seed: At least 0.
         spacing: Isotropic voxel size in mm, 1 to 4.
-        overwrite: Replace a phantom cohort that was written with other options. Folders that hold anything else are
-            never touched.
+        overwrite: Replace a phantom cohort with other options. Other folders are never touched.
 
     Returns:
         The roots of the two layouts.
@@ -75,16 +74,16 @@ def _check_options(subjects: int, seed: int, spacing: float) -> None:
 
 
 def _check_folder(out: Path, options: dict[str, Any], overwrite: bool) -> None:
-    """Sees to it that ``out`` holds nothing but a cohort with these options, or raises InputError."""
+    """Makes sure that ``out`` holds only a cohort with these options, or raises InputError."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file: name a folder for the phantom cohort.")
+        raise InputError(f"{out} is a file: give a folder for the phantom cohort.")
     found = _recorded(out)
     if found is None:
         if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
             return
         raise InputError(
-            f"{out} is not empty and holds no phantom cohort: name another folder, or an empty one. "
-            "Even --overwrite replaces nothing but phantom cohorts."
+            f"{out} is not empty and holds no phantom cohort: give another folder, or an empty one. "
+            "--overwrite replaces only phantom cohorts."
         )
     if found == {**options, "version": VERSION}:
         return
@@ -93,10 +92,10 @@ def _check_folder(out: Path, options: dict[str, Any], overwrite: bool) -> None:
         wanted = ", ".join(f"{key} {value}" for key, value in {**options, "version": VERSION}.items())
         raise InputError(
             f"{out} holds a phantom cohort with other options ({was}; wanted: {wanted}): "
-            "use --overwrite to replace it, or name another folder."
+            "use --overwrite to replace it, or give another folder."
         )
     if (out / RECORD).exists():
-        (out / RECORD).replace(out / MARKER)  # a killed removal leaves a cohort that was begun, not one that is whole
+        (out / RECORD).replace(out / MARKER)  # so that a killed removal leaves an incomplete cohort
     for root in (paths_in(out).fets, paths_in(out).iseg):
         if root.exists():
             shutil.rmtree(root)
@@ -104,7 +103,7 @@ def _check_folder(out: Path, options: dict[str, Any], overwrite: bool) -> None:
 
 
 def _recorded(out: Path) -> dict[str, Any] | None:
-    """Options of the cohort that is, or was begun, in a folder; None if there is none."""
+    """Returns the options of a folder's complete or incomplete cohort; None if there is none."""
     for name in (RECORD, MARKER):
         try:
             found = json.loads((out / name).read_text(encoding="utf-8"))
@@ -117,13 +116,13 @@ def _recorded(out: Path) -> dict[str, Any] | None:
 
 
 def _missing(paths: CohortPaths, number: int) -> tuple[bool, bool]:
-    """Whether a file of the patient, and of the healthy brain, is missing."""
+    """Returns whether a file of the patient, and of the healthy brain, is missing."""
     patient_files, healthy_files = subject_files(paths, number)
     return not all(file.is_file() for file in patient_files), not all(file.is_file() for file in healthy_files)
 
 
 def _write_cohort(out: Path, options: dict[str, Any], todo: list[int]) -> None:
-    """Writes what is missing between the marker and the record."""
+    """Writes the marker, the missing subjects and the record."""
     phantom = {**options, "version": VERSION}
     write_json(out / MARKER, {"phantom": phantom})
     if todo:

@@ -1,4 +1,4 @@
-"""Where the voxels are, and smooth random fields on them that look the same at every voxel size."""
+"""The voxel grid, and smooth random fields that are the same at every voxel size."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from scipy import sparse
 FloatArray = npt.NDArray[np.float32]
 
 BOX = ((-80.0, 80.0), (-115.0, 81.0), (-76.0, 90.0))
-"""Field of view in mm of MNI space (x to the right, y forwards, z up): the ICBM152 brain and some 8 mm around it."""
+"""Field of view in mm of MNI space (x to the right, y forwards, z up): the ICBM152 brain and about 8 mm around it."""
 
 _SPLINE_VARIANCE = (151 / 315) ** 3
-"""Mean of the squared weights of a tricubic B-spline: the variance of a spline of independent unit normals."""
+"""Mean squared weight of a tricubic B-spline: the variance of a spline of independent unit normals."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,12 @@ class Grid:
 def smooth_noise(rng: np.random.Generator, grid: Grid, knots: float) -> FloatArray:
     """Draws a smooth random field: a tensor product of cubic B-splines with independent normal coefficients.
 
-    The coefficients depend on ``knots`` and the field of view only, so that one seed gives the same field on a fine
-    and on a coarse grid.
+    The coefficients depend only on ``knots`` and the field of view, so that a seed gives the same field on any grid.
 
     Args:
         rng: Source of the coefficients.
-        grid: Where the field is wanted.
-        knots: Distance of the knots in mm; structures are about as large.
+        grid: The grid of the field.
+        knots: Distance of the knots in mm, about the size of the structures.
 
     Returns:
         float32, X x Y x Z, zero mean and (averaged over space) unit variance.
@@ -65,15 +64,15 @@ def smooth_noise(rng: np.random.Generator, grid: Grid, knots: float) -> FloatArr
     weights = [_spline_weights(axis, low, high, knots) for axis, (low, high) in zip(grid.axes, BOX, strict=True)]
     field = rng.standard_normal(tuple(matrix.shape[1] for matrix in weights), dtype=np.float32)
     for matrix in weights:
-        # Consumes the first axis and appends the finished one. Sparse, as 4 weights a row are not 0, and because the
-        # sums of a threaded BLAS depend on the number of threads.
+        # Consumes the first axis and appends the finished one. Sparse, because only 4 weights per row are not 0, and
+        # because the sums of a threaded BLAS depend on the number of threads.
         flat = sparse.csr_array(matrix.astype(np.float32)) @ field.reshape(len(field), -1)
         field = np.moveaxis(flat.reshape(-1, *field.shape[1:]), 0, -1)
     return np.ascontiguousarray(field / np.float32(np.sqrt(_SPLINE_VARIANCE)))
 
 
 def _spline_weights(axis: npt.NDArray[np.float64], low: float, high: float, knots: float) -> npt.NDArray[np.float64]:
-    """Weights of the uniform cubic B-splines at each position: positions x coefficients, rows sum to 1."""
+    """Returns the uniform cubic B-splines' weights at each position: positions x coefficients, rows sum to 1."""
     count = int(np.ceil((high - low) / knots)) + 3
     distance = np.abs((axis[:, None] - low) / knots + 1 - np.arange(count)[None, :])
     inner = 2 / 3 - distance**2 + distance**3 / 2

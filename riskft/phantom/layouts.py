@@ -1,4 +1,4 @@
-"""The folders of FeTS and iSeg: names, orientations and formats. Every file is either whole or absent."""
+"""The layouts of FeTS and iSeg: names, orientations and formats. Files are written atomically."""
 
 import gzip
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ ISEG_LABELS = np.array([0, 10, 150, 250], dtype=np.uint8)
 """Label values of iSeg: background, CSF, grey matter, white matter."""
 
 _MNI = 4
-"""NIfTI's code of the MNI 152 space."""
+"""NIfTI's code for the MNI 152 space."""
 
 
 @dataclass(frozen=True)
 class CohortPaths:
-    """Where the cohort lies.
+    """The folders of a cohort.
 
     Attributes:
         fets: Root of the patients, in the layout of FeTS 2021 and BraTS.
@@ -60,12 +60,12 @@ def fets_files(root: Path, number: int) -> dict[str, Path]:
 
 
 def iseg_files(root: Path, number: int) -> dict[str, Path]:
-    """Returns the header files of a healthy brain: ``T1``, ``T2``, ``label``; their ``.img`` lie beside them."""
+    """Returns the header files of a healthy brain: ``T1``, ``T2``, ``label``; the ``.img`` files are beside them."""
     return {kind: root / f"{iseg_id(number)}-{kind}.hdr" for kind in ("T1", "T2", "label")}
 
 
 def subject_files(paths: CohortPaths, number: int) -> tuple[list[Path], list[Path]]:
-    """Returns all files of a number: those of the patient and those of the healthy brain."""
+    """Returns all files of the patient and of the healthy brain with a number."""
     headers = list(iseg_files(paths.iseg, number).values())
     patient = list(fets_files(paths.fets, number).values())
     return patient, [file for header in headers for file in (header.with_suffix(".img"), header)]
@@ -81,14 +81,14 @@ def write_fets(root: Path, number: int, subject: PhantomSubject, grid: Grid) -> 
         image.header.set_xyzt_units("mm")
         image.set_sform(affine, code=_MNI)
         image.set_qform(affine, code=_MNI)
-        # a time stamp in the gzip header would make every copy of the cohort another file
+        # without a time stamp in the gzip header, so that equal cohorts have equal files
         _write(files[kind], gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
 
 
 def write_iseg(root: Path, number: int, subject: PhantomSubject, grid: Grid) -> None:
     """Writes a healthy brain: Analyze 7.5, int16 images and uint8 labels.
 
-    The format stores voxel sizes only. Readers take the first axis to point to the left and the origin to lie in the
+    The format stores only voxel sizes. Readers assume that the first axis points to the left and the origin is in the
     middle, so the data are written in that orientation (LAS); the shift to MNI space is lost.
     """
     files = iseg_files(root, number)
@@ -105,7 +105,7 @@ def write_iseg(root: Path, number: int, subject: PhantomSubject, grid: Grid) -> 
 
 
 def _flip(grid: Grid, axes: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """Matrix, 4 x 4, from the voxel indices of reversed axes to the original ones."""
+    """Returns the matrix, 4 x 4, from the voxel indices of reversed axes to the original ones."""
     flip = np.eye(4)
     for axis in axes:
         flip[axis, axis], flip[axis, 3] = -1, grid.shape[axis] - 1

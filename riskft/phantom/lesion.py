@@ -1,4 +1,4 @@
-"""Where the foci of a glioma are, how large they are, and how they push the brain aside."""
+"""The foci of a glioma: place, size, and how they displace the brain."""
 
 from dataclasses import dataclass, replace
 
@@ -16,8 +16,8 @@ class Lesion:
         centre: World coordinates in mm.
         radius: Mean radius in mm of the necrotic core.
         rim: Thickness in mm of the enhancing rim.
-        shape: 3 x 3, turns and stretches the sphere into an ellipsoid of the same volume.
-        necrotic: Whether the inside is necrotic; else the focus enhances throughout.
+        shape: 3 x 3, rotates and stretches the sphere to an ellipsoid of the same volume.
+        necrotic: Whether the inside is necrotic; otherwise the whole focus enhances.
         side: 1 in the right hemisphere, -1 in the left one.
     """
 
@@ -38,8 +38,8 @@ def draw_lesions(rng: np.random.Generator, sites: FloatArray, foci: int, necroti
 
     Args:
         rng: Source of places, sizes and shapes.
-        sites: sites x 3, world coordinates in mm to choose from.
-        foci: How many.
+        sites: sites x 3, world coordinates in mm of possible centres.
+        foci: Number of foci.
         necrotic: Whether the foci have a necrotic core.
     """
     lesions: list[Lesion] = []
@@ -63,7 +63,7 @@ def draw_lesions(rng: np.random.Generator, sites: FloatArray, foci: int, necroti
 
 
 def place(lesion: Lesion, warp: FloatArray, grid: Grid) -> Lesion:
-    """Moves a lesion from template to subject coordinates: to the voxel that comes from the lesion's centre.
+    """Moves a lesion from template to subject coordinates: to the voxel that its centre maps to.
 
     Args:
         lesion: Centred in template coordinates.
@@ -76,10 +76,10 @@ def place(lesion: Lesion, warp: FloatArray, grid: Grid) -> Lesion:
 
 
 def push_aside(warp: FloatArray, lesion: Lesion, grid: Grid) -> FloatArray:
-    """Adds the mass effect: tissue makes room for the focus without being compressed.
+    """Adds the mass effect: the focus displaces tissue without compressing it.
 
-    A sphere of radius a that appears in an incompressible medium moves what was at distance s from its centre to
-    r = (s^3 + a^3)^(1/3). The warp asks the inverse, s = (r^3 - a^3)^(1/3). Here a is 0.8 of the focus's radius.
+    A sphere of radius a that appears in an incompressible medium moves tissue from distance s of its centre to
+    r = (s^3 + a^3)^(1/3). The warp needs the inverse, s = (r^3 - a^3)^(1/3). Here a is 0.8 of the focus's radius.
 
     Returns:
         float32, 3 x X x Y x Z: the new warp, template coordinates in mm.

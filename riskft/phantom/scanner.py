@@ -1,4 +1,4 @@
-"""From tissue fractions to the integers of an image file: mixing, bias field, noise and scale."""
+"""Turns tissue fractions into the integers of an image file: mixing, bias field, noise and scale."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ _ENHANCING = TISSUES.index("enhancing tumour")
 
 
 def draw_properties(rng: np.random.Generator, relative: float = 0.025) -> npt.NDArray[np.float64]:
-    """Draws a subject's own proton densities and relaxation times, log-normal around the literature's values.
+    """Draws a subject's proton densities and relaxation times, log-normal around the literature's values.
 
     Returns:
         float64, tissues x 3: proton density, T1 and T2 in ms.
@@ -49,7 +49,7 @@ def mix(
 def scan(
     rng: np.random.Generator, grid: Grid, brain: npt.NDArray[np.bool_], signal: FloatArray, white: float
 ) -> npt.NDArray[np.int16]:
-    """Makes an image of a signal, as a scanner and a skull-stripping tool would.
+    """Turns a signal into an image, like a scanner followed by skull stripping.
 
     A multiplicative bias field exp(b), b smooth over 70 mm with a standard deviation of 6 %; Rician noise
     |s + n1 + i n2| with a standard deviation of 2 to 4 % of the white matter's signal; an arbitrary scale.
@@ -57,7 +57,7 @@ def scan(
     Args:
         rng: Source of bias, noise and scale.
         grid: The image's voxels.
-        brain: X x Y x Z, what the skull stripping leaves.
+        brain: X x Y x Z, the brain mask.
         signal: Voxels of ``brain``, in the order of boolean indexing.
         white: The white matter's signal.
 
@@ -75,5 +75,5 @@ def scan(
 
 
 def white_signal(properties: Values, sequence: PulseSequence) -> float:
-    """Returns the signal of pure white matter, by which noise and scale are set."""
+    """Returns the signal of pure white matter, which sets noise and scale."""
     return float(sequence(*properties[_WHITE]))

@@ -1,11 +1,11 @@
 """MR signals from proton density and relaxation times.
 
-Relaxation times are those of 3 T, in ms; proton densities are relative to water.
+Relaxation times are for 3 T, in ms; proton densities are relative to water.
 
 * Grey and white matter: Stanisz et al. 2005, T1, T2 relaxation and magnetization transfer in tissue at 3T,
   Magn Reson Med 54:507 (doi:10.1002/mrm.20605). Other studies at 3 T give shorter T1, for example Wansapura et al.
   1999, J Magn Reson Imaging 9:531; see the review of Bojorquez et al. 2017, Magn Reson Imaging 35:69.
-* CSF: rounded from the wide range that the review lists (T1 about 4 s, T2 well above 1 s).
+* CSF: rounded from the wide range in that review (T1 about 4 s, T2 well above 1 s).
 * Proton densities of grey and white matter: rounded from the water contents of Whittall et al. 1997, Magn Reson Med
   37:34.
 * Enhancing tumour: T1 rounded from MR fingerprinting of high-grade tumours at 3 T (1863 ms; de Blank et al. 2019,
@@ -24,7 +24,7 @@ import numpy.typing as npt
 Values = npt.NDArray[np.floating]
 
 TISSUES = ("csf", "grey matter", "white matter", "oedema", "enhancing tumour", "necrotic core")
-"""Order of the tissues in all stacks."""
+"""Order of the tissues along the first axis."""
 
 PD_T1_T2 = np.array(
     [
@@ -43,7 +43,7 @@ RELAXIVITY = 3.7
 
 
 class PulseSequence(Protocol):
-    """What turns tissue properties into a signal."""
+    """Turns tissue properties into a signal."""
 
     def __call__(self, density: Values, t1: Values, t2: Values) -> Values:
         """Returns the signal's magnitude, relative to that of fully relaxed water.
@@ -77,7 +77,7 @@ class SpinEcho:
 class SpoiledGradientEcho:
     """S = PD sin(a) (1 - E) / (1 - E cos(a)) exp(-TE / T2) with E = exp(-TR / T1), after Ernst and Anderson 1966.
 
-    T2 stands in for T2*, which matters little at the short echo times of T1-weighted imaging.
+    T2 replaces T2*, which matters little at the short echo times of T1-weighted imaging.
 
     Args:
         tr: Repetition time in ms.
@@ -125,7 +125,7 @@ AnySequence = TypeVar("AnySequence", SpoiledGradientEcho, SpinEcho, InversionRec
 
 
 def jittered(sequence: AnySequence, rng: np.random.Generator, relative: float = 0.02) -> AnySequence:
-    """Returns the sequence with every parameter multiplied by its own log-normal factor, as sites differ."""
+    """Returns the sequence with each parameter multiplied by a log-normal factor, because sites differ."""
     factors = np.exp(rng.normal(0, relative, len(fields(sequence))))
     changes = {
         field.name: getattr(sequence, field.name) * float(factor)
@@ -135,7 +135,7 @@ def jittered(sequence: AnySequence, rng: np.random.Generator, relative: float = 
 
 
 def enhanced_t1(t1: Values, concentration: Values) -> Values:
-    """Shortens T1 by contrast agent: 1 / T1' = 1 / T1 + r1 C with r1 = ``RELAXIVITY``.
+    """Returns T1 shortened by contrast agent: 1 / T1' = 1 / T1 + r1 C with r1 = ``RELAXIVITY``.
 
     Args:
         t1: T1 in ms before the injection.

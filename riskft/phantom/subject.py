@@ -1,4 +1,4 @@
-"""One subject from its number: a patient with a glioma, or a healthy brain."""
+"""Simulates one subject from its number: a patient with a glioma, or a healthy brain."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,12 @@ _PATIENT, _HEALTHY = 0, 1
 
 @dataclass(frozen=True)
 class PhantomSubject:
-    """What was simulated, X x Y x Z each, axes towards right, front and top.
+    """A simulated subject, X x Y x Z each, axes towards right, front and top.
 
     Attributes:
         images: int16 images by modality, 0 outside the brain.
         labels: uint8: 0, 1, 2, 4 for patients; 0 and 1 to 3 (CSF, grey, white matter) for healthy brains.
-        fractions: float32, tissues x X x Y x Z: what each voxel is made of, in the order of ``signal.TISSUES``.
+        fractions: float32, tissues x X x Y x Z: each voxel's composition, in the order of ``signal.TISSUES``.
     """
 
     images: dict[str, npt.NDArray[np.int16]]
@@ -89,6 +89,6 @@ def healthy(template: Template, grid: Grid, seed: int, number: int) -> PhantomSu
 
 
 def _with_tumour(tissues: FloatArray, tumour: Tumour) -> FloatArray:
-    """Lets the tumour take its part of each voxel: 6 x X x Y x Z, sums to 1 inside the brain."""
+    """Returns the fractions with the tumour's part of each voxel: 6 x X x Y x Z, sums to 1 inside the brain."""
     left = 1 - tumour.core - tumour.rim - tumour.oedema
     return np.stack([*(tissues * left), tumour.oedema, tumour.rim, tumour.core]).astype(np.float32)

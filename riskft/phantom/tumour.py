@@ -1,4 +1,4 @@
-"""Gliomas: a necrotic core inside an enhancing rim inside an oedema that follows the white matter."""
+"""Gliomas: a necrotic core in an enhancing rim, surrounded by an oedema that follows the white matter."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ NECROTIC, OEDEMA, ENHANCING = 1, 2, 4
 """Label values of BraTS and FeTS."""
 
 MIN_VOXELS = 50
-"""Oedema and enhancing tumour of a subject have at least this many voxels each."""
+"""Smallest number of voxels of a subject's oedema, and of its enhancing tumour."""
 
 GREY_DELAY = 12.0
 """Oedema spreads as if grey matter and CSF were this many mm farther away than white matter."""
 
 MIDLINE_DELAY = 15.0
-"""The same for the hemispheres in which there is no focus: only much oedema crosses the midline."""
+"""The same for a hemisphere without a focus: only large oedemas cross the midline."""
 
 OEDEMA_BLUR = 1.8
-"""Standard deviation in mm with which the oedema's water, but not its label, fades into its surroundings."""
+"""Standard deviation in mm of the oedema's smooth border, which its label does not have."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Tumour:
         labels: uint8: 0, 1 necrotic core, 2 oedema, 4 enhancing tumour.
         core: float32 fraction of the voxel that is necrotic.
         rim: float32 fraction of the voxel that enhances.
-        oedema: float32 fraction of the voxel that is oedematous; less than 1 even inside, as tissue is left there.
+        oedema: float32 fraction of the voxel that is oedematous; less than 1 even inside, where tissue remains.
     """
 
     labels: npt.NDArray[np.uint8]
@@ -60,13 +60,13 @@ class _Surfaces:
 def grow(
     rng: np.random.Generator, grid: Grid, lesions: Sequence[Lesion], tissues: FloatArray, lateral: FloatArray
 ) -> Tumour:
-    """Grows the foci into a subject's brain.
+    """Grows the foci in a subject's brain.
 
-    Core and rim are sublevel sets of the distance from an ellipsoid plus smooth noise (in mm). The oedema holds the
-    voxels with the least ``distance from the rim + GREY_DELAY (1 - white matter) + noise`` (and ``MIDLINE_DELAY`` in
-    the other hemisphere), as many as make the whole tumour 1.5 to 7 % of the brain, or 2.5 times the solid part if
-    that is more. If a coarse grid leaves fewer than ``MIN_VOXELS`` of oedema or enhancing tumour, the foci are
-    enlarged.
+    Core and rim are sublevel sets of the distance from an ellipsoid plus smooth noise (in mm). The oedema consists of
+    the voxels with the smallest ``distance from the rim + GREY_DELAY (1 - white matter) + noise`` (plus
+    ``MIDLINE_DELAY`` in the other hemisphere), so that the whole tumour makes up 1.5 to 7 % of the brain, or 2.5 times
+    the solid part if that is more. If a coarse grid leaves fewer than ``MIN_VOXELS`` of oedema or enhancing tumour,
+    the foci are enlarged.
 
     Args:
         rng: Source of the irregularities.
@@ -107,7 +107,7 @@ def _surfaces(
 
 
 def _labels(surfaces: _Surfaces, arrived: FloatArray, tissues: FloatArray, share: float) -> npt.NDArray[np.uint8]:
-    """Labels of core, rim and oedema, the last where ``arrived`` is least."""
+    """Returns the labels of core, rim and oedema; oedema is where ``arrived`` is smallest."""
     brain = inside_brain(tissues)
     inside = brain & (surfaces.solid < 0)
     candidates = brain & ~inside & (tissues[CSF] < 0.5)
@@ -126,7 +126,7 @@ def _labels(surfaces: _Surfaces, arrived: FloatArray, tissues: FloatArray, share
 def _with_fractions(
     grid: Grid, labels: npt.NDArray[np.uint8], surfaces: _Surfaces, tissues: FloatArray, texture: FloatArray
 ) -> Tumour:
-    """Adds how much of each voxel is tumour: partial volume at the surfaces, and an oedema that fades outwards."""
+    """Adds the tumour fractions: partial volumes at the surfaces, and an oedema that fades outwards."""
     brain = inside_brain(tissues)
     core = np.clip(0.5 - surfaces.core / grid.spacing, 0, 1) * brain
     solid = np.clip(0.5 - surfaces.solid / grid.spacing, 0, 1) * brain

@@ -149,7 +149,7 @@ def test_without_phase_1_it_says_what_to_do():
         assert loss.needs_eep
         with pytest.raises(InputError, match=r"needs phase 1: add riskft\.RiskMapCallback"):
             loss(logits, target, None, None, given)
-    with pytest.raises(ValueError, match="`eep` of shape"):
+    with pytest.raises(ValueError, match="`eep` of the logits"):
         started()(logits, target, None, None, eep[:, :1])
     with pytest.raises(InputError, match="`factor` to be at least 0"):
         DistilledLoss(factor=-1)

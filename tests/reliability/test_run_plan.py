@@ -28,7 +28,7 @@ def test_steps_refresh_average_and_time_are_said_before_the_first_step(tmp_path,
     said = before[0]
     # three subjects, two patches each, two a batch: three batches an epoch
     assert "The run: 12 steps, 4 epochs of 3 batches, each of 2 patches of 16 x 16 x 16 voxels; 4 validations." in said
-    assert "The risk map is static for 3 steps, then it is refreshed every 1 steps." in said
+    assert "The risk map is static for 3 steps, then refreshed every 1 steps." in said
     assert "averaged over about 1 steps" in said
     assert re.search(r"Expected time: about \d+ s \(\S+ s a batch and 4 validations of \d+ s\)", said)
     assert "The first epoch took" in caplog.text

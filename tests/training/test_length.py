@@ -88,7 +88,7 @@ def test_parts_of_a_run_without_end_are_refused_before_anything_is_done(tmp_path
 @pytest.mark.parametrize("value", [-1, 1.5, -0.1, math.nan, math.inf, True])
 @pytest.mark.parametrize("make", [lambda value: RefreshedLoss(start=value), AveragedWeights, BackboneFreeze])
 def test_lengths_that_are_none(make, value):
-    with pytest.raises(InputError, match="or a part of the run between 0 and 1"):
+    with pytest.raises(InputError, match="or a fraction of the run between 0 and 1"):
         make(value)
 
 
@@ -114,7 +114,7 @@ def test_refreshing_is_a_part_of_the_run(batches, first, every, caplog):
     loss = RefreshedLoss()
     with caplog.at_level(logging.INFO, "riskft"):
         loss.runs_for(batches)
-    assert f"static for {first} steps, then it is refreshed every {every} steps" in caplog.text
+    assert f"static for {first} steps, then refreshed every {every} steps" in caplog.text
     if batches < 30:
         assert steps_with_the_static_map(loss, batches) == [True] * first + [False] * (batches - first)
 
@@ -133,7 +133,7 @@ def test_a_loss_around_it_hands_the_length_on():
 def test_steps_that_never_come_are_said(options, caplog):
     RefreshedLoss(**options).runs_for(24)
     assert "riskft.RefreshedLoss never refreshes: the run has 24 steps" in caplog.text
-    assert "Give parts of the run" in caplog.text
+    assert "Give fractions of the run" in caplog.text
 
 
 def test_a_run_of_one_step_is_not_told_to_give_the_parts_that_it_has(caplog):
@@ -148,7 +148,7 @@ def test_a_run_of_one_step_is_not_told_to_give_the_parts_that_it_has(caplog):
 
 
 def test_a_part_of_a_run_of_unknown_length_is_an_error():
-    with pytest.raises(InputError, match="whose length it was not told"):
+    with pytest.raises(InputError, match="fractions of a run of unknown length"):
         steps_with_the_static_map(RefreshedLoss(), 1)
 
 
@@ -158,7 +158,7 @@ def test_a_resumed_loss_keeps_its_steps_and_says_so(caplog):
     steps_with_the_static_map(loss, 2)
     longer.load_state_dict(loss.state_dict())
     longer.runs_for(16)
-    assert "static map for 4 steps, then a new table every 2 steps. By its options it would be 8 and 4" in caplog.text
+    assert "static map for 4 steps, then a new table every 2 steps. Its options would give 8 and 4" in caplog.text
     assert steps_with_the_static_map(longer, 4) == [True, True, False, False]
 
 

@@ -54,7 +54,7 @@ class ManifestReader(Reader):
             subject = row.get("subject", "")
             found = _row_problems(row, len(cells) - len(header), modalities)
             if subject in first:
-                found.append(f"subject '{subject}' is already in line {first[subject]}, expected one line per subject")
+                found.append(f"subject '{subject}' is already in line {first[subject]}; expected one line per subject")
             problems += [f"line {number}: {problem}" for problem in found]
             first.setdefault(subject, number)
             if not found:

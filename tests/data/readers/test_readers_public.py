@@ -232,7 +232,7 @@ def test_msd_test_images_with_labels_are_for_test(tmp_path: Path) -> None:
 def test_msd_reader_on_files_of_nnunet(tmp_path: Path) -> None:
     decathlon(tmp_path, ["a.nii.gz"], [])
     (tmp_path / "imagesTr/a.nii.gz").rename(tmp_path / "imagesTr/a_0000.nii.gz")
-    assert "but a_0000.nii.gz is" in (text := problems_of(MsdReader(tmp_path), "MRI"))
+    assert "but a_0000.nii.gz does" in (text := problems_of(MsdReader(tmp_path), "MRI"))
     assert "with riskft.NnunetReader" in text
 
 
@@ -534,9 +534,7 @@ def test_bids_modalities_with_entities(tmp_path: Path) -> None:
 def test_bids_several_labels(tmp_path: Path) -> None:
     bids(tmp_path, "sub-01_T1w", "sub-01_label-L_mask", "sub-01_label-R_mask", "sub-02_T1w", "sub-02_label-L_mask")
     text = problems_of(BidsReader(tmp_path, suffix="mask"), "t1w")
-    assert (
-        "sub-01 has 2 files for the label: sub-01_label-L_mask.nii.gz, sub-01_label-R_mask.nii.gz; select" in text
-    )
+    assert "sub-01 has 2 files for the label: sub-01_label-L_mask.nii.gz, sub-01_label-R_mask.nii.gz; select" in text
     reader = BidsReader(tmp_path, suffix="mask", label_entities={"label": "L"})
     assert [case.label.name[:14] for case in reader.cases(["t1w"]) if case.label] == [
         "sub-01_label-L",
