@@ -94,9 +94,10 @@ class SourcePass:
         Runs the source again if an earlier run, or another one that shares the store, has dropped them.
         """
         try:
-            return self.store.read_probabilities(case.subject).to(self.device)[None]
+            kept = self.store.read_probabilities(case.subject)[None]
         except FileNotFoundError:
-            return source_probabilities(case, self.infer, self.device)
+            kept = source_probabilities(case, self.infer, self.device)
+        return kept.to(self.device)  # an inferer may leave its result on the CPU
 
     def target(self, case: PreparedCase) -> Tensor:
         """Returns the classes of a case's voxels, see ``counted_target``."""
