@@ -16,7 +16,7 @@ from riskft.validity.maps import existing_maps, map_folder
 from riskft.validity.opening import OpenRunPair, open_pair
 from riskft.validity.pairs import RunPair, find_pairs
 from riskft.validity.report import notes, shown, target_table
-from riskft.validity.table import RunResult, ValidityRow, cases_csv, table, table_csv, volumes_csv
+from riskft.validity.table import RunResult, ValidityRow, case_scores_csv, table, validity_csv, volumes_csv
 
 DESCRIPTION = """Check the risk map on unseen test cases.
 
@@ -28,11 +28,11 @@ classes. Each predictor is scored on the prepared grid by the area under the ROC
 average precision (AP; by chance the target's share of the voxels): the mean over cases with a 95 % bootstrap interval
 (over seeds and cases if there are several seeds), and pooled over the voxels of all cases.
 
-Writes validity.csv, cases.csv, volumes.csv (ml of error, of negative and of positive transfer by case and class, in the
-scan's own geometry) and roc.png. The runs' checkpoints, data and source network must still exist. Paths in their
-config.yaml are relative to the current folder, as in `riskft test`."""
+Writes validity.csv, case_scores.csv, volumes.csv (ml of error, of negative and of positive transfer by case and class,
+in the scan's own geometry) and roc.png. The runs' checkpoints, data and source network must still exist. Paths in
+their config.yaml are relative to the current folder, as in `riskft test`."""
 
-NAMES = ("validity.csv", "cases.csv", "volumes.csv", "roc.png")
+NAMES = ("validity.csv", "case_scores.csv", "volumes.csv", "roc.png")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -85,10 +85,10 @@ def main(arguments: Sequence[str]) -> None:
         results.append(examine(pair, options.margin, folder if options.maps else None))
         del pair
     rows = table(results)
-    write_text(options.out / "cases.csv", cases_csv(results))
+    write_text(options.out / "case_scores.csv", case_scores_csv(results))
     write_text(options.out / "volumes.csv", volumes_csv(results))
     save_figure(roc_figure(results), options.out / "roc.png")
-    write_text(options.out / "validity.csv", table_csv(rows))
+    write_text(options.out / "validity.csv", validity_csv(rows))
     _print(shown(rows), results, options.margin, options.out)
 
 

@@ -61,9 +61,9 @@ class DistilledLoss(Loss):
         """True."""
         return True
 
-    def start(self, joint: Tensor, knowledge: float) -> None:
+    def take_phase_1(self, joint: Tensor, knowledge: float) -> None:
         """Takes P(y) from the joint, and s."""
-        self.loss.start(joint, knowledge)
+        self.loss.take_phase_1(joint, knowledge)
         self._scale = gate_scale(joint)
         self._trust = knowledge if self.temper else 1.0
 

@@ -115,9 +115,9 @@ class RefreshedLoss(Loss):
             static = max(first, every)
             log.info("The risk map is static for %d steps, then refreshed every %d steps.", static, every)
 
-    def start(self, joint: Tensor, knowledge: float) -> None:
+    def take_phase_1(self, joint: Tensor, knowledge: float) -> None:
         """Starts the inner loss."""
-        self.loss.start(joint, knowledge)
+        self.loss.take_phase_1(joint, knowledge)
 
     def settle(self) -> None:
         """Sums the processes' counts since the last table, so that any process can save them."""

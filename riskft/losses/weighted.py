@@ -69,7 +69,7 @@ class Loss(nn.Module, ABC):
             if isinstance(inner, Loss):
                 inner.runs_for(batches)
 
-    def start(self, joint: Tensor, knowledge: float) -> None:
+    def take_phase_1(self, joint: Tensor, knowledge: float) -> None:
         """Takes the results of phase 1; called before training, if there is a phase 1.
 
         Args:

@@ -172,7 +172,7 @@ class RiskModule(SegmentationModule):
             InputError: If the head or the loss needs phase 1 and there was none.
         """
         if joint is not None:
-            self.loss.start(joint, knowledge)
+            self.loss.take_phase_1(joint, knowledge)
         elif self.loss.needs_eep:
             raise InputError("model.loss needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
         self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init)

@@ -144,12 +144,12 @@ def _mean(values: Matrix) -> float:
     return float(present.mean()) if present.size else float("nan")
 
 
-def table_csv(rows: Sequence[ValidityRow]) -> str:
+def validity_csv(rows: Sequence[ValidityRow]) -> str:
     """Returns all rows as CSV."""
     return csv_text([field.name for field in fields(ValidityRow)], [astuple(row) for row in rows])
 
 
-def cases_csv(results: Sequence[RunResult]) -> str:
+def case_scores_csv(results: Sequence[RunResult]) -> str:
     """Returns every case's scores as CSV."""
     columns = ["run", "seed", "subject", "target", "predictor", *(field.name for field in fields(PredictorScore))]
     rows = [

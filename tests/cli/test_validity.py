@@ -135,7 +135,7 @@ def test_tables_and_figure_are_complete(out):
     errors = [row for row in found if row["target"] == "error"]
     assert all(0 <= float(row["low"]) <= float(row["auroc"]) <= float(row["high"]) <= 1 for row in errors)
     assert all(row["cases"] == "2" and 0 < float(row["pooled_prevalence"]) < 1 for row in errors)
-    assert len(rows(out / "cases.csv")) == 2 * 21
+    assert len(rows(out / "case_scores.csv")) == 2 * 21
     assert (out / "roc.png").stat().st_size > 10_000
 
 
@@ -169,7 +169,7 @@ def test_results_are_not_overwritten_unasked(study, out, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert "--overwrite true" in capsys.readouterr().err
-    for name in ("validity.csv", "cases.csv", "volumes.csv", "roc.png"):
+    for name in ("validity.csv", "case_scores.csv", "volumes.csv", "roc.png"):
         (out / name).rename(out / f"{name}.kept")
     with pytest.raises(SystemExit):
         main([*arguments, "--maps"])

@@ -23,7 +23,7 @@ def batch(seed=0, classes=2, spatial=(5, 4, 3)):
 
 def started(knowledge=1.0, **options):
     loss = DistilledLoss(**options)
-    loss.start(JOINT, knowledge)
+    loss.take_phase_1(JOINT, knowledge)
     return loss
 
 

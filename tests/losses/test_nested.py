@@ -23,7 +23,7 @@ class Innermost(Loss):
         super().__init__()
         self.calls = []
 
-    def start(self, joint, knowledge):
+    def take_phase_1(self, joint, knowledge):
         self.calls.append(("start", joint, knowledge))
 
     def settle(self):
@@ -59,7 +59,7 @@ def test_everything_reaches_the_loss_inside(around):
     loss = around(inner)
     joint, fraction, weight = torch.rand(3, 4), torch.tensor([0.1, 0.2]), torch.rand(2, *SPATIAL)
     logits, target, eep = batch()
-    loss.start(joint, 0.7)
+    loss.take_phase_1(joint, 0.7)
     (called,) = inner.calls
     assert called[0] == "start"
     assert called[1] is joint
@@ -79,7 +79,7 @@ def test_what_distilled_adds_is_scaled_by_what_the_source_knows_however_it_is_ne
     found = []
     for knowledge in (0.0, 0.5, 1.0):
         loss = RefreshedLoss(DistilledLoss(RiskWeightedLoss(), factor=2.0))
-        loss.start(torch.rand(3, 4, generator=torch.Generator().manual_seed(1)), knowledge)
+        loss.take_phase_1(torch.rand(3, 4, generator=torch.Generator().manual_seed(1)), knowledge)
         loss.runs_for(300)
         found.append(loss(logits, target, None, None, eep))
     plain = RiskWeightedLoss()(logits, target)

@@ -121,7 +121,7 @@ def test_refreshing_is_a_part_of_the_run(batches, first, every, caplog):
 
 def test_a_loss_around_it_hands_the_length_on():
     loss = DistilledLoss(RefreshedLoss(start=0.5, every=0.25))
-    loss.start(torch.eye(2), 0.5)
+    loss.take_phase_1(torch.eye(2), 0.5)
     assert loss.needs_length
     loss.runs_for(8)
     assert steps_with_the_static_map(loss, 8) == [True] * 4 + [False] * 4

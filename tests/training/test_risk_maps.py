@@ -59,7 +59,7 @@ class Contrast(nn.Module):
 class Noting(RiskWeightedLoss):
     """Keeps what it was started with."""
 
-    def start(self, joint, knowledge):
+    def take_phase_1(self, joint, knowledge):
         self.started = (joint, knowledge)
 
 

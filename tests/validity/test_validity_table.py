@@ -16,7 +16,7 @@ from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName
 from riskft.validity.report import notes, shown, target_table
 from riskft.validity.scores import RATES, PredictorScore
-from riskft.validity.table import RunResult, cases_csv, table, table_csv, volumes_csv
+from riskft.validity.table import RunResult, case_scores_csv, table, validity_csv, volumes_csv
 
 NAN = math.nan
 KEY = ("negative transfer", "hardness")
@@ -81,10 +81,10 @@ def test_terminal_is_narrow_and_tells_what_is_left_out():
 
 def test_csv_files_hold_everything():
     results = [result(0, [0.6, NAN], 0.7), result(1, [0.5, 0.7], 0.8)]
-    rows = list(csv.DictReader(io.StringIO(table_csv(table(results)))))
+    rows = list(csv.DictReader(io.StringIO(validity_csv(table(results)))))
     assert len(rows) == 6
     assert rows[-1]["seed"] == "all"
-    cases = list(csv.DictReader(io.StringIO(cases_csv(results))))
+    cases = list(csv.DictReader(io.StringIO(case_scores_csv(results))))
     assert len(cases) == 2 * 2 * 2
     assert (cases[2]["subject"], cases[2]["auroc"], cases[2]["voxels"]) == ("case 1", "nan", "100")
     volumes = list(csv.DictReader(io.StringIO(volumes_csv(results))))
