@@ -34,7 +34,7 @@ LINES = ("-", "--", ":", "-.")
 
 
 def forest_svg(rows: Sequence[ComparisonRow], unit: MetricUnit) -> str:
-    """Draws each method's difference to the baseline with its interval, an axes a class.
+    """Draws each method's difference to the baseline with its interval, one plot per class.
 
     Args:
         rows: A study's rows; the baselines' own are left out.
@@ -69,7 +69,7 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
 
 
 def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: MetricUnit) -> str:
-    """Draws a box and a point a case for each method, an axes a class.
+    """Draws one box per method and one point per case, one plot per class.
 
     Args:
         values: By class and method: the cases' means over seeds, in the metric's unit.
@@ -94,7 +94,7 @@ def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: MetricU
 
 
 def curves_svg(curves: Mapping[str, Mapping[str, Sequence[LearningCurve]]], methods: Sequence[str]) -> str:
-    """Draws learning curves, an axes a quantity, a colour a method, a line a seed.
+    """Draws learning curves: one plot per quantity, one colour per method, one line per seed.
 
     Args:
         curves: By the axis's name and method.
@@ -125,7 +125,7 @@ def curves_svg(curves: Mapping[str, Mapping[str, Sequence[LearningCurve]]], meth
 
 
 def _box(axes: Axes, place: int, numbers: npt.NDArray[np.float64], colour: str) -> None:
-    """Draws a lying box: the quartiles, whiskers over all values, the median thick, and the points themselves."""
+    """Draws a horizontal box: quartiles, whiskers over all values, a thick median, and the points themselves."""
     line = {"color": INK, "linewidth": 0.9}
     axes.boxplot(
         numbers,

@@ -127,7 +127,7 @@ def _curves(methods: dict[str, list[RunScores]]) -> dict[str, dict[str, list[Lea
 def _panels(
     means: Sequence[ComparisonRow], methods: dict[str, list[RunScores]], comparison: Comparison
 ) -> list[tuple[ShownPanel, str]]:
-    """Returns the panels of the best method that has any, the baseline last."""
+    """Returns the panels of the best method that has some; the baseline comes last."""
     sign = -1 if comparison.unit.higher_is_better else 1
     paired = [row for row in means if not math.isnan(row.difference)]
     for row in sorted(paired, key=lambda row: sign * row.difference) + [row for row in means if row not in paired]:
@@ -137,7 +137,7 @@ def _panels(
 
 
 def _viewer_cases(runs: Sequence[RunScores], comparison: Comparison, count: int) -> list[dict[str, Any]]:
-    """Returns cases with maps, of each study's first run that has any, the baselines' runs last; studies in turn."""
+    """Returns cases with maps, from each study in turn: of its first run that has maps, baselines last."""
     baselines = {(row.study, row.method) for row in comparison.rows if row.is_baseline}
     studies: dict[str, list[tuple[RunScores, MappedCase]]] = {}
     for run in sorted(runs, key=lambda run: (run.study, run.method) in baselines):
