@@ -162,7 +162,7 @@ def fill(
         checkpoint's keys that the network does not have.
 
     Raises:
-        InputError: If too much is missing, in three lines with what to do; or the weights are integers. The network is
+        InputError: If too much is missing, in a few lines with what to do; or the weights are integers. The network is
             left unchanged.
     """
     own = network.state_dict()

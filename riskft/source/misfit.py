@@ -1,4 +1,4 @@
-"""Saying why a checkpoint does not fit a network, in three lines."""
+"""Saying why a checkpoint does not fit a network, in a few lines."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ def misfit(
     size: Sequence[int],
     share: tuple[float, float] | None,
 ) -> InputError:
-    """Returns the error for a checkpoint that does not fit: a title and at most two lines.
+    """Returns the error for a checkpoint that does not fit: a title and at most three lines.
 
     Args:
         network: The source network.

@@ -44,7 +44,7 @@ def refused(root, manifest, method, checkpoint, capsys, *more):
     error = capsys.readouterr().err
     assert "Traceback" not in error
     lines = error[error.index("riskft: ") :].splitlines()
-    assert len(lines) <= 3
+    assert len(lines) <= 4
     assert checkpoint.name in lines[0]
     assert not (root / "runs/tiny" / method / "seed=0/checkpoints/last.ckpt").exists()
     return lines
