@@ -1,1 +1,1 @@
-"""Phase 1: LEEP, transfer hardness, and the risk maps made of it. Pure: tensors and files."""
+"""Phase 1: LEEP, transfer hardness and risk maps. Pure: tensors and files."""

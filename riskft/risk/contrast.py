@@ -1,4 +1,4 @@
-"""Which version of the images tells the source more about the target's classes: as they are, or inverted."""
+"""Decides whether the source sees the images as they are or inverted, by its knowledge of the target's classes."""
 
 import logging
 from collections.abc import Sequence
@@ -15,17 +15,16 @@ from riskft.risk.source_pass import SourcePass
 log = logging.getLogger(__name__)
 
 JUDGED = 8
-"""Number of training cases that are compared, the first by name: the second version costs a pass over these alone."""
+"""Number of training cases to compare, the first by name; the second version needs a pass over these only."""
 
 LEAST_GAIN = 0.05
-"""Part of the labels' entropy that inversion must explain in addition: of two uninformative versions neither is
-preferred."""
+"""Additional fraction of the labels' entropy that inversion must explain, so that noise does not decide."""
 
 
 def better_seen(as_it_is: SourcePass, inverted: SourcePass, train: Sequence[PreparedCase]) -> bool:
-    """Says whether inversion makes the source clearly more informative about the target's classes, by LEEP.
+    """Whether inversion makes the source clearly more informative about the target's classes, by LEEP.
 
-    The probabilities of the version that loses are dropped. The results are kept for later runs.
+    The probabilities of the rejected version are dropped. The results are kept for later runs.
 
     Args:
         as_it_is: The source.
@@ -36,8 +35,7 @@ def better_seen(as_it_is: SourcePass, inverted: SourcePass, train: Sequence[Prep
     plain, other = (knowledge(source, judged) for source in (as_it_is, inverted))
     better = other > plain + LEAST_GAIN
     log.info(
-        "Phase 1: the source explains %.1f %% of the labels' entropy, and %.1f %% if shown inverted images: it "
-        "is shown %s",
+        "Phase 1: the source explains %.1f %% of the labels' entropy, and %.1f %% with inverted images: it sees %s",
         100 * plain,
         100 * other,
         "inverted images" if better else "the images as they are",
@@ -48,9 +46,9 @@ def better_seen(as_it_is: SourcePass, inverted: SourcePass, train: Sequence[Prep
 
 @torch.no_grad()
 def knowledge(source: SourcePass, cases: Sequence[PreparedCase]) -> float:
-    """Returns the part of the cases' label entropy that the source explains; runs it where the store does not say.
+    """Returns the fraction of the cases' label entropy that the source explains; runs it if the store lacks it.
 
-    The source probabilities are kept for phase 1, which goes on with them.
+    Phase 1 reuses the source probabilities.
 
     Args:
         source: The source and its store.

@@ -1,4 +1,4 @@
-"""How a value is distributed inside each class, in bounded memory and exactly mergeable over volumes and ranks."""
+"""The distribution of a value within each class, in bounded memory, merged exactly over volumes and ranks."""
 
 import torch
 from torch import Tensor
@@ -11,15 +11,15 @@ _UNIT = 1e-6
 class ClassDistribution:
     """Counts values per class in bins of asinh(value / 1e-6): 0.25 % wide above 1e-5, linear around 0.
 
-    Counts are integers, so that merging is exact in any order and any number of processes gives the same ranks.
+    Counts are integers, so merging is exact, and ranks do not depend on the number of processes.
 
     Args:
-        num_classes: Number of classes that are told apart.
+        num_classes: Number of classes.
 
     Attributes:
         counts: (num_classes, BINS) int64.
-        low: (num_classes,) float64, the smallest value, or +inf where the class is empty.
-        high: (num_classes,) float64, the largest value, or -inf where the class is empty.
+        low: (num_classes,) float64, the smallest value, or +inf for an empty class.
+        high: (num_classes,) float64, the largest value, or -inf for an empty class.
     """
 
     def __init__(self, num_classes: int) -> None:
@@ -29,7 +29,7 @@ class ClassDistribution:
 
     @classmethod
     def of_counts(cls, counts: Tensor) -> "ClassDistribution":
-        """Returns the distribution with given counts (num_classes, BINS) int64, every value in its bin's middle."""
+        """Returns the distribution with the given counts (num_classes, BINS) int64, all values at bin centres."""
         result = cls(len(counts))
         result.counts = counts.clone()
         seen = counts > 0
@@ -51,7 +51,7 @@ class ClassDistribution:
 
     @staticmethod
     def bin_centres() -> Tensor:
-        """Returns the value in the middle of each bin, (BINS,) float64."""
+        """Returns the value at the centre of each bin, (BINS,) float64."""
         position = (torch.arange(BINS, dtype=torch.float64) + 0.5) * (2 * _LIMIT / BINS) - _LIMIT
         return torch.sinh(position) * _UNIT
 
@@ -72,7 +72,7 @@ class ClassDistribution:
         self.high = torch.maximum(self.high, other.high)
 
     def pooled(self) -> "ClassDistribution":
-        """Returns the distribution over all classes together, as every class's own (same number of classes)."""
+        """Returns the distribution over all classes together, repeated for each class."""
         result = ClassDistribution(self.num_classes)
         result.counts = self.counts.sum(0, keepdim=True).expand_as(self.counts)
         result.low = self.low.min().expand_as(self.low)
@@ -83,7 +83,7 @@ class ClassDistribution:
         """Returns the mid-rank in [0, 1] of each bin, (num_classes, BINS) float64; ties share it.
 
         Args:
-            resolution: Values that differ by no more than this are ties of one another; 0 for a bin's own only.
+            resolution: Values that differ by at most this count as ties; 0 for ties within a bin only.
         """
         counts = self.counts.double()
         after = counts.cumsum(1)
@@ -96,7 +96,7 @@ class ClassDistribution:
         return (before + after) / 2 / after[:, -1:].clamp_min(1)
 
     def quantile(self, q: float) -> Tensor:
-        """Returns the value below which a fraction ``q`` of each class lies, (num_classes,) float64, within a bin."""
+        """Returns the ``q`` quantile of each class, (num_classes,) float64, exact to a bin's width."""
         after = self.counts.cumsum(1).double()
         needed = (q * after[:, -1:]).contiguous()
         index = torch.searchsorted(after, needed).squeeze(1).clamp_max(BINS - 1)

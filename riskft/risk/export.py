@@ -1,4 +1,4 @@
-"""Risk maps as files that a viewer overlays on the scan: the input's own geometry."""
+"""Exports risk maps in the scan's own geometry, so that viewers overlay them on the scan."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,10 +30,10 @@ SummaryRow = tuple[str, str, int, float, float, float, float]
 def refuse_existing(folder: Path, cases: Sequence[Case], overwrite: bool) -> None:
     """Raises InputError naming the files that an export would overwrite, unless that is allowed.
 
-    It never allows the cases' own files: earlier maps may be images of the data set.
+    Files of the cases are never overwritten: earlier maps may be images of the data set.
 
     Args:
-        folder: Where the maps go.
+        folder: Folder of the maps.
         cases: The cases.
         overwrite: Whether other files may be replaced.
     """
@@ -47,10 +47,10 @@ def refuse_existing(folder: Path, cases: Sequence[Case], overwrite: bool) -> Non
 
 
 def export_case(folder: Path, store: RiskStore, case: PreparedCase, class_names: Sequence[str]) -> list[SummaryRow]:
-    """Writes a case's weight and hardness (nats) on the scan's own grid; 0 where the scan was cropped away.
+    """Writes a case's weight and hardness (nats) on the scan's own grid; 0 where the scan was cropped.
 
     Args:
-        folder: Where ``<subject>_weight.nii.gz`` and ``<subject>_hardness.nii.gz`` go.
+        folder: Folder of ``<subject>_weight.nii.gz`` and ``<subject>_hardness.nii.gz``.
         store: The finished maps.
         case: The case.
         class_names: Names by index, background first.

@@ -1,4 +1,4 @@
-"""What phase 1 reads of a case: the source's probabilities and the classes of the voxels that count."""
+"""A case's inputs to phase 1: the source's probabilities, and the classes without ignored voxels."""
 
 from collections.abc import Callable
 
@@ -19,10 +19,10 @@ def source_probabilities(case: PreparedCase, infer: Callable[[Tensor], Tensor], 
     Args:
         case: The case.
         infer: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) source probabilities.
-        device: Where the image goes.
+        device: Device of the image.
 
     Returns:
-        (1, |Z|, X, Y, Z) float32, where the inferer keeps its result.
+        (1, |Z|, X, Y, Z) float32, on the inferer's output device.
     """
     give_back()
     with files_named(case.subject, case.files):
@@ -31,12 +31,12 @@ def source_probabilities(case: PreparedCase, infer: Callable[[Tensor], Tensor], 
 
 
 def counted_target(case: PreparedCase, use_mask: bool, device: torch.device) -> Tensor:
-    """Returns a case's classes (X, Y, Z) int64, ``IGNORE_INDEX`` where the voxel does not count.
+    """Returns a case's classes (X, Y, Z) int64, with ``IGNORE_INDEX`` for ignored voxels.
 
     Args:
         case: A labelled case.
-        use_mask: Let voxels outside the body count nowhere.
-        device: Where the result goes.
+        use_mask: Ignore voxels outside the body.
+        device: Device of the result.
     """
     target: Tensor = case.to_subject()["label"].data[0].to(device).long()
     if use_mask:

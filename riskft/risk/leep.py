@@ -3,7 +3,7 @@
 With ``f(x)_i`` the source network's probabilities over its own classes Z at voxel i, and ``y_i`` the target label::
 
     P(y, z) = 1/M  sum_i [y_i = y] f(x)_i,z          the joint, over all voxels of all target training volumes
-    P(y|z)  = P(y, z) / sum_y' P(y', z)              P(y) for a source class without mass
+    P(y|z)  = P(y, z) / sum_y' P(y', z)              or P(y) for a source class without mass
     EEP_i(y) = sum_z P(y|z) f(x)_i,z                 the expected empirical prediction, sums to 1 over y
     h_i     = -log EEP_i(y_i)                        hardness in nats, >= 0;  LEEP = -mean_i h_i
 
@@ -41,10 +41,10 @@ def joint_mass(
         source_probs: (B, Z, *spatial) floating, sums to 1 over Z.
         target: (B, *spatial) integer class indices in [0, Y), or ``ignore_index``.
         num_target_classes: Y.
-        ignore_index: Label of voxels that count nowhere.
+        ignore_index: Label of ignored voxels.
 
     Returns:
-        (Y, Z) float64, on the device of ``source_probs``. Its sum is the number of voxels that count.
+        (Y, Z) float64, on the device of ``source_probs``. Its sum is the number of voxels that are not ignored.
 
     Raises:
         ValueError: If shapes disagree, or a label is outside [0, Y).
@@ -58,7 +58,7 @@ def joint_mass(
             f"{int(counted.max())}"
         )
     probs = source_probs.movedim(1, -1)
-    # one masked sum per class: exact in float64 and, unlike an indexed add, of fixed order on a GPU
+    # one masked sum per class: exact in float64 and, unlike an indexed add, in a fixed order on a GPU
     return torch.stack([probs[target == index].sum(dim=0, dtype=torch.float64) for index in range(num_target_classes)])
 
 
@@ -66,7 +66,7 @@ def conditional_from_joint(joint: Tensor) -> Tensor:
     """Returns P(y|z), (Y, Z), from a joint (Y, Z) of any scale; a source class without mass gets P(y).
 
     Raises:
-        ValueError: If the joint has no mass at all.
+        ValueError: If the joint has no mass.
     """
     total = joint.sum()
     if not total > 0:
@@ -99,7 +99,7 @@ def hardness(source_probs: Tensor, target: Tensor, conditional: Tensor, ignore_i
         source_probs: (B, Z, *spatial) floating, sums to 1 over Z.
         target: (B, *spatial) integer class indices, or ``ignore_index``.
         conditional: (Y, Z), P(y|z).
-        ignore_index: Label of voxels that count nowhere; their hardness is 0.
+        ignore_index: Label of ignored voxels; their hardness is 0.
 
     Returns:
         (B, *spatial) float32, in [0, 27.7].
@@ -121,7 +121,7 @@ def hardness(source_probs: Tensor, target: Tensor, conditional: Tensor, ignore_i
         )
     rows = conditional.to(source_probs.device, torch.float64)
     likelihood = torch.zeros(target.shape, dtype=torch.float64, device=source_probs.device)
-    for z in range(source_probs.shape[1]):  # a loop keeps memory at one volume; (N, Z) gathers would not
+    for z in range(source_probs.shape[1]):  # a loop needs memory for one volume only, unlike an (N, Z) gather
         likelihood += rows[:, z][index] * source_probs[:, z]
     result = -likelihood.clamp(MIN_PROBABILITY, 1.0).log()
     return result.masked_fill(ignored, 0.0).float()
@@ -130,13 +130,13 @@ def hardness(source_probs: Tensor, target: Tensor, conditional: Tensor, ignore_i
 class LeepConditional(Metric):
     """Accumulates the exact joint P(y, z) over volumes and ranks; computes P(y|z).
 
-    One pass, float64 sums, reduced over ranks by torchmetrics: no moving average, whose value would depend on the
-    order of the batches.
+    One pass of float64 sums, reduced over ranks by torchmetrics, because a moving average would depend on the order of
+    the batches.
 
     Args:
         num_source_classes: Z.
         num_target_classes: Y.
-        ignore_index: Label of voxels that count nowhere.
+        ignore_index: Label of ignored voxels.
 
     Example:
         >>> probs = torch.tensor([[.9, .1], [.8, .2], [.3, .7], [.4, .6]]).T[None]
@@ -176,7 +176,7 @@ class LeepConditional(Metric):
         self.joint += joint_mass(source_probs, target, self.num_target_classes, self.ignore_index).to(self.joint)
 
     def add_joint(self, joint: Tensor) -> None:
-        """Adds an unnormalised joint (Y, Z) that an earlier, interrupted pass has left on disk."""
+        """Adds an unnormalised joint (Y, Z), for example one that an earlier pass saved."""
         if joint.shape != self.joint.shape:
             raise ValueError(f"Expected a joint of shape {tuple(self.joint.shape)}, but got {tuple(joint.shape)}")
         count_update(self)

@@ -1,4 +1,4 @@
-"""The whole way from a hardness volume to a weight volume, with its options in one place."""
+"""Maps a hardness volume to a weight volume, with all options in one place."""
 
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
@@ -20,23 +20,23 @@ T = TypeVar("T")
 class RiskMapping:
     """Options of the map.
 
-    The default is the rank of the hardness inside its own class, raised to a power: raw hardness is mostly the class
-    prior, and weighting by it over-segments, whereas inside a class it carries what the source adds or spoils. The
-    two safeguards keep a rare class from being drowned by heavy background when the source knows little.
+    The default is a power of the hardness's rank within its class: raw hardness is mostly the class prior, and
+    weighting by it over-segments, but within a class it shows where the source helps or misleads. The two safeguards
+    (``balance``, ``temper``) keep heavy background from drowning a rare class when the source knows little.
 
     Args:
         normalise: ``RankNormalise``, ``QuantileNormalise``, ``MinMaxNormalise`` or ``WindowNormalise``.
-        scope: Which voxels a voxel is compared with: those of its own ``volume``, of the whole ``dataset``, or of its
-            own ``class`` over the data set.
+        scope: The voxels that a voxel is compared with: those of its ``volume``, of the whole ``dataset``, or of its
+            ``class`` in the data set.
         measure: What is normalised: the ``hardness`` h; ``relative_to_prior``, h + log P(y), the negative pointwise
             mutual information of source prediction and label (> 0: the source makes the true label less likely than
             its class's share does); or ``class_prior``, -log P(y), the hardness that an uninformative source gives:
             class weighting, the control that a map must beat.
         weight: ``ExponentialWeight``, ``LinearWeight`` or ``PowerWeight``.
-        balance: Divide each class's weights by their mean over the data set, so that no class (the background above
-            all) gains total weight from the map.
+        balance: Divide each class's weights by their mean over the data set, so that no class (above all the
+            background) gains total weight from the map.
         temper: Shrink weights towards 1 by the source's knowledge of the labels, w <- 1 + s (w - 1) with
-            s = 1 + LEEP / H(Y) in [0, 1]: with an uninformative source, plain fine-tuning remains.
+            s = 1 + LEEP / H(Y) in [0, 1]: an uninformative source gives plain fine-tuning.
     """
 
     normalise: Normalise = field(default_factory=lambda: lazy_instance(RankNormalise))
@@ -84,7 +84,7 @@ class RiskMapping:
         """Maps one volume's values to weights.
 
         Args:
-            values: (N,) float64 from ``values``, of the volume's voxels that count.
+            values: (N,) float64 from ``values``, of the volume's voxels without ignored ones.
             classes: (N,) int64 target classes.
             dataset: Distribution of the values of all training volumes.
             knowledge: ``source_knowledge`` of the joint, in [0, 1].
@@ -106,7 +106,7 @@ class RiskMapping:
 
 
 def source_knowledge(joint: Tensor, leep: float) -> float:
-    """Returns the part of the labels' entropy that the source explains, 1 + LEEP / H(Y), clipped to [0, 1].
+    """Returns the fraction of the labels' entropy that the source explains, 1 + LEEP / H(Y), clipped to [0, 1].
 
     Args:
         joint: (Y, Z) of any scale.

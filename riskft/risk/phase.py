@@ -1,4 +1,4 @@
-"""Phase 1 without Lightning: from prepared cases and a frozen source network to hardness and weight volumes."""
+"""Phase 1 without Lightning: makes hardness and weight volumes from prepared cases and a frozen source network."""
 
 import logging
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ _WEIGHT_EDGES = np.concatenate([np.linspace(0, 4, 81), [5, 6, 8, 10, 20, 1e9]])
 
 
 class RiskPhase:
-    """Makes the maps of training cases, and with the same P(y|z) those of other labelled cases.
+    """Makes the maps of training cases and, with the same P(y|z), of other labelled cases.
 
-    Three passes over the cases: the source network's, which gives P(y|z); that of the hardness, which gives its
-    distribution over the training cases; and that of the weights. Memory holds one volume at a time. The processes
-    share out the cases, and every sum over subjects is taken in the subjects' order, so that the result does not
-    depend on the number of processes. A killed phase goes on at the next subject.
+    Three passes over the cases: the source network's, which gives P(y|z); the hardness pass, which gives the
+    hardness's distribution over the training cases; and the weight pass. Memory holds one volume at a time. The
+    processes share the cases, and sums over subjects are taken in the subjects' order, so that the result does not
+    depend on the number of processes. A killed phase continues with the next subject.
 
     Args:
-        source: The source's pass, with the store that all files go to.
+        source: The source's pass, with the store for all files.
         mapping: Options of the map.
         keep_eep: Keep the training cases' EEP, which distillation needs.
     """
@@ -45,10 +45,10 @@ class RiskPhase:
         self.keep_eep = keep_eep
 
     def run(self, train: Sequence[PreparedCase], others: Sequence[PreparedCase] = ()) -> RiskSummary:
-        """Makes what is missing.
+        """Makes the missing files and returns the summary.
 
         Args:
-            train: Cases that make P(y|z); all labelled.
+            train: Labelled cases that define P(y|z).
             others: Labelled cases that get maps but do not enter P(y|z), such as validation cases for display.
         """
         everyone, counted = [*train, *others], frozenset(case.subject for case in train)
@@ -81,11 +81,11 @@ class RiskPhase:
         return summary
 
     def _finished(self, everyone: Sequence[PreparedCase], counted: frozenset[str]) -> RiskSummary | None:
-        """Returns what an earlier phase 1 found if all of its files are there."""
+        """Returns the summary of an earlier phase 1 if all of its files exist."""
         found = self.store.read_summary([case.subject for case in everyone])
         if self.keep_eep and not all(self.store.has_eep(subject) for subject in counted):
             found = None
-        # ranks decide together: one that sees an old file must not skip the collectives of the others
+        # ranks decide together, so that none skips the collectives of the others
         if not all(self.ranks.gather(found is not None, "phase 1: looking for maps")) or found is None:
             return None
         log.info("Phase 1: risk maps of %d subjects reused from %s", len(everyone), self.store.weights_folder)
@@ -95,7 +95,7 @@ class RiskPhase:
     def _hardness_pass(
         self, everyone: Sequence[PreparedCase], counted: frozenset[str], joint: Tensor
     ) -> tuple[ClassDistribution, Tensor]:
-        """Makes hardness and EEP where they are missing.
+        """Makes the missing hardness and EEP.
 
         Returns:
             The distribution of the mapping's values over the training cases, and each class's sum of hardness, (Y,).
@@ -109,7 +109,7 @@ class RiskPhase:
             probabilities = self._needed_probabilities(case, in_training)
             if probabilities is None and not in_training:
                 continue
-            with volumes_given_back():  # not around the line that may run the network, which it would slow down
+            with volumes_given_back():  # not around the line that may run the network: it would slow it down
                 volume, target = self._hardness(case, probabilities, conditional, in_training)
                 if in_training:
                     values, classes = volume[target != IGNORE_INDEX], target[target != IGNORE_INDEX]
@@ -122,7 +122,7 @@ class RiskPhase:
         return distribution, ordered_sum([part for _, part in gathered])
 
     def _needed_probabilities(self, case: PreparedCase, in_training: bool) -> Tensor | None:
-        """Returns the source probabilities, (1, Z, X, Y, Z), or None if everything made from them is in the store."""
+        """Returns the source probabilities, (1, Z, X, Y, Z), or None if the store has everything made from them."""
         made = self.store.has_hardness(case.subject) and not self._lacks_eep(case, in_training)
         return None if made else self.source.probabilities(case)
 
@@ -176,7 +176,7 @@ class RiskPhase:
                 classes = target[inside]
                 values = self.mapping.values(volume[inside], classes, joint)
                 weights = self.mapping.weights(values, classes, distribution, knowledge)
-                # 1 where a voxel does not count: neutral when the map is warped
+                # ignored voxels get 1, which is neutral when the map is warped
                 whole = torch.ones(target.shape).masked_scatter_(inside, weights)
                 self.store.write_weights(case.subject, whole, case.to_subject()["label"].affine)
                 if case.subject in counted:

@@ -1,4 +1,4 @@
-"""How the processes of a run share out the cases, and put together what each of them found."""
+"""How the processes of a run share the cases and combine their results."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from torch import Tensor
 T = TypeVar("T")
 
 Gather = Callable[[Any, str], list[Any]]
-"""Collects an object from every rank, in rank order, and so is a barrier too; told the phase, for messages."""
+"""Collects an object from every rank, in rank order, and so acts as a barrier; takes the phase for messages."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run; by default the only one.
+    """This process and the others of the run; by default the only one.
 
     Attributes:
         rank: This process.
@@ -28,14 +28,14 @@ class Ranks:
     gather: Gather = lambda item, what: [item]
 
     def share(self, items: Sequence[T]) -> list[T]:
-        """Returns the items that this process works on."""
+        """Returns the items of this process."""
         return list(items[self.rank :: self.world_size])
 
 
 def ordered_sum(parts: Sequence[dict[str, Tensor]]) -> Tensor:
-    """Adds up what each subject contributes, in the order of their names, whichever process it comes from.
+    """Adds the subjects' contributions from all processes in the order of the subjects' names.
 
-    Sums of floating-point numbers depend on their order; this one does not depend on the number of processes.
+    Floating-point sums depend on the order; this order does not depend on the number of processes.
     """
     found = {subject: value for part in parts for subject, value in part.items()}
     return torch.stack([found[subject] for subject in sorted(found)]).sum(0)

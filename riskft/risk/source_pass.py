@@ -1,4 +1,4 @@
-"""The frozen source's one pass over the cases: what each adds to P(y, z), and its probabilities until they are used."""
+"""The frozen source's single pass over the cases: each case's part of P(y, z), and its probabilities until used."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,17 +17,17 @@ from riskft.risk.store import RiskStore
 
 
 class SourcePass:
-    """Runs the source once over each volume and keeps what it says in the store.
+    """Runs the source once over each volume and keeps its output in the store.
 
-    The processes share out the cases; memory holds one volume at a time. A killed pass goes on at the next case.
+    The processes share the cases; memory holds one volume at a time. A killed pass continues with the next case.
 
     Args:
-        store: Where files go.
+        store: Store for the files.
         infer: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) source probabilities.
         num_classes: |Y|.
-        use_mask: Let voxels outside the body count nowhere.
-        device: Where tensors are computed.
-        ranks: This process among others.
+        use_mask: Ignore voxels outside the body.
+        device: Device of the computation.
+        ranks: This process and the others.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SourcePass:
 
     @torch.no_grad()
     def run(self, cases: Sequence[PreparedCase]) -> None:
-        """Runs the source over the cases that the store does not have yet.
+        """Runs the source over the cases that are not in the store yet.
 
         Args:
             cases: Labelled cases.
@@ -68,15 +68,15 @@ class SourcePass:
                 broken.append(f"{case.subject}: {case.folder / 'image.nii'}")
                 continue
             metric = LeepConditional(probabilities.shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
-            # an inferer may keep its result elsewhere than the network, to spare a GPU's memory
+            # an inferer may keep its result on another device than the network, to save GPU memory
             metric = metric.to(probabilities.device)
             metric.update(probabilities, target[None].to(probabilities.device))
             self.store.write_forward(case.subject, probabilities[0], metric.joint)
-        # all ranks raise together, or those without a broken case would wait for ever
+        # all ranks raise together; otherwise those without a broken case would wait forever
         gathered = self.ranks.gather(broken, "phase 1: source network")
         if found := sorted(line for part in gathered for line in part):
             raise InputError(
-                "The source network gives NaN or infinite values for these volumes; look at them and its weights:",
+                "The source network gives NaN or infinite values for these volumes; check them and its weights:",
                 found,
             )
 
@@ -91,7 +91,7 @@ class SourcePass:
     def probabilities(self, case: PreparedCase) -> Tensor:
         """Returns the source probabilities of a case, (1, Z, X, Y, Z).
 
-        Runs the source again if an earlier run, or another one that shares the store, has dropped them.
+        Runs the source again if another run dropped them.
         """
         try:
             kept = self.store.read_probabilities(case.subject)[None]
@@ -105,6 +105,6 @@ class SourcePass:
             return counted_target(case, self.use_mask, self.device)
 
     def drop(self, cases: Sequence[PreparedCase]) -> None:
-        """Removes the kept probabilities of cases that will not be mapped."""
+        """Removes the stored probabilities of cases that will not be mapped."""
         for case in self.ranks.share(cases):
             self.store.drop_probabilities(case.subject)

@@ -1,4 +1,4 @@
-"""Keeps risk maps under a fingerprint of everything they depend on; each file is whole or absent."""
+"""Keeps risk maps under a fingerprint of everything that they depend on; files are written atomically."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -25,8 +25,8 @@ class RiskStore(StoreFiles):
 
     Args:
         root: Folder shared by the runs of a study.
-        inputs: What the hardness depends on, by name: JSON-serialisable.
-        options: What the weights depend on besides.
+        inputs: Everything that the hardness depends on, by name: JSON-serialisable.
+        options: Everything else that the weights depend on.
     """
 
     def __init__(self, root: Path, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -36,12 +36,12 @@ class RiskStore(StoreFiles):
 
     @classmethod
     def of(cls, files: StoreFiles) -> "RiskStore":
-        """Returns the store that a run's maps lie in, with the inputs and options that are recorded there."""
+        """Returns the store of a run's maps, with the recorded inputs and options."""
         inputs, options = (_json(manifest) or {} for manifest in (files.inputs_manifest, files.options_manifest))
         return cls(files.root, inputs, options)
 
     def changes(self, previous: Path | None = None) -> list[str]:
-        """Returns the names of the inputs that differ from an earlier phase 1; none if this one exists or is the first.
+        """Returns the names of the inputs that differ from an earlier phase 1; empty if this one exists or is first.
 
         Args:
             previous: Manifest of the phase 1 to compare with; by default the latest in the store.
@@ -59,34 +59,34 @@ class RiskStore(StoreFiles):
         return sorted(key for key in {*before, *self.inputs} if before.get(key) != _plain(self.inputs.get(key)))
 
     def other_options(self) -> bool:
-        """Says whether there are maps of these inputs, but none with these options."""
+        """Whether there are maps for these inputs, but only with other options."""
         manifests = list(self.folder.glob(f"*/{self.options_manifest.name}"))
         return bool(manifests) and not self.options_manifest.is_file()
 
     def refuse_unwritable(self) -> None:
-        """Raises InputError if maps cannot be written. Call it before hours of passes that could not be kept."""
+        """Raises InputError if maps cannot be written. Call it before the passes, which may take hours."""
         if (reason := why_not_writable(self.folder)) is not None:
             raise InputError(
-                f"{self.root}: does not hold the risk maps that this run needs, and cannot be written: {reason}. "
+                f"{self.root}: does not hold the risk maps that this run needs, and is not writable: {reason}. "
                 "Choose another --data.cache_dir, or another store of riskft.RiskMapCallback."
             )
 
     def write_manifests(self) -> None:
-        """Records the inputs and options next to what is made from them."""
+        """Records the inputs and options beside the maps."""
         write_json(self.inputs_manifest, self.inputs)
         write_json(self.options_manifest, self.options)
 
     def has_forward(self, subject: str) -> bool:
-        """Says whether the subject's forward pass is done; a damaged file does not count."""
+        """Whether the subject's forward pass is done; damaged files do not count."""
         kept = self.has_hardness(subject) or _is_whole_npy(self.probabilities_path(subject))
         return kept and _json(self.joint_path(subject)) is not None
 
     def has_hardness(self, subject: str) -> bool:
-        """Says whether the subject's hardness is there; a damaged file does not count."""
+        """Whether the subject's hardness exists; damaged files do not count."""
         return is_whole(self.hardness_path(subject)) and is_whole(self.expected_class_path(subject))
 
     def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor) -> None:
-        """Keeps a subject's part of the joint, and until P(y|z) is known its probabilities (Z, X, Y, Z)."""
+        """Keeps a subject's part of the joint and, until P(y|z) is known, its probabilities (Z, X, Y, Z)."""
         with atomic_path(self.probabilities_path(subject)) as temporary:
             np.save(temporary, probabilities.cpu().float().numpy())
         write_json(self.joint_path(subject), joint.tolist())
@@ -104,7 +104,7 @@ class RiskStore(StoreFiles):
         return torch.tensor(json.loads(path.read_text()), dtype=torch.float64)
 
     def read_probabilities(self, subject: str) -> Tensor:
-        """Returns the kept source probabilities, (Z, X, Y, Z) float32."""
+        """Returns the stored source probabilities, (Z, X, Y, Z) float32."""
         return torch.from_numpy(np.load(self.probabilities_path(subject)))
 
     def write_hardness(self, subject: str, hardness: Tensor, expected_class: Tensor, affine: Affine) -> None:
@@ -114,7 +114,7 @@ class RiskStore(StoreFiles):
         self._drop_spent(subject)
 
     def has_eep(self, subject: str) -> bool:
-        """Says whether the subject's EEP is there; a damaged file does not count."""
+        """Whether the subject's EEP exists; a damaged file does not count."""
         return is_whole(self.eep_path(subject))
 
     def write_eep(self, subject: str, eep: Tensor, affine: Affine) -> None:
@@ -131,14 +131,14 @@ class RiskStore(StoreFiles):
         return None if value is None else float(value)
 
     def drop_probabilities(self, subject: str) -> None:
-        """Removes the kept source probabilities, if there are any."""
+        """Removes the stored source probabilities, if there are any."""
         path = self.probabilities_path(subject)
         if path.exists():
-            with suppress(OSError):  # a store that can only be read keeps them
+            with suppress(OSError):  # a read-only store keeps them
                 path.unlink()
 
     def _drop_spent(self, subject: str) -> None:
-        """Removes probabilities that neither this run nor another one that shares the store needs any more."""
+        """Removes probabilities that no run needs any more."""
         if self.has_hardness(subject):
             self.drop_probabilities(subject)
 
@@ -152,12 +152,12 @@ class RiskStore(StoreFiles):
         write_nifti(self.weight_path(subject), weights.cpu().float().numpy(), affine)
 
     def write_summary(self, summary: Mapping[str, Any], subjects: Sequence[str]) -> None:
-        """Declares the maps of the subjects complete."""
+        """Marks the maps of the subjects as complete."""
         sizes = {subject: self.weight_path(subject).stat().st_size for subject in subjects}
         write_json(self.summary_path, {**summary, "bytes": sizes})
 
     def read_summary(self, subjects: Sequence[str]) -> dict[str, Any] | None:
-        """Returns the summary if the maps of all subjects are complete and of the size they had, else None."""
+        """Returns the summary if the maps of all subjects are complete and have their recorded size, else None."""
         summary: dict[str, Any] | None = _json(self.summary_path)
         if summary is None:
             return None
@@ -170,7 +170,7 @@ class RiskStore(StoreFiles):
 
 
 def _json(path: Path) -> Any:
-    """Returns a JSON file's value, or None where it is missing or damaged."""
+    """Returns a JSON file's value, or None if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

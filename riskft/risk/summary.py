@@ -1,4 +1,4 @@
-"""What phase 1 found in the training cases, as one value."""
+"""The results of phase 1 on the training cases."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,14 +11,14 @@ from riskft.errors import InputError
 
 @dataclass(frozen=True)
 class RiskSummary:
-    """What phase 1 found in the training cases.
+    """The results of phase 1 on the training cases.
 
     Attributes:
         joint: (Y, Z) float64, unnormalised.
         leep: Mean log EEP, nats.
         label_entropy: H(Y), nats; minus the LEEP of an uninformative source.
         knowledge: 1 + LEEP / H(Y) in [0, 1].
-        class_voxels: Voxels of each target class that count.
+        class_voxels: Voxels of each target class.
         class_hardness: Mean hardness of each target class, nats (0 for a class without voxels).
         class_weight: Mean weight of each target class (0 for a class without voxels).
         weight_edges: Edges of the histogram of weights.
@@ -41,7 +41,7 @@ class RiskSummary:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RiskSummary":
-        """Restores what ``to_json`` gave; other keys are ignored.
+        """Restores the result of ``to_json``; other keys are ignored.
 
         Raises:
             InputError: If a key is missing, or the joint is not a table of numbers.

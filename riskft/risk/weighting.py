@@ -1,7 +1,7 @@
-"""From hardness to weight: normalise into [0, 1], then a weight function. Each choice is an object with its options.
+"""Turns hardness into weights: normalise to [0, 1], then apply a weight function. Each is a class with its options.
 
-The paper states that the map quantifies hardness and that the loss is weighted by it; how one becomes the other is
-our reading, and every part is an option (see ``RiskMapping`` for the default and its reason).
+The paper says that the map quantifies hardness and weights the loss. How hardness becomes a weight is our
+interpretation, so every part is an option (see ``RiskMapping`` for the default and its reason).
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from riskft.risk.distribution import BINS, ClassDistribution
 
 
 class Normalise(ABC):
-    """Maps values to n in [0, 1] by the distribution that they come from."""
+    """Maps values to n in [0, 1] by their distribution."""
 
     @abstractmethod
     def __call__(self, values: Tensor, classes: Tensor, distribution: ClassDistribution) -> Tensor:
@@ -24,11 +24,10 @@ class Normalise(ABC):
 class QuantileNormalise(Normalise):
     """n = (v - min) / (quantile - min), clipped at 1.
 
-    One bad voxel in 10^4 leaves plain min-max with a median weight of 1.006 against a maximum of 10, so clipping
-    matters.
+    Clipping matters: without it, one bad voxel in 10^4 gives a median weight of 1.006 at a maximum of 10.
 
     Args:
-        q: Fraction of voxels below the value that becomes 1.
+        q: Quantile that becomes 1.
     """
 
     def __init__(self, q: float = 0.999) -> None:
@@ -40,7 +39,7 @@ class QuantileNormalise(Normalise):
         """Normalises values as the base class says."""
         top = distribution.high if self.q == 1 else distribution.quantile(self.q)
         span = (top - distribution.low)[classes]
-        # a class of one value has no hard part: n = 0
+        # a class with a single value has no hard voxels: n = 0
         return torch.where(span > 0, (values - distribution.low[classes]) / span, torch.zeros_like(values)).clamp(0, 1)
 
 
@@ -52,7 +51,7 @@ class MinMaxNormalise(QuantileNormalise):
 
 
 class WindowNormalise(Normalise):
-    """n = (v - low) / (high - low), clipped to [0, 1]: fixed bounds, for values that mean something by themselves.
+    """n = (v - low) / (high - low), clipped to [0, 1]: fixed bounds, for values with an absolute meaning.
 
     Args:
         low: Value of n = 0, nats.
@@ -72,12 +71,11 @@ class WindowNormalise(Normalise):
 class RankNormalise(Normalise):
     """n = fraction of voxels with a smaller value: the empirical distribution function.
 
-    Values closer to each other than the resolution count as ties (half of them below, half above), because a
-    network's outputs far from any border differ by noise (often in the checkerboard of its upsampling), which ranks
-    would blow up.
+    Values that differ by at most the resolution count as ties (half below, half above), because far from any border a
+    network's outputs differ only by noise, such as the checkerboard of upsampling, which ranks would amplify.
 
     Args:
-        resolution: In the values' unit, nats; 0 tells apart whatever differs.
+        resolution: In nats, the values' unit; 0 distinguishes all values.
     """
 
     def __init__(self, resolution: float = 0.01) -> None:
@@ -151,10 +149,10 @@ def mean_weight(
     Args:
         normalise: The normalisation in use.
         weight: The weight function in use.
-        scale: The distribution that values are normalised by.
-        counted: The distribution whose voxels are averaged over (of the same classes), to a bin's width exactly.
-        by_gradient: A voxel counts by the size of its cross-entropy's gradient in the logits, 1 - p(y) = 1 - exp(-h),
-            not by 1; values must be hardness h then. A class that is nowhere hard gets 1.
+        scale: The distribution that normalises the values.
+        counted: The distribution of the voxels to average over (same classes), exact to a bin's width.
+        by_gradient: Weight each voxel by the size of its cross-entropy gradient in the logits,
+            1 - p(y) = 1 - exp(-h); values must be hardness h. A class without hard voxels gets 1.
     """
     result = torch.ones(counted.num_classes, dtype=torch.float64)
     values = ClassDistribution.bin_centres().clamp(counted.low.unsqueeze(1), counted.high.unsqueeze(1))

@@ -47,7 +47,7 @@ def test_the_way_that_tells_more_is_chosen(
     known = [knowledge(source, risk_prepared) for source in both]
     assert max(known) > min(known) + 2 * LEAST_GAIN
     assert better_seen(*both, risk_prepared) is expected
-    assert ("it is shown inverted images" in caplog.text) is expected
+    assert ("it sees inverted images" in caplog.text) is expected
     assert [network.calls for network in networks] == [6, 6]
     # the winner's passes are used, and the loser's volumes are gone
     winner, loser = both[expected], both[not expected]

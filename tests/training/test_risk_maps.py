@@ -249,7 +249,7 @@ def test_the_source_is_shown_what_tells_it_more(tmp_path, tiny_manifest, sign, c
 
 
 def _percentages(text: str) -> list[str]:
-    line = next(line for line in text.splitlines() if "if shown inverted images" in line)
+    line = next(line for line in text.splitlines() if "with inverted images" in line)
     return [word for word in line.split() if word.replace(".", "").isdigit() and "." in word][-2:]
 
 
