@@ -28,7 +28,7 @@ def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] 
         more: Options that depend on the machine, such as the number of devices.
 
     Raises:
-        InputError: If no sweep has planned a run there, or another process is at work in it.
+        InputError: If no sweep has planned a run there, or another process has locked the folder.
         SystemExit: If the command fails; the reason is in the run folder's ``failed.txt``.
     """
     run, own = read_run(folder), RunFolder(folder)

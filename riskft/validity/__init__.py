@@ -1,1 +1,1 @@
-"""Whether the risk map finds the voxels of unseen cases that plain fine-tuning gets wrong."""
+"""Whether the risk map predicts the voxels of unseen cases that plain fine-tuning gets wrong."""

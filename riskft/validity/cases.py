@@ -1,4 +1,4 @@
-"""One test case: all networks over it, the voxels that are looked at, and what became of it in its own geometry."""
+"""Examines one test case: runs all networks, and returns its scored voxels and its outcomes in the scan's geometry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class NativeMaps:
     """Maps on the scan's own grid.
 
     Attributes:
-        outcome: (X, Y, Z) uint8, as ``outcome_map`` says.
+        outcome: (X, Y, Z) uint8 from ``outcome_map``.
         hardness: (X, Y, Z) float32, nats; 0 where the scan was cropped away.
     """
 
@@ -38,13 +38,13 @@ class NativeMaps:
 
 @dataclass(frozen=True)
 class ExaminedCase:
-    """What was found in a case.
+    """The results of a case.
 
     Attributes:
         subject: The case.
-        voxels: Predictors and targets of the voxels looked at, on the prepared grid.
-        volumes: By class, on the scan's own grid, against the label as it is on disk.
-        maps: Both maps, where they are wanted.
+        voxels: Predictors and targets of the scored voxels, on the prepared grid.
+        volumes: By class, on the scan's own grid, against the label on disk.
+        maps: Both maps, if they are wanted.
     """
 
     subject: str
@@ -54,7 +54,7 @@ class ExaminedCase:
 
 
 class Examiner:
-    """Looks at the test cases of a pair of runs, one at a time.
+    """Examines the test cases of a pair of runs, one at a time.
 
     Args:
         pair: The runs.
@@ -73,7 +73,7 @@ class Examiner:
 
     @torch.no_grad()
     def examine(self, case: PreparedCase) -> ExaminedCase:
-        """Returns what is found in a case."""
+        """Returns the results of a case."""
         pair = self.pair
         states = source_probabilities(case, self._infer, pair.run.device)[0].cpu()
         with files_named(case.subject, case.files):

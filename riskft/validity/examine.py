@@ -1,4 +1,4 @@
-"""All test cases of a pair of runs."""
+"""Scores all test cases of a pair of runs."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from riskft.validity.table import Key, RunResult
 
 
 def examine(pair: OpenRunPair, margin: int, folder: Path | None) -> RunResult:
-    """Looks at the test cases, one at a time; of each only the voxels in the region are kept.
+    """Examines the test cases one at a time, and keeps only the scored voxels of each.
 
     Args:
         pair: The runs.

@@ -11,15 +11,11 @@ from riskft.validity.scores import RATES
 from riskft.validity.table import RunResult
 
 LABEL_FREE = ("source entropy", "EEP entropy")
-BLACK = "#333333"  # a seventh predictor has a colour of its own
+BLACK = "#333333"  # for the seventh predictor
 
 
 def roc_figure(results: Sequence[RunResult]) -> Figure:
-    """Draws how well each predictor finds negative transfer, pooled over voxels; an axes a run, means over its seeds.
-
-    Args:
-        results: Of at least one run.
-    """
+    """Draws each predictor's ROC curve for negative transfer, pooled over voxels; one axes per run."""
     titles = list(dict.fromkeys(result.run.title for result in results))
     figure = new_figure(5.0 * len(titles), 5.0)
     for axes, title in zip(figure.subplots(1, len(titles), squeeze=False)[0], titles, strict=True):

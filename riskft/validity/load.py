@@ -1,4 +1,4 @@
-"""Runs as they were trained: networks, data and how whole volumes are segmented, from their folders."""
+"""Loads a run from its folder as it was trained: network, data, and how it segments whole volumes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from riskft.training.segmentation import tested_logits
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run built from its config; its weights are not loaded yet.
+    """A run built from its config, at first without its weights.
 
     Attributes:
         folder: The run's folder.
@@ -49,7 +49,7 @@ class LoadedRun:
         self.trainer.precision_plugin.convert_module(self.module.eval()).to(self.device)
 
     def probabilities(self, image: Tensor) -> Tensor:
-        """Returns the class probabilities (Y, X, Y, Z) float32 on the CPU of an image (1, C, X, Y, Z)."""
+        """Returns an image's class probabilities, (Y, X, Y, Z) float32 on the CPU, from (1, C, X, Y, Z)."""
         return tested_logits(self.trainer, self.module, image).float().softmax(1)[0].cpu()
 
 
@@ -57,7 +57,7 @@ def load_run(folder: Path, accelerator: str | None = None) -> LoadedRun:
     """Builds a run from its config and prepares its data, which are in the cache if the run was tested.
 
     Raises:
-        InputError: If the config or the data cannot be used (any more).
+        InputError: If the config or the data can no longer be used.
     """
     run = RunFolder(folder)
     arguments = ["test", "--config", str(run.config), "--trainer.strategy", "auto"]
@@ -69,7 +69,9 @@ def load_run(folder: Path, accelerator: str | None = None) -> LoadedRun:
     except UsageError as error:
         raise InputError(f"{run.config}: {error.args[0]}") from None
     except InputError as error:
-        if not isinstance(error.__cause__, MisconfigurationException):  # Lightning's word for the trainer's options
+        if not isinstance(
+            error.__cause__, MisconfigurationException
+        ):  # which Lightning raises for the trainer's options
             raise
         raise InputError(f"{run.config}: {error.__cause__} Choose another device with --accelerator.") from error
     data: RiskDataModule = built.datamodule

@@ -15,13 +15,13 @@ HARDNESS = "transfer hardness in nats, 0 outside"
 
 
 def map_folder(out: Path, pair: RunPair, alone: bool) -> Path:
-    """Returns where a pair's maps go: the output folder, or if there are several pairs, a folder for each run in it."""
+    """Returns where a pair's maps go: the output folder, or one folder per run in it if there are several pairs."""
     parts = (pair.run.study, pair.run.method, f"seed={pair.run.seed}")
     return out if alone else out.joinpath(*map(safe_name, parts))
 
 
 def map_paths(folder: Path, subject: str) -> tuple[Path, Path]:
-    """Returns where a case's outcome and hardness go."""
+    """Returns the files of a case's outcome and hardness."""
     name = safe_name(subject)
     return folder / f"{name}_negative_transfer.nii.gz", folder / f"{name}_hardness.nii.gz"
 
@@ -32,7 +32,7 @@ def existing_maps(folder: Path, subjects: Sequence[str]) -> list[str]:
 
 
 def write_maps(folder: Path, case: Case, maps: NativeMaps) -> None:
-    """Writes a case's maps in the scan's own geometry, with what the values mean in the header."""
+    """Writes a case's maps in the scan's own geometry; the header says what the values mean."""
     _, affine = native_grid(case)
     outcome, hardness = map_paths(folder, case.subject)
     write_nifti(outcome, maps.outcome, affine, reference_image(case), LEGEND)

@@ -1,4 +1,4 @@
-"""A pair of runs with what phase 1 left, checked to belong together."""
+"""Opens a pair of runs and the results of phase 1, and checks that they belong together."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ from riskft.validity.pairs import RunPair
 
 @dataclass(frozen=True)
 class OpenRunPair:
-    """A pair, and what phase 1 left.
+    """A pair of runs, and the results of phase 1.
 
     Attributes:
         pair: Their names.
@@ -28,8 +28,8 @@ class OpenRunPair:
         scratch: The run from scratch.
         source: The fine-tuned run's source network.
         joint: (Y, Z) float64, unnormalised.
-        use_mask: Whether voxels outside the body count nowhere.
-        dataset: The training cases' hardness by class, or None where it is not kept any more.
+        use_mask: Whether voxels outside the body are ignored.
+        dataset: The training cases' hardness by class, or None if it is no longer kept.
     """
 
     pair: RunPair
@@ -46,10 +46,10 @@ def open_pair(pair: RunPair, accelerator: str | None = None) -> OpenRunPair:
 
     Args:
         pair: The runs.
-        accelerator: Lightning's name of another device than that of the training.
+        accelerator: Lightning's name of the device; by default that of the training.
 
     Raises:
-        InputError: If they do not belong together, with all reasons.
+        InputError: With all reasons, if they do not belong together.
     """
     tuned, scratch = (load_run(folder, accelerator) for folder in (pair.run.folder, pair.scratch.folder))
     found = find_risk(tuned.folder, tuned.module)
@@ -63,7 +63,7 @@ def open_pair(pair: RunPair, accelerator: str | None = None) -> OpenRunPair:
 
 
 def differences(run: RiskDataModule, scratch: RiskDataModule) -> list[str]:
-    """Says in what the data of a run from scratch differ from those of the fine-tuned run."""
+    """Says how the data of a run from scratch differ from those of the fine-tuned run."""
     problems = []
     if run.class_names != scratch.class_names:
         problems.append(f"has the classes {scratch.class_names}, expected {run.class_names}")
@@ -73,17 +73,17 @@ def differences(run: RiskDataModule, scratch: RiskDataModule) -> list[str]:
         if missing := sorted(mine.keys() - theirs.keys()):
             problems.append(f"lacks the {name} cases {', '.join(first_few(missing))}")
         if further := sorted(theirs.keys() - mine.keys()):
-            problems.append(f"has further {name} cases: {', '.join(first_few(further))}")
+            problems.append(f"has additional {name} cases: {', '.join(first_few(further))}")
         other = sorted(subject for subject in mine.keys() & theirs.keys() if mine[subject] != theirs[subject])
         if other:
             problems.append(
-                f"has other images, labels or preprocessing in the {name} cases {', '.join(first_few(other))}"
+                f"has other images, labels or preprocessing for the {name} cases {', '.join(first_few(other))}"
             )
     return problems
 
 
 def kept_distribution(run: RunFolder, data: RiskDataModule) -> ClassDistribution | None:
-    """Returns the training cases' hardness by class from the risk store, or None where that has gone."""
+    """Returns the training cases' hardness by class from the risk store, or None if it is no longer complete."""
     if (files := run.risk.store()) is None:
         return None
     store = RiskStore.of(files)

@@ -1,4 +1,4 @@
-"""What became of a voxel: right or wrong in the fine-tuned network and in the one trained from scratch."""
+"""The outcome of a voxel: right or wrong in the fine-tuned network and in the network trained from scratch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ NOT_ASKED = -1
 
 
 def targets(truth: Tensor, finetuned: Tensor, scratch: Tensor) -> dict[str, Tensor]:
-    """Says what is to be predicted of some voxels.
+    """Returns what the predictors should predict, for some voxels.
 
     Args:
-        truth: (N,) integer classes, all of which count.
-        finetuned: (N,) classes that the fine-tuned network gives.
-        scratch: (N,) classes that the network trained from scratch gives.
+        truth: (N,) integer classes, none ignored.
+        finetuned: (N,) classes predicted by the fine-tuned network.
+        scratch: (N,) classes predicted by the network trained from scratch.
 
     Returns:
-        (N,) int8 by name: 1 where it is so, 0 where not, ``NOT_ASKED`` for voxels that have no part in it.
+        (N,) int8 by target: 1 for positive voxels, 0 for negative ones, ``NOT_ASKED`` for voxels that do not count.
     """
     wrong = finetuned != truth
     return {
@@ -44,7 +44,7 @@ def targets(truth: Tensor, finetuned: Tensor, scratch: Tensor) -> dict[str, Tens
 def outcome_map(
     truth: npt.NDArray[np.uint8], finetuned: npt.NDArray[np.uint8], scratch: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.uint8]:
-    """Returns the outcome of every voxel, as ``LEGEND`` says; ignored voxels get 0."""
+    """Returns the outcome of every voxel, coded as in ``LEGEND``; ignored voxels get 0."""
     codes = np.where(finetuned == truth, np.where(scratch == truth, RIGHT, POSITIVE),
                      np.where(scratch == truth, NEGATIVE, BOTH_WRONG))  # fmt: skip
     codes[truth == IGNORE_INDEX] = RIGHT
@@ -53,17 +53,17 @@ def outcome_map(
 
 @dataclass(frozen=True)
 class ClassVolumes:
-    """What became of a class's voxels, by the label. The last four add up to the class's volume.
+    """The outcomes of the voxels with a class in the label. The last four add up to the class's volume.
 
     Attributes:
         class_name: The class.
         label_ml: Its volume.
         finetuned_wrong_ml: Where the fine-tuned network is wrong.
-        scratch_wrong_ml: Where the one trained from scratch is wrong.
+        scratch_wrong_ml: Where the network trained from scratch is wrong.
         both_right_ml: Where both are right.
         both_wrong_ml: Where both are wrong.
-        negative_transfer_ml: Where scratch is right and fine-tuned wrong.
-        positive_transfer_ml: Where fine-tuned is right and scratch wrong.
+        negative_transfer_ml: Where only the network trained from scratch is right.
+        positive_transfer_ml: Where only the fine-tuned network is right.
     """
 
     class_name: str
@@ -79,7 +79,7 @@ class ClassVolumes:
 def class_volumes(
     truth: npt.NDArray[np.uint8], codes: npt.NDArray[np.uint8], class_names: Sequence[str], voxel_ml: float
 ) -> list[ClassVolumes]:
-    """Returns each class's volumes, the background's too.
+    """Returns the volumes of each class, background included.
 
     Args:
         truth: Classes, any shape; ignored voxels are in no class.

@@ -1,4 +1,4 @@
-"""Which fine-tuned run goes with which run trained from scratch."""
+"""Pairs fine-tuned runs with runs trained from scratch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from riskft.training.checkpoints import find_checkpoint
 
 @dataclass(frozen=True)
 class RunName:
-    """A run folder and what it is called."""
+    """A run folder and its names."""
 
     folder: Path
     study: str
@@ -23,12 +23,12 @@ class RunName:
 
     @property
     def title(self) -> str:
-        """The run without its seed."""
+        """Study and method."""
         return f"{self.study}/{self.method}"
 
     @property
     def varied(self) -> str:
-        """What a sweep has added to the method's name, for example ``train_limit=4``."""
+        """What a sweep added to the method's name, for example ``train_limit=4``."""
         return self.method.partition(",")[2]
 
 
@@ -41,7 +41,7 @@ class RunPair:
 
 
 def find_pairs(runs: Sequence[Path], scratch: Sequence[Path]) -> list[RunPair]:
-    """Pairs runs by study and seed; of several from scratch the one with the same values of a sweep.
+    """Pairs runs by study and seed; with several runs from scratch, by the values that a sweep set too.
 
     Args:
         runs: Folders of fine-tuned runs, or folders above them.
@@ -51,7 +51,7 @@ def find_pairs(runs: Sequence[Path], scratch: Sequence[Path]) -> list[RunPair]:
         By study, method and seed.
 
     Raises:
-        InputError: If a run lacks what is needed, or its partner; all reasons in one report.
+        InputError: With all reasons, if a run has no partner or lacks files.
     """
     references = _named(scratch)
     known = {name.folder.resolve() for name in references}
@@ -65,13 +65,13 @@ def find_pairs(runs: Sequence[Path], scratch: Sequence[Path]) -> list[RunPair]:
         else:
             says = " and ".join(str(other.folder) for other in found) or "none"
             problems.append(
-                f"{name.folder}: needs one run from scratch of study {name.study} and seed {name.seed}, but --scratch "
-                f"has {says}"
+                f"{name.folder}: needs exactly one run from scratch of study {name.study} and seed {name.seed}, but "
+                f"--scratch has {says}"
             )
     for name in dict.fromkeys(pair.scratch for pair in pairs):
         problems += _lacking_from_scratch(name)
     if not tuned:
-        problems.append("all of the runs are those of --scratch: give fine-tuned ones first")
+        problems.append("all runs are also given as --scratch: give fine-tuned runs first")
     if problems:
         raise InputError("These runs do not show whether the map is right:", problems)
     return sorted(pairs, key=lambda pair: (pair.run.study, pair.run.method, pair.run.seed))
@@ -91,7 +91,9 @@ def _lacking(name: RunName) -> list[str]:
     """Says what a fine-tuned run lacks."""
     problems, run = _untrained(name), RunFolder(name.folder)
     if started_from(name.folder) == "scratch":
-        problems.append(f"{name.folder}: is trained from scratch, without a source's weights, not fine-tuned")
+        problems.append(
+            f"{name.folder}: was trained from scratch, without a source's weights, expected a fine-tuned run"
+        )
     elif not (run.risk.summary.is_file() and run.risk.manifest.is_file()):
         problems.append(
             f"{name.folder}: has no risk/summary.json with P(y|z). Fine-tune with phase 1 (riskft.RiskMapCallback), as "
@@ -103,14 +105,14 @@ def _lacking(name: RunName) -> list[str]:
 def _lacking_from_scratch(name: RunName) -> list[str]:
     problems = _untrained(name)
     if started_from(name.folder) == "source":
-        problems.append(f"{name.folder}: is not trained from scratch, but from {_source_checkpoint(name)}")
+        problems.append(f"{name.folder}: was not trained from scratch, but from {_source_checkpoint(name)}")
     return problems
 
 
 def _untrained(name: RunName) -> list[str]:
     run = RunFolder(name.folder)
     if not run.config.is_file():
-        return [f"{name.folder}: has no config.yaml, which says how the run was made"]
+        return [f"{name.folder}: has no config.yaml. Give a run folder that riskft fit made"]
     try:
         find_checkpoint(run)
     except InputError:

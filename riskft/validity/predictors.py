@@ -1,4 +1,4 @@
-"""What may tell beforehand which voxels fine-tuning gets wrong: one value a voxel, larger for more risk."""
+"""Predictors of the voxels that fine-tuning gets wrong: one value per voxel, larger for more risk."""
 
 from collections.abc import Sequence
 
@@ -23,10 +23,10 @@ def predictors(
 
     Args:
         states: (Z, N) source probabilities f(x).
-        classes: (N,) int64 target classes, all of which count.
+        classes: (N,) int64 target classes, none ignored.
         boundary_mm: (N,) from ``boundary_distance``.
         joint: (Y, Z) float64 of the training cases, of any scale.
-        dataset: The training cases' hardness by class, or None where it is not kept.
+        dataset: The training cases' hardness by class, or None if it was not kept.
 
     Returns:
         (N,) float32 by name: ``hardness`` h; ``relative to prior`` h + log P(y); ``rank in class``, the share of the
@@ -56,14 +56,14 @@ def entropy(probabilities: Tensor) -> Tensor:
 def boundary_distance(target: Tensor, spacing: Sequence[float]) -> Tensor:
     """Returns each voxel's distance in mm to the nearest voxel at a boundary between classes.
 
-    A voxel is at a boundary if one of its six neighbours has another class; what is ignored bounds nothing.
+    A voxel is at a boundary if one of its six neighbours has another class. Ignored voxels form no boundary.
 
     Args:
         target: (X, Y, Z) integer classes, or ``IGNORE_INDEX``.
         spacing: Voxel size in mm.
 
     Returns:
-        (X, Y, Z) float32, 0 at a boundary; the volume's diagonal everywhere where there is none.
+        (X, Y, Z) float32, 0 at a boundary; the volume's diagonal everywhere if there is no boundary.
     """
     label = target.cpu().numpy()
     at = np.zeros(label.shape, dtype=bool)
@@ -81,17 +81,17 @@ def boundary_distance(target: Tensor, spacing: Sequence[float]) -> Tensor:
 
 
 def region(target: Tensor, margin: int) -> Tensor:
-    """Returns which voxels are looked at, (X, Y, Z) bool.
+    """Returns which voxels are scored, (X, Y, Z) bool.
 
     Args:
-        target: (X, Y, Z) integer classes, or ``IGNORE_INDEX``, which is never looked at.
-        margin: Up to how many voxels from the foreground, along each axis and diagonally; 0 for all voxels.
+        target: (X, Y, Z) integer classes, or ``IGNORE_INDEX``, which is never scored.
+        margin: Largest distance from the foreground in voxels, along each axis and diagonally; 0 for all voxels.
     """
     label = target.cpu().numpy()
     counted = label != IGNORE_INDEX
     if margin == 0:
         return torch.from_numpy(counted)
     foreground = ((label > 0) & counted).astype(np.uint8)
-    # the dilation by a cube, one axis after the other
+    # dilation by a cube
     near = maximum_filter(foreground, size=2 * margin + 1, mode="constant") > 0
     return torch.from_numpy(near & counted)

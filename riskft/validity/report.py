@@ -1,4 +1,4 @@
-"""What the terminal shows: a table a run and target, and what to know about them."""
+"""What the terminal shows: one table per run and target, and notes on them."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from riskft.validity.table import ALL, RunResult, ValidityRow
 
 
 def shown(rows: Sequence[ValidityRow]) -> list[ValidityRow]:
-    """Returns the rows over all seeds of the runs that have several, and those of the others' only seed."""
+    """Returns each run's rows over all seeds, or those of its only seed."""
     several = {row.run for row in rows if row.seed == ALL}
     return [row for row in rows if row.seed == ALL or row.run not in several]
 
@@ -40,7 +40,7 @@ def target_table(rows: Sequence[ValidityRow]) -> Table:
 
 
 def notes(rows: Sequence[ValidityRow], results: Sequence[RunResult]) -> list[str]:
-    """Says what the tables leave out, and how much negative transfer there is."""
+    """Returns notes on what the tables leave out and how much negative transfer there is."""
     lines = []
     for title in dict.fromkeys(row.run for row in rows):
         own = [row for row in rows if row.run == title]
@@ -49,26 +49,26 @@ def notes(rows: Sequence[ValidityRow], results: Sequence[RunResult]) -> list[str
         if own[0].interval_over != "-":
             lines.append(f"{title}: intervals over {own[0].interval_over}")
         lines += [
-            f"{title}, {target}: {unscored} of {entries} cases have no score, for none or all of their voxels are such"
+            f"{title}, {target}: {unscored} of {entries} cases have no score: all of their voxels are positive, or none"
             for target, unscored in {row.target: row.unscored for row in own}.items()
             if unscored
         ]
         if all(row.predictor != RANK for row in own):
-            lines.append(f"{title}: no '{RANK}', for the training cases' hardness is not in the risk store any more")
+            lines.append(f"{title}: no '{RANK}', because the risk store no longer has the training cases' hardness")
         every = [volumes for result in group for volumes in result.volumes.values()]
         negative, positive = (
             float(np.mean([sum(getattr(volume, name) for volume in volumes[1:]) for volumes in every]))
             for name in ("negative_transfer_ml", "positive_transfer_ml")
         )
         lines.append(
-            f"{title}: in the foreground {negative:.3g} ml a case of negative transfer (right from scratch, wrong "
-            f"fine-tuned), {positive:.3g} ml of positive"
+            f"{title}: mean foreground volume per case: {negative:.3g} ml of negative transfer (only the network from "
+            f"scratch is right), {positive:.3g} ml of positive transfer"
         )
     return lines
 
 
 def number(value: float) -> str:
-    """Returns a score with three digits after the point."""
+    """Returns a score with three decimals."""
     return "-" if math.isnan(value) else f"{value:.3f}"
 
 

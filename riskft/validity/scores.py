@@ -1,4 +1,4 @@
-"""How well a predictor tells the voxels apart: the area under the ROC curve, and the average precision."""
+"""How well a predictor separates the voxels: the area under the ROC curve, and the average precision."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 
 from riskft.validity.outcomes import NOT_ASKED
 
-#: False positive rates at which ROC curves are kept.
+#: False positive rates at which ROC curves are sampled.
 RATES = np.linspace(0, 1, 401)
 RocCurve = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Voxels:
-    """What is kept of a case: its voxels in the region alone.
+    """The scored voxels of a case.
 
     Attributes:
         predictors: (N,) float32 by name.
@@ -35,10 +35,10 @@ class PredictorScore:
     """A predictor's score on a target.
 
     Attributes:
-        auroc: Area under the ROC curve, or NaN where all voxels or none are positive.
-        ap: Average precision, or NaN likewise; that of a blind guess is the prevalence.
+        auroc: Area under the ROC curve, or NaN if all voxels or none are positive.
+        ap: Average precision, or NaN likewise; by chance it equals the prevalence.
         prevalence: Share of positive voxels, or NaN without voxels.
-        voxels: How many voxels were asked for.
+        voxels: Number of voxels that count.
     """
 
     auroc: float
@@ -48,9 +48,9 @@ class PredictorScore:
 
 
 def ranks(values: Tensor) -> Tensor:
-    """Returns values (N,) as float64 in [0, 1] of the same order and with the same ties.
+    """Returns values (N,) as float64 in [0, 1] with the same order and ties.
 
-    torchmetrics puts what is outside [0, 1] through a sigmoid, of which hardnesses above 17 nats would come out equal.
+    torchmetrics applies a sigmoid to values outside [0, 1], which would make all hardnesses above 17 nats equal.
     """
     _, inverse = torch.unique(values, return_inverse=True)
     return inverse.double() / inverse.max().clamp_min(1) if len(values) else values.double()
@@ -60,7 +60,7 @@ def score(ranked: Tensor, target: Tensor) -> PredictorScore:
     """Scores a predictor.
 
     Args:
-        ranked: (N,) from ``ranks``, of these voxels or of more.
+        ranked: (N,) from ``ranks`` of these or of more voxels.
         target: (N,) int8.
     """
     asked = target != NOT_ASKED
@@ -74,7 +74,7 @@ def score(ranked: Tensor, target: Tensor) -> PredictorScore:
 
 
 def roc_curve(ranked: Tensor, target: Tensor) -> RocCurve:
-    """Returns the true positive rates at ``RATES``; NaN where all voxels or none are positive."""
+    """Returns the true positive rates at ``RATES``; NaN if all voxels or none are positive."""
     asked = target != NOT_ASKED
     ranked, positive = ranked[asked], target[asked].long()
     if int(positive.sum()) in (0, len(positive)):
@@ -96,19 +96,16 @@ def score_all(voxels: Voxels) -> dict[tuple[str, str], PredictorScore]:
 def pooled_scores(
     cases: Sequence[Voxels], curve_of: str
 ) -> tuple[dict[tuple[str, str], PredictorScore], dict[str, RocCurve]]:
-    """Scores all voxels of all cases together.
+    """Returns scores by target and predictor, and ROC curves by predictor, over the voxels of all cases.
 
     Args:
         cases: At least one.
-        curve_of: The target whose ROC curves are wanted.
-
-    Returns:
-        Scores by target and predictor, and curves by predictor.
+        curve_of: The target of the ROC curves.
     """
     scores: dict[tuple[str, str], PredictorScore] = {}
     curves: dict[str, RocCurve] = {}
     targets = {name: torch.cat([case.targets[name] for case in cases]) for name in cases[0].targets}
-    for predictor in cases[0].predictors:  # one after the other, for a copy of all would double the memory
+    for predictor in cases[0].predictors:  # one at a time, because copies of all would double the memory
         ranked = ranks(torch.cat([case.predictors[predictor] for case in cases]))
         scores |= {(name, predictor): score(ranked, target) for name, target in targets.items()}
         curves[predictor] = roc_curve(ranked, targets[curve_of])

@@ -1,4 +1,4 @@
-"""The scores of all runs as tables: a row a run, seed, target and predictor."""
+"""The scores of all runs as tables, with one row per run, seed, target and predictor."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
@@ -12,14 +12,14 @@ from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName
 from riskft.validity.scores import PredictorScore, RocCurve
 
-#: The row over all seeds of a run.
+#: Stands for the seed in rows over all seeds of a run.
 ALL = "all"
 Key = tuple[str, str]
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What was found with one run.
+    """The results of one run.
 
     Attributes:
         run: The fine-tuned run.
@@ -38,17 +38,17 @@ class RunResult:
 
 @dataclass(frozen=True)
 class ValidityRow:
-    """A predictor on a target.
+    """A predictor's scores on a target.
 
     Attributes:
         run: Study and method.
-        seed: The seed, or ``all`` over several.
+        seed: The seed, or ``all`` for several.
         target: What is predicted.
-        predictor: By what.
+        predictor: The predictor.
         auroc: Mean of the cases' areas under the ROC curve.
         low: Lower end of its 95 % interval.
         high: Upper end.
-        pooled_auroc: Over the voxels of all cases together; over several seeds the mean of theirs.
+        pooled_auroc: Over the voxels of all cases together; for several seeds the mean over seeds.
         ap: Mean of the cases' average precisions.
         ap_low: Lower end of its 95 % interval.
         ap_high: Upper end.
@@ -56,8 +56,8 @@ class ValidityRow:
         prevalence: Mean share of positive voxels in the cases with a score: what ``ap`` would be by chance.
         pooled_prevalence: Over the voxels of all cases together: what ``pooled_ap`` would be by chance.
         cases: Cases with a score (of any seed).
-        unscored: Cases without, in which the target has no voxel, or no other; over several seeds those of all.
-        interval_over: What the intervals are over.
+        unscored: Cases without a score, because all or none of their voxels are positive; summed over seeds.
+        interval_over: What the bootstrap draws: seeds, cases or both.
     """
 
     run: str
@@ -80,7 +80,7 @@ class ValidityRow:
 
 
 def table(results: Sequence[RunResult]) -> list[ValidityRow]:
-    """Returns the rows of each run's seeds and, where there are several, of all of them."""
+    """Returns the rows of each seed of each run and, if there are several seeds, those over all."""
     groups: dict[str, list[RunResult]] = {}
     for result in results:
         groups.setdefault(result.run.title, []).append(result)
@@ -89,14 +89,14 @@ def table(results: Sequence[RunResult]) -> list[ValidityRow]:
         parts = [(str(result.run.seed), [result]) for result in group]
         parts += [(ALL, group)] if len(group) > 1 else []
         for seed, part in parts:
-            # a predictor that some seeds lack is shown for these alone
+            # the row over all seeds needs a predictor that every seed has
             keys = [key for key in part[0].pooled if all(key in result.pooled for result in part)]
             rows += [_row(title, seed, key, part) for key in sorted(keys, key=lambda key: _order(part[0], key))]
     return rows
 
 
 def _order(result: RunResult, key: Key) -> tuple[int, int]:
-    """Targets and then predictors in the order in which they were scored."""
+    """Sorts by target, then predictor, in the order in which they were scored."""
     places = [list(dict.fromkeys(part)) for part in zip(*result.pooled, strict=True)]
     return places[0].index(key[0]), places[1].index(key[1])
 
@@ -130,7 +130,7 @@ def _row(title: str, seed: str, key: Key, results: Sequence[RunResult]) -> Valid
 
 
 def _matrix(results: Sequence[RunResult], key: Key, attribute: str) -> Matrix:
-    """Returns (seeds, cases), NaN where a case has no value."""
+    """Returns a score as (seeds, cases), NaN where a case has no value."""
     subjects = sorted({subject for result in results for subject in result.cases})
     values = [
         [getattr(result.cases[subject][key], attribute) if subject in result.cases else np.nan for subject in subjects]
@@ -162,7 +162,7 @@ def case_scores_csv(results: Sequence[RunResult]) -> str:
 
 
 def volumes_csv(results: Sequence[RunResult]) -> str:
-    """Returns every case's volumes by class as CSV, in ml to a tenth of a microlitre."""
+    """Returns every case's volumes by class as CSV, in ml rounded to a tenth of a microlitre."""
     columns = ["run", "seed", "subject", *(field.name for field in fields(ClassVolumes))]
     rows = [
         [result.run.title, result.run.seed, subject, name, *(round(value, 7) for value in values)]

@@ -181,4 +181,4 @@ def test_compare_and_validity_believe_the_record_and_not_the_name(study, tiny_ma
     assert "is called scratch, but" in capsys.readouterr().out
     assert "is called scratch, but" in (study / "report/report.html").read_text()
     text = refused(capsys, "validity", str(folders["vanilla"]), "--scratch", str(folders["scratch"]))
-    assert "is not trained from scratch" in text
+    assert "was not trained from scratch" in text

@@ -228,7 +228,7 @@ def test_runs_that_do_not_belong_together_are_refused(study, tmp_path, tiny_mani
     message = said(run, other)
     assert "has the classes ['background', 'shell', 'inner'], expected ['background', 'shell', 'core']" in message
     assert "lacks the training cases case0" in message
-    assert "has other images, labels or preprocessing in the test cases case04, case05" in message
+    assert "has other images, labels or preprocessing for the test cases case04, case05" in message
     stale = copied(run, tmp_path / "b", model__inferer__init_args__overlap=0.5)
     assert "was made with another inference" in said(stale, scratch)
     unfit = copied(scratch, tmp_path / "c", data__patch_size="large")

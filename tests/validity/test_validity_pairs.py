@@ -55,9 +55,9 @@ def test_all_reasons_in_one_report(tmp_path):
     text = str(caught.value)
     assert f"{folders['without phase 1']}: has no risk/summary.json" in text
     assert f"{folders['not trained']}: has no checkpoint" in text
-    assert f"{folders['from scratch itself']}: is trained from scratch" in text
-    assert f"{folders['without partner']}: needs one run from scratch of study s and seed 5" in text
-    assert f"{false}: is not trained from scratch, but from source.ckpt" in text
+    assert f"{folders['from scratch itself']}: was trained from scratch" in text
+    assert f"{folders['without partner']}: needs exactly one run from scratch of study s and seed 5" in text
+    assert f"{false}: was not trained from scratch, but from source.ckpt" in text
     assert len(caught.value.problems) == 5
 
 
@@ -66,7 +66,7 @@ def test_two_partners_are_one_too_many(tmp_path):
     partners = [scratch_run(tmp_path, "scratch"), scratch_run(tmp_path, "scratch2")]
     with pytest.raises(InputError, match=r"--scratch has .*scratch.* and .*scratch2"):
         find_pairs([run], partners)
-    with pytest.raises(InputError, match="all of the runs are those of --scratch"):
+    with pytest.raises(InputError, match="all runs are also given as --scratch"):
         find_pairs(partners, partners)
     with pytest.raises(InputError, match="no such folder"):
         find_pairs([run], [tmp_path / "absent"])

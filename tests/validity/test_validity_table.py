@@ -76,7 +76,7 @@ def test_terminal_is_narrow_and_tells_what_is_left_out():
     assert any("negative transfer: 1 of 3 cases have no score" in line for line in lines)
     assert any("no 'rank in class'" in line for line in lines)
     # the core's alone: background has as much of both
-    assert any("1 ml a case of negative transfer" in line and line.endswith("3 ml of positive") for line in lines)
+    assert any("1 ml of negative transfer" in line and line.endswith("3 ml of positive transfer") for line in lines)
 
 
 def test_csv_files_hold_everything():
