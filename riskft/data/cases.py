@@ -12,15 +12,7 @@ from riskft.data.splits import Split, few_shot
 def split_cases(
     reader: Reader, modalities: Sequence[str], split: Split, limit: int | None, limit_seed: int
 ) -> dict[str, list[Case]]:
-    """Lists the cases of each split, by file names only.
-
-    Args:
-        reader: Finds the cases.
-        modalities: The input channels, in order.
-        split: Assigns the cases to training, validation and test.
-        limit: Few-shot: the number of people whose training cases are kept, or None for all.
-        limit_seed: Selects these people.
-    """
+    """Lists the cases of each split, by file names only; for ``limit`` and ``limit_seed`` see ``few_shot``."""
     everything = reader.cases(list(modalities))
     if all(case.label is None for case in everything):
         # new scans: nothing to split, everything to predict
@@ -38,11 +30,6 @@ def cases_read_by(command: str, cases: Mapping[str, list[Case]], cache: Prepared
     """Returns the cases of the splits that one of Lightning's commands reads.
 
     ``predict`` needs no labels: it uses a case that was prepared with a label as it is, and drops other labels.
-
-    Args:
-        command: ``fit``, ``validate``, ``test`` or ``predict``.
-        cases: The cases of each split.
-        cache: Knows which cases are prepared.
     """
     if command == "predict":
         wanted = cases_to_predict(cases)

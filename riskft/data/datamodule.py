@@ -129,11 +129,7 @@ class RiskDataModule(LightningDataModule):
 
     @contextmanager
     def reading_folder(self, root: str | Path) -> Iterator[None]:
-        """Inside the ``with`` block, reads the unlabelled scans of a folder instead of the data set.
-
-        Args:
-            root: The folder; see ``FolderReader``.
-        """
+        """Inside the ``with`` block, reads the unlabelled scans of a folder (see ``FolderReader``)."""
         own = self.reader, self._prepared
         self.reader, self._prepared = FolderReader(root), {}
         try:
@@ -168,12 +164,7 @@ class RiskDataModule(LightningDataModule):
             self._problem = str(error)
 
     def check(self, cases: Mapping[str, Sequence[Case]], memory: CheckMemory | None = None) -> CheckReport:
-        """Checks cases and how they fit the options, for ``riskft data check`` and for training.
-
-        Args:
-            cases: By split, those of the splits that are needed.
-            memory: See ``riskft.data.check.data_set.check``.
-        """
+        """Checks cases by split and how they fit the options; see ``riskft.data.check.data_set.check``."""
         report = check(cases, self.labels, memory=memory)
         train, (_, world_size) = len(cases.get("train", ())), self._ranks()
         more = too_few_patches(train, self.patches_per_volume, self.batch_size, world_size)
@@ -220,9 +211,6 @@ class RiskDataModule(LightningDataModule):
     def case_keys(self, split: str) -> dict[str, list[str]]:
         """Returns, by subject, the fingerprint of a case's files, label map and preprocessing, and its person.
 
-        Args:
-            split: The split, prepared or not.
-
         Raises:
             InputError: If a file cannot be read.
         """
@@ -245,10 +233,7 @@ class RiskDataModule(LightningDataModule):
         return self.training_loader(maps_made_for(self.trainer))
 
     def training_loader(self, maps: TrainingMaps) -> Any:
-        """Returns the loader of ``PatchBatch``, with weight and EEP if given.
-
-        Args:
-            maps: The training volumes' weights and EEPs.
+        """Returns the loader of ``PatchBatch``, with the maps' weights and EEPs if given.
 
         Raises:
             InputError: If a training case has no map, sampling needs maps and there are none, or an epoch has fewer

@@ -70,14 +70,7 @@ def score_native(
     class_names: Sequence[str],
     regions: Mapping[str, Sequence[int]],
 ) -> list[CaseScore]:
-    """Scores a segmentation on the scan's own grid against the label on disk.
-
-    Args:
-        segmentation: From ``native_segmentation``.
-        case: The case.
-        labels: The label map.
-        class_names: See ``score_case``.
-        regions: See ``score_case``.
+    """Scores a segmentation on the scan's own grid against the label on disk; see ``score_case``.
 
     Raises:
         InputError: See ``native_label``.

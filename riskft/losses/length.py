@@ -11,13 +11,7 @@ def is_part(value: float) -> bool:
 
 
 def check_length(name: str, value: float, least: int) -> None:
-    """Raises InputError unless a length is a count or a fraction of the run.
-
-    Args:
-        name: The option, for the message.
-        value: Its value.
-        least: The smallest count.
-    """
+    """Raises InputError unless an option's value is a count of at least ``least`` or a fraction of the run."""
     whole = not isinstance(value, bool) and math.isfinite(value) and value == int(value) and value >= least
     if not whole and not is_part(value):
         raise InputError(
@@ -27,12 +21,7 @@ def check_length(name: str, value: float, least: int) -> None:
 
 
 def counted(value: float, total: float, least: int = 0) -> int:
-    """Returns a length as a count.
-
-    Args:
-        value: A count, or a fraction of the run.
-        total: The length of the run.
-        least: The smallest count that a fraction may give.
+    """Returns a length, a count or a fraction of the run's ``total``, as a count; a fraction gives at least ``least``.
 
     Raises:
         InputError: If it is a fraction and the run has no end.

@@ -39,10 +39,7 @@ class Template:
 
 
 def load_template(spacing: float) -> Template:
-    """Loads the template and blurs it to the resolution of the phantom's voxels.
-
-    Args:
-        spacing: Voxel size in mm at which the maps must not alias.
+    """Loads the template and blurs it to the phantom's voxel size in mm, so that the maps do not alias.
 
     Raises:
         InputError: If nilearn (an extra) is not installed.

@@ -34,14 +34,7 @@ class Lesion:
 
 
 def draw_lesions(rng: np.random.Generator, sites: FloatArray, foci: int, necrotic: bool) -> list[Lesion]:
-    """Draws the foci; a second one is smaller and at least 35 mm from the first.
-
-    Args:
-        rng: Source of places, sizes and shapes.
-        sites: sites x 3, world coordinates in mm of possible centres.
-        foci: Number of foci.
-        necrotic: Whether the foci have a necrotic core.
-    """
+    """Draws the foci, centred at ``sites`` (sites x 3, mm); a second one is smaller and at least 35 mm away."""
     lesions: list[Lesion] = []
     for focus in range(foci):
         for lesion in lesions:
@@ -63,13 +56,7 @@ def draw_lesions(rng: np.random.Generator, sites: FloatArray, foci: int, necroti
 
 
 def place(lesion: Lesion, warp: FloatArray, grid: Grid) -> Lesion:
-    """Moves a lesion from template to subject coordinates: to the voxel that its centre maps to.
-
-    Args:
-        lesion: Centred in template coordinates.
-        warp: 3 x X x Y x Z, template coordinates in mm of each voxel.
-        grid: The subject's voxels.
-    """
+    """Moves a lesion from template to subject coordinates, given the template coordinates of each voxel (``warp``)."""
     centre = lesion.centre.astype(np.float32)[:, None, None, None]
     nearest = np.unravel_index(int(np.square(warp - centre).sum(axis=0).argmin()), grid.shape)
     return replace(lesion, centre=np.array([axis[i] for axis, i in zip(grid.axes, nearest, strict=True)]))

@@ -33,13 +33,8 @@ class PhantomSubject:
 def patient(template: Template, grid: Grid, seed: int, number: int) -> PhantomSubject:
     """Simulates a patient with a glioma: t1, t1ce, t2, flair and the tumour's labels.
 
-    Every fifth patient has two foci, every seventh (from the fourth on) no necrotic core.
-
-    Args:
-        template: The average brain.
-        grid: The voxels wanted.
-        seed: The cohort's seed.
-        number: The patient's number from 1; together with the seed it determines everything.
+    Every fifth patient has two foci, every seventh (from the fourth on) no necrotic core. The cohort's seed and the
+    patient's number, from 1, determine everything.
     """
     rng = np.random.default_rng([seed, _PATIENT, number])
     warp = draw_warp(rng, grid)
@@ -68,14 +63,7 @@ def patient(template: Template, grid: Grid, seed: int, number: int) -> PhantomSu
 
 
 def healthy(template: Template, grid: Grid, seed: int, number: int) -> PhantomSubject:
-    """Simulates a healthy brain: T1, T2 and the tissue that fills most of each voxel.
-
-    Args:
-        template: The average brain.
-        grid: The voxels wanted.
-        seed: The cohort's seed.
-        number: The subject's number from 1; together with the seed it determines everything.
-    """
+    """Simulates a healthy brain: T1, T2 and the tissue that fills most of each voxel; see ``patient``."""
     rng = np.random.default_rng([seed, _HEALTHY, number])
     tissues = draw_tissues(rng, grid, template, draw_warp(rng, grid))
     brain, properties = inside_brain(tissues), draw_properties(rng)

@@ -24,12 +24,8 @@ LEAST_GAIN = 0.05
 def better_seen(as_it_is: SourcePass, inverted: SourcePass, train: Sequence[PreparedCase]) -> bool:
     """Whether inversion makes the source clearly more informative about the target's classes, by LEEP.
 
-    The probabilities of the rejected version are dropped. The results are kept for later runs.
-
-    Args:
-        as_it_is: The source.
-        inverted: The inverted source, with a store of its own.
-        train: The training cases.
+    Each source has its own store. The probabilities of the rejected version are dropped, the results kept for later
+    runs.
     """
     judged = sorted(train, key=lambda case: case.subject)[:JUDGED]
     plain, other = (knowledge(source, judged) for source in (as_it_is, inverted))
@@ -49,10 +45,6 @@ def knowledge(source: SourcePass, cases: Sequence[PreparedCase]) -> float:
     """Returns the fraction of the cases' label entropy that the source explains; runs it if the store lacks it.
 
     Phase 1 reuses the source probabilities.
-
-    Args:
-        source: The source and its store.
-        cases: Labelled cases.
     """
     store, ranks = source.store, source.ranks
     known = store.read_knowledge()

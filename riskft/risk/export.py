@@ -31,11 +31,6 @@ def refuse_existing(folder: Path, cases: Sequence[Case], overwrite: bool) -> Non
     """Raises InputError naming the files that an export would overwrite, unless that is allowed.
 
     Files of the cases are never overwritten: earlier maps may be images of the data set.
-
-    Args:
-        folder: Folder of the maps.
-        cases: The cases.
-        overwrite: Whether other files may be replaced.
     """
     targets = [path for case in cases for path in _targets(folder, case.subject)] + [folder / "risk_summary.csv"]
     own = {file.resolve() for case in cases for file in case.files}
@@ -47,16 +42,10 @@ def refuse_existing(folder: Path, cases: Sequence[Case], overwrite: bool) -> Non
 
 
 def export_case(folder: Path, store: RiskStore, case: PreparedCase, class_names: Sequence[str]) -> list[SummaryRow]:
-    """Writes a case's weight and hardness (nats) on the scan's own grid; 0 where the scan was cropped.
+    """Writes a case's ``<subject>_weight.nii.gz`` and ``<subject>_hardness.nii.gz`` (nats) on the scan's own grid.
 
-    Args:
-        folder: Folder of ``<subject>_weight.nii.gz`` and ``<subject>_hardness.nii.gz``.
-        store: The finished maps.
-        case: The case.
-        class_names: Names by index, background first.
-
-    Returns:
-        The case's rows of ``risk_summary.csv``, one per class, from the prepared grid.
+    Both are 0 where the scan was cropped. Returns the case's rows of ``risk_summary.csv``, one per class (background
+    first), from the prepared grid.
     """
     hardness, affine = store.read_hardness(case.subject)
     weight = torch.from_numpy(np.asarray(read_volume(store.weight_path(case.subject))[0], dtype=np.float32))

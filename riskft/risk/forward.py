@@ -14,7 +14,7 @@ from riskft.data.prepare.cache import PreparedCase
 
 
 def source_probabilities(case: PreparedCase, infer: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
-    """Runs the source over a case on the prepared grid.
+    """Runs the source over a case's image, moved to a device.
 
     Args:
         case: The case.
@@ -31,13 +31,7 @@ def source_probabilities(case: PreparedCase, infer: Callable[[Tensor], Tensor], 
 
 
 def counted_target(case: PreparedCase, use_mask: bool, device: torch.device) -> Tensor:
-    """Returns a case's classes (X, Y, Z) int64, with ``IGNORE_INDEX`` for ignored voxels.
-
-    Args:
-        case: A labelled case.
-        use_mask: Ignore voxels outside the body.
-        device: Device of the result.
-    """
+    """Returns a labelled case's classes (X, Y, Z) int64; ``use_mask`` sets ``IGNORE_INDEX`` outside the body."""
     target: Tensor = case.to_subject()["label"].data[0].to(device).long()
     if use_mask:
         mask, _ = read_volume(case.folder / "mask.nii")

@@ -110,7 +110,7 @@ def source_knowledge(joint: Tensor, leep: float) -> float:
 
     Args:
         joint: (Y, Z) of any scale.
-        leep: Mean log EEP in nats, <= 0.
+        leep: Mean log EEP in nats, at most 0.
     """
     entropy = label_entropy(joint)
     return 0.0 if entropy <= 0 else min(1.0, max(0.0, 1 + leep / entropy))

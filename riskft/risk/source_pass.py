@@ -49,10 +49,7 @@ class SourcePass:
 
     @torch.no_grad()
     def run(self, cases: Sequence[PreparedCase]) -> None:
-        """Runs the source over the cases that are not in the store yet.
-
-        Args:
-            cases: Labelled cases.
+        """Runs the source over the labelled cases that are not in the store yet.
 
         Raises:
             InputError: If a file is damaged, or the source gives NaN or infinite values.

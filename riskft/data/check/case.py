@@ -38,14 +38,7 @@ class CheckedCase:
 
 
 def inspect_case(split: str, case: Case, labels: LabelMap, voxels: bool) -> CheckedCase:
-    """Opens and checks the files of a case.
-
-    Args:
-        split: The case's split.
-        case: Its files.
-        labels: The task's label map.
-        voxels: Whether to read the voxels too.
-    """
+    """Opens and checks the files of a case; with ``voxels`` it reads the voxels too."""
     result = CheckedCase(CheckRow(case.subject, split, case.person))
     volumes = []
     bodies: list[npt.NDArray[np.bool_]] = []

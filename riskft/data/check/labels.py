@@ -19,7 +19,7 @@ def count_classes(values: npt.NDArray[Any], labels: LabelMap, volume: VolumeFile
     """Returns voxel counts by class name, and reports values that are not whole or not in any class.
 
     Args:
-        values: The label's finite values, any shape.
+        values: Finite label values, any shape.
         labels: The label map.
         volume: Their file.
         report: Called with each fault.

@@ -17,10 +17,7 @@ _CONSEQUENCE = {
 def poor_splits(cases: Mapping[str, Sequence[Case]], rows: Iterable[CheckRow], labels: LabelMap) -> list[Finding]:
     """Returns findings for splits without foreground, classes without a training case, and an empty training split.
 
-    Args:
-        cases: The cases by split; only those of the splits that are asked about.
-        rows: Their rows. A split with an unread label is skipped.
-        labels: The task's label map.
+    A split with an unread label is skipped.
     """
     found = []
     by_split: dict[str, list[CheckRow]] = {}

@@ -39,12 +39,7 @@ def check_whole(subject: str, files: Sequence[Path]) -> None:
 
 @contextmanager
 def files_named(subject: str, files: Sequence[Path]) -> Iterator[None]:
-    """Turns any error that a damaged file causes into an InputError that names it; other errors pass.
-
-    Args:
-        subject: The files' subject.
-        files: The uncompressed NIfTI files that the block reads.
-    """
+    """Turns any error that a damaged uncompressed NIfTI file causes into an InputError that names it."""
     check_whole(subject, files)  # because SimpleITK reads a truncated file without an error
     try:
         yield

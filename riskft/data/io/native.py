@@ -36,7 +36,7 @@ def to_native(volume: Tensor, affine: Affine, case: Case) -> Tensor:
     Apart from the crop, the prepared grid covers the scan; voxels at the border get the nearest prepared value.
 
     Args:
-        volume: Floating values on the prepared grid.
+        volume: (C, X, Y, Z) floating.
         affine: The prepared grid's voxel-to-mm affine, (4, 4).
         case: The case.
 
@@ -50,12 +50,9 @@ def to_native(volume: Tensor, affine: Affine, case: Case) -> Tensor:
 
 
 def write_native(path: Path, array: npt.NDArray[np.generic], case: Case) -> None:
-    """Writes an array on the scan's own grid, with the affine (and NIfTI's codes and units) of the scan.
+    """Writes an array, (X, Y, Z) or (X, Y, Z, C), on the scan's own grid, with its affine and NIfTI codes and units.
 
-    Args:
-        path: Target, atomically; its ending chooses the format, see ``riskft.data.io.formats.ENDINGS``.
-        array: (X, Y, Z) or (X, Y, Z, C), on the grid that ``native_grid`` returns.
-        case: The case.
+    The path's ending selects the format, see ``riskft.data.io.formats.ENDINGS``.
     """
     _, affine = native_grid(case)
     write_volume(path, array, affine, like=reference_image(case))

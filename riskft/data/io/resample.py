@@ -30,9 +30,6 @@ def covering_grid(shape: Sequence[int], affine: Affine, spacing: Sequence[float]
         shape: The scan's voxels along each axis.
         affine: The scan's voxel-to-mm affine, (4, 4).
         spacing: Wanted voxel size in mm along the scan's axes.
-
-    Returns:
-        Shape and affine (4, 4) of the grid.
     """
     sizes, scale = [], []
     for size, own, wanted in zip(shape, np.linalg.norm(affine[:3, :3], axis=0), spacing, strict=True):
@@ -87,17 +84,7 @@ def resampled(volume: Tensor, affine: Affine, shape: Sequence[int], target: Affi
 
 
 def beyond(shape: Sequence[int], affine: Affine, target_shape: Sequence[int], target: Affine) -> Tensor:
-    """Returns which voxels of a target grid have their centre outside another grid.
-
-    Args:
-        shape: Voxels of the other grid.
-        affine: Its affine, (4, 4).
-        target_shape: Voxels of the target grid.
-        target: Its affine.
-
-    Returns:
-        bool of ``target_shape``.
-    """
+    """Returns which voxels of a target grid have their centre outside another grid: bool of ``target_shape``."""
     matrix, offset = _places(affine, target)
     indices = np.ogrid[tuple(slice(size) for size in target_shape)]
     outside = np.zeros(tuple(target_shape), dtype=bool)

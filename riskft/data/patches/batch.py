@@ -112,10 +112,5 @@ def share_of(count: int, rank: int, world_size: int) -> list[int]:
 
 
 def volume_loader(volumes: Any, order: Sequence[int]) -> Any:
-    """Returns a loader of ``VolumeBatch``.
-
-    Args:
-        volumes: Data set of TorchIO subjects.
-        order: Indices of the subjects to load.
-    """
+    """Returns a loader of ``VolumeBatch`` for a data set of TorchIO subjects, of which it loads those in ``order``."""
     return DataLoader(volumes, batch_size=1, sampler=order, collate_fn=volume_batch)

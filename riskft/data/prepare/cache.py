@@ -67,11 +67,7 @@ class PreparedCase:
         return [self.folder / f"{name}.nii" for name in ("image", "mask", *(["label"] if self.labelled else []))]
 
     def to_subject(self, **maps: tio.Image) -> tio.Subject:
-        """Returns a lazily loaded TorchIO subject.
-
-        Args:
-            maps: Further images on the prepared grid.
-        """
+        """Returns a lazily loaded TorchIO subject, with further images on the prepared grid."""
         images = {"image": tio.ScalarImage(self.folder / "image.nii")}
         if self.labelled:
             images["label"] = tio.LabelMap(self.folder / "label.nii")
@@ -95,11 +91,7 @@ class PreparedCache:
         self._digests = _Digests(root / "digests.json")
 
     def prepare(self, cases: Sequence[Case], workers: int = 0) -> list[PreparedCase]:
-        """Preprocesses the cases that are not in the cache yet; returns all cases in their order.
-
-        Args:
-            cases: The cases.
-            workers: Number of threads; 0 counts as 1.
+        """Preprocesses the cases that are not in the cache yet, in ``workers`` threads; returns all in their order.
 
         Raises:
             InputError: Naming every case that cannot be preprocessed.

@@ -85,11 +85,6 @@ class PreparedVolumes:
 def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> PreparedVolumes:
     """Reads and preprocesses one case.
 
-    Args:
-        case: The files.
-        labels: Map from raw label values to classes.
-        options: The options.
-
     Raises:
         InputError: If a file cannot be read or holds NaN, grids differ, or a label value is in no class.
     """

@@ -42,12 +42,7 @@ def parse_stem(text: str) -> tuple[dict[str, str], str]:
 
 
 def images_in(folder: Path, unit: Mapping[str, str]) -> list[BidsName]:
-    """Lists the NIfTI files of a subject or session by name.
-
-    Args:
-        folder: Its ``anat`` folder, which need not exist.
-        unit: The entities ``sub`` and perhaps ``ses`` that the names must have.
-    """
+    """Lists the NIfTI files in an ``anat`` folder, which need not exist, whose names have the entities of ``unit``."""
     if not folder.is_dir():
         return []
     names = [parse(path) for path in sorted(folder.iterdir()) if is_nifti(path.name)]

@@ -56,13 +56,7 @@ class DatasetJson:
         )
 
     def indices(self, modalities: Sequence[str]) -> dict[str, int]:
-        """Finds channels by their names, in upper or lower case, or by their numbers.
-
-        Args:
-            modalities: Names as in ``channels``, or numbers such as "0".
-
-        Returns:
-            The index of each, in the order of ``modalities``.
+        """Returns the index of each channel, by name in upper or lower case, or by number such as "0".
 
         Raises:
             InputError: If the data set lacks one, one matches several channels, or several match one channel.
@@ -139,10 +133,7 @@ def _whole(value: Any) -> int | None:
 
 
 def read_dataset_json(root: Path) -> DatasetJson:
-    """Reads a data set's ``dataset.json``.
-
-    Args:
-        root: The folder that holds it.
+    """Reads the ``dataset.json`` in a data set's folder.
 
     Raises:
         InputError: If the folder or the file does not exist, or the file is not a JSON object.
