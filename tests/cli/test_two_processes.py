@@ -59,11 +59,9 @@ def test_two_processes_equal_one(study):
             assert other.get(key) == summaries[0].get(key), key
         for subject in (f"case{number:02d}" for number in range(5)):
             stores = [StoreFiles(Path(summary["maps"])) for summary in (summaries[0], other)]
-            for one, another in (
-                [store.weight_path(subject) for store in stores],
-                [store.hardness_path(subject) for store in stores],
-            ):
-                assert one.read_bytes() == another.read_bytes()
+            for name in ("weight_path", "hardness_path"):
+                maps = [getattr(store, name)(subject) for store in stores]
+                assert maps[0].read_bytes() == maps[1].read_bytes()
     for folder in (two, fabric):
         assert len(list((folder / "wandb").glob("offline-run-*"))) == 1
         assert (folder / "checkpoints/best.ckpt").is_file()
