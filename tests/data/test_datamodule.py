@@ -86,7 +86,7 @@ def subjects(loader):
     return [batch.subject for batch in loader]
 
 
-def test_what_it_serves(make):
+def test_served_batches(make):
     data = make(modalities=["t2", "t1"], augment=[tio.RandomFlip()])
     assert (data.class_names, data.num_channels) == (["background", "blob"], 2)
     assert data.labels.background == [0, 2]  # the layout's other value
@@ -226,7 +226,7 @@ def test_files_are_checked_first(make, reader, tmp_path):
 
 
 def labels_of(data):
-    """Any volume on the case's grid will do for a weight: its label."""
+    """Uses the label as the weight, because any volume on the grid works."""
     return {case.subject: case.folder / "label.nii" for case in data.prepared("train")}
 
 

@@ -113,7 +113,7 @@ def test_what_all_values_are_multiples_of(values: list[float], step: float | Non
         assert found == (None if step is None else pytest.approx(step, rel=1e-5))
 
 
-def test_what_is_said_of_values_that_are_not_whole() -> None:
+def test_messages_for_values_that_are_not_whole() -> None:
     assert why_not_whole(np.array([0, 1, 1.3, 2.004])) == (
         "values are not whole: 1.3, 2.004. The label may have been interpolated: resample the original by "
         "nearest neighbour"

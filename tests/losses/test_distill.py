@@ -100,7 +100,7 @@ def test_gradient_is_gate_times_prediction_minus_eep():
     torch.testing.assert_close(gradient, (logits.detach().softmax(1) - eep) / target.numel(), atol=1e-6, rtol=0)
 
 
-def test_any_mass_is_scaled_to_1_and_none_is_no_teacher():
+def test_eeps_are_scaled_to_mass_1_and_without_mass_nothing_is_distilled():
     logits, target, eep = batch()
     for scale in (0.6, 1.4):
         torch.testing.assert_close(
@@ -143,7 +143,7 @@ def test_extremes_are_finite(dtype):
             assert gradient.isfinite().all()
 
 
-def test_without_phase_1_it_says_what_to_do():
+def test_without_phase_1_the_error_says_what_to_do():
     logits, target, eep = batch()
     for loss, given in ((DistilledLoss(), eep), (started(), None)):
         assert loss.needs_eep

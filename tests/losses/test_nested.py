@@ -17,7 +17,7 @@ SPATIAL = (4, 3, 2)
 
 
 class Innermost(Loss):
-    """Notes each call and what it was given."""
+    """Records each call and its arguments."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ def batch(seed=0, classes=3):
     ],
     ids=["distilled", "refreshed", "distilled refreshed", "refreshed distilled"],
 )
-def test_everything_reaches_the_loss_inside(around):
+def test_all_hooks_reach_the_inner_loss(around):
     inner = Innermost()
     loss = around(inner)
     joint, fraction, weight = torch.rand(3, 4), torch.tensor([0.1, 0.2]), torch.rand(2, *SPATIAL)
@@ -74,7 +74,7 @@ def test_everything_reaches_the_loss_inside(around):
     assert loss.needs_eep == ("Distilled" in repr(loss))
 
 
-def test_what_distilled_adds_is_scaled_by_what_the_source_knows_however_it_is_nested():
+def test_the_distilled_term_is_scaled_by_the_source_s_knowledge_when_nested():
     logits, target, eep = batch()
     found = []
     for knowledge in (0.0, 0.5, 1.0):
@@ -120,7 +120,7 @@ def added_up(monkeypatch):
 
 
 def on_two(group, work):
-    """Returns what the work of each of two threads gives."""
+    """Returns the results of two threads."""
     results = [None, None]
 
     def run(rank):

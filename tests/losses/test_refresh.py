@@ -108,7 +108,7 @@ def test_a_network_that_knows_nothing_leaves_plain_weights(sharpness, spread):
     assert float(found.std()) == 0 if spread == 0 else float(found.std()) > spread
 
 
-def test_knowledge_tempers_by_what_is_explained_of_the_entropy():
+def test_weights_are_tempered_by_the_explained_entropy():
     logits, target = batch()
     free, tempered = plain(temper=False), plain()
     for loss in (free, tempered):
@@ -166,7 +166,7 @@ def test_static_map_until_the_start_and_a_table_every_so_many_steps():
     assert torch.equal(seen[6], made_of([4, 5], 6))
 
 
-def test_memory_looks_back():
+def test_tables_cover_the_recent_steps():
     long, short = plain(memory=5), plain(memory=1)
     for seed in range(4):
         for loss in (long, short):
@@ -220,7 +220,7 @@ def test_deep_supervision_half_precision_and_nothing_but_ignored_voxels(dtype):
 # -- checkpoints and processes ----------------------------------------------------------------------------------------
 
 
-def test_a_restored_loss_goes_on_in_step(tmp_path):
+def test_a_restored_loss_continues_as_the_original(tmp_path):
     loss = plain(start=2, every=2, memory=2)
     for seed in range(5):
         loss(*batch(seed))

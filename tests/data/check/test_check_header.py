@@ -82,7 +82,7 @@ WARNED = {
 
 
 @pytest.mark.parametrize("name", [*WARNED])
-def test_who_takes_a_header_for_what(tmp_path: Path, name: str) -> None:
+def test_headers_that_programs_read_differently(tmp_path: Path, name: str) -> None:
     header, words = WARNED[name]
     report = checked(tmp_path, header)
     assert not report.faults
@@ -109,7 +109,7 @@ def test_who_takes_a_header_for_what(tmp_path: Path, name: str) -> None:
         ),
     ],
 )
-def test_what_lies_apart_in_another_program_is_a_fault(
+def test_files_that_only_other_programs_place_apart_are_a_fault(
     tmp_path: Path, image: dict[str, object], label: dict[str, object], programs: str
 ) -> None:
     (fault,) = checked(tmp_path, image, label).faults
@@ -118,7 +118,7 @@ def test_what_lies_apart_in_another_program_is_a_fault(
     assert "from that of t1.nii, though riskft places them together" in fault.message
 
 
-def test_what_lies_apart_in_riskft_is_one_fault(tmp_path: Path) -> None:
+def test_files_that_riskft_places_apart_are_one_fault(tmp_path: Path) -> None:
     (fault,) = checked(tmp_path, {"affine": PLAIN}, {}).faults
     assert "the affine places a corner" in fault.message
 
@@ -133,7 +133,7 @@ def test_sound_headers_are_not_warned_of(tmp_path: Path, codes: str, forms: dict
     assert not report.warnings
 
 
-def test_a_rotation_that_is_none_is_only_what_the_sform_makes_of_it(tmp_path: Path) -> None:
+def test_an_invalid_rotation_leaves_the_sform(tmp_path: Path) -> None:
     report = checked(tmp_path, {"quatern_b": 2.0})
     assert not report.faults
 
@@ -157,7 +157,7 @@ def test_sizes_that_no_body_part_has_are_warned_of(tmp_path: Path, edge: float, 
 
 
 @pytest.mark.parametrize("kind", ["NIfTI-2", "bz2", "damaged"])
-def test_what_simpleitk_refuses_for_something_else_is_not_put_down_to_the_header(tmp_path: Path, kind: str) -> None:
+def test_other_errors_of_simpleitk_are_not_blamed_on_the_header(tmp_path: Path, kind: str) -> None:
     label = save(tmp_path / "seg.nii", np.uint8)
     image = nib.load(save(tmp_path / "plain.nii", np.float32))
     path = tmp_path / ("t1.nii.bz2" if kind == "bz2" else "t1.nii.gz")
@@ -171,6 +171,6 @@ def test_what_simpleitk_refuses_for_something_else_is_not_put_down_to_the_header
     assert not report.warnings
 
 
-def test_a_quaternion_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_quaternion(tmp_path: Path) -> None:
     (fault,) = checked(tmp_path, {"quatern_b": 1.01, "quatern_c": 0.0, "sform_code": 0}, {}).faults
     assert "its qform is not a rotation: the quaternion in the header is longer than 1" in fault.message

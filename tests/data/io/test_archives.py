@@ -39,7 +39,7 @@ def save(path: Path, array: np.ndarray) -> Path:
 
 
 def repack(path: Path, change: Callable[[bytes], bytes]) -> None:
-    """Changes what an archive holds, and leaves the checksum and length that it had."""
+    """Changes the content of an archive, but not its checksum and length."""
     archive = path.read_bytes()
     path.write_bytes(gzip.compress(change(gzip.decompress(archive)))[:-8] + archive[-8:])
 
@@ -84,7 +84,7 @@ def test_a_damaged_archive_is_named_by_the_check_and_by_what_reads_it_first(
     ids=["nothing", "zeros", "garbage", "an empty member", "a member"],  # gzip's content has the time in it
 )
 @pytest.mark.parametrize("members", [1, 3])
-def test_archives_of_several_members_and_what_lies_behind_them(tmp_path: Path, members: int, behind: bytes) -> None:
+def test_archives_of_several_members_and_trailing_bytes(tmp_path: Path, members: int, behind: bytes) -> None:
     path = save(tmp_path / "t1.nii.gz", voxels())
     content = gzip.decompress(path.read_bytes())
     cuts = [len(content) * k // members for k in range(members + 1)]

@@ -176,7 +176,7 @@ def damage_zero_spacing(path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", [".nii", ".mha", ".nrrd"])
-def test_zero_spacing_is_said_in_a_line(tmp_path: Path, end: str) -> None:
+def test_zero_spacing_is_a_one_line_error(tmp_path: Path, end: str) -> None:
     path = save(tmp_path / f"scan{end}", voxels(), np.diag([1.2, 1.5, 2.0, 1.0]))
     damage_zero_spacing(path)
     with pytest.raises(InputError, match=r"spacing is \(1\S*, 0\.0, 2\.0\) mm, expected numbers above 0") as error:
@@ -187,7 +187,7 @@ def test_zero_spacing_is_said_in_a_line(tmp_path: Path, end: str) -> None:
 
 @pytest.mark.parametrize("end", [".nii.gz", *ITK])
 @pytest.mark.parametrize("damage", ["cut", "text", "missing"])
-def test_unreadable_is_said_in_a_line(tmp_path: Path, end: str, damage: str) -> None:
+def test_unreadable_files_are_a_one_line_error(tmp_path: Path, end: str, damage: str) -> None:
     path = save(tmp_path / f"scan{end}", voxels(), geometry())
     if damage == "cut":
         data = next((part for part in parts(path) if part != path), path)
@@ -260,9 +260,7 @@ def test_the_cache_tells_channels_apart(tmp_path: Path) -> None:
     assert not np.array_equal(images[2], images[3])
 
 
-def test_the_key_of_a_case_without_channels_says_nothing_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_key_of_a_case_without_channels_does_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(
         "riskft.data.prepare.cache.fingerprint", lambda content: seen.append(sorted(content)) or fingerprint(content)

@@ -57,20 +57,20 @@ def left_behind(when, **environment):
 
 @glibc
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_blocks_are_kept_outside_until_they_are_asked_for(when):
+def test_freed_memory_is_kept_until_give_back(when):
     left, given_back = left_behind(when)
     assert left > 120  # of 128
     assert given_back > 120
 
 
 @glibc
-def test_blocks_are_given_back_inside():
+def test_freed_memory_is_returned_inside_the_block():
     left, _ = left_behind("inside")
     assert left < 8  # the small ones take 3
 
 
 @glibc
-def test_what_the_environment_says_stays():
+def test_settings_in_the_environment_take_precedence():
     left, given_back = left_behind("inside", MALLOC_MMAP_THRESHOLD_=str(2**25))
     assert left > 120
     assert given_back < 1
@@ -89,7 +89,7 @@ def test_what_the_environment_says_stays():
         ({"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"}, False),
     ],
 )
-def test_what_counts_as_chosen(environment, chosen):
+def test_environment_variables_that_count_as_settings(environment, chosen):
     assert memory.chosen_by_user(environment) is chosen
 
 

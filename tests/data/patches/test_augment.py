@@ -90,7 +90,7 @@ def test_spatial_transforms_move_the_map_as_they_move_the_image(subject, name, s
 
 @pytest.mark.parametrize("order", [0, 1])
 def test_in_any_order(subject, order):
-    """An intensity transform before or after a spatial one changes nothing of the map's way."""
+    """An intensity transform before or after a spatial one does not change the map."""
     torch.manual_seed(3)
     spatial = tio.RandomAffine(degrees=(20, 20, 0, 0, 0, 0), scales=0, translation=0)
     alone = training_transform([copy.deepcopy(spatial)], (4, 4, 4))(subject)

@@ -158,7 +158,7 @@ def test_length_needs_no_walk_over_the_subjects(monkeypatch):
 
 
 class Recorder(LightningModule):
-    """Learns nothing and notes what it is shown."""
+    """Trains nothing and records its inputs."""
 
     def __init__(self) -> None:
         super().__init__()

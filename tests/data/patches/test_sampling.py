@@ -98,7 +98,7 @@ def test_balanced_risk_sampling_without_foreground_and_with_a_map_of_zeros():
     assert centres(BalancedRiskSampling(1.0), blank, 5) == [0] * 5
 
 
-def test_who_needs_a_map():
+def test_which_samplings_need_a_map():
     assert RiskSampling().needs_risk
     assert BalancedRiskSampling().needs_risk
     assert not BalancedSampling().needs_risk

@@ -159,7 +159,7 @@ def test_channels_in_another_order_are_another_case(tmp_path, cases):
     assert caching(tmp_path).prepare([renamed])[0].key not in {first.key, second.key}
 
 
-def test_half_written_folders_are_not_taken_for_whole(tmp_path, cases, monkeypatch):
+def test_incomplete_folders_are_not_reused(tmp_path, cases, monkeypatch):
     (key,) = caching(tmp_path).keys(cases[:1])
     folder = tmp_path / "cache" / "cases"
     real = cache_module.write_json

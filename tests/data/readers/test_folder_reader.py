@@ -117,13 +117,13 @@ def test_folders(tmp_path: Path) -> None:
         (("a/t1.nii", "a/a_t1.nii"), ("t1",), r"a/a_t1\.nii and .*a/t1\.nii are both t1 of a"),
     ],
 )
-def test_refused(tmp_path: Path, names: tuple[str, ...], modalities: tuple[str, ...], words: str) -> None:
+def test_refused_folders(tmp_path: Path, names: tuple[str, ...], modalities: tuple[str, ...], words: str) -> None:
     fill(tmp_path, *names)
     with pytest.raises(InputError, match=words) as error:
         FolderReader(tmp_path).cases(modalities)
     assert str(tmp_path) in str(error.value)
 
 
-def test_no_folder(tmp_path: Path) -> None:
+def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent is not a folder"):
         FolderReader(tmp_path / "absent").cases(["t1"])

@@ -80,7 +80,7 @@ def test_what_a_pattern_finds(pattern: str, subject: str, person: str | None) ->
     assert People(pattern).of(subject) == person
 
 
-def test_patterns_that_cannot_be() -> None:
+def test_invalid_patterns() -> None:
     with pytest.raises(InputError, match=r"person is '\(sub', which is not a regular expression"):
         NnunetReader("anywhere", person="(sub")
     cases = [Case("p1_a", {}), Case("p1_b", {}), Case("q2", {})]
@@ -183,7 +183,7 @@ def test_a_manifest_s_column_of_people(tmp_path: Path) -> None:
         ManifestReader(path).cases(["person"])
 
 
-def test_an_unlabelled_test_scan_says_nothing_of_its_person_s_other_scans() -> None:
+def test_an_unlabelled_test_scan_does_not_move_its_person_s_other_scans() -> None:
     labelled = [Case(f"s{k}", {}, Path("seg.nii"), person=f"p{k}") for k in range(10)]
     unlabelled = [Case(f"t{k}", {}, None, "test", person=f"p{k}") for k in range(10)]
     splits = FractionSplit(val=0.2, test=0.3, seed=1).assign([*labelled, *unlabelled])
@@ -234,10 +234,10 @@ def test_the_report_shows_people_where_they_are_not_the_subjects(tmp_path: Path)
     assert "1 case (1 test); 0 faults" in alone
 
 
-def test_data_check_refuses_lists_and_folds_that_tear_a_patient_apart(
+def test_data_check_refuses_lists_and_folds_that_split_a_patient(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A stated split, here nnU-Net's own folds of names that it takes for people."""
+    """nnU-Net's own folds, whose names do not tell people apart."""
     names = ["visit-a_p1", "visit-b_p1", "visit-a_p2", "visit-a_p3"]
     reader = nnunet(tmp_path, names)
     for name in names:

@@ -126,7 +126,7 @@ def test_iseg_missing_files_have_their_expected_path(tmp_path: Path) -> None:
     assert [path.name for path in case.files] == ["subject-3-T1.hdr", "subject-3-T2.hdr", "subject-3-label.hdr"]
 
 
-def test_iseg_lists_files_that_are_there_twice(tmp_path: Path) -> None:
+def test_iseg_lists_duplicate_files(tmp_path: Path) -> None:
     for year in ("2017", "2019"):
         for kind in ("T1", "T2"):
             analyze(tmp_path / year, "subject-1", kind)
@@ -226,7 +226,7 @@ def test_manifest_headers(tmp_path: Path, lines: list[str], words: str) -> None:
     assert words in str(caught.value)
 
 
-def test_manifest_that_is_no_text(tmp_path: Path) -> None:
+def test_manifest_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "cases.csv").write_bytes(b"subject,t1\n\xff\xfe,1\n")
     with pytest.raises(InputError, match="UTF-8"):
         ManifestReader(tmp_path / "cases.csv").cases(["t1"])

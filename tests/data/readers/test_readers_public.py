@@ -121,7 +121,7 @@ def test_label_maps(tmp_path: Path, reader: Any, labels: dict[str, Any], expecte
         ({"background": 0}, "labels.classes is empty"),
     ],
 )
-def test_label_maps_that_cannot_be(tmp_path: Path, reader: Any, labels: Any, words: str) -> None:
+def test_unusable_label_maps(tmp_path: Path, reader: Any, labels: Any, words: str) -> None:
     describe(tmp_path, **({} if labels is None else {"labels": labels}))
     with pytest.raises(InputError) as caught:
         reader(tmp_path).label_map()
@@ -284,7 +284,7 @@ def test_msd_lists_all_bad_entries(tmp_path: Path) -> None:
         ({"test": "x.nii"}, "'test' is a str, expected a list"),
     ],
 )
-def test_msd_lists_that_are_none(tmp_path: Path, content: dict[str, Any], words: str) -> None:
+def test_msd_entries_that_are_not_lists(tmp_path: Path, content: dict[str, Any], words: str) -> None:
     decathlon(tmp_path, ["a.nii.gz"], [], **content)
     assert words in problems_of(MsdReader(tmp_path), "MRI")
 
@@ -429,7 +429,7 @@ def test_nnunet_1(tmp_path: Path) -> None:
     assert NnunetReader(tmp_path).label_map() == LabelMap({"PZ": [1]})
 
 
-def test_nnunet_data_that_is_none(tmp_path: Path) -> None:
+def test_folders_that_are_not_nnunet_data(tmp_path: Path) -> None:
     root = raw_data(tmp_path / "a", [])
     assert "these folders do not exist" in problems_of(NnunetReader(root), "MR0")
     (root / "imagesTr").mkdir()
@@ -489,7 +489,7 @@ def test_bids_sessions(tmp_path: Path) -> None:
     assert first.label == folder / "anat/sub-01_ses-a_dseg.nii.gz"
 
 
-def test_bids_what_is_promised(tmp_path: Path) -> None:
+def test_bids_labels_that_are_expected(tmp_path: Path) -> None:
     bids(tmp_path, *(f"sub-0{k}_space-orig_T1w" for k in (1, 2, 3, 4)), "sub-01_space-orig_desc-final_dseg")
     bids(tmp_path, "sub-06_space-orig_desc-final_dseg")
     touch(tmp_path / "derivatives/labels/sub-02/anat/sub-02_dseg.json")
@@ -579,7 +579,7 @@ def test_bids_without_labels(tmp_path: Path) -> None:
     assert reader.label_map() is None
 
 
-def test_bids_data_that_is_none(tmp_path: Path) -> None:
+def test_folders_that_are_not_bids(tmp_path: Path) -> None:
     assert "is not a folder" in problems_of(BidsReader(tmp_path / "nowhere"), "t1w")
     assert "holds no case such as sub-01/anat" in problems_of(BidsReader(tmp_path), "t1w")
     bids(tmp_path, "sub-01_T1w", "sub-01_PDw")
