@@ -24,7 +24,7 @@ class AveragedWeights(WeightAveraging):
     of the first weights in the average of a run of 300 steps.
 
     Args:
-        span: The n above, in steps, or as a part of the run's steps: 0.1 looks back on a tenth of the run.
+        span: The n above, in steps, or as a fraction of the run's steps: 0.1 looks back on a tenth of the run.
     """
 
     def __init__(self, span: int | float = 0.1) -> None:

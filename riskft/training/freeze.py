@@ -26,7 +26,7 @@ class BackboneFreeze(BaseFinetuning):
     the same reason DDP must look for unused parameters.
 
     Args:
-        unfreeze_at_epoch: First epoch (from 0) in which the backbone is trained, or a part of the run's epochs: 0.1
+        unfreeze_at_epoch: First epoch (from 0) in which the backbone is trained, or a fraction of the run's epochs: 0.1
             freezes it for the first tenth of them, for one epoch at least.
     """
 
@@ -56,7 +56,7 @@ class BackboneFreeze(BaseFinetuning):
                 *(epochs, self.epoch, self.unfreeze_at_epoch),
                 "Train for more epochs (trainer.max_epochs)"
                 if is_part(self.unfreeze_at_epoch)
-                else "Give a part of the run, for example 0.1, or more epochs",
+                else "Give a fraction of the run, for example 0.1, or more epochs",
             )
         if trainer.current_epoch < self.epoch:
             if is_first_rank():

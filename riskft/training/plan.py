@@ -181,7 +181,7 @@ def problems(trainer: Trainer, length: RunLength) -> list[str]:
 
 
 def lengths_asked_for(module: LightningModule, callbacks: Sequence[Callback]) -> list[str]:
-    """Returns what is a part of the run, by its option's name."""
+    """Returns the options that are a fraction of the run, by name."""
     found = []
     if isinstance(module, RiskModule):
         found += ["model.schedule"] if module.has_schedule else []

@@ -193,7 +193,7 @@ class RiskTrainer(Trainer):
             self.num_sanity_val_steps = checked
 
     def _check_length(self, model: LightningModule) -> None:
-        """Refuses parts of a run that has no set end, before anything is prepared."""
+        """Rejects fractions of a run without a set end, before anything is prepared."""
         asking = [str(name) for name in lengths_asked_for(model, self.callbacks)]
         if asking and is_endless(self):
             raise InputError(
