@@ -1,4 +1,4 @@
-"""Finding out whether a network returns logits or probabilities: by its computation, else by what it returns."""
+"""Detects whether a network returns logits or probabilities, from its computation graph or from its values."""
 
 import logging
 from collections.abc import Sequence
@@ -21,15 +21,14 @@ _OPTION = (
 
 
 def readings(network: nn.Module, size: Sequence[int], output: SourceOutput | None) -> Readings:
-    """Returns how the network's result is read.
+    """Returns how to read the network's result.
 
-    A network that ends in a softmax or sigmoid is recognised by its computation. Outputs that become probabilities in
-    another way are recognised when it runs, see ``ProbabilityCheck``.
+    Recognises a network that ends in a softmax or sigmoid. ``ProbabilityCheck`` finds other probabilities at run time.
 
     Args:
-        network: Left as it is.
-        size: Voxels along x, y, z that it can be run on.
-        output: What its output channels mean; its ``applied`` overrules what was found.
+        network: Not changed.
+        size: Window that the network can run on, voxels along x, y, z.
+        output: What its output channels mean; its ``applied`` overrides what is found.
 
     Raises:
         InputError: If the network does not run, or its output has no gradient.
@@ -46,7 +45,7 @@ def readings(network: nn.Module, size: Sequence[int], output: SourceOutput | Non
     if not output.applied:
         return Readings(replace(found.training, activation=None), replace(found.evaluation, activation=None))
     if found.evaluation.activation is not None:
-        return found  # maybe while it does not train alone
+        return found  # it may be absent in training mode
     read = (replace(reading, activation=output.activation) for reading in (found.training, found.evaluation))
     return Readings(*read)
 
@@ -54,14 +53,14 @@ def readings(network: nn.Module, size: Sequence[int], output: SourceOutput | Non
 def freeze_unused(network: nn.Module, found: Readings) -> None:
     """Freezes the parameters that no trained output depends on, in place.
 
-    Nothing would train them anyway, but on several devices each step would wait for their gradients.
+    They would never train, but on several devices each step would wait for their gradients.
     """
     for name in found.training.unused:
         network.get_parameter(name).requires_grad_(False)
 
 
 def describe(network: nn.Module, found: Readings) -> list[str]:
-    """Returns what a user should know about how the network is read, one sentence each."""
+    """Returns what the user should know about how the network is read, one sentence per entry."""
     name, lines = f"model.source.network ({type(network).__name__})", []
     if (activation := found.evaluation.activation) is not None:
         lines.append(
@@ -77,14 +76,14 @@ def describe(network: nn.Module, found: Readings) -> list[str]:
 
 
 class ProbabilityCheck:
-    """Looks at a network's outputs until it is clear whether they are probabilities.
+    """Checks a network's outputs until it is clear whether they are probabilities.
 
-    Values within 0..1 that sum to 1 over the channels of a whole patch are not logits. Values within 0..1 that do not
-    are a sigmoid's if they come near to both ends in a volume; an untrained network's logits can lie there too.
+    Values in 0..1 that sum to 1 over the channels throughout a patch are not logits. Other values in 0..1 come from a
+    sigmoid if they approach both ends within a volume; the logits of an untrained network can also stay in 0..1.
 
     Args:
-        name: The network, for messages.
-        asked: Whether to look.
+        name: The network's name in messages.
+        asked: Whether to check at all.
     """
 
     def __init__(self, name: str, asked: bool = True) -> None:
@@ -92,7 +91,7 @@ class ProbabilityCheck:
         self._patch_open = self._volume_open = asked
 
     def patch(self, outputs: Tensor) -> None:
-        """Looks at a patch's outputs, (B, K, *spatial); at the first that is not constant, and no further.
+        """Checks patches up to the first whose outputs, (B, K, *spatial), are not constant.
 
         Raises:
             InputError: If they are probabilities that sum to 1.
@@ -111,10 +110,10 @@ class ProbabilityCheck:
             )
 
     def volume(self, outputs: Tensor) -> None:
-        """Looks at the outputs of the first whole volume, (1, K, *spatial).
+        """Checks the outputs of the first whole volume, (1, K, *spatial).
 
         Raises:
-            InputError: If each is within 0..1, and they come near to both ends.
+            InputError: If all are in 0..1 and they approach both ends.
         """
         if not self._volume_open:
             return
@@ -142,7 +141,7 @@ class ProbabilityCheck:
 
 
 def probability_check(network: nn.Module, read: Readings, output: SourceOutput | None) -> ProbabilityCheck:
-    """Returns the check of a network, which does nothing where it is known what the outputs are."""
+    """Returns the check of a network; it does nothing if the kind of output is known."""
     known = read.evaluation.activation is not None or (output is not None and output.applied is not None)
     return ProbabilityCheck(f"model.source.network ({type(network).__name__})", asked=not known)
 

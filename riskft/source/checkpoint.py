@@ -1,4 +1,4 @@
-"""Reading a checkpoint: its parameters by name, and what it says of itself."""
+"""Reads a checkpoint: its tensors by name and its own metadata."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from riskft.source.packages import find_package
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is of use in a checkpoint.
+    """What riskft uses of a checkpoint.
 
     Attributes:
         path: The file.
         states: Each dictionary of tensors by its path in the file, the likeliest first; at least one.
-        class_names: What the output channels are, if riskft wrote the file or its folder says it; else None.
-        in_channels: Number of input channels, if riskft wrote the file or its folder says it; else None.
-        record: What it was made with, if riskft wrote the file; else None.
+        class_names: Names of the output channels if riskft wrote the file or its folder states them; else None.
+        in_channels: Number of input channels if riskft wrote the file or its folder states it; else None.
+        record: How the file was made if riskft wrote it; else None.
     """
 
     path: Path
@@ -36,20 +36,20 @@ class Checkpoint:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """The likeliest of the dictionaries, with its keys as in the file."""
+        """The likeliest dictionary, with its keys as in the file."""
         return next(iter(self.states.values()))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Reads the weights of a file or of a model's folder, and runs nothing that is in them.
+    """Reads the weights in a file or a model's folder without running any code from it.
 
-    A riskft or Lightning ``.ckpt``, a state dict by itself or anywhere inside a training checkpoint (``.pt``, ``.pth``,
-    ``.safetensors``), one in parts with an index, or what ``riskft.source.packages`` knows; the latter's kernels are
-    turned to riskft's axes.
+    Accepts a riskft or Lightning ``.ckpt``, a state dict alone or anywhere in a training checkpoint (``.pt``, ``.pth``,
+    ``.safetensors``), a sharded checkpoint with an index, and the models of ``riskft.source.packages``, whose kernels
+    are permuted to riskft's axis order.
 
     Raises:
-        InputError: If there is no such file, it is broken, holds no state dict, or needs unpickling of arbitrary
-            objects (``UntrustedError``).
+        InputError: If the file does not exist, is broken, holds no state dict, or can only be loaded by unpickling
+            arbitrary objects (``UntrustedError``).
     """
     if not path.exists():
         raise InputError(
@@ -75,12 +75,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def no_state(path: Path) -> InputError:
-    """Returns the error for a file without tensors by name."""
+    """Returns the error for a file without a dictionary of tensors."""
     return InputError(f"{path}: no state dict found: none of its dictionaries holds tensors by name.")
 
 
 def own_description(content: Any) -> tuple[tuple[str, ...] | None, int | None]:
-    """Returns the class names and the number of channels that riskft wrote into a file, or None for each."""
+    """Returns the class names and number of input channels that riskft wrote into a file, None for what is absent."""
     own = content.get("riskft") if isinstance(content, Mapping) else None
     if not isinstance(own, Mapping):
         return None, None
@@ -103,18 +103,18 @@ def _unknown_folder(path: Path) -> InputError:
 
 
 def with_kernel_axes(state: Mapping[str, Tensor], axes: Sequence[int]) -> dict[str, Tensor]:
-    """Returns the state with the axes of all 3-D kernels in another order.
+    """Returns the state with the spatial axes of all 3-D kernels permuted.
 
     Args:
         state: Tensors by name; those with 5 axes are kernels, (channels, channels, *spatial).
-        axes: New spatial axis i is the old axis ``axes[i]``.
+        axes: The old spatial axis that becomes axis i, for each i.
     """
     order = (0, 1, *(2 + axis for axis in axes))
     return {key: value.permute(order) if value.ndim == 5 else value for key, value in state.items()}
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
-    """Returns a fingerprint of the tensors alone, whatever else the file holds and however it was written."""
+    """Returns a fingerprint of the tensors alone, independent of the file's format and its other content."""
     digest = hashlib.blake2b(digest_size=16)
     for key in sorted(state):
         value = state[key].detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Loading a checkpoint's file without running anything that it contains."""
+"""Loads a checkpoint file without running any code in it."""
 
 import json
 import pickle
@@ -15,16 +15,16 @@ import torch
 from riskft.errors import InputError, first_few, first_line
 from riskft.files import read_json
 
-#: Ending of the index of a checkpoint in parts, as Hugging Face's libraries write large ones.
+#: Ending of the index of a sharded checkpoint, as Hugging Face's libraries write them.
 INDEX = ".index.json"
 
-# what numpy's scalars, types and arrays are made of, by the names that numpy 1 and 2 pickle them under
+# the names under which numpy 1 and 2 pickle scalars, dtypes and arrays
 _NUMPY = (
     "numpy.dtype",
     "numpy.ndarray",
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
 )
-# what torch says of objects that it does not restore, rather than of a broken file
+# torch's errors for objects that it refuses to restore; those for broken files differ
 _UNSAFE = re.compile(
     "unsupported (global|class)|unrecognized function|Trying to (instantiate|call)|Can only (build|create)",
     re.IGNORECASE,
@@ -32,7 +32,7 @@ _UNSAFE = re.compile(
 
 
 class UntrustedError(InputError):
-    """A file that only unpickling of arbitrary objects, which may run code, could load."""
+    """A file that can only be loaded by unpickling arbitrary objects, which may run code."""
 
     def __init__(self, path: Path, found: str) -> None:
         new = path.with_suffix(".safetensors")
@@ -44,7 +44,7 @@ class UntrustedError(InputError):
 
 
 class _Ignored:
-    """Stands for numpy's objects in a checkpoint (scores, a learning curve): accepts and discards its arguments."""
+    """Replaces numpy objects in a checkpoint (scores, learning curves): accepts and discards its arguments."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -54,13 +54,13 @@ class _Ignored:
 
 
 def load_content(path: Path) -> Any:
-    """Returns what a file of ``torch.save`` or a ``.safetensors`` file holds, on the CPU; numpy's values are left out.
+    """Returns the content of a ``torch.save`` or ``.safetensors`` file, on the CPU and without numpy's values.
 
-    A ``.safetensors`` file comes back as {"state_dict": tensors by name, "riskft": riskft's own entry, maybe empty}, a
-    checkpoint in parts, of which ``path`` is the index, as one dictionary.
+    A ``.safetensors`` file becomes {"state_dict": tensors by name, "riskft": riskft's own entry, maybe empty}. If
+    ``path`` is the index of a sharded checkpoint, the shards become one dictionary.
 
     Raises:
-        UntrustedError: If it holds objects that only unpickling could restore.
+        UntrustedError: If it holds objects that only unpickling can restore.
         InputError: If it cannot be read: missing, empty, cut off, or another kind of file.
     """
     if path.name.endswith(INDEX) and path.is_file():
@@ -80,15 +80,15 @@ def load_content(path: Path) -> Any:
             shown = f" ({', '.join(first_few(names))})" if names else ""
             raise UntrustedError(path, f"Python objects besides tensors{shown}") from error
         raise _unreadable(path, "not a pickle of torch.save") from error
-    except Exception as error:  # on a broken file the unpickler also raises IndexError, struct.error and others
+    except Exception as error:  # a broken file also raises IndexError, struct.error and others
         raise _unreadable(path, first_line(error)) from error
 
 
 def _unsafe_names(path: Path) -> list[str]:
-    """Returns what a file would import besides tensors; nothing of one in the format before torch 1.6, or broken."""
+    """Returns what a file would import besides tensors; empty for a broken file or the format before torch 1.6."""
     try:
         return sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - set(_NUMPY))
-    except Exception:  # on a broken file the disassembler raises as many kinds as the unpickler
+    except Exception:  # a broken file can raise almost any exception here
         return []
 
 
@@ -99,7 +99,7 @@ def _unreadable(path: Path, reason: str) -> InputError:
 
 
 def refuse_other_files(path: Path) -> None:
-    """Looks at a file's first bytes and, if it is an archive, at its table of contents.
+    """Refuses files that are not checkpoints, by their first bytes or, for archives, their list of contents.
 
     Raises:
         InputError: If it cannot be opened, is empty, cut off, or clearly not a checkpoint.
@@ -158,7 +158,7 @@ def _load_safetensors(path: Path) -> dict[str, Any]:
 
 
 def index_in(folder: Path) -> Path | None:
-    """Returns the index of a checkpoint in parts that is the only one in the folder, or None."""
+    """Returns the index of a sharded checkpoint if the folder holds exactly one, else None."""
     found = sorted(folder.glob(f"*{INDEX}"))
     return found[0] if len(found) == 1 else None
 

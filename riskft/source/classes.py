@@ -1,4 +1,4 @@
-"""Giving a network another number of output classes, whatever its head looks like."""
+"""Changes the number of output classes of a network with any kind of head."""
 
 import copy
 import difflib
@@ -17,19 +17,19 @@ def with_classes(
 ) -> tuple[nn.Module, list[str]]:
     """Returns a copy with ``classes`` output channels, and the names of the modules that make up its head.
 
-    The head is the shortest tail of layers with as many output channels as there are classes whose
-    replacement gives a network that runs and has the wanted outputs. A plain U-Net's is its last convolution; where
-    a residual block works on the class channels (MONAI's UNet with residual units), the convolution before it and
-    the normalisation between them belong to the head as well. New weights are random.
+    The head is the shortest tail of layers that each have one output channel per class and whose replacement gives a
+    network that runs with ``classes`` outputs. In a plain U-Net this is the last convolution. If a residual block works
+    on the class channels (MONAI's UNet with residual units), the convolution before it and the normalisation between
+    them are part of the head. New weights are random.
 
     Args:
-        network: Left as it is.
-        classes: Number of classes wanted, background included.
-        size: Voxels along x, y, z that the network can be run on.
-        head: Names of the modules that make up the head; None to find them in this way.
+        network: Not changed.
+        classes: Number of classes, background included.
+        size: Window that the network can run on, voxels along x, y, z.
+        head: Names of the modules that make up the head; None to find them.
 
     Raises:
-        InputError: If no such tail exists, the head is grouped, or the named modules do not make up a head.
+        InputError: If no such tail exists, the head is grouped, or the named modules do not form a head.
     """
     found = trace(network, size)
     old = found.channels[0]
@@ -42,10 +42,10 @@ def with_classes(
                 f"The head '{name}' of {type(network).__name__} is a grouped convolution, in which each class sees "
                 "other features, so it cannot start from the source's. Build it with groups: 1."
             )
-    # with the right number already, another one shows what belongs to the head
+    # if the number is right already, changing it still shows which layers belong to the head
     wanted = classes + 1 if old == classes else classes
     tails = [tail[-depth:] for depth in range(1, len(tail) + 1)]
-    if found.last:  # between heads of several resolutions run others that may have as many channels by chance
+    if found.last:  # layers that run between the heads of several resolutions may have as many channels by chance
         tails.insert(0, [name for name in found.executed if name in found.last])
     for layers in tails:
         if (resized := _with_head(network, layers, None, found, wanted, size)) is not None:
@@ -69,9 +69,9 @@ def _with_named_head(
         for name in head
         if name not in modules
     ]
-    # by identity, for a module may be registered under several names
+    # by identity because a module may be registered under several names
     inside = {id(part) for name in head if name in modules for part in modules[name].modules()}
-    # in the order of execution, for the first takes the backbone's channels
+    # in order of execution because the first takes the backbone's channels
     layers = [name for name in found.executed if id(modules[name]) in inside]
     problems += [
         f"'{name}' has {out_channels(modules[name])} output channels, the network {old}"
@@ -103,7 +103,7 @@ def _with_head(
     wanted: int,
     size: Sequence[int],
 ) -> tuple[nn.Module, list[str]] | None:
-    """Returns a copy with another number of class channels and what was resized, or None if that does not run."""
+    """Returns a copy with ``wanted`` class channels and the names of what was resized, or None if it does not run."""
     entry, *rest = layers
     old = found.channels[0]
     takers = [name for name in rest if in_channels(network.get_submodule(name)) == old]
@@ -113,7 +113,7 @@ def _with_head(
         choices: list[Sequence[str]] = [others, []] if others else [[]]
     else:
         choices = [others]
-    # what has as many channels as there are classes works on these or, by chance, on as many of the backbone
+    # a module with one channel per class may work on the classes or, by chance, on as many backbone channels
     for inner in [takers, []] if takers else [[]]:
         for along in choices:
             candidate = copy.deepcopy(network)

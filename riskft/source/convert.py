@@ -1,4 +1,4 @@
-"""Taking the weights out of a file that only unpickling can load."""
+"""Extracts the weights from a file that can only be loaded by unpickling."""
 
 import json
 import logging
@@ -25,23 +25,23 @@ _ENDINGS = (".safetensors", ".pt", ".pth")
 
 
 def convert(old: Path, new: Path, *, trust_pickle: bool = False, overwrite: bool = False) -> int:
-    """Writes the weights of a checkpoint alone, with riskft's own entry if it has one.
+    """Writes only the weights of a checkpoint, and riskft's own entry if it has one.
 
-    Where the file holds them more than once, such as moving averages beside them, all copies are written, and
-    ``model.source.weights`` can tell them apart.
+    If the file holds several copies of the weights (a moving average, for example), all are written;
+    ``model.source.weights`` chooses among them.
 
     Args:
         old: Any checkpoint file, or a TorchScript program.
-        new: File to write, .safetensors, .pt or .pth; whole or absent.
-        trust_pickle: Unpickle whatever the file holds, which runs code that the file names. Where tensors and plain
-            values are all that it holds, it is not needed and nothing is run.
+        new: File to write, .safetensors, .pt or .pth; written atomically.
+        trust_pickle: Unpickle everything, which runs code that the file names. A file that holds only tensors and plain
+            values does not need it, and then nothing is run.
         overwrite: Replace an existing ``new``.
 
     Returns:
         The number of tensors.
 
     Raises:
-        InputError: If the file cannot be read, holds no state dict, must be trusted and is not, or ``new`` exists.
+        InputError: If the file cannot be read, holds no state dict, needs ``trust_pickle``, or ``new`` exists.
     """
     _check_new(new, overwrite)
     if not old.is_file():
@@ -56,7 +56,7 @@ def convert(old: Path, new: Path, *, trust_pickle: bool = False, overwrite: bool
     if not states:
         raise no_state(old)
     state = _with_copies(states)
-    # each by itself: neither a view that drags a larger storage along nor one that shares its own with another
+    # cloned because views would save their whole storage, and safetensors refuses shared storage
     alone = {key: value.detach().as_subclass(Tensor).cpu().contiguous().clone() for key, value in state.items()}
     names, channels = own_description(content)
     own = {"class_names": list(names), "in_channels": channels} if names is not None else {}
@@ -72,7 +72,7 @@ def _check_new(new: Path, overwrite: bool) -> None:
     refuse_unwritable({"NEW": new.parent})
     if new.exists() and not overwrite:
         raise InputError(f"{new}: exists. Choose another name, or add --overwrite true.")
-    if new.suffix == ".safetensors" and find_spec("safetensors") is None:  # said before anything is run
+    if new.suffix == ".safetensors" and find_spec("safetensors") is None:  # checked before any code of the file runs
         raise InputError(
             f"{new}: writing it needs the package safetensors (pip install 'riskft[safetensors]'). Or give a name "
             "that ends in .pt."
@@ -80,7 +80,7 @@ def _check_new(new: Path, overwrite: bool) -> None:
 
 
 def _with_copies(states: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Returns the first state, and those with the same names under their paths."""
+    """Returns the first state, and other states with the same keys, which get their path as a prefix."""
     (path, first), *rest = states.items()
     if len(first) < max(map(len, states.values())) and path not in ("", *USUAL):
         path = max(states, key=lambda key: len(states[key]))
@@ -96,13 +96,13 @@ def _with_copies(states: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _unpickled(path: Path) -> Any:
-    """Returns what the file holds, running what it says: the only place where riskft does so."""
+    """Returns the content of a file and runs the code that it names; nothing else in riskft does this."""
     left_out: set[str] = set()
     try:
         if zipfile.is_zipfile(path) and is_program(path):
             return torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
         content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=_forgiving_pickle(left_out))
-    except Exception as error:  # whatever the file's code raises
+    except Exception as error:  # the file's code may raise anything
         raise InputError(
             f"{path}: loading it failed ({first_line(error)}). Install the packages that it was saved with."
         ) from error
@@ -122,7 +122,7 @@ def _write(new: Path, state: dict[str, Tensor], own: dict[str, Any]) -> None:
 
 
 class _StandIn:
-    """Replaces an object of an unknown class: accepts and discards whatever a pickle gives it."""
+    """Replaces an object of an unknown class: accepts and discards what a pickle passes."""
 
     def __new__(cls, *_: object, **__: object) -> "_StandIn":
         return super().__new__(cls)
@@ -147,10 +147,10 @@ def _forgiving_pickle(left_out: set[str]) -> Any:
     """Returns what ``torch.load`` takes as ``pickle_module``, for files that are trusted.
 
     Args:
-        left_out: Gets the names of the classes that cannot be imported, whose objects are left out.
+        left_out: Filled with the names of the classes that cannot be imported; their objects are left out.
     """
 
-    class Unpickler(pickle.Unpickler):  # all that is unpickled here is trusted
+    class Unpickler(pickle.Unpickler):  # only trusted files come here
         def find_class(self, module: str, name: str) -> Any:
             try:
                 return super().find_class(module, name)

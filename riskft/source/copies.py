@@ -1,4 +1,4 @@
-"""Finding a network's weights among the tensors of a file, which may hold them under a prefix and more than once."""
+"""Finds a network's weights in a file, which may hold several copies, each under a prefix."""
 
 import logging
 import re
@@ -12,24 +12,24 @@ from riskft.errors import InputError
 
 log = logging.getLogger(__name__)
 
-# where training programs put the weights that they go on with; looked at first, and outermost first
+# where training programs usually put the current weights, in order of preference
 USUAL = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net")
 
-# torch.compile, activation checkpointing and FSDP put these before the names of the modules that they wrap
+# torch.compile, activation checkpointing and FSDP prefix the names of the modules that they wrap with these
 _WRAPPERS = re.compile(r"(?<![^.])(?:_orig_mod|_checkpoint_wrapped_module|_fsdp_wrapped_module)\.")
 _DEPTH = 6
 
 
 @dataclass(frozen=True)
 class Copy:
-    """The entries of a file that have a network's names after a prefix.
+    """The entries of a file whose names are a network's after a prefix.
 
     Attributes:
-        name: The dictionary that holds them and the prefix, such as ``model_ema`` or ``state_dict.net_ema``; empty for
+        name: Path of their dictionary plus the prefix, for example ``model_ema`` or ``state_dict.net_ema``; empty for
             the top level without a prefix.
-        state: All of the dictionary's tensors, those under the prefix without it.
-        fitting: How many of the network's entries it has, in name and shape.
-        named: How many it has in name.
+        state: All tensors of the dictionary, with the prefix removed.
+        fitting: How many of the network's entries match in name and shape.
+        named: How many match in name.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Copy:
 
 
 def states_in(content: Any) -> dict[str, dict[str, Tensor]]:
-    """Returns every dictionary of a file that has tensors itself, by its path (``""`` at the top level).
+    """Returns every dictionary with tensors in a file, by its path (``""`` at the top level).
 
     Those in the usual places come first, then the others in the file's order.
     """
@@ -48,7 +48,7 @@ def states_in(content: Any) -> dict[str, dict[str, Tensor]]:
 
 
 def _walk(content: Any, path: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    if isinstance(content, nn.Module):  # pickled whole, which only riskft convert can have loaded
+    if isinstance(content, nn.Module):  # a pickled module, which only riskft convert loads
         content = content.state_dict()
     if not isinstance(content, Mapping) or id(content) in seen or len(path) > _DEPTH:
         return
@@ -60,25 +60,25 @@ def _walk(content: Any, path: tuple[str, ...], seen: set[int]) -> Iterator[tuple
 
 
 def _rank(path: str) -> tuple[bool, list[int]]:
-    """Returns a key that sorts the usual places first; the top level comes after them, before all others."""
+    """Returns a sort key: the usual places first, then the top level, then all others."""
     parts = path.split(".") if path else []
     usual = all(part in USUAL for part in parts)
     return not usual, [USUAL.index(part) for part in parts] + [len(USUAL)] if usual else []
 
 
 def choose_copy(states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor], wanted: str | None) -> Copy:
-    """Returns the copy of a network's weights to take.
+    """Returns the copy of a network's weights to load.
 
-    It is the one that has most of the network's entries by name and shape. Of several that have as many, the usual
-    places go first, then the shortest prefix; the log names the others.
+    This is the copy that matches most of the network's entries in name and shape. Ties go to the usual places, then to
+    the shortest prefix; the log names the other copies.
 
     Args:
         states: The file's dictionaries of tensors, see ``states_in``; at least one.
         own: The network's entries.
-        wanted: Name of the copy to take, or None.
+        wanted: Name of the copy to load, or None.
 
     Raises:
-        InputError: If there is no copy of the wanted name.
+        InputError: If no copy has the wanted name.
     """
     copies = [copy for path, state in states.items() for copy in _copies(path, state, own)]
     if wanted is not None:
@@ -98,7 +98,7 @@ def choose_copy(states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Te
 
 def _named(copies: list[Copy], wanted: str) -> Copy:
     name = wanted.rstrip(".")
-    # the whole name, or its end: net_ema for state_dict.net_ema
+    # the full name, or its last part: net_ema for state_dict.net_ema
     found = [copy for copy in copies if copy.name == name] or [
         copy for copy in copies if copy.name.endswith(f".{name}") and copy.fitting
     ]
@@ -112,7 +112,7 @@ def _named(copies: list[Copy], wanted: str) -> Copy:
 
 
 def _copies(path: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[Copy]:
-    """Returns one copy for each prefix under which the state has names of the network; one at least."""
+    """Returns one copy for each prefix under which the state has names of the network; at least one."""
     if not any(_WRAPPERS.search(key) for key in own):
         state = {_WRAPPERS.sub("", key): value for key, value in state.items()}
     named: dict[str, int] = {"": 0}
@@ -141,6 +141,6 @@ def _prefixes(key: str) -> Iterator[str]:
 
 
 def _without(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the state with the prefix taken off the keys that carry it, which win over others of their new name."""
+    """Returns the state with the prefix removed; a key that had it replaces another of the same name."""
     others = {key: value for key, value in state.items() if not key.startswith(prefix)}
     return others | {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
