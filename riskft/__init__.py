@@ -26,12 +26,12 @@ from riskft.data.readers import (
     BidsReader,
     Brats2023Reader,
     FetsReader,
-    FolderReader,
     IsegReader,
     ManifestReader,
     MsdReader,
     NnunetReader,
     Reader,
+    UnlabelledReader,
 )
 from riskft.data.records import Case
 from riskft.data.splits import FractionSplit, ListSplit, ReaderSplit, Split
@@ -84,7 +84,6 @@ __all__ = [
     "FetsReader",
     "FiniteLossGuard",
     "FocalLoss",
-    "FolderReader",
     "FractionSplit",
     "InputError",
     "Intensity",
@@ -126,6 +125,7 @@ __all__ = [
     "Split",
     "TopKLoss",
     "UniformSampling",
+    "UnlabelledReader",
     "WeightFunction",
     "WindowNormalise",
     "ZScoreIntensity",

@@ -25,7 +25,7 @@ from riskft.data.patches.subjects import NamedSubjects, TrainingMaps, maps_made_
 from riskft.data.prepare.cache import PreparedCache, PreparedCase
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers.base import Reader
-from riskft.data.readers.folder import FolderReader
+from riskft.data.readers.unlabelled import UnlabelledReader
 from riskft.data.records import Case
 from riskft.data.splits import FractionSplit, Split
 from riskft.distributed import gather_objects, is_first_rank, together
@@ -129,9 +129,9 @@ class RiskDataModule(LightningDataModule):
 
     @contextmanager
     def reading_folder(self, root: str | Path) -> Iterator[None]:
-        """Inside the ``with`` block, reads the unlabelled scans of a folder (see ``FolderReader``)."""
+        """Inside the ``with`` block, reads the unlabelled scans of a folder (see ``UnlabelledReader``)."""
         own = self.reader, self._prepared
-        self.reader, self._prepared = FolderReader(root), {}
+        self.reader, self._prepared = UnlabelledReader(root), {}
         try:
             yield
         finally:

@@ -169,7 +169,7 @@ class SegmentationWriter(BasePredictionWriter):
 def output_names(cases: Sequence[Case]) -> dict[str, str]:
     """Returns the names of the cases' segmentations by subject: ``<subject>`` with the first image's ending.
 
-    ``FolderReader`` names a subject after its file, so that a folder's names are kept. A scan in another format than
+    ``UnlabelledReader`` names a subject after its file, so a folder keeps its names. A scan in another format than
     ``ENDINGS`` gets ``.nii.gz``.
 
     Raises:

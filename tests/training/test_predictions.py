@@ -17,7 +17,7 @@ from riskft.data.io.native import to_native
 from riskft.data.labels import LabelMap
 from riskft.data.patches.batch import VolumeBatch
 from riskft.data.prepare.preprocess import Preprocessing
-from riskft.data.readers import FolderReader
+from riskft.data.readers import UnlabelledReader
 from riskft.data.records import Case
 from riskft.errors import InputError
 from riskft.evaluation.cases import Segmentation
@@ -82,7 +82,7 @@ def predict(
     **options: Any,
 ) -> None:
     data = RiskDataModule(
-        FolderReader(folder),
+        UnlabelledReader(folder),
         list(modalities),
         LABELS,
         cache_dir=str(out.parent / "cache"),

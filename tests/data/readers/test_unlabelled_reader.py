@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from riskft.data.readers import FolderReader
+from riskft.data.readers import UnlabelledReader
 from riskft.errors import InputError
 
 
@@ -17,7 +17,7 @@ def fill(folder: Path, *names: str) -> Path:
 
 def found(folder: Path, *modalities: str) -> dict[str, list[str]]:
     """Returns the files' names, relative to the folder, by subject."""
-    cases = FolderReader(folder).cases(list(modalities))
+    cases = UnlabelledReader(folder).cases(list(modalities))
     assert [case.subject for case in cases] == sorted(case.subject for case in cases)
     assert all(case.label is None and case.split is None and not case.channels for case in cases)
     assert all(list(case.images) == list(modalities) for case in cases)
@@ -120,10 +120,10 @@ def test_folders(tmp_path: Path) -> None:
 def test_refused_folders(tmp_path: Path, names: tuple[str, ...], modalities: tuple[str, ...], words: str) -> None:
     fill(tmp_path, *names)
     with pytest.raises(InputError, match=words) as error:
-        FolderReader(tmp_path).cases(modalities)
+        UnlabelledReader(tmp_path).cases(modalities)
     assert str(tmp_path) in str(error.value)
 
 
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent is not a folder"):
-        FolderReader(tmp_path / "absent").cases(["t1"])
+        UnlabelledReader(tmp_path / "absent").cases(["t1"])

@@ -14,7 +14,7 @@ _SEPARATORS = ("_", "-")
 _NUMBERED = re.compile(r".+_\d{4}$")
 
 
-class FolderReader(Reader):
+class UnlabelledReader(Reader):
     """Unlabelled scans, found by their names only.
 
     One modality: every image file is a case, ``scan7.mha`` the subject scan7; if all names end in ``_0000``, the
