@@ -1,4 +1,4 @@
-"""What one forward pass shows of a network: which layers see the input, which give the outputs, in what order."""
+"""Runs a network once to find which layers take the input, which give the outputs, and in what order they run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,18 +17,18 @@ from riskft.source.resize import CONVOLUTIONS, LAYERS, SIZED, in_channels
 
 @dataclass
 class Trace:
-    """What one forward pass shows of a network.
+    """What one forward pass shows about a network.
 
     Attributes:
         in_channels: Number of channels of the network's input.
         first: Names of the layers that take the network's input and nothing else.
-        altered: Those among them that take it after a calculation (a normalisation) rather than padded or reordered.
+        altered: Those of ``first`` that take the input after a calculation (a normalisation), not just padding.
         mixed: Names of the layers that take the input together with features of earlier layers.
-        executed: Names of layers (convolutions and linear ones) in the order of execution, each once.
-        sized: The same with normalisations and activations that have weights.
-        channels: Channels of each output (several with deep supervision).
-        last: Names of the layers that give the outputs, one for each output or none.
-        reading: How the network's result is read, in the mode that it was run in.
+        executed: Names of the convolutions and linear layers in order of their last execution, each once.
+        sized: ``executed`` plus the normalisations and activations that have channels.
+        channels: Number of channels of each output (several with deep supervision).
+        last: Names of the layers that give the outputs, one per output, or empty.
+        reading: How the network's result is read in the mode that it ran in.
         unused: Names of the parameters that no output depends on.
         differentiable: Whether the first output has a gradient.
     """
@@ -47,11 +47,11 @@ class Trace:
 
 
 class FailedRunError(InputError):
-    """A network that fails on an example.
+    """A network that fails on an example input.
 
     Attributes:
         reached: How many layers ran.
-        cause: What failed.
+        cause: The exception.
     """
 
     def __init__(self, cause: Exception, reached: int) -> None:
@@ -59,15 +59,16 @@ class FailedRunError(InputError):
         self.cause, self.reached = cause, reached
 
 
-@torch.inference_mode(False)  # in which `test` and `predict` load the source: its copies could not be differentiated
+# `test` and `predict` load the source in inference mode, where its copies would have no gradient
+@torch.inference_mode(False)
 def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace:
-    """Runs a copy of the network on zeros of (2, C, *size) and records what runs when.
+    """Runs a copy of the network on zeros of shape (2, C, *size) and records the layers that run.
 
-    In training mode networks with deep supervision show all of their outputs; two samples satisfy batch normalisation.
-    The number of channels C is that of a convolution: of the first registered one with which the network runs.
+    In training mode a network with deep supervision returns all of its outputs; batch normalisation needs two samples.
+    C is the first of the convolutions' input channels, in order of registration, with which the network runs.
 
     Raises:
-        FailedRunError: If it does with none; the failure that came latest.
+        FailedRunError: If the network runs with none of them; the failure after the most layers.
         InputError: If the network cannot be copied, or its result is not a segmentation of the input.
     """
     if any(is_lazy(value) for value in network.parameters()):
@@ -75,7 +76,7 @@ def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace
             f"{type(network).__name__} has lazy layers, which have no size before their first use. Build it with the "
             "layers of the same names without Lazy."
         )
-    # without numbers, which costs neither time nor memory, whatever the window
+    # the meta device takes almost no time or memory, whatever the window
     empty = copied(network).to("meta")
     failures: list[FailedRunError] = []
     for channels in _possible_channels(network):
@@ -83,12 +84,12 @@ def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace
             return _run(empty, channels, size, training)
         except FailedRunError as failure:
             failures.append(failure)
-            if "meta" in str(failure):  # it looks at values, and must run for real
+            if "meta" in str(failure):  # it reads values, which the meta device does not have
                 try:
                     return _run(copied(network), channels, size, training)
                 except FailedRunError as real:
                     failures[-1] = real
-    raise max(failures, key=lambda failure: failure.reached)  # the first of equals
+    raise max(failures, key=lambda failure: failure.reached)  # the first if equal
 
 
 def _possible_channels(network: nn.Module) -> list[int]:
@@ -107,11 +108,11 @@ def _run(network: nn.Module, channels: int, size: Sequence[int], training: bool)
         parameter.requires_grad_(parameter.is_floating_point())
     kind = next(network.parameters())
     found = Trace(channels)
-    nodes: dict[Any, str] = {}  # the layers' results in the graph of autograd
+    nodes: dict[Any, str] = {}  # the layers' results in the autograd graph
     inputs: list[tuple[str, Tensor]] = []
     with torch.enable_grad():
         leaf = torch.zeros((2, channels, *size), device=kind.device, dtype=kind.dtype, requires_grad=True)
-        example = leaf * 1  # which may be changed in place
+        example = leaf * 1  # the network may change it in place; a leaf must not be
 
         def record(name: str, module: nn.Module) -> Any:
             def hook(_: nn.Module, arguments: tuple[Any, ...], result: Any) -> None:
@@ -133,13 +134,13 @@ def _run(network: nn.Module, channels: int, size: Sequence[int], training: bool)
         ]
         try:
             result = network(example)
-        except Exception as error:  # of code that is not riskft's
+        except Exception as error:  # the network's code may raise anything
             raise FailedRunError(error, len(found.executed)) from error
         finally:
             for handle in handles:
                 handle.remove()
     if not found.first and inputs and in_channels(network.get_submodule(inputs[0][0])) == channels:
-        found.first = [inputs[0][0]]  # its input was made without a gradient
+        found.first = [inputs[0][0]]  # its input was computed without a gradient
     _read(network, result, size, nodes, found)
     return found
 
@@ -151,7 +152,7 @@ def _move_to_end(names: list[str], name: str) -> None:
 
 
 def _sort(name: str, value: Tensor, example: Tensor, layers: set[Any], found: Trace) -> None:
-    """Notes a layer that takes the example, or what is made of it without a layer in between."""
+    """Records a layer that takes the example, directly or after operations that are not layers."""
     ends = {example.grad_fn, *layers}
     between = list(ancestors([value], ends))
     above = {value.grad_fn} | {other for node in between for other, _ in node.next_functions}
@@ -186,7 +187,7 @@ def _read(network: nn.Module, result: object, size: Sequence[int], nodes: dict[A
         for path, output in outputs.items()
     }
     sizes = {id(parameter): parameter.numel() for parameter in network.parameters()}
-    # of outputs on the same grid the one that most of the network works for; the first of equals
+    # among outputs of the same shape, the one that depends on the most parameters; the first if equal
     equal = [path for path, output in outputs.items() if output.shape == first.shape]
     main = max(equal, key=lambda path: sum(sizes.get(key, 0) for key in used[path]))
     paths = (main, *(path for path in outputs if path != main))

@@ -1,4 +1,4 @@
-"""The graph that autograd keeps of a forward pass: which layers and which activation gave a tensor."""
+"""Finds in the autograd graph which layers and which activation gave a tensor."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from torch import Tensor
 from riskft.compat import softmax_axis
 from riskft.source.reading import Activation
 
-# operations that leave a probability what it is: those of the shape, the type and the memory, and interpolation
+# operations that turn probabilities into probabilities: changes of shape, type or memory, and interpolation
 KEEPS = (
     *("View", "Reshape", "Slice", "Select", "Permute", "Transpose", "Clone", "ToCopy", "Unbind", "Unsqueeze"),
     *("Squeeze", "Contiguous", "Alias", "UnsafeView", "Upsample"),
@@ -16,7 +16,7 @@ KEEPS = (
 
 
 def ancestors(tensors: Sequence[Tensor], stops: Collection[Any] = ()) -> Iterator[Any]:
-    """Walks the graph of autograd upwards from tensors, not past the stops."""
+    """Yields the nodes of the autograd graph from the tensors back to the inputs, up to but without the stops."""
     waiting = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
     seen: set[Any] = set()
     while waiting:
@@ -29,7 +29,7 @@ def ancestors(tensors: Sequence[Tensor], stops: Collection[Any] = ()) -> Iterato
 
 
 def origin(output: Tensor, nodes: dict[Any, str]) -> str | None:
-    """Returns the layer that gives an output by itself, whatever one-to-one operations follow; else None."""
+    """Returns the single layer that an output comes from, through operations of one input; None if there is none."""
     node = output.grad_fn
     while node is not None and node not in nodes:
         above = [other for other, _ in node.next_functions if other is not None]
@@ -38,7 +38,7 @@ def origin(output: Tensor, nodes: dict[Any, str]) -> str | None:
 
 
 def last_activation(output: Tensor) -> Activation | None:
-    """Returns the activation over the channels that ends the computation of an output, if there is one."""
+    """Returns the activation over the channels that computes the output last, or None."""
     node: Any = output.grad_fn
     while node is not None:
         kind = node.name()

@@ -1,4 +1,4 @@
-"""Starting the target's head from the source's, through the source's output on each target class."""
+"""Initialises the target's head from the source's head and the source's output on each target class."""
 
 from collections.abc import Collection, Sequence
 
@@ -10,15 +10,15 @@ from riskft.source.resize import CONVOLUTIONS, TRANSPOSED
 
 
 def head_rows(joint: Tensor, activity: Tensor) -> Tensor:
-    """Returns how much of each source channel's row a target class's row takes, (Y, K) float64.
+    """Returns the weight of each source channel's row in each target class's row, (Y, K) float64.
 
-    Row y holds sum_z P(z|y) a(z, k): the mean activity of channel k over the voxels of class y. For a softmax head
-    (activity the identity) these are the weights P(z|y). For a sigmoid head, where they are 0 or 1, the logits
+    Row y holds sum_z P(z|y) a(z, k), the mean activity of channel k over the voxels of class y. For a softmax head
+    (the activity is the identity) the weights are P(z|y). For a sigmoid head with weights of 0 or 1, the logits
     sum_k a_k l_k make the target's softmax the product of the sigmoids' Bernoulli probabilities over the sets of
     labels that the target classes stand for.
 
     Args:
-        joint: (Y, Z), P(y, z) of any scale. A target class without mass gets the mean over P(z).
+        joint: P(y, z), (Y, Z), at any scale. A target class without mass gets the mean over P(z).
         activity: (Z, K), see ``SourceOutput.activity``.
     """
     joint = joint.double()
@@ -34,23 +34,22 @@ def mixed_head(
 ) -> None:
     """Sets the target's head to weighted sums of the source head's rows, in place.
 
-    A row is the weights and the bias of one channel; row y becomes sum_k rows[y, k] row_k. Where the head has a
-    convolution that takes class channels too, these are mapped back by the pseudo-inverse, so that a linear head
-    gives exactly the weighted sums of the source's logits.
+    A row is the weights and bias of one channel; row y becomes sum_k rows[y, k] row_k. If a convolution of the head
+    takes class channels as input, the pseudo-inverse maps these back, so that a linear head gives exactly the weighted
+    sums of the source's logits.
 
     Args:
-        target: Network with |Y| output channels.
+        target: Network with Y output channels.
         source: The same network with K output channels.
-        names: The head's modules, as ``with_classes`` returned them.
-        rows: (Y, K), of ``head_rows``.
-        parallel: Those of the head's convolutions that stand side by side (deep supervision): they take the backbone's
-            channels, however many these are.
+        names: The head's modules, from ``with_classes``.
+        rows: (Y, K), from ``head_rows``.
+        parallel: Those of ``names`` that are parallel heads (deep supervision); they take the backbone's channels.
     """
     back = torch.linalg.pinv(rows)
     for name in names:
         new, old = target.get_submodule(name), source.get_submodule(name)
         before = dict(old.named_parameters(recurse=False)) | dict(old.named_buffers(recurse=False))
-        # running statistics of a normalisation of class channels are mixed like its weights
+        # a normalisation's running statistics are mixed like its weights
         for key, value in [*new.named_parameters(recurse=False), *new.named_buffers(recurse=False)]:
             mixed = before[key].double()
             if isinstance(new, CONVOLUTIONS) and key == "weight":
@@ -63,7 +62,7 @@ def mixed_head(
 
 
 def _mix_kernel(kernel: Tensor, rows: Tensor, back: Tensor | None, transposed: bool) -> Tensor:
-    """Mixes the output channels of a kernel by ``rows`` and, if given, its input channels by ``back``."""
+    """Returns a kernel whose output channels are mixed by ``rows`` and, if given, its input channels by ``back``."""
     kernel = kernel.transpose(0, 1) if transposed else kernel
     mixed = torch.einsum("yz,zi...->yi...", rows.to(kernel.device), kernel)
     if back is not None:
@@ -76,7 +75,7 @@ def copy_head(target: nn.Module, source: nn.Module, names: Sequence[str]) -> Non
     """Copies the source's head, in place.
 
     Raises:
-        InputError: If the two have different numbers of classes.
+        InputError: If the numbers of classes differ.
     """
     for name in names:
         new, old = target.get_submodule(name).state_dict(), source.get_submodule(name).state_dict()

@@ -1,4 +1,4 @@
-"""Giving a network another number of input channels, or inverted images, by changing its first convolutions."""
+"""Adapts a network's first convolutions to another number of input channels or to inverted images."""
 
 import copy
 from collections.abc import Sequence
@@ -21,25 +21,27 @@ from riskft.source.resize import (
 from riskft.source.trace import trace
 
 FirstConvolution = Literal["mean", "repeat"]
-"""How the kernel of a first convolution is made for another number of channels, see ``with_input_channels``."""
+"""How a first convolution's kernel is adapted to another number of channels, see ``with_input_channels``."""
 
 
 def with_input_channels(
     network: nn.Module, channels: int, size: Sequence[int], how: FirstConvolution = "mean"
 ) -> tuple[nn.Module, list[str]]:
-    """Returns a copy whose first convolutions take ``channels`` channels, and their names (none if they do already).
+    """Returns a copy whose first convolutions take ``channels`` channels, and the names of those it changed.
+
+    If the network takes that many already, returns it and no names.
 
     Args:
-        network: Left as it is.
-        channels: Number of input channels wanted.
-        size: Voxels along x, y, z that the network can be run on.
-        how: What a new channel's weights are: ``mean`` of the old channels', or ``repeat``: new channel c takes old
-            channel c mod C_old. Both are scaled by C_old / C_new, so that C_new equal channels give the response that
-            C_old equal ones gave (``repeat``: exactly only where C_old divides C_new).
+        network: Not changed.
+        channels: Number of input channels.
+        size: Window that the network can run on, voxels along x, y, z.
+        how: A new channel's weights: ``mean`` of the old channels, or ``repeat``, where new channel c takes old channel
+            c mod C_old. Both are scaled by C_old / C_new, so that C_new equal channels give the same response as C_old
+            equal ones did (with ``repeat`` exactly only if C_old divides C_new).
 
     Raises:
-        InputError: If no convolution takes the input itself, or one that does is grouped, or the network does not run
-            with that many channels.
+        InputError: If no convolution takes the input directly, one that does is grouped, or the network does not run
+            with ``channels`` channels.
     """
     found = trace(network, size)
     if found.in_channels == channels:
@@ -87,10 +89,10 @@ def with_input_channels(
 
 
 def _told(network: nn.Module, found: Trace, channels: int) -> nn.Module:
-    """Returns a copy in which all else that depends on the number of input channels follows it, as far as is known.
+    """Returns a copy in which other known places that depend on the number of input channels are updated too.
 
-    These are the modules around the first convolutions, which may note it, and the last layer of a branch that gives
-    the image back, on which the segmentation does not depend (an auto-encoder beside it).
+    These are an ``in_channels`` attribute of the modules around the first convolutions, and the last layer of a branch
+    that reconstructs the image (an auto-encoder) and does not affect the segmentation.
     """
     network = copy.deepcopy(network)
     for name in found.first:
@@ -107,18 +109,18 @@ def _told(network: nn.Module, found: Trace, channels: int) -> nn.Module:
 
 
 def inverted_network(network: nn.Module, size: Sequence[int]) -> tuple[nn.Module, list[str]]:
-    """Returns a copy that gives for x what the network gives for -x, and the names of the convolutions it differs in.
+    """Returns a copy that gives for x what the network gives for -x, and the names of the negated convolutions.
 
-    Between some contrasts of MRI what is bright becomes dark (T1w and T2w). A convolution of -x is that of x with the
-    weights' sign turned, so negating the first convolutions is enough: neither data nor checkpoints need to know. Meant
-    for images whose background is 0 and whose grey values lie around it, as those of ``ZScoreIntensity``.
+    Some MRI contrasts invert each other's brightness (T1w and T2w). Negating the first convolutions' weights has the
+    same effect as negating the image, so data and checkpoints stay as they are. Meant for images with background 0 and
+    grey values around it, as from ``ZScoreIntensity``.
 
     Args:
-        network: Left as it is.
-        size: Voxels along x, y, z that the network can be run on.
+        network: Not changed.
+        size: Window that the network can run on, voxels along x, y, z.
 
     Raises:
-        InputError: If no convolution takes the input itself, or one takes what was calculated from it.
+        InputError: If no convolution takes the input directly, or a layer takes something calculated from it.
     """
     found = trace(network, size)
     names = found.first

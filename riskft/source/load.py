@@ -1,4 +1,4 @@
-"""From the options of a source to the network that phase 1 runs: reading the checkpoint, loading it, adapting it."""
+"""Turns the options of a source into the network that phase 1 runs: reads the checkpoint, loads and adapts it."""
 
 import logging
 from collections.abc import Sequence
@@ -36,25 +36,25 @@ def load_source(
     channels_last: bool = False,
     whole: bool = True,
 ) -> SourceNetwork:
-    """Builds the frozen source network from its checkpoint; where ``invert`` is ``auto``, not inverted.
+    """Builds the frozen source network from its checkpoint; not inverted if ``invert`` is ``auto``.
 
     Args:
         source: Architecture and file; the architecture is copied, not changed.
         in_channels: The target's number of channels.
-        size: Voxels along x, y, z that the network can be run on.
-        inferer: How it is run over whole volumes, unless the source has an inferer of its own; by default at once.
+        size: Window that the network can run on, voxels along x, y, z.
+        inferer: How it runs on whole volumes if the source has no inferer of its own; by default in one pass.
         channels_last: Run it in channels-last memory order.
-        whole: Nothing may be missing, which phase 1 needs. Else ``source.min_loaded`` of the parameters are enough; the
-            others keep the values that they were initialised with, with a warning.
+        whole: Require every parameter, as phase 1 does. Otherwise ``source.min_loaded`` of the parameters are enough;
+            the others keep their initial values, with a warning.
 
     Raises:
-        InputError: If there is no checkpoint, it must not be loaded, or it does not fit.
+        InputError: If no checkpoint is set, ``source.load`` is ``none``, or the checkpoint does not fit.
     """
     checkpoint = read_checkpoint(_checkpoint_of(source))
     network, missing, unused = _trained(source, checkpoint, size, whole)
     digest = state_digest(network.state_dict())
     network, adapted = with_input_channels(network, in_channels, size, source.first_convolution)
-    for value in network.state_dict().values():  # running statistics too
+    for value in network.state_dict().values():  # includes running statistics
         if not torch.isfinite(value).all():
             raise InputError(f"{checkpoint.path}: holds NaN or infinite weights. Use an earlier checkpoint.")
     found = trace(network, size)
@@ -81,7 +81,7 @@ def load_source(
 
 
 def say_not_loaded(source: Source) -> None:
-    """Says that a checkpoint which is given is not used, where training starts from scratch."""
+    """Logs that a given checkpoint is not used because training starts from scratch."""
     if source.checkpoint is not None:
         log.info(
             "The weights of %s are not loaded, because model.source.load is none: training starts from scratch.",
@@ -107,7 +107,7 @@ def _checkpoint_of(source: Source) -> Path:
 def _trained(
     source: Source, checkpoint: Checkpoint, size: Sequence[int], whole: bool
 ) -> tuple[nn.Module, tuple[str, ...], tuple[str, ...]]:
-    """Returns the network with the checkpoint's weights, and what ``fill`` returns."""
+    """Returns the network with the checkpoint's weights, and the missing and unused keys of ``fill``."""
     network = copied(source.architecture()).float()
     states = {path: with_current_names(state) for path, state in checkpoint.states.items()}
     if has_parametrizations(network.state_dict()) and any(map(has_parametrizations, states.values())):
@@ -128,7 +128,7 @@ def _trained(
 
 
 def _as_described(network: nn.Module, checkpoint: Checkpoint, size: Sequence[int], source: Source) -> nn.Module:
-    """Returns the network with the numbers of channels and classes that the checkpoint says, where it says them."""
+    """Returns the network with the numbers of channels and classes that the checkpoint states, if any."""
     if checkpoint.in_channels is not None:
         network, _ = with_input_channels(network, checkpoint.in_channels, size, source.first_convolution)
     if checkpoint.class_names is not None:
@@ -146,24 +146,22 @@ def fill(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Loads a checkpoint's parameters into the source network, in place.
 
-    The risk map is only right if the source network is complete, its own head included; plain fine-tuning can do with
-    less.
+    The risk map needs the complete source network, head included; plain fine-tuning can do with less.
 
     Args:
         network: The source network.
         checkpoint: Its weights.
-        size: Voxels along x, y, z that the network can be run on.
-        min_loaded: Share of the parameters' elements that the checkpoint must fill, name and shape equal; None if
-            nothing may be missing.
-        weights: Name of the copy of the weights to take, where the checkpoint holds several; see ``choose_copy``.
+        size: Window that the network can run on, voxels along x, y, z.
+        min_loaded: Share of the parameters' elements that the checkpoint must fill, with the same name and shape; None
+            if nothing may be missing.
+        weights: Name of the copy to take if the checkpoint holds several, see ``choose_copy``.
 
     Returns:
-        The network's entries that the checkpoint lacks or has in another shape, which stay as they were; and the
+        The network's entries that the checkpoint lacks or has in another shape, which keep their values; and the
         checkpoint's keys that the network does not have.
 
     Raises:
-        InputError: If too much is missing, in a few lines with what to do; or the weights are integers. The network is
-            left unchanged.
+        InputError: If too much is missing or the weights are integers. The network is then unchanged.
     """
     own = network.state_dict()
     state = choose_copy(checkpoint.states, own, weights).state
@@ -183,6 +181,6 @@ def fill(
 
 
 def _default_output(read: Readings, checkpoint: Checkpoint) -> SourceOutput:
-    """Returns what the output channels mean where nobody says it; those that riskft trained are classes."""
+    """Returns the output used if ``model.source.output`` is not set; a network that riskft trained has classes."""
     sigmoid = read.evaluation.activation == "sigmoid" and checkpoint.class_names is None
     return SigmoidOutput() if sigmoid else SoftmaxOutput()
