@@ -103,12 +103,6 @@ def draw_tissues(rng: np.random.Generator, grid: Grid, template: Template, warp:
 
     so that each subject has its own cortical ribbon, ventricles and sulci.
 
-    Args:
-        rng: Source of the variation.
-        grid: The subject's voxels.
-        template: The average brain.
-        warp: 3 x X x Y x Z, template coordinates in mm of each voxel.
-
     Returns:
         float32, 3 x X x Y x Z; sums to 1 inside the brain and is 0 outside.
     """

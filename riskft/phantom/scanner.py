@@ -58,7 +58,7 @@ def scan(
         rng: Source of bias, noise and scale.
         grid: The image's voxels.
         brain: X x Y x Z, the brain mask.
-        signal: Voxels of ``brain``, in the order of boolean indexing.
+        signal: One value per voxel of ``brain``, in the order of boolean indexing.
         white: The white matter's signal.
 
     Returns:

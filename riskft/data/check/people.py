@@ -10,11 +10,7 @@ _VISIT = re.compile(r"(.+?)[_-](?:t|tp|time|timepoint|visit|session|baseline|fol
 
 
 def people_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
-    """Returns one fault per person with scans in more than one split, which would leak.
-
-    Args:
-        rows: The cases that are trained on or scored. Only the first row of a duplicate subject counts.
-    """
+    """Returns one fault per person with scans in more than one split, which would leak."""
     found: dict[str, dict[str, CheckRow]] = {}
     for row in rows:
         found.setdefault(row.owner, {}).setdefault(row.subject, row)
@@ -38,10 +34,8 @@ def people_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
 def visits_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
     """Returns a warning if subjects of different splits have names that differ only in what looks like a visit.
 
-    Unlike the identifiers of BraTS and BIDS, such names are no proof, so splits ignore them.
-
-    Args:
-        rows: The cases that are trained on or scored. Those whose person is known are skipped.
+    Unlike the identifiers of BraTS and BIDS, such names are no proof, so splits ignore them. Cases whose person is
+    known are skipped.
     """
     alike: dict[str, list[CheckRow]] = {}
     for row in rows:

@@ -13,13 +13,7 @@ MAX_VOXELS = 10**9
 
 
 def refuse_unusable(counts: Mapping[str, int], patch_size: Sequence[int], modalities: Sequence[str]) -> None:
-    """Raises InputError naming every option of the data module that is invalid whatever the data.
-
-    Args:
-        counts: Options that must be 1 or more, by name.
-        patch_size: Voxels along x, y, z.
-        modalities: The input channels.
-    """
+    """Raises InputError naming every option that is invalid whatever the data; ``counts`` must be 1 or more."""
     problems = [f"data.{name} is {value}, expected 1 or more" for name, value in counts.items() if value < 1]
     if len(patch_size) != 3 or min(patch_size) < 1:
         problems.append(f"data.patch_size is {patch_size}, expected three positive numbers of voxels")
@@ -30,14 +24,7 @@ def refuse_unusable(counts: Mapping[str, int], patch_size: Sequence[int], modali
 
 
 def too_few_patches(cases: int, per_volume: int, batch_size: int, world_size: int = 1) -> list[Finding]:
-    """Returns a fault if an epoch has fewer patches than a batch.
-
-    Args:
-        cases: Number of training cases.
-        per_volume: Patches per case and epoch.
-        batch_size: Patches per step and rank.
-        world_size: Number of processes, which share the cases.
-    """
+    """Returns a fault if an epoch has fewer patches on a process than a batch; the processes share the cases."""
     patches = math.ceil(cases / world_size) * per_volume
     if not cases or patches >= batch_size:
         return []

@@ -46,14 +46,7 @@ def covering_grid(shape: Sequence[int], affine: Affine, spacing: Sequence[float]
 
 
 def covering_box(first: Indices, last: Indices, affine: Affine, target: Affine) -> tuple[Indices, Indices]:
-    """Returns the first and last voxels of a grid that touch a box on another grid with the same axes.
-
-    Args:
-        first: The box's first voxel.
-        last: Its last voxel.
-        affine: Affine (4, 4) of the box's grid.
-        target: Affine of the grid whose voxels are returned.
-    """
+    """Returns the first and last voxels of a target grid that touch a box on another grid with the same axes."""
     matrix, offset = _places(target, affine)
     start = np.floor(np.diag(matrix) * (first - 0.5) + offset + 0.5 + _TOLERANCE)
     end = np.ceil(np.diag(matrix) * (last + 0.5) + offset - 0.5 - _TOLERANCE)

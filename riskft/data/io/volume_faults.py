@@ -19,15 +19,12 @@ from riskft.errors import first_few
 
 
 def open_volume(path: Path, report: Report, channels: Sequence[int | None] = (None,)) -> VolumeFile | None:
-    """Reads a file's header.
+    """Reads a file's header and reports its faults; returns None if it cannot be checked further.
 
     Args:
         path: NIfTI, Analyze, MetaImage, NRRD, or another format that nibabel reads.
         report: Called with each fault: missing, unreadable, not 3-D, missing channel, unusable spacing or affine.
         channels: Indices along the fourth axis that will be read, None for a 3-D file.
-
-    Returns:
-        The volume, or None if it cannot be checked further.
     """
     try:
         source, stored = _load(path)

@@ -15,8 +15,8 @@ def training_transform(augment: Sequence[tio.Transform], patch_size: Sequence[in
     """Returns the transform of a whole training volume: padding to the patch size, then augmentation.
 
     The risk map (and the EEP, where the loss needs it) travels as a scalar image, which spatial transforms warp
-    linearly as they do the image; every other transform is told to leave it alone. (An image of another type would be
-    spared by intensity transforms too, but warped with nearest-neighbour interpolation.)
+    linearly like the image; it is excluded from all other transforms. (Intensity transforms would also skip an image
+    of another type, but spatial ones would warp it with nearest-neighbour interpolation.)
 
     Args:
         augment: TorchIO transforms from the config; the maps are added to their ``exclude`` in place.

@@ -24,9 +24,9 @@ class ShardedQueue(tio.Queue):  # type: ignore[misc]
         samples_per_volume: Patches per subject and epoch.
         max_length: Patches held in memory, rounded down to whole subjects, at least one.
         num_workers: Processes that load and augment volumes; 0 loads in the training process.
-        rank: This process.
+        rank: This process of ``world_size``.
         world_size: Number of processes.
-        seed: Seed of the shuffling and of everything random in an epoch.
+        seed: Seed of everything random in an epoch.
     """
 
     def __init__(

@@ -40,15 +40,14 @@ def is_absolute(text: str) -> bool:
 
 
 def listed_path(root: Path, text: str) -> Path:
-    r"""Returns the file of a path in a description, as written on any system.
+    r"""Returns the file, existing or not, of a path in a description, as written on any system.
+
+    It has the other NIfTI ending if only that file exists.
 
     Args:
         root: The description's folder, where relative paths start.
         text: With ``/`` or ``\``, with or without ``./``, or absolute. An absolute path that does not exist comes from
             another machine: its last parts, two or more, are looked up below the root.
-
-    Returns:
-        The file, which may not exist; with the other NIfTI ending if only that one exists.
 
     Raises:
         InputError: If no file can have this name.
