@@ -1,4 +1,4 @@
-"""Saying why a checkpoint does not fit a network, in a few lines."""
+"""Explains in a few lines why a checkpoint does not fit a network."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ def misfit(
         network: The source network.
         path: The file.
         state: The file's tensors, without wrappers' prefixes.
-        wrong: The network's keys that the file has not, or in another shape; at least one.
-        size: Voxels along x, y, z that the network can be run on.
-        share: The share of the parameters' elements that fits, and the least; None if all must.
+        wrong: The network's keys that the file lacks or has in another shape; at least one.
+        size: Window that the network can run on, voxels along x, y, z.
+        share: Share of the parameters' elements that fits, and the share required; None if all must fit.
     """
     own = network.state_dict()
     name = f"model.source.network ({type(network).__name__})"
@@ -56,7 +56,7 @@ def _describe(key: str, expected: Tensor, state: Mapping[str, Tensor]) -> str:
 def _other_numbers(
     network: nn.Module, state: Mapping[str, Tensor], wrong: Sequence[str], size: Sequence[int]
 ) -> list[str]:
-    """Returns what to set if the file has another number of classes or input channels and differs in nothing else."""
+    """Returns what to set if the file differs only in the number of classes or input channels, else an empty list."""
     own = network.state_dict()
     if any(key not in state or state[key].ndim != own[key].ndim for key in wrong):
         return []
@@ -70,7 +70,7 @@ def _other_numbers(
         changes[side] |= {pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]}
         where.setdefault(side, key)
     if any(len(pairs) > 1 for pairs in changes.values()):
-        return []  # other widths too: another network
+        return []  # widths differ too: another network
     lines = []
     for old, new in changes["output"]:
         if old != found.channels[0]:

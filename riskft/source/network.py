@@ -1,4 +1,4 @@
-"""The source network as a target uses it: its weights for the target's channels and window, ready for phase 1."""
+"""The source network adapted to the target's channels and window, ready for phase 1."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from riskft.source.reading import Readings
 
 @dataclass(frozen=True)
 class SourceNetwork:
-    """The source network, ready for phase 1: its own head, the target's input channels, frozen.
+    """The frozen source network, with its own head and the target's input channels, ready for phase 1.
 
     Attributes:
         network: In evaluation mode, without gradients.
@@ -25,16 +25,16 @@ class SourceNetwork:
         read: How its result is read.
         channels: Number of its output channels.
         last: Names of the convolutions that give the outputs, see ``Trace``.
-        size: Voxels along x, y, z that it can be run on.
+        size: Window that it can run on, voxels along x, y, z.
         digest: Fingerprint of the source's weights.
-        class_names: Names of the output channels if the checkpoint says them, else None.
-        adapted: Names of first convolutions that were adapted to the target's number of channels.
+        class_names: Names of the output channels if the checkpoint states them, else None.
+        adapted: Names of the first convolutions that were adapted to the target's channels or negated.
         missing: Keys of the network that the checkpoint did not fill.
         unused: Keys of the checkpoint that the network does not have.
-        inferer: How it is run over whole volumes.
-        channels_last: Whether it is run in channels-last memory order.
+        inferer: How it runs on whole volumes.
+        channels_last: Whether it runs in channels-last memory order.
         inverted: Whether it sees inverted images.
-        record: What it was made with if riskft trained it, else None.
+        record: How it was trained if riskft trained it, else None.
     """
 
     network: nn.Module
@@ -57,7 +57,7 @@ class SourceNetwork:
         """Returns the source network that sees inverted images.
 
         Raises:
-            InputError: If no convolution takes the input itself.
+            InputError: If no convolution takes the input directly.
         """
         network, names = inverted_network(self.network, self.size)
         adapted = tuple(dict.fromkeys([*self.adapted, *names]))
@@ -66,8 +66,7 @@ class SourceNetwork:
     def predictor(self) -> Callable[[Tensor], Tensor]:
         """Returns what phase 1 runs on whole volumes: images (1, C, X, Y, Z) to probabilities (1, |Z|, X, Y, Z).
 
-        It raises InputError if the network returns probabilities where it is taken to return logits, which the first
-        volumes show.
+        It raises InputError if the first volumes show that the network returns probabilities instead of logits.
         """
         check = probability_check(self.network, self.read, self.output)
 
@@ -87,6 +86,6 @@ class SourceNetwork:
 
 
 def options_as_text(inferer: Inferer) -> dict[str, str]:
-    """Returns the class and the options of an inferer, for a fingerprint."""
+    """Returns the class and options of an inferer, for a fingerprint."""
     options = {key: without_addresses(str(value)) for key, value in vars(inferer).items() if not key.startswith("_")}
     return {"class": type(inferer).__name__, **options}

@@ -1,7 +1,7 @@
-"""How a source network's output channels become a distribution over source states z, which LEEP needs.
+"""Turns a source network's output channels into the distribution over source states z that LEEP needs.
 
-LEEP takes f(x)_i,z: probabilities over source classes z that sum to 1. A softmax head gives them. A sigmoid head
-(multi-label, region-based) gives K numbers p_k that do not, and its states have to be said.
+LEEP takes f(x)_i,z: probabilities over source classes z that sum to 1. A softmax head gives them. The K numbers p_k of
+a sigmoid head (multi-label, region-based) do not sum to 1, so the states must be defined.
 """
 
 from abc import ABC, abstractmethod
@@ -17,11 +17,11 @@ from riskft.source.reading import Activation
 
 
 class SourceOutput(ABC):
-    """Turns the K output channels of a source network into Z states, and says which channels a state means.
+    """Turns the K output channels of a source network into Z states, and tells which channels each state means.
 
     Attributes:
-        applied: Whether the network's outputs are probabilities, because it ends in the activation itself. None where
-            that is to be found out.
+        applied: Whether the network applies the activation itself, so that its outputs are probabilities. None to
+            detect this.
     """
 
     applied: bool | None
@@ -32,7 +32,7 @@ class SourceOutput(ABC):
         """Returns probabilities (B, Z, *spatial), which sum to 1 over Z, from logits (B, K, *spatial).
 
         Raises:
-            InputError: If logits with so many channels cannot be such an output.
+            InputError: If an output of this kind cannot have that many channels.
         """
 
     @abstractmethod
@@ -46,11 +46,11 @@ class SourceOutput(ABC):
 
 @dataclass(frozen=True)
 class SoftmaxOutput(SourceOutput):
-    """Classes that exclude each other: z is the class, P(z) the softmax.
+    """Mutually exclusive classes: z is the class and P(z) the softmax.
 
     Args:
-        applied: Whether the network itself ends in the softmax, so that its outputs are probabilities already. null
-            finds out; false takes the outputs for logits, whatever they look like.
+        applied: Whether the network applies the softmax itself, so that its outputs are probabilities. null detects
+            this; false treats the outputs as logits, whatever they look like.
     """
 
     applied: bool | None = None
@@ -83,19 +83,19 @@ class SigmoidOutput(SourceOutput):
 
         P(z) = prod_{k in z} p_k  prod_{k not in z} (1 - p_k)      so  P(y, z) = 1/M  sum_i [y_i = y] P_i(z)
 
-    Nested regions thus become their rings (whole tumour without core: oedema), which is what a target label is
-    compared with. Sets that the regions' nesting excludes get next to no mass, and cost nothing but memory.
+    Nested regions thus become rings (whole tumour without core: oedema), which target labels are compared with. Sets
+    that the nesting excludes get almost no mass and cost only memory.
 
-    With more channels 2^K states are too many, and z is one label or none (Z = K + 1)::
+    With more channels, 2^K states are too many, and z is one label or none (Z = K + 1)::
 
         P(none) = prod_k (1 - p_k),     P(k) = (1 - P(none)) p_k / sum_j p_j
 
-    which is exact where at most one label holds, and shares a voxel out among its labels where several do.
+    which is exact if at most one label holds; if several hold, the voxel is shared among them.
 
     Args:
-        max_exact: Up to how many channels the sets are told apart.
-        applied: Whether the network itself ends in the sigmoid, so that its outputs are probabilities already. null
-            finds out; false takes the outputs for logits, whatever they look like.
+        max_exact: Largest number of channels for which the states are sets.
+        applied: Whether the network applies the sigmoid itself, so that its outputs are probabilities. null detects
+            this; false treats the outputs as logits, whatever they look like.
     """
 
     max_exact: int = 5

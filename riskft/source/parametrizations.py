@@ -1,4 +1,4 @@
-"""Networks without parametrisations: layers with a weight or spectral norm become plain ones of the same values."""
+"""Replaces layers with a weight or spectral norm by plain ones with the same values."""
 
 import copy
 from collections.abc import Mapping
@@ -29,12 +29,12 @@ def copied(network: nn.Module) -> nn.Module:
 
 
 def plain(network: nn.Module) -> nn.Module:
-    """Returns a copy in float32 in which no layer is parametrised: it gives what the network gives in evaluation.
+    """Returns a float32 copy without parametrised layers that computes what the network computes in evaluation.
 
-    A head or a first convolution can then be resized, mixed and negated. Fine-tuning trains the weights themselves.
+    Its head and first convolutions can be resized, mixed and negated, and fine-tuning trains the plain weights.
 
     Args:
-        network: Left as it is.
+        network: Not changed.
 
     Raises:
         InputError: If the network cannot be copied.
@@ -47,12 +47,12 @@ def plain(network: nn.Module) -> nn.Module:
 
 
 def _resolve(module: nn.Module) -> None:
-    """Puts plain tensors in the place of a layer's parametrised ones.
+    """Replaces a layer's parametrised tensors by plain ones.
 
-    torch's remove_parametrizations deletes a property of the layer's class, which copies share, and so ruins these.
+    torch's remove_parametrizations deletes a property of the layer's class, which breaks copies that share the class.
     """
     training = module.training
-    module.eval()  # in training spectral_norm would take a step
+    module.eval()  # in training mode spectral_norm would do a power iteration
     lists = dict(module.parametrizations.items())  # type: ignore[operator, union-attr]
     values = {name: getattr(module, name).detach().clone() for name in lists}
     module.train(training)
@@ -66,12 +66,12 @@ def _resolve(module: nn.Module) -> None:
 
 
 def has_parametrizations(state: Mapping[str, Tensor]) -> bool:
-    """Returns whether the state is that of a network with parametrised layers."""
+    """Returns whether the state comes from a network with parametrised layers."""
     return any(".parametrizations." in f".{key}" for key in state)
 
 
 def with_current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the state with the entries of old weight and spectral norms under the names of the new."""
+    """Returns the state with the entries of torch's old weight and spectral norms renamed to those of the new ones."""
     renamed = {}
     for key, value in state.items():
         layer, dot, name = key.rpartition(".")

@@ -1,4 +1,4 @@
-"""Reading what a segmentation network returns: one tensor, or a structure with more in it than the logits."""
+"""Finds the logits in what a segmentation network returns: one tensor, or a structure that holds more."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,21 +12,21 @@ from riskft.errors import InputError
 
 Activation = Literal["softmax", "sigmoid"]
 
-# what networks with several outputs call the segmentation, in the order of preference
+# usual keys of the segmentation in networks with several outputs, in order of preference
 _KEYS = ("out", "logits", "seg", "segmentation", "pred", "prediction", "main", "output")
 
 
 def tensors_in(result: object) -> dict[str, Tensor]:
-    """Returns the tensors of a network's result by their path in it, such as ``0``, ``out`` or ``heads.1``.
+    """Returns the tensors of a network's result by their path in it, for example ``0``, ``out`` or ``heads.1``.
 
-    Looks into lists, tuples, dictionaries and data classes; anything else in them, None too, is left out.
+    Searches lists, tuples, dictionaries and data classes, and ignores everything else in them.
     """
     return dict(_walk(result, ()))
 
 
 def _walk(result: object, path: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]:
     if isinstance(result, Tensor):
-        if result.ndim == 6:  # MONAI's DynUNet stacks its deep-supervision outputs along a new second axis
+        if result.ndim == 6:  # MONAI's DynUNet stacks deep-supervision outputs on a new second axis
             yield from _walk(result.unbind(1), path)
         else:
             yield ".".join(path), result
@@ -44,11 +44,11 @@ def _walk(result: object, path: tuple[str, ...]) -> Iterator[tuple[str, Tensor]]
 
 
 def segmentations(result: object) -> dict[str, Tensor]:
-    """Returns the outputs that can be a segmentation's logits, by their path, the likeliest first.
+    """Returns the outputs that can be a segmentation's logits by their path, the likeliest first.
 
-    These are the floating-point tensors (B, K, X, Y, Z): those with most voxels first, then those with a usual key,
-    then in the order in which the network returns them. Losses, latent vectors and None are left out, and so are
-    tensors with other channels than the first, such as an auto-encoder's reconstruction.
+    These are the floating-point tensors (B, K, X, Y, Z), sorted by number of voxels (most first), then by usual key,
+    then in the network's order. Losses and latent vectors are left out, and so are tensors whose number of channels
+    differs from the first's, for example an auto-encoder's reconstruction.
 
     Raises:
         InputError: If there is none.
@@ -95,8 +95,8 @@ class Reading:
     """How a network's result is read in one mode.
 
     Attributes:
-        paths: Where in the result the outputs are, the segmentation first, then those that deep supervision trains.
-        activation: What the network's last operation makes of the logits; None if the outputs are logits.
+        paths: Paths of the outputs in the result, the segmentation first, then those that deep supervision trains.
+        activation: The activation that the network applies to the logits; None if it returns logits.
         unused: Names of the parameters that these outputs do not depend on.
     """
 
@@ -108,7 +108,7 @@ class Reading:
         """Returns the logits, the segmentation's first.
 
         Raises:
-            InputError: If none of the result can be a segmentation.
+            InputError: If nothing in the result can be a segmentation.
         """
         found = tensors_in(result)
         if all(path in found for path in self.paths):
@@ -120,13 +120,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Readings:
-    """How a network's result is read while it trains and otherwise, which may differ."""
+    """How a network's result is read in training and in evaluation mode, which may differ."""
 
     training: Reading = Reading()
     evaluation: Reading = Reading()
 
     def __call__(self, network: nn.Module, image: Tensor) -> list[Tensor]:
-        """Runs the network; returns its logits (B, K, X, Y, Z), the segmentation's first."""
+        """Runs the network on an image and returns its logits (B, K, X, Y, Z), the segmentation's first."""
         return (self.training if network.training else self.evaluation)(network(image))
 
 
@@ -135,8 +135,8 @@ def logits_of(output: Tensor, activation: Activation | None) -> Tensor:
 
     Args:
         output: (B, K, *spatial), logits or probabilities.
-        activation: The activation that has been applied, or None. A softmax's logits are log p, a sigmoid's
-            log p - log (1 - p), all finite. float32 cannot tell a sigmoid from 1 beyond a logit of 16.
+        activation: The activation already applied, or None. Logits of a softmax are log p, those of a sigmoid
+            log p - log (1 - p), all finite. In float32 a sigmoid is 1 from a logit of about 16 upwards.
     """
     if activation is None:
         return output

@@ -1,4 +1,4 @@
-"""Replacing layers, normalisations and activations by others with another number of channels, in place."""
+"""Changes the number of channels of layers, normalisations and activations, in place."""
 
 import copy
 import math
@@ -20,7 +20,7 @@ _RUNNING_NORMS = (
 )
 
 LAYERS = (*CONVOLUTIONS, nn.Linear)
-"""Layers whose weights turn channels into other channels."""
+"""Layers whose weights map channels to other channels."""
 
 SIZED = (*LAYERS, *_RUNNING_NORMS, nn.GroupNorm, nn.PReLU)
 """Modules that have a number of channels."""
@@ -43,7 +43,7 @@ def out_channels(module: nn.Module) -> int:
 def resize_tail(
     network: nn.Module, entry: str, rest: Sequence[str], inner: Sequence[str], others: Sequence[str], classes: int
 ) -> list[str]:
-    """Resizes the class channels from ``entry`` on, in place; returns the names of what was resized.
+    """Resizes the class channels from ``entry`` on, in place, and returns the names of the resized modules.
 
     Args:
         network: Changed in place.
@@ -63,13 +63,13 @@ def resize_tail(
 
 @torch.no_grad()
 def resize_norm(network: nn.Module, name: str, channels: int, mean: bool) -> None:
-    """Gives a normalisation of the input another number of channels, in place.
+    """Changes the number of channels of a normalisation of the input, in place.
 
     Args:
         network: Changed in place.
         name: The normalisation.
         channels: Number of channels.
-        mean: Each new channel gets the mean of the old ones' values; else these are repeated.
+        mean: Each new channel gets the mean of the old channels' values; otherwise these are repeated.
     """
     old = network.get_submodule(name).state_dict()
     resize_outputs(network, name, outputs=channels)
@@ -82,7 +82,7 @@ def resize_norm(network: nn.Module, name: str, channels: int, mean: bool) -> Non
 
 
 def has_channels(module: nn.Module, channels: int) -> bool:
-    """Returns whether the module is a normalisation of, or an activation with weights for, so many channels."""
+    """Returns whether the module is a normalisation, or an activation with weights, of that many channels."""
     if isinstance(module, _RUNNING_NORMS):
         return bool(module.num_features == channels)
     if isinstance(module, nn.GroupNorm):
@@ -91,9 +91,9 @@ def has_channels(module: nn.Module, channels: int) -> bool:
 
 
 def resize_outputs(network: nn.Module, name: str, outputs: int, inputs: int | None = None) -> None:
-    """Replaces a module by one of the same kind and options with other numbers of channels.
+    """Replaces a module by a newly initialised one with the same options and other numbers of channels.
 
-    The module is a copy, for a subclass may be constructed in any way; its parameters are initialised again.
+    The new module is a changed copy because the constructor of a subclass may take any arguments.
 
     Raises:
         InputError: If it is a grouped convolution.

@@ -1,4 +1,4 @@
-"""The options that say where fine-tuning starts: an architecture and, except from scratch, its weights."""
+"""The options that define where fine-tuning starts: an architecture and, except from scratch, its weights."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -18,25 +18,26 @@ class Source:
 
     Args:
         network: Any convolutional segmentation network by ``class_path``, with the options that it was trained with.
-            For checkpoints that riskft wrote, the numbers of classes and channels are taken from the file. null takes
-            the checkpoint's own description, where it has one.
+            For a checkpoint that riskft wrote, the numbers of classes and channels come from the file. null uses the
+            checkpoint's own description, if it has one.
         checkpoint: Its weights: a riskft or Lightning ``.ckpt``, a state dict (``.pt``, ``.pth``, ``.safetensors``), or
             a model that describes itself (nnU-Net v2 folder, MONAI bundle, MeshNet).
-        weights: Which copy of the weights to take where the checkpoint holds several, such as ``net_ema`` or
+        weights: Which copy of the weights to take if the checkpoint holds several, for example ``net_ema`` or
             ``model_ema``. null takes the one that fits best; the log names the others.
         load: What training takes from the checkpoint: the weights of the ``network``, or ``none``, which trains from
             scratch whatever ``checkpoint`` is. A model that describes itself still gives its architecture and defaults.
         head: Name or names of the modules that make up the network's head. null finds them.
-        first_convolution: How its first convolution is adapted to another number of channels: each new channel starts
-            as the ``mean`` of the old ones, or the old ones are ``repeat``-ed in turn.
+        first_convolution: How to adapt the first convolution to another number of channels: start each new channel as
+            the ``mean`` of the old ones, or ``repeat`` the old ones in turn.
         min_loaded: Share of the parameters that the checkpoint must fill in plain fine-tuning (phase 1 needs all).
-        output: What the output channels mean: ``riskft.SoftmaxOutput`` or ``riskft.SigmoidOutput``, and if the network
-            returns probabilities already (``applied``). null for the sigmoid if the network ends in one, else softmax.
-        inferer: How phase 1 runs the source over whole volumes; null for ``model.inferer``. A network that needs to see
-            more than a training patch wants a window of its own.
-        invert: Show the source inverted images (x becomes -x; the fine-tuned network keeps that): ``auto`` lets
-            phase 1 find out which of the two is more informative about the target's classes, which costs a second pass
-            over at most eight training volumes. For images whose background is 0.
+        output: What the output channels mean, ``riskft.SoftmaxOutput`` or ``riskft.SigmoidOutput``, and whether the
+            network already returns probabilities (``applied``). null means sigmoid if the network ends in one, else
+            softmax.
+        inferer: How phase 1 runs the source on whole volumes; null means ``model.inferer``. Set a larger window if the
+            source needs to see more than a training patch.
+        invert: Give the source, and the network fine-tuned from it, inverted images (-x for x). ``auto`` lets phase 1
+            find out which of the two is more informative about the target's classes, at the cost of a second pass over
+            at most eight training volumes. For images with background 0.
     """
 
     network: nn.Module | None = None
@@ -80,5 +81,5 @@ class Source:
         )
 
     def description(self) -> str:
-        """Returns the architecture and how it is used as text, for the fingerprint."""
+        """Returns the architecture and its use as text, for the fingerprint."""
         return without_addresses(f"{self.architecture()!r} {self.output!r} {self.first_convolution}")

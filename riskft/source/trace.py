@@ -1,4 +1,4 @@
-"""What a forward pass on a window shows of a network; or why it does not run, and on which window it does."""
+"""Traces a network on a window; if it does not run, explains why and finds a window on which it does."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,10 +12,10 @@ _WHERE = "The window is model.inferer.init_args.roi_size, which the shipped conf
 
 
 def trace(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace:
-    """Returns what a forward pass on a window shows of a network, which stays as it is; see ``Trace``.
+    """Returns what a forward pass on a window shows about a network, which is not changed.
 
     Raises:
-        InputError: If it does not run on the window, with what is known of the reason.
+        InputError: If it does not run on the window, with the likely reason.
     """
     try:
         return run(network, size, training)
@@ -29,7 +29,7 @@ def _does_not_run(network: nn.Module, size: Sequence[int], failure: FailedRunErr
     Args:
         network: The network.
         size: The window, voxels along x, y, z.
-        failure: How it failed.
+        failure: The failure on that window.
     """
     kind, window, reason = type(network).__name__, _text(size), first_line(failure.cause)
     dimensions = {len(module.kernel_size) for module in network.modules() if isinstance(module, CONVOLUTIONS)}
@@ -63,7 +63,7 @@ def _text(size: Sequence[int]) -> str:
 
 
 def _other_sizes(size: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """Gives the next larger windows that 2, 4, 8, ... divide, then cubes: some networks are built for one size."""
+    """Yields the next larger windows divisible by 2, 4, 8, ..., then cubes: some networks take one size only."""
     seen = {tuple(size)}
     rounded = [tuple(-(-edge // step) * step for edge in size) for step in (2, 4, 8, 16, 32, 64, 128)]
     cubes = [(edge,) * 3 for edge in (32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256)]

@@ -1,4 +1,4 @@
-"""Starting the target network from the source network, with an account of every parameter."""
+"""Initialises the target network from the source network and reports the origin of every parameter."""
 
 import logging
 from collections import Counter
@@ -23,11 +23,11 @@ STATUSES = ("loaded", "adapted", "new", "unused")
 
 @dataclass(frozen=True)
 class AdaptationReport:
-    """What became of each parameter and buffer.
+    """What happened to each parameter and buffer.
 
     Attributes:
-        rows: (name, shape, status) with a status of ``loaded`` (as it was), ``adapted`` (to another number of input
-            channels, or a head started from the source's), ``new`` (random), ``unused`` (in the checkpoint only).
+        rows: (name, shape, status). The status is ``loaded`` (unchanged), ``adapted`` (to other input channels, or a
+            head initialised from the source's), ``new`` (random) or ``unused`` (only in the checkpoint).
         fraction: Share of the network's parameters, by number of elements, that are loaded or adapted.
     """
 
@@ -35,7 +35,7 @@ class AdaptationReport:
     fraction: float
 
     def summary(self) -> str:
-        """Returns one line: how many entries of each status, and the share of the parameters that is not new."""
+        """Returns one line with the number of entries of each status and the share of parameters that is not new."""
         counts = Counter(status for _, _, status in self.rows)
         share = f"{100 * self.fraction:.1f} % of the parameters from the checkpoint"
         return ", ".join(f"{counts[status]} {status}" for status in STATUSES) + f" ({share})"
@@ -56,15 +56,15 @@ def start_network(
     """Sets a target network's weights from the source, in place.
 
     Args:
-        network: With |Y| output channels.
+        network: The target network, with Y output channels.
         head: Names of the modules that make up its head.
         source: The source network.
-        joint: P(y, z) from phase 1, (Y, Z) of any scale, or None where there was none.
-        class_names: The target's, background first.
-        how: How the head starts, see ``RiskModule``.
+        joint: P(y, z) from phase 1, (Y, Z), at any scale; None without phase 1.
+        class_names: The target's class names, background first.
+        how: How the head is initialised, see ``RiskModule``.
 
     Raises:
-        InputError: If the head is to start through P(z|y) and there is no joint, or it cannot be copied.
+        InputError: If ``how`` is ``leep`` and there is no joint, or the head cannot be copied.
     """
     softmax = isinstance(source.output, SoftmaxOutput)
     if how == "auto":
@@ -95,7 +95,7 @@ def start_network(
 
 
 def share_of(network: nn.Module, names: Sequence[str]) -> float:
-    """Returns the share of the parameters' elements that the named ones have."""
+    """Returns the share of the network's parameters, by number of elements, that have these names."""
     chosen = set(names)
     sizes = [(name in chosen, parameter.numel()) for name, parameter in network.named_parameters()]
     return sum(count for inside, count in sizes if inside) / max(sum(count for _, count in sizes), 1)
@@ -110,18 +110,18 @@ def transfer_backbone(
     unused: Sequence[str],
     missing: Sequence[str] = (),
 ) -> AdaptationReport:
-    """Copies all but the head from the source to the target network, in place.
+    """Copies everything but the head from the source to the target network, in place.
 
     Args:
         target: Network with the target's classes.
-        source: Network with the source's classes and, already, the target's input channels.
-        head: Names of the head's modules; left as they are.
-        adapted: Names of first convolutions that were adapted to the number of channels.
-        head_status: What the report says of the head: ``loaded``, ``adapted`` or ``new``.
-        unused: Keys of the checkpoint that the source network has no use for.
-        missing: Keys of the source network that the checkpoint did not fill; reported ``new``.
+        source: Network with the source's classes and the target's input channels.
+        head: Names of the head's modules, which are not changed.
+        adapted: Names of the first convolutions that were adapted to the target's channels or negated.
+        head_status: Status of the head in the report: ``loaded``, ``adapted`` or ``new``.
+        unused: Keys of the checkpoint that the source network does not have.
+        missing: Keys of the source network that the checkpoint did not fill, reported as ``new``.
     """
-    # by identity, for a module may be registered under several names (DynUNet's deep-supervision heads are)
+    # by identity because a module may be registered under several names (DynUNet's deep-supervision heads are)
     heads = {id(target.get_submodule(name)) for name in head}
     firsts = {id(target.get_submodule(name)) for name in adapted}
     state, absent = target.state_dict(), set(missing)

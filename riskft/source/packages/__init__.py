@@ -9,9 +9,9 @@ __all__ = ["Package", "find_package"]
 
 
 def find_package(path: Path) -> Package | None:
-    """Returns what a trained model at ``path`` (a folder or a file) says of itself, or None if it says nothing.
+    """Returns the description of a trained model at ``path`` (a folder or file), or None if it has none.
 
     Raises:
-        InputError: If it is such a model, but broken or of a kind that riskft cannot use.
+        InputError: If the model is broken or of a kind that riskft cannot use.
     """
     return next((found for find in (nnunet.find, bundle.find, meshnet.find) if (found := find(path))), None)

@@ -16,21 +16,21 @@ from riskft.source.packages.bundle_data import data_defaults, is_sigmoid
 
 _NETWORK_KEYS = ("network_def", "network", "net")
 _CONFIG_FILES = tuple(f"{name}.{ending}" for name in ("inference", "train") for ending in ("json", "yaml", "yml"))
-# safetensors first: what riskft convert writes beside a file that it had to be trusted with
+# safetensors first: riskft convert writes it beside a pickled file
 _WEIGHTS = ("model.safetensors", "model.pt", "model.ckpt", "model.pth")
 _NO_ARGUMENTS = ("_target_", "_desc_", "_requires_", "_disabled_", "_mode_")
 
 
 def find(path: Path) -> Package | None:
-    """Returns what a MONAI bundle's folder says of its model, or None if the path is something else.
+    """Returns the description of the model in a MONAI bundle's folder, or None if the path is something else.
 
-    Only literal values and references count; expressions (``$...``) are Python, and are not evaluated.
+    Only literal values and references are used; expressions (``$...``) are Python code and are not evaluated.
 
     Args:
         path: The bundle's folder, with ``configs/inference.json`` (or train, or YAML) and ``models/model.pt``.
 
     Raises:
-        InputError: If the network is not described in plain values, is not 3-D, or the weights are missing.
+        InputError: If the network is not described in plain values or not 3-D, or the weights are missing.
     """
     files = [file for name in _CONFIG_FILES if (file := path / "configs" / name).is_file()]
     if not files:
@@ -46,7 +46,7 @@ def find(path: Path) -> Package | None:
     channels = options["in_channels"] if isinstance(options.get("in_channels"), int) else channels
     outputs = options.get("out_channels", options.get("num_classes"))
     if names is not None and isinstance(outputs, int) and outputs != len(names):
-        names = None  # the description is wrong; the network is what was trained
+        names = None  # the metadata is wrong; the network is what was trained
     output = "riskft.SigmoidOutput" if any(is_sigmoid(config) for config in configs) else "riskft.SoftmaxOutput"
     data = data_defaults(configs[0], channels)
     return Package(
@@ -72,7 +72,7 @@ def _weights(folder: Path) -> Path:
 
 
 def _network(folder: Path, files: list[Path], configs: list[dict[str, Any]], weights: Path) -> dict[str, Any]:
-    """Returns the network's class_path and init_args from the first config that has them in plain values."""
+    """Returns the network's class_path and init_args from the first config that gives them in plain values."""
     problems = []
     for file, config in zip(files, configs, strict=True):
         for key in _NETWORK_KEYS:
@@ -89,7 +89,7 @@ def _network(folder: Path, files: list[Path], configs: list[dict[str, Any]], wei
 
 
 def _without_notes(described: Any) -> Any:
-    """Leaves out notes on the network besides its class and options, which may well be expressions."""
+    """Removes notes on the network, which are not needed and are often expressions."""
     if not isinstance(described, Mapping):
         return described
     return {name: value for name, value in described.items() if name not in ("_requires_", "_desc_")}
@@ -113,7 +113,7 @@ def _has_component(value: Any) -> bool:
 
 
 def _network_class(target: str, key: str, folder: Path) -> str:
-    """Returns the full name of a class of networks; anything else is refused, and nothing is called."""
+    """Returns the full name of a network class; refuses anything else and calls nothing."""
     if "." not in target:
         name, found = f"monai.networks.nets.{target}", getattr(nets, target, None)
     else:
@@ -121,7 +121,7 @@ def _network_class(target: str, key: str, folder: Path) -> str:
             raise NotPlainError(key, f"is '{target}' of the bundle's own Python files, which riskft does not run")
         try:
             name, found = target, pkgutil.resolve_name(target)
-        except Exception as error:  # whatever the import of an installed module raises
+        except Exception as error:  # importing a module may raise anything
             raise NotPlainError(key, f"is '{target}', which is not installed ({type(error).__name__})") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise NotPlainError(key, f"is '{target}', expected a subclass of torch.nn.Module")
@@ -129,11 +129,11 @@ def _network_class(target: str, key: str, folder: Path) -> str:
 
 
 def _is_inside(package: str, folder: Path) -> bool:
-    """Returns whether Python would take a top-level package from the folder or around it; nothing is imported."""
+    """Returns whether Python would import a top-level package from the folder or its parents; imports nothing."""
     try:
         spec = find_spec(package)
     except (ImportError, ValueError):
-        return False  # and its import fails as well
+        return False  # its import will fail as well
     if spec is None:
         return False
     places = [*(spec.submodule_search_locations or []), *([spec.origin] if spec.has_location and spec.origin else [])]
@@ -144,7 +144,7 @@ def _is_inside(package: str, folder: Path) -> bool:
 
 
 def _data_format(folder: Path) -> tuple[tuple[str, ...] | None, int | None]:
-    """Returns class names and number of channels from ``metadata.json``, None for what it does not say."""
+    """Returns the class names and number of channels in ``metadata.json``, None for what is absent."""
     file = folder / "configs" / "metadata.json"
     described: Config = read_config(file).get("network_data_format") or {} if file.is_file() else {}
     image, pred = (_only(described, side, usual) for side, usual in (("inputs", "image"), ("outputs", "pred")))

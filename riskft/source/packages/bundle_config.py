@@ -1,4 +1,4 @@
-"""The plain part of a MONAI bundle's configs: literal values and references, and no expression."""
+"""Reads the plain part of a MONAI bundle's configs: literal values and references, no expressions."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,11 +13,11 @@ Config = Mapping[str, Any]
 
 
 class NotPlainError(Exception):
-    """A value that is not literal: an expression (arbitrary Python), or a reference into nowhere.
+    """A value that is not plain: an expression (arbitrary Python) or a reference that leads nowhere.
 
     Args:
-        key: Where it stands, in MONAI's notation (``network_def::in_channels``).
-        reason: What it is.
+        key: Position of the value in MONAI's notation (``network_def::in_channels``).
+        reason: What the value is.
     """
 
     def __init__(self, key: str, reason: str) -> None:
@@ -42,16 +42,16 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def resolve(root: Config, value: Any, key: str, seen: frozenset[str] = frozenset()) -> Any:
-    """Returns a value with its references (``@id`` and ``%id``) replaced by what they stand for.
+    """Returns a value with its references (``@id`` and ``%id``) replaced by the values they refer to.
 
     Args:
         root: The whole config.
-        value: What to resolve; left as it is.
-        key: Where it stands, for the message.
+        value: What to resolve; not changed.
+        key: Position of the value, for the message.
         seen: References that led here.
 
     Raises:
-        NotPlainError: If an expression is in it, or a reference that leads nowhere or to itself.
+        NotPlainError: If it contains an expression, or a reference that leads nowhere or to itself.
     """
     if isinstance(value, Mapping):
         return {name: resolve(root, item, f"{key}::{name}", seen) for name, item in value.items()}
@@ -69,7 +69,7 @@ def resolve(root: Config, value: Any, key: str, seen: frozenset[str] = frozenset
 
 
 def _at(root: Config, reference: str, key: str, seen: frozenset[str]) -> Any:
-    """Returns what stands at ``a::b::0``, resolved, references on the way included."""
+    """Returns the resolved value at ``a::b::0``, following references on the way."""
     node: Any = root
     for part in reference.split("::"):
         if isinstance(node, str) and node[:1] in ("@", "%", "$"):
@@ -92,7 +92,7 @@ def plain(root: Config, value: Any) -> Any:
 
 
 def components(root: Config, node: Any = None) -> Iterator[Config]:
-    """Yields each component that is described in place (a mapping with ``_target_``), outer ones first."""
+    """Yields each enabled component (a mapping with ``_target_``), outer ones first."""
     node = root if node is None else node
     if isinstance(node, Mapping):
         if isinstance(node.get("_target_"), str) and node.get("_disabled_", False) is False:

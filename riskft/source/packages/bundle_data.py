@@ -1,4 +1,4 @@
-"""What a MONAI bundle says of the data that its network takes: patch, grid, orientation, intensities, output."""
+"""Reads from a MONAI bundle what data its network takes (patch, grid, orientation, intensities) and its output."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,11 +9,12 @@ _OTHER_INTENSITIES = ("ClipIntensityPercentilesd", "HistogramNormalized", "Thres
 
 
 def data_defaults(config: Config, channels: int | None) -> dict[str, Any]:
-    """Returns the defaults for ``data`` that are literal in a config; what riskft cannot do alike is left out.
+    """Returns the literal defaults for ``data`` in a config, without what riskft cannot reproduce.
 
     Args:
         config: An inference or training config.
-        channels: Number of image channels if known; a normalisation over all channels at once is riskft's if it is 1.
+        channels: Number of image channels if known. riskft normalises per channel, so it can reproduce a joint
+            normalisation only if there is one channel.
     """
     data: dict[str, Any] = {}
     inferer = config.get("inferer")
@@ -35,7 +36,7 @@ def data_defaults(config: Config, channels: int | None) -> dict[str, Any]:
 
 
 def is_sigmoid(config: Config) -> bool:
-    """Returns whether the config makes probabilities of the output by a sigmoid per channel."""
+    """Returns whether the config turns the output into probabilities by a sigmoid per channel."""
     return any(_option(config, name, "sigmoid") in (True, [True]) for name in ("Activationsd", "Activations"))
 
 
@@ -48,7 +49,7 @@ def _numbers(value: Any) -> bool:
 
 
 def _transforms(config: Config, name: str) -> list[dict[str, Any]]:
-    """Returns the plain options of each transform of the name that is not for the label alone, equal ones once."""
+    """Returns the plain options of each transform of that name, except those for labels alone; duplicates once."""
     found: list[dict[str, Any]] = []
     for component in components(config):
         if component["_target_"].rpartition(".")[2] == name:
@@ -59,13 +60,13 @@ def _transforms(config: Config, name: str) -> list[dict[str, Any]]:
 
 
 def _option(config: Config, name: str, option: str) -> Any:
-    """Returns an option of the transform of the name if there is one alone, else None."""
+    """Returns an option of the transform of that name if there is exactly one, else None."""
     found = _transforms(config, name)
     return found[0].get(option) if len(found) == 1 else None
 
 
 def _intensity(config: Config, channels: int | None) -> dict[str, Any]:
-    """Returns ``intensity``, and ``crop`` where it decides on which voxels count; empty if riskft has nothing alike."""
+    """Returns ``intensity``, and ``crop`` if it decides which voxels count; empty if riskft has no equivalent."""
     makers = (
         ("NormalizeIntensityd", _standardised),
         ("ScaleIntensityRanged", _clipped),
@@ -73,7 +74,7 @@ def _intensity(config: Config, channels: int | None) -> dict[str, Any]:
         ("ScaleIntensityd", _between_extremes),
     )
     made = [make(options, channels) for name, make in makers for options in _transforms(config, name)]
-    # of several in a row riskft has no equal
+    # riskft has no equivalent of several in a row
     if len(made) != 1 or made[0] is None or any(_transforms(config, name) for name in _OTHER_INTENSITIES):
         return {}
     whole_volume = made[0]["class_path"] != "riskft.ClipIntensity" and made[0]["init_args"] != {"masked": True}

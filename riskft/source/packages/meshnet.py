@@ -1,8 +1,8 @@
-"""MeshNet, the network of brainchop: dilated 3-D convolutions on the full grid, and the files that describe one.
+"""MeshNet, brainchop's network of dilated 3-D convolutions on the full grid, and the files that describe one.
 
-A model is a layer table ``<name>.json`` and the weights ``<name>.safetensors`` beside it. The architecture: Fedorov et
-al. 2017, End-to-end learning of brain tissue segmentation from imperfect labeling (arXiv 1612.00940); the trained
-models: https://github.com/neuroneural/brainchop.
+A model is a layer table ``<name>.json`` with the weights ``<name>.safetensors`` beside it. Architecture: Fedorov et al.
+2017, End-to-end learning of brain tissue segmentation from imperfect labeling (arXiv 1612.00940). Trained models:
+https://github.com/neuroneural/brainchop.
 """
 
 import json
@@ -19,12 +19,11 @@ from riskft.source.packages.base import Package
 _OPTIONS = ("bnorm", "elu", "gelu", "dropout_p", "bias")
 
 WINDOW = (192, 192, 192)
-"""Voxels that phase 1 shows the network at once: a window that holds a brain and a margin of background.
+"""Window of phase 1 in voxels: it holds a brain and a margin of background.
 
-The networks see 93 voxels along each axis, and learned that beyond a head there is background; a window's border
-looks to them like the end of the head. On a skull-stripped T1w volume the Dice of model5_gw_ae's white matter with the
-bright one of three grey-value clusters was 0.32 with windows of 64 voxels, 0.66 with 96, 0.71 with 128, 0.75 with 160
-and 0.76 with 192 and 224.
+The networks' receptive field is 93 voxels along each axis, and they take the border of a window for the end of the
+head. On a skull-stripped T1w volume the Dice of model5_gw_ae's white matter with the brightest of three grey-value
+clusters was 0.32 with windows of 64 voxels, 0.66 with 96, 0.71 with 128, 0.75 with 160, and 0.76 with 192 and 224.
 """
 
 
@@ -42,16 +41,16 @@ class Layer(TypedDict):
 class MeshNet(nn.Module):
     """A chain of dilated convolutions without down- or upsampling.
 
-    All but the last convolution are followed by a normalisation if there is one, an activation and a dropout if there
-    is one. Parameters have the names of the published files, ``model.<n>.weight`` with n the position in that chain.
+    Every convolution but the last is followed by an optional normalisation, an activation and an optional dropout.
+    Parameters are named as in the published files: ``model.<n>.weight``, with n the position in the chain.
 
     Args:
-        layers: The convolutions in their order, as in brainchop's layer tables.
-        bnorm: Batch normalisation with running statistics. Files that lack these do not load.
-        elu: ELU as the activation. Without this and ``gelu`` it is ReLU.
-        gelu: GELU as the activation.
-        dropout_p: Probability with which the dropout drops a channel.
-        bias: Whether the convolutions have one.
+        layers: The convolutions in order, as in brainchop's layer tables.
+        bnorm: Use batch normalisation with running statistics. Files without these do not load.
+        elu: Use ELU as the activation. Without this and ``gelu``, ReLU is used.
+        gelu: Use GELU as the activation.
+        dropout_p: Probability of dropping a channel.
+        bias: Whether the convolutions have a bias.
 
     Raises:
         InputError: If the table is not a chain of convolutions that keep the grid.
@@ -108,13 +107,13 @@ def _problems(layers: Sequence[Layer]) -> list[str]:
 
 
 def find(path: Path) -> Package | None:
-    """Returns what a layer table, its weights, or the folder of one such pair says, or None if it is something else.
+    """Returns the model of a layer table, its weights, or the folder of one such pair; None for anything else.
 
-    The defaults of the preprocessing are what brainchop does to a scan: 1 mm, axes that point to left, inferior and
-    anterior (LIA), the 2nd to 98th percentile of the whole volume to 0..1, nothing cropped. Padding the ICBM152
-    template to brainchop's 256 voxels changed no tissue's Dice by more than 0.001. The axes matter: there, model18cls
-    finds the hippocampi where they are (26 mm from the midline, y -21, z -15) with LIA and not at all with RAS;
-    model21_104class names left and right rightly in 99.9 % of their voxels with LIA, and in 0.4 % with RIA.
+    The preprocessing defaults are brainchop's: 1 mm, axes that point left, inferior and anterior (LIA), the 2nd to 98th
+    percentile of the whole volume scaled to 0..1, no cropping. Padding the ICBM152 template to brainchop's 256 voxels
+    changed no tissue's Dice by more than 0.001. The axes matter: on this template model18cls finds the hippocampi in
+    the right place (26 mm from the midline, y -21, z -15) with LIA and not at all with RAS; model21_104class labels the
+    sides correctly in 99.9 % of their voxels with LIA and in 0.4 % with RIA.
 
     Raises:
         InputError: If a table lacks its weights, or a folder holds several pairs.
@@ -163,7 +162,7 @@ def find(path: Path) -> Package | None:
 
 
 def _table_of(path: Path) -> Path | None:
-    """Returns where the layer table is or should be."""
+    """Returns the path where the layer table is or should be, or None if the path is something else."""
     if path.is_dir():
         pairs = [file.with_suffix(".json") for file in sorted(path.glob("*.safetensors"))]
         tables = [table for table in pairs if _read_table(table) is not None]
@@ -187,12 +186,12 @@ def _read_table(path: Path) -> dict[str, Any] | None:
 
 
 def _class_names(table: Path, classes: int | None) -> tuple[str, ...] | None:
-    """Returns the labels of the colour table beside it, if there are as many as classes."""
+    """Returns the labels in the colour table beside the layer table, or None unless there is one per class."""
     try:
         content = json.loads(table.with_suffix(".colormap.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     labels = content.get("labels") if isinstance(content, dict) else None
     if not isinstance(labels, list) or len(labels) != classes:
-        return None  # of model5_gw_ae, with 3 classes, it names 2
+        return None  # that of model5_gw_ae names 2 of 3 classes
     return tuple(str(label) for label in labels)

@@ -1,4 +1,4 @@
-"""nnU-Net v2: its trained-model folders, what its plans say, and its networks."""
+"""nnU-Net v2: trained-model folders, plans and networks."""
 
 from riskft.source.packages.nnunet.folder import find
 

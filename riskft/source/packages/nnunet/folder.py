@@ -20,17 +20,17 @@ _T = TypeVar("_T")
 
 
 def find(path: Path) -> Package | None:
-    """Returns what a folder that nnU-Net v2 has trained says of its model, or None if the path is something else.
+    """Returns the description of a model that nnU-Net v2 trained, or None if the path is something else.
 
     Args:
-        path: The folder ``<trainer>__<plans>__<configuration>``, a ``fold_*`` folder in it, or a checkpoint in one of
-            these. Without a fold the lowest is taken (``fold_all`` if there is no other), without a checkpoint the
-            final one, else the best.
+        path: The folder ``<trainer>__<plans>__<configuration>``, a ``fold_*`` folder in it, or a checkpoint in a fold.
+            The default fold is the lowest (``fold_all`` if there is no other), the default checkpoint the final one,
+            then the best, then the latest.
 
     Raises:
-        InputError: If a part is missing, or riskft has no use for the model (2-D, a cascade's second stage).
+        InputError: If a part is missing, or riskft cannot use the model (2-D, second stage of a cascade).
     """
-    located = _locate(Path(os.path.abspath(path)))  # names count, which "." and ".." hide
+    located = _locate(Path(os.path.abspath(path)))  # the folders' names count, and "." and ".." hide them
     if located is None:
         return None
     folder, weights = located
@@ -78,9 +78,9 @@ def _package(plans: plan.Json, weights: Path, in_channels: int, names: tuple[str
 
 
 def _configuration_name(plans: plan.Json, weights: Path) -> str:
-    """Takes it from the folder's name; for a renamed one from nnU-Net's notes, or the only one that riskft can use.
+    """Returns the configuration in the folder's name, else in nnU-Net's debug.json, else the only usable one.
 
-    The checkpoint says it as well, but among objects that are not tensors.
+    The checkpoint states it too, but only in pickled objects that are not tensors.
     """
     known = plan.entry(plans, "configurations")
     name = weights.parent.parent.name.rpartition("__")[2]
@@ -144,7 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _from(path: Path, make: Callable[[dict[str, Any]], _T]) -> _T:
-    """Returns what ``make`` finds in a JSON file, and says in its errors which file was at fault."""
+    """Returns ``make`` of a JSON file's content, and names the file in its errors."""
     content = _read(path)
     try:
         return make(content)

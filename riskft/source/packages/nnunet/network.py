@@ -1,4 +1,4 @@
-"""The network of an nnU-Net plan, from the plan's own words for it."""
+"""Builds the network that an nnU-Net plan describes."""
 
 import importlib
 import re
@@ -21,16 +21,16 @@ def nnunet_network(
 ) -> nn.Module:
     """Builds the network that an nnU-Net plan describes; usable as ``class_path: riskft.nnunet_network``.
 
-    A plan is a file from elsewhere and names Python classes. Only networks of ``dynamic_network_architectures`` and
-    classes of ``torch.nn`` are taken; anything else is refused without being imported.
+    A plan is an untrusted file that names Python classes. Only networks of ``dynamic_network_architectures`` and
+    classes of ``torch.nn`` are accepted; anything else is refused without being imported.
 
     Args:
-        network_class_name: The plan's, such as ``dynamic_network_architectures.architectures.unet.PlainConvUNet``.
+        network_class_name: The plan's class, e.g. ``dynamic_network_architectures.architectures.unet.PlainConvUNet``.
         arch_kwargs: The plan's options, classes by name, with ``kernel_sizes`` and ``strides`` along x, y, z.
         in_channels: Number of input channels.
         num_classes: Number of output channels.
-        deep_supervision: Give the outputs of all resolutions as a list, finest first, as nnU-Net trains. Without it
-            the coarser heads exist too, for the weights to fit, but are not run (and not trained).
+        deep_supervision: Return the outputs of all resolutions as a list, finest first, as nnU-Net trains. If false,
+            the coarser heads exist so that the weights fit, but are neither run nor trained.
 
     Raises:
         InputError: If the package is not installed, the class is not one of its networks, an option names anything
@@ -54,7 +54,7 @@ def _network_class(name: str) -> type[nn.Module]:
     if match is None:
         raise InputError(f"network_class_name is '{name}', expected a network of {_ARCHITECTURES}; it is not imported.")
     try:
-        # plans of some versions name a module that the package has never had; nnU-Net then looks by the class's name
+        # some versions' plans name a module that the package never had; nnU-Net then searches for the class name
         modules = [_module(match[1]), importlib.import_module(f"{_ARCHITECTURES}.unet")]
     except ImportError as error:
         raise InputError(f"nnU-Net's networks need another package ({error}): pip install 'riskft[nnunet]'.") from error
@@ -82,7 +82,7 @@ def _torch_class(key: str, name: str) -> type[nn.Module]:
     found = vars(nn).get(name.rpartition(".")[2])
     if not isinstance(found, type) or not issubclass(found, nn.Module):
         found = None
-    # under its short name, or where it is defined
+    # by its short name or the module that defines it
     if found is None or name not in (f"torch.nn.{found.__name__}", f"{found.__module__}.{found.__qualname__}"):
         raise InputError(f"arch_kwargs.{key} is '{name}', expected a class of torch.nn; it is not imported.")
     return found

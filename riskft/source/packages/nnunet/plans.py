@@ -1,7 +1,7 @@
-"""What nnU-Net's plans.json and dataset.json say, in riskft's terms: pure functions on their content.
+"""Translates the content of nnU-Net's plans.json and dataset.json into riskft's terms; pure functions.
 
-nnU-Net reads a scan as an array of axes z, y, x and then moves the coarsest axis to the front (``transpose_forward``).
-All that its plans say by axis is in that order; riskft's order is x, y, z.
+nnU-Net reads a scan as an array with axes z, y, x and then moves the coarsest axis to the front
+(``transpose_forward``). All per-axis values in its plans are in that order; riskft's order is x, y, z.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from riskft.errors import InputError
 
 Json = Mapping[str, Any]
 
-# the networks whose options by axis are known to be kernel_sizes and strides
+# networks whose only per-axis options are kernel_sizes and strides
 _UNETS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")
 _AXIS_OPTIONS = ("kernel_sizes", "strides")
 _FLOAT32 = 3.4e38
@@ -29,7 +29,7 @@ def entry(content: Json, key: str) -> Any:
 
 
 def kernel_axes(plans: Json) -> tuple[int, int, int]:
-    """Returns, for each of riskft's axes x, y, z, which of nnU-Net's array axes it is."""
+    """Returns nnU-Net's array axis for each of riskft's axes x, y, z."""
     forward = list(entry(plans, "transpose_forward"))
     if sorted(forward) != [0, 1, 2]:
         raise InputError(f"transpose_forward is {forward}, expected a permutation of [0, 1, 2].")
@@ -38,12 +38,12 @@ def kernel_axes(plans: Json) -> tuple[int, int, int]:
 
 
 def along_xyz(values: Sequence[Any], axes: Sequence[int]) -> list[Any]:
-    """Returns three values in nnU-Net's axis order in riskft's."""
+    """Returns three values, given in nnU-Net's axis order, in riskft's order."""
     return [values[axis] for axis in axes]
 
 
 def orientation(plans: Json) -> str | None:
-    """Returns the axis codes that nnU-Net turns scans to, or None where it takes a file's axes as they are.
+    """Returns the axis codes to which nnU-Net reorients scans, or None if it keeps the file's axes.
 
     Raises:
         InputError: If the plans name a reader that does not read 3-D scans, or a custom one.
@@ -61,7 +61,7 @@ def orientation(plans: Json) -> str | None:
 
 
 def configuration(plans: Json, name: str, above: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns a configuration with all that it inherits.
+    """Returns a configuration with everything that it inherits.
 
     Raises:
         InputError: If it does not exist, or inherits from itself.
@@ -85,7 +85,7 @@ def usable(chosen: Json) -> str | None:
 
 
 def architecture(chosen: Json, axes: Sequence[int]) -> tuple[str, dict[str, Any]]:
-    """Returns the network's class and its options with everything by axis along x, y, z.
+    """Returns the network's class and its options, with per-axis values along x, y, z.
 
     Raises:
         InputError: If it is not one of nnU-Net's U-Nets.
@@ -106,7 +106,7 @@ def architecture(chosen: Json, axes: Sequence[int]) -> tuple[str, dict[str, Any]
 
 
 def _old_architecture(chosen: Json) -> tuple[str, dict[str, Any]]:
-    """Plans before nnU-Net 2.4 give numbers alone, from which nnU-Net built one of two networks."""
+    """Returns class and options for plans before nnU-Net 2.4, which hold only the numbers of one of two networks."""
     name = entry(chosen, "UNet_class_name")
     blocks = entry(chosen, "n_conv_per_stage_encoder")
     base, most = entry(chosen, "UNet_base_num_features"), entry(chosen, "unet_max_num_features")
@@ -129,10 +129,10 @@ def _old_architecture(chosen: Json) -> tuple[str, dict[str, Any]]:
 
 
 def intensity(plans: Json, chosen: Json) -> dict[str, Any] | None:
-    """Returns the class (by ``class_path``) that does to grey values what nnU-Net does, or None if it does nothing.
+    """Returns the class (by ``class_path``) that normalises like nnU-Net, or None if nnU-Net does not normalise.
 
     Raises:
-        InputError: If nnU-Net does something that riskft has no class for.
+        InputError: If riskft has no class for nnU-Net's normalisation.
     """
     schemes, masked = entry(chosen, "normalization_schemes"), entry(chosen, "use_mask_for_norm")
     old = plans.get("foreground_intensity_properties_by_modality", {})
@@ -143,7 +143,7 @@ def intensity(plans: Json, chosen: Json) -> dict[str, Any] | None:
     ]
     if all(one == found[0] for one in found):
         return found[0]
-    # a clip to what float32 can hold leaves a channel alone
+    # clipping to the range of float32 leaves a channel unchanged
     nothing = _class("ClipIntensity", low=-_FLOAT32, high=_FLOAT32, mean=0.0, std=1.0)
     return _class("PerChannelIntensity", channels=[one or nothing for one in found])
 
@@ -173,8 +173,8 @@ def _class(name: str, **options: Any) -> dict[str, Any]:
 def output_channels(dataset: Json) -> tuple[tuple[str, ...], bool]:
     """Returns the names of the network's output channels, and whether they are regions, which may overlap.
 
-    Labels give one channel each, by rising value, background first; as soon as one name stands for several values, all
-    names but the background are regions, in their order in the file.
+    Labels give one channel each, sorted by value, background first. If any name has several values, all names but the
+    background are regions, in the file's order.
 
     Raises:
         InputError: If there is no background.
