@@ -1,4 +1,4 @@
-"""The table of a comparison: one row a method and class."""
+"""The table of a comparison, with one row per method and class."""
 
 import math
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ class MetricUnit:
     Attributes:
         title: Its name.
         unit: The unit of means and differences.
-        scale: Factor from the file's values to these.
-        higher_is_better: Or lower.
+        scale: Factor from the values in ``cases.csv`` to this unit.
+        higher_is_better: Whether higher values are better.
     """
 
     title: str
@@ -39,20 +39,20 @@ UNITS: dict[Metric, MetricUnit] = {
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A method on a class, means and differences in the metric's unit.
+    """A method's result for a class, with means and differences in the metric's unit.
 
     Attributes:
         study: The study.
         method: The method.
-        baseline: What it is compared with; the method itself in the baseline's own row, which has no comparison.
+        baseline: The method that it is compared with; the method itself in a baseline's own row.
         class_name: The class, or ``mean of classes``.
-        mean: The method's mean over all pairs; in the baseline's row over all its values.
+        mean: The method's mean over all pairs; in a baseline's own row over all its values.
         baseline_mean: The baseline's mean over the same pairs.
         difference: mean - baseline_mean.
         low: Lower end of the difference's 95 % interval.
         high: Upper end.
-        interval_over: What the interval is over.
-        p: Wilcoxon's signed-rank test on the cases' means over seeds.
+        interval_over: What the bootstrap draws: seeds, cases or both.
+        p: P-value of Wilcoxon's signed-rank test on the cases' means over seeds.
         p_holm: The same, corrected for the number of methods in the study.
         cases: Cases with a pair.
         seeds: Seeds with a pair.
@@ -81,17 +81,17 @@ class ComparisonRow:
 
     @property
     def is_baseline(self) -> bool:
-        """Whether it is the baseline's own row."""
+        """Whether this is a baseline's own row."""
         return self.method == self.baseline
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is compared.
+    """The results of a comparison.
 
     Attributes:
         metric: The metric.
-        rows: By study and class, the mean over classes first; the baseline before the other methods.
+        rows: By study and class, the mean over classes first; baselines before the other methods.
         unpaired: What has no partner.
     """
 
@@ -111,11 +111,11 @@ def compare(runs: Sequence[RunScores], metric: Metric, baseline: str) -> Compari
     Args:
         runs: All runs.
         metric: The metric that was read.
-        baseline: The baseline's method. ``riskft,train_limit=4``, a method of a sweep, is compared with
-            ``vanilla,train_limit=4`` where there is one, else with ``vanilla``.
+        baseline: The baseline's method. A sweep's ``riskft,train_limit=4`` is compared with ``vanilla,train_limit=4``
+            if there is one, otherwise with ``vanilla``.
 
     Raises:
-        InputError: If a method has no baseline in its study, or nothing is to be compared.
+        InputError: If a method has no baseline in its study, or there is nothing to compare.
     """
     rows: list[ComparisonRow] = []
     unpaired: list[Unpaired] = []
@@ -135,12 +135,12 @@ def compare(runs: Sequence[RunScores], metric: Metric, baseline: str) -> Compari
     if problems:
         raise InputError("Every method needs a baseline in its study. Choose one with --baseline:", problems)
     if all(row.is_baseline for row in rows):
-        raise InputError(f"There is no other method than {baseline}. Give runs of at least two methods.")
+        raise InputError(f"All runs are of the method {baseline}. Give runs of at least two methods.")
     return Comparison(metric, rows, unpaired)
 
 
 def partner(method: str, baseline: str, methods: Sequence[str] | dict[str, list[RunScores]]) -> str | None:
-    """Returns the method that a method is compared with, or None; a baseline is its own partner."""
+    """Returns the baseline of a method, or None if there is none; a baseline is its own."""
     _, comma, values = method.partition(",")
     return next((name for name in (f"{baseline}{comma}{values}", baseline) if name in methods), None)
 
@@ -201,12 +201,12 @@ def _mean(values: Matrix) -> float:
 
 
 def _counts(values: Matrix) -> tuple[int, int]:
-    """Returns the cases and the seeds that have a value."""
+    """Returns the numbers of cases and of seeds that have a value."""
     present = ~np.isnan(values)
     return int(present.any(0).sum()), int(present.any(1).sum())
 
 
 def headline(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """Returns the rows of a study that say the most: of the mean over classes, or of the only class."""
+    """Returns a study's main rows: those of the mean over classes, or of the only class."""
     names = [row.class_name for row in rows]
     return [row for row in rows if row.class_name == (MEAN if MEAN in names else names[0])]

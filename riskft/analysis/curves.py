@@ -1,4 +1,4 @@
-"""Learning curves from a run's ``metrics.csv`` and its kept parts."""
+"""Learning curves from a run's ``metrics.csv`` and its earlier parts."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 from riskft.files import earlier, read_rows
 from riskft.run.folder import RunFolder
 
-#: What is drawn, if the runs have it, and what the axis is called.
+#: The columns to draw, if the runs have them, and the axis titles.
 CURVES = {"val/dice": "validation Dice", "train/loss": "training loss"}
 
 
@@ -25,10 +25,10 @@ class LearningCurve:
 
 
 def read_curve(folder: Path, name: str) -> LearningCurve:
-    """Reads a quantity from ``metrics.1.csv``, ``metrics.2.csv``, ... and ``metrics.csv``; empty where there is none.
+    """Reads a column from ``metrics.1.csv``, ``metrics.2.csv``, ... and ``metrics.csv``; empty if there is none.
 
-    A run that went on from a checkpoint has a part for each start. What a later part did again counts, not what the
-    earlier had done after the checkpoint.
+    A resumed run has one part per start. Where parts overlap, the later one counts: it repeated those steps from the
+    checkpoint.
 
     Args:
         folder: The run folder.
@@ -45,7 +45,7 @@ def read_curve(folder: Path, name: str) -> LearningCurve:
 
 
 def _read_part(path: Path, name: str) -> dict[int, float]:
-    """Returns a part's values by step; lines that a killed process left half written count nowhere."""
+    """Returns a part's values by step, without half-written lines of a killed process."""
     rows = read_rows(path)
     points = {}
     for row in rows:
@@ -53,7 +53,7 @@ def _read_part(path: Path, name: str) -> dict[int, float]:
             value = float(row[name])
             step = int(row["step"])
         except (KeyError, TypeError, ValueError):
-            continue  # another quantity's line
+            continue  # this line holds another quantity
         if math.isfinite(value):
             points[step] = value
     return points

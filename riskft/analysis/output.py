@@ -20,30 +20,27 @@ def table_csv(comparison: Comparison) -> str:
 
 
 def cases_csv(runs: Sequence[RunScores], metric: Metric) -> str:
-    """Returns all runs' cases in one table, the metric as ``riskft test`` wrote it."""
-    return csv_text(
-        case_columns(metric),
-        case_rows(runs),
-    )
+    """Returns all runs' cases as CSV, with the metric as ``riskft test`` wrote it."""
+    return csv_text(case_columns(metric), case_rows(runs))
 
 
 def case_columns(metric: Metric) -> list[str]:
-    """Returns the columns of all runs' cases."""
+    """Returns the columns of ``case_rows``."""
     return ["study", "method", "seed", "subject", "class_name", metric]
 
 
 def case_rows(runs: Sequence[RunScores]) -> list[list[object]]:
-    """Returns a row for each run, case and class."""
+    """Returns one row per run, case and class."""
     return [[run.study, run.method, run.seed, *key, value] for run in runs for key, value in run.scores.items()]
 
 
 def unpaired_csv(comparison: Comparison) -> str:
-    """Returns what has no partner as CSV."""
+    """Returns unpaired runs, cases and classes as CSV."""
     return csv_text([field.name for field in fields(Unpaired)], [astuple(item) for item in comparison.unpaired])
 
 
 def log_tables(folder: Path, runs: Sequence[RunScores], comparison: Comparison) -> None:
-    """Logs the results and the cases as tables, and each difference, to an offline W&B run in the folder."""
+    """Logs the results, the cases and each difference to an offline W&B run in the folder."""
     import wandb
 
     results = [list(astuple(row)) for row in comparison.rows]

@@ -1,4 +1,4 @@
-"""Pairing two methods by case, class and seed."""
+"""Pairs two methods by case, class and seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ import numpy.typing as npt
 from riskft.analysis.runs import RunScores
 
 Matrix = npt.NDArray[np.float64]
-#: The mean over the classes of a case that have a value in both runs.
+#: The mean over a case's classes with a value in both runs.
 MEAN = "mean of classes"
 
 
 @dataclass(frozen=True)
 class PairedScores:
-    """Values of a method and its baseline on one class, (seeds, cases) each, NaN in both where there is no pair.
+    """Scores of a method and its baseline for one class, (seeds, cases) each, NaN in both where there is no pair.
 
     Attributes:
         class_name: The class, or ``MEAN``.
-        seeds: Names of the rows.
-        subjects: Names of the columns.
-        baseline: The baseline's values.
-        other: The method's.
+        seeds: The seed of each row.
+        subjects: The case of each column.
+        baseline: The baseline's scores.
+        other: The method's scores.
     """
 
     class_name: str
@@ -40,16 +40,16 @@ class PairedScores:
 
 @dataclass(frozen=True)
 class Unpaired:
-    """What could not be compared.
+    """A run, case or class without a partner.
 
     Attributes:
         study: The study.
         method: The method.
-        baseline: What it is compared with.
+        baseline: The method that it is compared with.
         seed: The seed.
         subject: The case, or empty for the whole run.
-        class_name: The class, or empty for all of them.
-        reason: What is missing where.
+        class_name: The class, or empty for all classes.
+        reason: What is missing.
     """
 
     study: str
@@ -69,11 +69,11 @@ def pair(baseline: Sequence[RunScores], other: Sequence[RunScores]) -> tuple[lis
     """Pairs the runs of two methods of a study.
 
     Args:
-        baseline: The baseline's runs, at least one, a seed each.
-        other: The method's, at least one.
+        baseline: The baseline's runs, at least one, one per seed.
+        other: The method's runs, at least one, one per seed.
 
     Returns:
-        The mean over classes, where there are several, then each class; and all that has no partner.
+        The scores by class, preceded by the mean over classes if there are several; and all that has no partner.
     """
     first, second = ({run.seed: run.scores for run in runs} for runs in (baseline, other))
     seeds = sorted(first.keys() & second.keys())
@@ -93,7 +93,7 @@ def pair(baseline: Sequence[RunScores], other: Sequence[RunScores]) -> tuple[lis
 
 
 def _mean_over_classes(values: Matrix) -> Matrix:
-    """Returns the mean over the first axis, without NaN; NaN where all are."""
+    """Returns the mean over the first axis without NaN; NaN if all values are."""
     present = ~np.isnan(values)
     count = present.sum(0)
     total = np.where(present, values, 0).sum(0)
@@ -122,7 +122,7 @@ def _unpaired(baseline: Sequence[RunScores], other: Sequence[RunScores]) -> list
 
 
 def _no_value(first: float | None, second: float | None, baseline: str, other: str) -> str:
-    """Says in which of the two there is no value; empty if in neither."""
+    """Says which of the two has no value; empty if both have one."""
     empty = [name for name, value in ((baseline, first), (other, second)) if value is None or np.isnan(value)]
     if len(empty) == 2:
         return "no value in either (the class is in neither label nor prediction)"

@@ -1,4 +1,4 @@
-"""Finding finished runs and reading their scores."""
+"""Finds tested runs and reads their scores."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,9 +20,9 @@ class RunScores:
     """The scores of one run.
 
     Attributes:
-        folder: The run folder, or the table that it was read from.
-        study: What is compared.
-        method: How it was trained.
+        folder: The run folder, or the table that the scores were read from.
+        study: The study.
+        method: The training method.
         seed: The seed.
         scores: The metric by subject and class, in the file's order; NaN where a case has no value.
     """
@@ -36,12 +36,12 @@ class RunScores:
 
 @dataclass(frozen=True)
 class FoundRuns:
-    """What lies in the given folders.
+    """The runs in some folders.
 
     Attributes:
-        runs: By study, method and seed.
+        runs: Tested runs by study, method and seed.
         untested: Run folders without a ``cases.csv``.
-        notes: Which methods are not what they are called.
+        notes: Methods whose names do not fit their runs.
     """
 
     runs: list[RunScores]
@@ -52,15 +52,15 @@ class FoundRuns:
 def find_runs(paths: Sequence[Path], metric: Metric) -> FoundRuns:
     """Reads all tested runs in the folders.
 
-    A run folder holds ``config.yaml`` and ``cases.csv``. Results that were copied without the config count too if
-    their folder is called ``<study>/<method>/seed=<n>``.
+    A run folder holds ``config.yaml`` and ``cases.csv``. A copy without the config counts too if its folder is named
+    ``<study>/<method>/seed=<n>``.
 
     Args:
         paths: Run folders, or folders above them.
         metric: The column to read.
 
     Raises:
-        InputError: If a folder is missing or holds no run, files cannot be read, or two runs have the same study,
+        InputError: If a folder is missing or holds no run, a file cannot be read, or two runs have the same study,
             method and seed.
     """
     unique = run_folders(paths)
@@ -84,7 +84,7 @@ def find_runs(paths: Sequence[Path], metric: Metric) -> FoundRuns:
 
 
 def run_folders(paths: Sequence[Path]) -> list[Path]:
-    """Returns the run folders at and below the given ones, each once.
+    """Returns the run folders at and below the given ones, without duplicates.
 
     Raises:
         InputError: If a folder is missing or holds no run.
@@ -94,11 +94,11 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         inside = list(_run_folders(path))
         if not inside:
-            problems.append(f"{path}: {'no run lies in it' if path.is_dir() else 'there is no such folder'}")
+            problems.append(f"{path}: {'it holds no run' if path.is_dir() else 'there is no such folder'}")
         folders += inside
     if problems:
         raise InputError("Give folders of runs (with config.yaml and, after `riskft test`, cases.csv):", problems)
-    # the same folder may have been given twice, by itself and by one above it
+    # a folder may be given twice: by itself and by one above it
     return list({folder.resolve(): folder for folder in folders}.values())
 
 
@@ -106,7 +106,7 @@ def read_cases(path: Path, metric: Metric = "dice") -> dict[ScoreKey, float]:
     """Reads one metric of a ``cases.csv``, by subject and class.
 
     Raises:
-        InputError: If the file or a column is missing, or a value is no number.
+        InputError: If the file or a column is missing, or a value is not a number.
     """
     if not path.is_file():
         raise InputError(f"{path}: there is no such file. Run `riskft test` for this run first.")
@@ -117,11 +117,13 @@ def read_cases(path: Path, metric: Metric = "dice") -> dict[ScoreKey, float]:
     try:
         return {(row["subject"], row["class_name"]): float(row[metric]) for row in rows}
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {metric} is no number ({error}), expected a cases.csv of `riskft test`.") from error
+        raise InputError(
+            f"{path}: {metric} is not a number ({error}), expected a cases.csv of `riskft test`."
+        ) from error
 
 
 def _run_folders(path: Path) -> Iterator[Path]:
-    """Yields the run folders at and below a path; nothing lies below a run folder that could be another."""
+    """Yields the run folders at and below a path, without searching inside run folders."""
     for folder, children, files in os.walk(path):
         run = RunFolder(Path(folder))
         has_cases, has_config = run.cases.name in files, run.config.name in files
@@ -138,7 +140,7 @@ def _read_run(folder: Path, metric: Metric) -> RunScores:
 
 
 def doubles(runs: Iterable[RunScores]) -> list[str]:
-    """Says which runs have the same study, method and seed, each pair a line."""
+    """Returns one line per pair of runs with the same study, method and seed."""
     first: dict[tuple[str, str, int], Path] = {}
     problems = []
     for run in runs:

@@ -1,4 +1,4 @@
-"""What a run started from, by what it recorded and not by what it is called."""
+"""What a run started from, by its record and not by its name."""
 
 import json
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ from riskft.run.record import Start, read_record
 
 
 def started_from(folder: Path) -> Start | None:
-    """Returns whether a run started from a source's weights or from scratch; None where neither is known.
+    """Returns whether a run started from a source's weights or from scratch; None if unknown.
 
     Args:
-        folder: The run folder: ``record.json`` says what happened, and ``config.yaml`` what was asked for.
+        folder: The run folder; its ``record.json`` takes precedence over its ``config.yaml``.
     """
     run = RunFolder(folder)
     try:
@@ -30,7 +30,7 @@ def started_from(folder: Path) -> Start | None:
 
 
 def misnamed(runs: Iterable[tuple[str, str, Path]]) -> list[str]:
-    """Says which methods are not what they are called, and which mix runs from a source with runs from scratch.
+    """Returns notes on methods whose names do not fit their runs, or that mix runs from a source and from scratch.
 
     Args:
         runs: Study, method and run folder of each run.

@@ -1,7 +1,7 @@
-"""Statistics of paired differences: intervals over seeds and cases, a rank test, correction for many tests.
+"""Statistics of paired differences: bootstrap intervals, a rank test, and a correction for multiple tests.
 
-The bootstrap is our own, because scipy's draws along one axis, and here seeds and cases are drawn, with gaps where a
-pair is missing. Holm's method is in statsmodels, a large dependency for a few lines.
+The bootstrap is our own because scipy resamples one axis only; this one resamples seeds and cases, and allows missing
+pairs. Holm's method is our own because statsmodels is a large dependency for a few lines.
 """
 
 import math
@@ -13,28 +13,28 @@ from scipy import stats
 from riskft.analysis.pairs import Matrix
 
 REPLICATES = 10_000
-#: Differences up to here are ties: what rounding leaves of 0.
+#: Differences up to here are ties, because rounding can turn 0 into them.
 TIE = 1e-12
 
 
 def bootstrap_interval(
     differences: Matrix, replicates: int = REPLICATES, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Returns the percentile interval of the mean difference by a bootstrap on two levels.
+    """Returns the percentile interval of the mean difference by a two-level bootstrap.
 
-    Each replicate draws seeds, and cases, with replacement, and takes the mean over all pairs of a drawn seed and a
-    drawn case. The cases are drawn once for all seeds, for they are the same in each: drawn anew for every seed, their
-    variance would seem the smaller the more seeds there are. With one seed it is the bootstrap over cases alone, and
-    with one case over seeds alone.
+    Each replicate draws seeds and cases with replacement, and averages over all pairs of a drawn seed and a drawn case.
+    All seeds share the drawn cases, as they share the cases themselves: separate draws for each seed would make the
+    variance over cases shrink with the number of seeds. With one seed it is the bootstrap over cases alone, and with
+    one case over seeds alone.
 
     Args:
         differences: (seeds, cases), NaN where there is no pair.
-        replicates: How many.
+        replicates: Number of replicates.
         level: Coverage.
-        seed: Of the random numbers; the same seed gives the same interval.
+        seed: Random seed; the same seed gives the same interval.
 
     Returns:
-        Lower and upper end, NaN below two pairs.
+        Lower and upper end; NaN for fewer than two pairs.
     """
     present = ~np.isnan(differences)
     if present.sum() < 2:
@@ -47,13 +47,13 @@ def bootstrap_interval(
     cases = generator.multinomial(columns, np.full(columns, 1 / columns), replicates).astype(float)
     total = ((seeds @ filled) * cases).sum(1)
     count = ((seeds @ present.astype(float)) * cases).sum(1)
-    means = total[count > 0] / count[count > 0]  # a draw may hit nothing but gaps
+    means = total[count > 0] / count[count > 0]  # a draw may contain missing pairs only
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
 def interval_over(differences: Matrix) -> str:
-    """Says what the interval is over: ``seeds and cases``, ``cases alone``, ``seeds alone`` or ``-`` for none."""
+    """Says what the bootstrap draws: ``seeds and cases``, ``cases alone``, ``seeds alone``, or ``-`` for nothing."""
     present = ~np.isnan(differences)
     seeds, cases = present.any(1).sum(), present.any(0).sum()
     if seeds > 1:
@@ -62,7 +62,7 @@ def interval_over(differences: Matrix) -> str:
 
 
 def case_means(differences: Matrix) -> Matrix:
-    """Returns each case's mean over the seeds that have a pair, (cases,) without those that have none."""
+    """Returns each case's mean over seeds, (cases,), without cases that have no pair."""
     present = ~np.isnan(differences)
     kept = present.any(0)
     means: Matrix = np.where(present, differences, 0)[:, kept].sum(0) / present[:, kept].sum(0)
@@ -70,9 +70,9 @@ def case_means(differences: Matrix) -> Matrix:
 
 
 def signed_rank(differences: Matrix) -> float:
-    """Returns the two-sided p of Wilcoxon's signed-rank test over cases, on their means over seeds.
+    """Returns the two-sided p-value of Wilcoxon's signed-rank test on the cases' means over seeds.
 
-    Cases without a difference are left out, as Wilcoxon did. NaN where fewer than two cases are left.
+    Cases without a difference are left out, as in Wilcoxon's paper. NaN if fewer than two cases remain.
     """
     means = case_means(differences)
     means = means[np.abs(means) > TIE]
@@ -81,7 +81,7 @@ def signed_rank(differences: Matrix) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns the p-values adjusted for their number by Holm's step-down method; NaN stays and does not count."""
+    """Returns p-values adjusted by Holm's step-down method; NaN stays NaN and does not count."""
     values = np.asarray(p_values, dtype=float)
     valid = np.flatnonzero(~np.isnan(values))
     order = valid[np.argsort(values[valid], kind="stable")]
@@ -92,6 +92,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def wins_losses_ties(differences: Matrix, higher_is_better: bool) -> tuple[int, int, int]:
-    """Counts the cases, by their mean over seeds, where the method is better, worse, and as good as the baseline."""
+    """Counts the cases, by means over seeds, in which the method is better than, worse than and equal to the baseline."""
     means = case_means(differences) * (1 if higher_is_better else -1)
     return int((means > TIE).sum()), int((means < -TIE).sum()), int((np.abs(means) <= TIE).sum())

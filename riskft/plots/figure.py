@@ -1,4 +1,4 @@
-"""Figures that no global state of pyplot knows of, and their files."""
+"""Makes and saves figures without pyplot's global state."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from matplotlib.figure import Figure
 
 from riskft.files import atomic_path
 
-# Okabe and Ito's colours, told apart by the colour-blind, but for black and yellow
+# Okabe and Ito's colours for colour-blind readers, without black and yellow
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Returns a figure of the given size in inches that no global state of pyplot knows of."""
+    """Returns a figure of the given size in inches, unknown to pyplot."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure

@@ -20,7 +20,7 @@ AXES = ("sagittal", "coronal", "axial")
 
 @dataclass(frozen=True)
 class Panel:
-    """What is shown of one case, all (X, Y, Z) on the prepared, RAS-oriented grid.
+    """The volumes of one case, each (X, Y, Z) on the prepared, RAS-oriented grid.
 
     Attributes:
         subject: The case.
@@ -46,7 +46,7 @@ class Panel:
 
 
 def riskiest_slices(hardness: FloatVolume, truth: Classes) -> tuple[int, int, int]:
-    """Returns, per axis, the slice whose foreground has the largest summed hardness (the middle if there is none)."""
+    """Returns, per axis, the slice whose foreground has the largest total hardness (the middle without foreground)."""
     risk = np.where((truth > 0) & (truth != IGNORE_INDEX), hardness, 0)
     if not risk.any():
         x, y, z = (size // 2 for size in truth.shape)
@@ -57,13 +57,13 @@ def riskiest_slices(hardness: FloatVolume, truth: Classes) -> tuple[int, int, in
 
 
 def upright(volume: npt.NDArray[Number], axis: int, index: int) -> npt.NDArray[Number]:
-    """Returns a slice of a RAS volume as it is looked at: superior or anterior up, the subject's left at the right."""
+    """Returns a slice of a RAS volume for display: superior or anterior up, the subject's left on the right."""
     plane: npt.NDArray[Number] = np.take(volume, index, axis=axis).T[::-1]
     return plane if axis == 0 else plane[:, ::-1]
 
 
 def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
-    """Draws the panel: a row for each of three orthogonal slices, a column for each thing, colour bars for the risk."""
+    """Draws the panel: one row per orthogonal slice and one column per volume, with colour bars for the risk."""
     overlays = [
         ("truth", panel.truth),
         ("source's expected class", panel.expected_class),
@@ -101,7 +101,9 @@ def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
         for axes, (_, volume, colours, bottom, top) in zip(grid[axis, -len(heats) :], heats, strict=True):
             plane = upright(volume, axis, index)
             heat = axes.imshow(plane, cmap=colours, vmin=bottom, vmax=top, aspect=aspect, interpolation="nearest")
-            if 0 < foreground.mean() < 1 and min(foreground.shape) > 1:  # a line of voxels has no border to draw
+            if (
+                0 < foreground.mean() < 1 and min(foreground.shape) > 1
+            ):  # contour needs both values, and two rows and columns
                 axes.contour(foreground.astype(float), levels=[0.5], colors="lime", linewidths=0.6)
             if axis == 2:
                 figure.colorbar(heat, ax=axes, location="bottom", shrink=0.9, pad=0.03)
@@ -115,7 +117,7 @@ def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
 
 
 def _overlay(classes: Classes) -> npt.NDArray[np.float64]:
-    """Returns RGBA of a slice's classes, transparent where there is background or the voxel is ignored."""
+    """Returns a slice's classes as RGBA; background and ignored voxels are transparent."""
     rgba: npt.NDArray[np.float64] = np.asarray(colormaps["tab10"](classes.astype(int) % 10))
     rgba[..., 3] = np.where((classes > 0) & (classes != IGNORE_INDEX), 0.65, 0)
     return rgba
@@ -126,6 +128,6 @@ def _top(volume: FloatVolume) -> float:
 
 
 def _around(volume: FloatVolume, centre: float) -> tuple[float, float]:
-    """Returns colour limits that lie evenly around the centre and hold all but the most extreme voxels."""
+    """Returns colour limits, symmetric around the centre, that hold all but the most extreme voxels."""
     spread = max(float(np.abs(np.percentile(volume, [0.1, 99.9]) - centre).max()), 1e-3)
     return centre - spread, centre + spread

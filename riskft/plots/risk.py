@@ -1,4 +1,4 @@
-"""What phase 1 found, as figures."""
+"""Figures of the results of phase 1."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from riskft.risk.summary import RiskSummary
 
 
 def conditional_figure(summary: RiskSummary, classes: Sequence[str], source_classes: Sequence[str]) -> Figure:
-    """Draws P(y|z), a row a target class and a column a source class, each cell with its number."""
+    """Draws P(y|z) with its numbers: one row per target class, one column per source class."""
     values = conditional_from_joint(summary.joint).numpy()
     figure = new_figure(2.2 + 0.9 * values.shape[1], 1.4 + 0.6 * values.shape[0])
     axes = figure.add_subplot()

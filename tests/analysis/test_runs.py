@@ -41,7 +41,7 @@ def test_bad_folders_are_named_together(tmp_path):
     with pytest.raises(InputError) as caught:
         find_runs([tmp_path / "empty", tmp_path / "gone"], "dice")
     assert len(caught.value.problems) == 2
-    assert "no run lies in it" in caught.value.problems[0]
+    assert "it holds no run" in caught.value.problems[0]
     assert "no such folder" in caught.value.problems[1]
     write_run(tmp_path / "a")
     with pytest.raises(InputError, match="None of the runs has been tested"):
@@ -59,7 +59,7 @@ def test_bad_and_double_runs_are_named_together(tmp_path):
     assert len(caught.value.problems) == 4
     text = str(caught.value)
     assert "c/cases.csv: has no dice" in text
-    assert "d/cases.csv: dice is no number" in text
+    assert "d/cases.csv: dice is not a number" in text
     assert "seed_everything" in text
     assert "a and" in text
     assert "are both study s, method vanilla, seed 0" in text
