@@ -92,6 +92,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def wins_losses_ties(differences: Matrix, higher_is_better: bool) -> tuple[int, int, int]:
-    """Counts the cases, by means over seeds, in which the method is better than, worse than and equal to the baseline."""
+    """Counts the cases where the method is better than, worse than and equal to the baseline, by means over seeds."""
     means = case_means(differences) * (1 if higher_is_better else -1)
     return int((means > TIE).sum()), int((means < -TIE).sum()), int((np.abs(means) <= TIE).sum())

@@ -1,1 +1,1 @@
-"""Comparison of runs: paired statistics, and a report in one HTML file."""
+"""The report of ``riskft compare``: tables, figures and a viewer in one HTML file."""

@@ -1,7 +1,7 @@
-"""Runs from tables in place of folders: what W&B exports, and what ``riskft compare`` itself writes.
+"""Reads runs from tables instead of folders: W&B exports, and the cases.csv of ``riskft compare``.
 
-W&B keeps each run's table ``test/cases`` with the run's study, method and seed in it. A table panel of a project joins
-those of all runs and exports them as CSV; ``wandb artifact get`` and offline runs have them as ``*.table.json``.
+W&B keeps a table ``test/cases`` of each run, with study, method and seed. A table panel of a project exports the tables
+of all runs as one CSV; ``wandb artifact get`` and offline runs have them as ``*.table.json``.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ ADVICE = "Expected a CSV or JSON table of W&B's `test/cases`, or a cases.csv of 
 
 
 def find_runs_and_exports(paths: Sequence[Path], metric: Metric) -> FoundRuns:
-    """Reads runs from folders, see ``find_runs``, and from tables, see ``read_export``.
+    """Reads runs from folders with ``find_runs``, and from tables with ``read_export``.
 
     Raises:
         InputError: As these do, or if two runs have the same study, method and seed.
@@ -33,7 +33,7 @@ def read_export(path: Path, metric: Metric) -> list[RunScores]:
     """Reads the runs of a table with the columns study, method, seed, subject, class_name and the metric.
 
     Raises:
-        InputError: If it is no such table, a value is no number, or a case comes twice.
+        InputError: If it is not such a table, a value is not a number, or a case is listed twice.
     """
     rows = list(_rows(path))
     missing = {"study", "method", "seed", "subject", "class_name", metric} - set(rows[0] if rows else ())
@@ -49,7 +49,7 @@ def read_export(path: Path, metric: Metric) -> list[RunScores]:
             raise InputError(f"{path}: row {number}: {error}. {ADVICE}") from error
         case = (str(row["subject"]), str(row["class_name"]))
         if case in found.setdefault(run, {}):
-            raise InputError(f"{path}: row {number}: {' '.join(map(str, (*run, *case)))} comes twice.")
+            raise InputError(f"{path}: row {number}: {' '.join(map(str, (*run, *case)))} is listed twice.")
         found[run][case] = score
     return [RunScores(path, *run, scores) for run, scores in found.items()]
 

@@ -1,4 +1,4 @@
-"""Figures of the report as inline SVG, whose lines and letters take the page's colour, dark or light."""
+"""Figures of the report as inline SVG that takes the text colour of the page, dark or light."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from riskft.analysis.comparison import ComparisonRow, MetricUnit
 from riskft.analysis.curves import LearningCurve
 from riskft.plots.figure import COLOURS, new_figure
 
-# a colour that nothing else has, replaced by the page's own
+# a colour that nothing else uses, replaced by the page's text colour
 INK = "#010203"
 STYLE = {
     "svg.fonttype": "none",
@@ -29,12 +29,12 @@ STYLE = {
     "axes.spines.right": False,
 }
 COLUMNS = 4
-# more methods than colours
+# for more methods than colours
 LINES = ("-", "--", ":", "-.")
 
 
 def forest_svg(rows: Sequence[ComparisonRow], unit: MetricUnit) -> str:
-    """Draws each method's difference to the baseline with its interval, one plot per class.
+    """Draws each method's difference from the baseline with its interval, one plot per class.
 
     Args:
         rows: A study's rows; the baselines' own are left out.
@@ -60,11 +60,11 @@ def forest_svg(rows: Sequence[ComparisonRow], unit: MetricUnit) -> str:
             axes.set_ylim(len(methods) - 0.5, -0.5)
             axes.tick_params(labelbottom=True, labelleft=axes in grid[::COLUMNS])
             axes.set_xlabel(f"difference ({unit.unit})")
-        return _svg(figure, "Forest plot of the paired differences to the baseline, with 95 % intervals")
+        return _svg(figure, "Forest plot of the paired differences from the baseline, with 95 % intervals")
 
 
 def method_colours(methods: Sequence[str]) -> dict[str, str]:
-    """Returns a colour for each method, by the order in which they come."""
+    """Returns a colour for each method, by the order of the methods."""
     return {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(dict.fromkeys(methods))}
 
 
@@ -111,7 +111,7 @@ def curves_svg(curves: Mapping[str, Mapping[str, Sequence[LearningCurve]]], meth
                         curve.steps,
                         curve.values,
                         line,
-                        marker="o" if len(curve.steps) < 3 else "",  # a single point is no line
+                        marker="o" if len(curve.steps) < 3 else "",  # a single point draws no line
                         markersize=4,
                         color=colours[method],
                         alpha=0.8,
@@ -121,7 +121,7 @@ def curves_svg(curves: Mapping[str, Mapping[str, Sequence[LearningCurve]]], meth
             axes.set_xlabel("step")
             axes.set_title(title, fontsize=9)
             axes.legend(fontsize=8, frameon=False)
-        return _svg(figure, f"Learning curves: {', '.join(curves)}; a line for each seed")
+        return _svg(figure, f"Learning curves: {', '.join(curves)}; one line per seed")
 
 
 def _box(axes: Axes, place: int, numbers: npt.NDArray[np.float64], colour: str) -> None:
@@ -140,7 +140,7 @@ def _box(axes: Axes, place: int, numbers: npt.NDArray[np.float64], colour: str) 
         whiskerprops=line,
         medianprops={"color": colour, "linewidth": 2.2},
     )
-    # points beside each other, the same in every report
+    # spread the points, always in the same way
     spread = np.random.default_rng(0).uniform(-0.18, 0.18, numbers.size)
     axes.plot(numbers, place + spread, ".", color=colour, alpha=0.7, markersize=5)
 
@@ -157,7 +157,7 @@ def _grid(count: int, height: float, shared: str) -> tuple[Figure, list[Axes]]:
 
 
 def _svg(figure: Figure, description: str) -> str:
-    """Returns the figure as an SVG element that a screen reader names by the description."""
+    """Returns the figure as an SVG element, with the description for screen readers."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing else. Its template is `assets/page.html`."""
+"""The report: a single, self-contained HTML file. Its template is `assets/page.html`."""
 
 import base64
 import math
@@ -27,15 +27,15 @@ UNPAIRED = ("study", "method", "baseline", "seed", "case", "class", "reason")
 
 @dataclass(frozen=True)
 class StudySection:
-    """What the page shows of a study.
+    """A study's section of the page.
 
     Attributes:
         name: The study.
         means: The table of the means over classes.
-        classes: The table of single classes; None where there is one class.
-        forest: Figure of the differences.
-        boxes: Figure of the cases' values.
-        curves: Figure of the learning curves; None without any.
+        classes: The table of single classes; None if there is one class.
+        forest: SVG figure of the differences.
+        boxes: SVG figure of the cases' values.
+        curves: SVG figure of the learning curves; None if there are none.
         panels: Risk heatmaps, each with its PNG file in base 64.
     """
 
@@ -54,7 +54,7 @@ def report_html(found: FoundRuns, comparison: Comparison, viewer_cases: int) -> 
     Args:
         found: The runs.
         comparison: Their comparison.
-        viewer_cases: How many cases the viewer holds at most.
+        viewer_cases: The most cases in the viewer.
     """
     inferno, classes = colormaps["inferno"], colormaps["tab10"]
     environment = Environment(
@@ -95,7 +95,7 @@ def _study(study: str, runs: Sequence[RunScores], comparison: Comparison) -> Stu
         for name in dict.fromkeys(row.class_name for row in rows)
     }
     curves = _curves(methods)
-    caption = f"{study}: {unit.title}, {means[0].class_name}, {unit.unit}; differences to the baseline"
+    caption = f"{study}: {unit.title}, {means[0].class_name}, {unit.unit}; differences from the baseline"
     return StudySection(
         study,
         result_table(means, unit, caption),
@@ -108,7 +108,7 @@ def _study(study: str, runs: Sequence[RunScores], comparison: Comparison) -> Stu
 
 
 def _case_values(runs: Sequence[RunScores], class_name: str, comparison: Comparison) -> list[float]:
-    """Returns the cases' means over seeds, all cases, in the metric's unit."""
+    """Returns all cases' means over seeds, in the metric's unit."""
     everything, _ = pair(runs, runs)
     values = next((part.other for part in everything if part.class_name == class_name), np.full((1, 1), np.nan))
     return [float(value) * comparison.unit.scale for value in case_means(values)]

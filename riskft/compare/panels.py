@@ -1,4 +1,4 @@
-"""Which of a study's risk heatmap panels are shown."""
+"""Chooses the risk heatmap panels that a study's section shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +20,11 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class ShownPanel:
-    """A panel and what is said of it.
+    """A panel with its caption.
 
     Attributes:
         path: The PNG file.
-        caption: What it shows.
+        caption: The caption.
     """
 
     path: Path
@@ -34,15 +34,15 @@ class ShownPanel:
 def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit: MetricUnit) -> list[ShownPanel]:
     """Returns the panels of the best, the median and the worst case.
 
-    Best is where the method gains most against the baseline, among the test cases that the runs drew (`riskft test`
-    draws the best, the median and the worst by their own Dice). Where none are drawn there are panels of validation
-    and training cases, which have no score: of these, best is where transfer is easiest, by the mean hardness of the
-    foreground. Panels whose risk maps are gone are shown as they come, and the caption says so.
+    The best case is that with the largest gain over the baseline, among the test cases with a panel (`riskft test`
+    draws the best, the median and the worst by their own Dice). Without panels of test cases, those of validation and
+    training cases are ranked by the mean hardness of their foreground, lowest first, because they have no score.
+    Panels without a risk map cannot be ranked either; the caption says so.
 
     Args:
         runs: A method's runs.
-        baseline: Its baseline's.
-        unit: The metric's.
+        baseline: Its baseline's runs.
+        unit: The metric's unit.
     """
     panels: dict[str, tuple[str, Path]] = {}
     for path in (path for run in runs for path in sorted(RunFolder(run.folder).heatmaps.glob("*.png"))):
@@ -52,7 +52,7 @@ def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit
     every = _gains(runs, baseline, unit)
     if gains := {name: gain for name, gain in every.items() if name in panels}:
         return _ranked(panels, gains, unit.higher_is_better, runs[0].method,
-                       f"difference to {baseline[0].method} {{:+.2f}} {unit.unit}",
+                       f"difference from {baseline[0].method} {{:+.2f}} {unit.unit}",
                        "case" if len(gains) == len(every) else f"of {len(gains)} drawn")  # fmt: skip
     cases = {case.subject: case for run in reversed(runs) for case in mapped_cases(run.folder)}
     hardness = {name: mean_hardness(cases[name]) for name in panels if name in cases}
@@ -65,7 +65,7 @@ def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit
 
 
 def _gains(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit: MetricUnit) -> dict[str, float]:
-    """Returns the cases' mean differences to the baseline, over classes and seeds."""
+    """Returns the cases' mean differences from the baseline over classes and seeds."""
     mean, *_ = pair(baseline, runs)[0]
     paired = np.flatnonzero((~np.isnan(mean.differences)).any(0))
     subjects = [mean.subjects[index] for index in paired]
@@ -80,10 +80,10 @@ def _ranked(
     said: str,
     among: str = "case",
 ) -> list[ShownPanel]:
-    """Returns the panels of the best, the median and the worst value, each case once."""
+    """Returns the panels with the best, the median and the worst value, without repeating a case."""
     names = sorted(values, key=lambda name: (values[name], name), reverse=higher_is_better)
     places = {0: "best"} | ({len(names) - 1: "worst"} if len(names) > 1 else {})
-    places = {len(names) // 2: "median"} | places  # of two cases there is no median
+    places = {len(names) // 2: "median"} | places  # two cases have no median
     return [
         ShownPanel(panels[names[at]][1], f"{method}, {place} {among}, {panels[names[at]][0]} {names[at]}: "
                    + said.format(values[names[at]]))

@@ -1,4 +1,4 @@
-"""Tables of the report: what their cells show, and the number that each is sorted by."""
+"""Tables of the report: the text of each cell, and the number to sort it by."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ class Cell:
     """A cell.
 
     Attributes:
-        text: What it shows.
-        value: The number that it is sorted by, NaN for none; None to sort by the text.
-        side: ``better`` or ``worse`` to mark it, else empty.
+        text: The text shown.
+        value: The number to sort by, NaN if there is none; None to sort by the text.
+        side: ``better`` or ``worse`` to mark it, otherwise empty.
     """
 
     text: str
@@ -23,7 +23,7 @@ class Cell:
 
     @property
     def key(self) -> str | None:
-        """The number as the page has it: empty for none."""
+        """The number as text for the page; empty for NaN."""
         return None if self.value is None else "" if math.isnan(self.value) else repr(float(self.value))
 
 
@@ -32,10 +32,10 @@ class ReportTable:
     """A sortable table.
 
     Attributes:
-        caption: What it holds.
+        caption: The caption.
         headers: One per column.
         lines: The cells of each row, and whether the row is a baseline's.
-        texts: How many columns, the first ones, hold text.
+        texts: Number of leading columns that hold text.
     """
 
     caption: str
@@ -45,13 +45,13 @@ class ReportTable:
 
 
 def number(value: float, unit: MetricUnit, signed: bool = False) -> str:
-    """Returns a mean or a difference as it is shown, ``-`` for NaN."""
+    """Returns a mean or a difference as text, ``-`` for NaN."""
     digits = 1 if unit.scale > 1 else 2
     return "-" if math.isnan(value) else f"{value:{'+' if signed else ''}.{digits}f}"
 
 
 def interval(row: ComparisonRow, unit: MetricUnit, noted: bool = True) -> str:
-    """Returns the interval as it is shown, noted with what it is over where it is not over seeds and cases."""
+    """Returns the interval as text, with a note if it is not over seeds and cases."""
     if math.isnan(row.low):
         return "-"
     note = f" ({row.interval_over})" if noted and row.interval_over != "seeds and cases" else ""
@@ -59,18 +59,18 @@ def interval(row: ComparisonRow, unit: MetricUnit, noted: bool = True) -> str:
 
 
 def common_scope(rows: Sequence[ComparisonRow]) -> str:
-    """Says what all intervals are over, to be said once; empty where they differ."""
+    """Returns a note on what all intervals are over; empty if they differ."""
     scopes = {row.interval_over for row in rows if row.interval_over != "-"}
     return f"; intervals over {scopes.pop()}" if len(scopes) == 1 else ""
 
 
 def p_value(value: float) -> str:
-    """Returns p as it is shown."""
+    """Returns a p-value as text."""
     return "-" if math.isnan(value) else "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def outcomes(row: ComparisonRow) -> str:
-    """Returns wins/losses/ties as they are shown."""
+    """Returns wins/losses/ties as text."""
     return "-" if row.is_baseline else f"{row.wins}/{row.losses}/{row.ties}"
 
 
@@ -80,7 +80,7 @@ TEXTS = 3
 
 
 def result_table(rows: Sequence[ComparisonRow], unit: MetricUnit, caption: str) -> ReportTable:
-    """Returns the table of a study's rows; what lies wholly on one side of 0 is marked."""
+    """Returns the table of a study's rows; differences whose interval excludes 0 are marked."""
     lines = []
     scope = common_scope(rows)
     for row in rows:
@@ -102,12 +102,12 @@ def result_table(rows: Sequence[ComparisonRow], unit: MetricUnit, caption: str) 
 
 
 def plain_table(headers: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> ReportTable:
-    """Returns a table of texts."""
+    """Returns a table of text."""
     lines = [([Cell(str(value)) for value in row], False) for row in rows]
     return ReportTable(caption, headers, lines, len(headers))
 
 
 def _side(row: ComparisonRow, unit: MetricUnit) -> str:
-    """Returns ``better`` or ``worse`` where the interval does not hold 0, else nothing."""
+    """Returns ``better`` or ``worse`` if the interval excludes 0, otherwise nothing."""
     low, high = (row.low, row.high) if unit.higher_is_better else (-row.high, -row.low)
     return "better" if low > 0 else "worse" if high < 0 else ""

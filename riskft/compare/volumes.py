@@ -1,4 +1,4 @@
-"""Small volumes for the report's viewer: image, risk and label of a few cases as bytes."""
+"""Downsampled volumes for the report's viewer: image, risk maps and label of a few cases as bytes."""
 
 import base64
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from riskft.errors import InputError
 from riskft.files import read_mapping
 from riskft.run.folder import RunFolder
 
-#: Longest edge in voxels; larger volumes are made coarser.
+#: Longest edge in voxels; larger volumes are downsampled.
 EDGE = 96
 
 VolumeArray = npt.NDArray[Any]
@@ -24,14 +24,14 @@ VolumeArray = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class MappedCase:
-    """Where a case with a risk map lies.
+    """The files of a case with a risk map.
 
     Attributes:
         subject: The case.
         kind: ``validation`` or ``training``.
         prepared: Folder of the preprocessed case.
-        hardness: Its hardness.
-        weight: Its weights.
+        hardness: File of its hardness.
+        weight: File of its weights.
     """
 
     subject: str
@@ -42,16 +42,16 @@ class MappedCase:
 
     @property
     def complete(self) -> bool:
-        """Whether all files are there; caches are removed or left behind on another machine."""
+        """Whether all files exist; caches are deleted or left behind on another machine."""
         files = (self.prepared / "image.nii", self.prepared / "label.nii", self.hardness, self.weight)
         return all(path.is_file() for path in files)
 
 
 def mapped_cases(folder: Path) -> list[MappedCase]:
-    """Returns a run's cases whose risk maps can still be read, those for validation first.
+    """Returns a run's cases whose risk maps still exist, validation cases first.
 
     Raises:
-        InputError: If the run's record of its maps was tampered with.
+        InputError: If the manifest of the run's maps is broken.
     """
     run = RunFolder(folder)
     if not run.risk.manifest.is_file() or (store := run.risk.store()) is None:
@@ -59,7 +59,7 @@ def mapped_cases(folder: Path) -> list[MappedCase]:
     inputs = read_mapping(run.risk.manifest)
     data = run.read_config().get("data")
     given = data.get("cache_dir") if isinstance(data, dict) else None
-    # by default the maps lie in the cache; where they do not, the config says where it is
+    # by default the maps are in the cache; otherwise the config says where the cache is
     caches = [store.root.parent, *([Path(given)] if given and isinstance(given, str) else [])]
     cache = next((path for path in caches if (path / "cases").is_dir()), caches[0])
     cases = []
@@ -90,14 +90,14 @@ def class_names(folder: Path) -> list[str]:
 
 
 def viewer_entry(case: MappedCase, title: str, names: list[str]) -> dict[str, Any]:
-    """Returns what the viewer shows of a case, JSON-serialisable.
+    """Returns a case's data for the viewer, JSON-serialisable.
 
-    Volumes are in RAS, C order (z fastest), one byte a voxel: a grey value or a map's value between its ``low`` and
+    Volumes are in RAS and C order (z fastest), one byte per voxel: a grey value, a map's value scaled from ``low`` to
     ``high``, or a class (255: ignored).
 
     Args:
         case: The case.
-        title: What it is called in the list.
+        title: Its name in the viewer's list.
         names: Class names by index.
     """
     image, affine = read_volume(case.prepared / "image.nii", channel=0)
@@ -128,11 +128,11 @@ def viewer_entry(case: MappedCase, title: str, names: list[str]) -> dict[str, An
 
 
 def coarser(volume: VolumeArray, factors: list[int]) -> VolumeArray:
-    """Returns the means of blocks of voxels; what does not fill a block at the end is left out.
+    """Returns the means of blocks of voxels; incomplete blocks at the end are left out.
 
     Args:
         volume: (X, Y, Z).
-        factors: Voxels of a block along each axis.
+        factors: Size of a block along each axis, in voxels.
     """
     x, y, z = (size // factor for size, factor in zip(volume.shape, factors, strict=True))
     a, b, c = factors
@@ -142,7 +142,7 @@ def coarser(volume: VolumeArray, factors: list[int]) -> VolumeArray:
 
 
 def coarser_label(label: VolumeArray, factors: list[int]) -> VolumeArray:
-    """Returns the class at the middle of each block of voxels, on the same grid as ``coarser``."""
+    """Returns the class at the centre of each block of voxels, on the grid of ``coarser``."""
     x, y, z = (slice(factor // 2, (size // factor) * factor, factor)
                for size, factor in zip(label.shape, factors, strict=True))  # fmt: skip
     middle: VolumeArray = label[x, y, z]

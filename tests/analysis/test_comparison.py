@@ -151,5 +151,5 @@ def test_studies_without_the_baseline_are_all_named():
         "study s1: no vanilla for riskft",
         "study s2: no vanilla for riskft, scratch",
     )
-    with pytest.raises(InputError, match="no other method"):
+    with pytest.raises(InputError, match="All runs are of the method vanilla"):
         compare([run("vanilla", 0, one)], "dice", "vanilla")

@@ -46,7 +46,7 @@ def test_a_table_holds_runs(tmp_path, write):
     [
         (ROWS, [*COLUMNS[:5], "score", "x"], "has no column dice"),
         ([], COLUMNS, "has no column"),
-        ([*ROWS, ROWS[0]], COLUMNS, "row 4: s vanilla 0 a core comes twice"),
+        ([*ROWS, ROWS[0]], COLUMNS, "row 4: s vanilla 0 a core is listed twice"),
         ([["s", "vanilla", "zero", "a", "core", 0.5, 3.0]], COLUMNS, "row 1: invalid literal"),
         ([["s", "vanilla", 0, "a", "core", "much", 3.0]], COLUMNS, "row 1: could not convert"),
     ],

@@ -120,7 +120,7 @@ def test_panels_of_tested_cases_are_ranked_by_their_difference(tmp_path, metric)
     ordered = sorted("abcd" if metric == "dice" else "acde", key=gains.get, reverse=metric == "dice")
     expected = [ordered[0], ordered[2], ordered[-1]]
     assert [panel.path.stem for panel in chosen] == [f"test_{name}" for name in expected]
-    assert chosen[0].caption.startswith(f"riskft, best of 4 drawn, test case {ordered[0]}: difference to vanilla")
+    assert chosen[0].caption.startswith(f"riskft, best of 4 drawn, test case {ordered[0]}: difference from vanilla")
     assert "worst" in chosen[-1].caption
     for name in "abcde":
         write_panel(folder, f"test_{name}")
