@@ -131,12 +131,7 @@ def _status(arguments: Sequence[str]) -> None:
 
 
 def status_table(runs: Sequence[Run], states: Mapping[str, State]) -> Table:
-    """Returns a table with one row per run, and the count of each state.
-
-    Args:
-        runs: The runs.
-        states: The state of each, by folder.
-    """
+    """Returns a table with one row per run, and the count of each state; the states are by folder."""
     names = [states[run.folder].name for run in runs]
     counts = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
     table = Table(title=f"{len(runs)} runs: {counts}")
@@ -186,7 +181,7 @@ def _run(arguments: Sequence[str], command_line: CommandLine) -> None:
 
 def _agent(arguments: Sequence[str], command_line: CommandLine) -> None:
     parser = CommandParser(
-        prog="riskft sweep agent", description="Run what W&B's agent asks for (the file's `command`)."
+        prog="riskft sweep agent", description="Run what W&B's agent asks for; give this as the sweep file's `command`."
     )
     parser.add_argument("file", type=Path, help="the sweep file")
     parser.add_argument("values", nargs="*", help="--<parameter>=<value> of each parameter")

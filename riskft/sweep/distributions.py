@@ -13,44 +13,18 @@ def short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def int_uniform(low: int, high: int) -> Draw:
-    """Returns a draw of integers from ``low`` to ``high``, both included."""
-    return lambda rng: rng.randint(low, high)
+def _log_uniform(rng: random.Random, low: float, high: float) -> float:
+    return short(math.exp(rng.uniform(low, high)))
 
 
-def uniform(low: float, high: float) -> Draw:
-    """Returns a draw of numbers from ``low`` to ``high``."""
-    return lambda rng: short(rng.uniform(low, high))
-
-
-def log_uniform(low: float, high: float) -> Draw:
-    """Returns a draw of numbers whose natural logarithm is uniform from ``low`` to ``high``."""
-    return lambda rng: short(math.exp(rng.uniform(low, high)))
-
-
-def log_uniform_values(low: float, high: float) -> Draw:
-    """Returns a draw of numbers from ``low`` to ``high`` (both above 0) whose logarithm is uniform."""
-    return log_uniform(math.log(low), math.log(high))
-
-
-def normal(mean: float, deviation: float) -> Draw:
-    """Returns a draw of normally distributed numbers."""
-    return lambda rng: short(rng.gauss(mean, deviation))
-
-
-def categorical(values: list[Any], weights: list[float] | None = None) -> Draw:
-    """Returns a draw of one of the values, by weight where weights are given."""
-    return lambda rng: rng.choices(values, weights)[0]
-
-
-def rounded(draw: Draw, step: float) -> Draw:
-    """Returns a draw rounded to multiples of ``step``; whole numbers where the step is whole."""
-
-    def multiple(rng: random.Random) -> Any:
-        value = round(draw(rng) / step) * step
-        return value if isinstance(step, int) else short(value)  # 0.3, not 0.30000000000000004
-
-    return multiple
+#: Draws by distribution, from ``min`` and ``max`` (both included; natural logarithms) or ``mu`` and ``sigma``.
+DRAWS: Mapping[str, Callable[[random.Random, Any, Any], Any]] = {
+    "int_uniform": lambda rng, low, high: rng.randint(low, high),
+    "uniform": lambda rng, low, high: short(rng.uniform(low, high)),
+    "log_uniform": _log_uniform,
+    "log_uniform_values": _log_uniform,
+    "normal": lambda rng, mean, deviation: short(rng.gauss(mean, deviation)),
+}
 
 
 def from_entry(entry: Mapping[str, Any]) -> Draw:
@@ -59,30 +33,35 @@ def from_entry(entry: Mapping[str, Any]) -> Draw:
     Args:
         entry: ``values`` (and ``probabilities``), or ``distribution`` with ``min``, ``max``, ``mu``, ``sigma``, ``q``.
             Without ``distribution``, ``min`` and ``max`` are drawn as whole numbers if both are whole, as W&B does.
+            Distributions with ``q_`` before their name are rounded to multiples of ``q``.
 
     Raises:
         ValueError: For an unknown distribution or a value that it does not allow.
         KeyError: If a necessary value is missing.
     """
     if "values" in entry:
-        return categorical(list(entry["values"]), entry.get("probabilities"))
+        values, weights = list(entry["values"]), entry.get("probabilities")
+        return lambda rng: rng.choices(values, weights)[0]
     whole = all(type(entry.get(key)) is int for key in ("min", "max"))
     name = entry.get("distribution", "int_uniform" if whole else "uniform")
-    between = {
-        "int_uniform": int_uniform,
-        "uniform": uniform,
-        "log_uniform": log_uniform,
-        "log_uniform_values": log_uniform_values,
-    }
     base = str(name).removeprefix("q_")
-    if base in between:
-        low, high = entry["min"], entry["max"]
-        if not low <= high:
-            raise ValueError(f"min {low} is above max {high}")
-        draw = between[base](low, high)
-    elif base == "normal":
-        draw = normal(entry.get("mu", 0.0), entry.get("sigma", 1.0))
+    if base not in DRAWS:
+        raise ValueError(f"distribution is {name}, expected one of {', '.join([*DRAWS, 'and q_ before each'])}")
+    if base == "normal":
+        first, second = entry.get("mu", 0.0), entry.get("sigma", 1.0)
     else:
-        known = ", ".join([*between, "normal", "and q_ before each"])
-        raise ValueError(f"distribution is {name}, expected one of {known}")
-    return rounded(draw, entry.get("q", 1)) if base != name else draw
+        first, second = entry["min"], entry["max"]
+        if not first <= second:
+            raise ValueError(f"min {first} is above max {second}")
+    if base == "log_uniform_values":
+        first, second = math.log(first), math.log(second)
+    step = entry.get("q", 1)
+
+    def draw(rng: random.Random) -> Any:
+        value = DRAWS[base](rng, first, second)
+        if base == name:
+            return value
+        value = round(value / step) * step
+        return value if isinstance(step, int) else short(value)  # 0.3, not 0.30000000000000004
+
+    return draw

@@ -31,7 +31,7 @@ class Commands:
     """Processes that run commands and end together with this one.
 
     Args:
-        command: Runs a command line; known by name to other processes.
+        command: Runs a command line; other processes import it by name.
         processes: Starts the processes.
     """
 
@@ -118,7 +118,7 @@ def run_steps(run: Run, environment: Mapping[str, str], commands: Commands) -> S
         if code := commands.run(folder, step, own):
             with RunFolder(folder).log.open("a", encoding="utf-8") as output:
                 output.write(f"riskft {step}: {_ended(code)}\n")
-        # the record and not the status, which a crash of native code at the very end of a process spoils
+        # the record decides, not the status: native code may crash at the very end of a process
         if step not in steps_done(folder):
             break
     return state_of(run)
@@ -141,5 +141,5 @@ def _step(command: CommandLine, folder: Path, step: str, environment: Mapping[st
     import torch
 
     if threads := environment.get("OMP_NUM_THREADS", "").partition(",")[0]:
-        torch.set_num_threads(int(threads))  # a forked torch has read it already
+        torch.set_num_threads(int(threads))  # a forked torch has already read the variable
     command(sys.argv[1:])

@@ -53,14 +53,19 @@ def plan_runs(sweep: Sweep, resolve: Resolve, tested: bool = True) -> list[Run]:
     Raises:
         InputError: If riskft cannot run an argument, or runs share a folder; all problems are in one report.
     """
-    runs, problems = [], []
+    runs: list[Run] = []
+    faults: dict[str, list[str]] = defaultdict(list)
     for combination in sweep.combinations():
         try:
             runs.append(plan_run(sweep, combination, resolve, tested))
         except InputError as error:
-            problems.append(f"with {_brief(_varying(sweep, combination))}: {error}")
-    if problems:
-        raise InputError(f"The sweep {sweep.name} has runs that cannot start:", _once(problems))
+            faults[str(error)].append(_brief(_varying(sweep, combination)))
+    if faults:
+        problems = [
+            f"with {first}{f' (and {len(others)} more)' if others else ''}: {fault}"
+            for fault, (first, *others) in faults.items()
+        ]
+        raise InputError(f"The sweep {sweep.name} has runs that cannot start:", problems)
     if not runs:
         raise InputError(f"The sweep {sweep.name} has no runs.")
     same = defaultdict(list)
@@ -136,13 +141,3 @@ def _text(value: str) -> str:
 
 def _brief(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name}={argument_text(value)}" for name, value in values.items()) or "no varying value"
-
-
-def _once(problems: list[str]) -> list[str]:
-    """Returns one line per fault, with the first run that has it and the number of others."""
-    by_fault: dict[str, list[str]] = defaultdict(list)
-    for problem in problems:
-        run, _, fault = problem.partition(": ")
-        by_fault[fault].append(run)
-    more = {fault: f" (and {len(runs) - 1} more)" if len(runs) > 1 else "" for fault, runs in by_fault.items()}
-    return [f"{runs[0]}{more[fault]}: {fault}" for fault, runs in by_fault.items()]

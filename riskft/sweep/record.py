@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from riskft.errors import InputError
-from riskft.files import read_json, write_json
+from riskft.files import read_mapping, write_json
 from riskft.run.folder import RunFolder
 from riskft.sweep.plan import Run
 
@@ -65,18 +65,13 @@ def _read(folder: Path) -> dict[str, Any] | None:
     path = RunFolder(folder).plan
     if not path.is_file():
         return None
-    content = read_json(path)
+    content = read_mapping(path)
     kinds = {"folder": str, "arguments": list, "values": dict, "tested": bool, "done": list}
-    problems = (
-        [
-            f"{name} is {content[name]!r}, expected a {kind.__name__}" if name in content else f"{name} is missing"
-            for name, kind in kinds.items()
-            if not isinstance(content.get(name), kind)
-        ]
-        if isinstance(content, dict)
-        else [f"the file holds {content!r}, expected a mapping"]
-    )
-    problems = problems or [
+    problems = [
+        f"{name} is {content[name]!r}, expected a {kind.__name__}" if name in content else f"{name} is missing"
+        for name, kind in kinds.items()
+        if not isinstance(content.get(name), kind)
+    ] or [
         f"{name} holds {part!r}, expected text"
         for name in ("arguments", "done")
         for part in content[name]
@@ -84,6 +79,6 @@ def _read(folder: Path) -> dict[str, Any] | None:
     ]
     if problems:
         raise InputError(
-            f"{path}: is not a record that a sweep has written. Remove the file, and start the sweep again:", problems
+            f"{path}: is not a record that a sweep wrote. Remove the file, and start the sweep again:", problems
         )
-    return dict(content)
+    return content

@@ -122,12 +122,7 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def filled(value: Any, names: Mapping[str, str]) -> Any:
-    """Returns a value with the rows' names in place of ``${rows.<group>}``.
-
-    Args:
-        value: Any value of YAML.
-        names: The name of the chosen row, by group.
-    """
+    """Returns a value of YAML with each ``${rows.<group>}`` replaced by the chosen row's name."""
     if isinstance(value, str):
         return REFERENCE.sub(lambda found: names[found[1]], value)
     if isinstance(value, Mapping):

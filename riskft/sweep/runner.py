@@ -59,8 +59,6 @@ def _reason(error: BaseException) -> str:
     if isinstance(cause, SystemExit):
         return f"{type(cause).__name__}: status {cause.code}"
     lines = str(cause).strip().splitlines() or [""]
-    if isinstance(cause, InputError):
-        return " ".join(
-            line.strip().removeprefix("- ") for line in lines[:2]
-        )  # the first line may only introduce the problems
+    if isinstance(cause, InputError):  # whose first line may only introduce the problems
+        return " ".join(line.strip().removeprefix("- ") for line in lines[:2])
     return f"{type(cause).__name__}: {lines[0]}"
