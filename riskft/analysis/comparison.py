@@ -8,7 +8,7 @@ import numpy as np
 
 from riskft.analysis.pairs import MEAN, Matrix, PairedScores, Unpaired, pair
 from riskft.analysis.runs import Metric, RunScores
-from riskft.analysis.statistics import bootstrap_interval, holm, interval_over, signed_rank, wins_losses_ties
+from riskft.analysis.statistics import bootstrap_interval, holm, interval_over, mean, signed_rank, wins_losses_ties
 from riskft.errors import InputError
 
 NONE = math.nan
@@ -168,36 +168,35 @@ def _compare_study(
 
 
 def _own_row(study: str, method: str, pairs: PairedScores, unit: MetricUnit) -> ComparisonRow:
-    mean = _mean(pairs.other) * unit.scale
-    return ComparisonRow(study, method, method, pairs.class_name, mean, mean, *(NONE,) * 3, "-", NONE, NONE,
+    own = mean(pairs.other) * unit.scale
+    return ComparisonRow(study, method, method, pairs.class_name, own, own, *(NONE,) * 3, "-", NONE, NONE,
                *_counts(pairs.other), 0, 0, 0)  # fmt: skip
 
 
 def _row(study: str, method: str, baseline: str, pairs: PairedScores, unit: MetricUnit) -> ComparisonRow:
     differences = pairs.differences
     low, high = bootstrap_interval(differences)
+    cases, seeds = _counts(differences)
+    wins, losses, ties = wins_losses_ties(differences, unit.higher_is_better)
     return ComparisonRow(
         study,
         method,
         baseline,
         pairs.class_name,
-        mean=_mean(pairs.other) * unit.scale,
-        baseline_mean=_mean(pairs.baseline) * unit.scale,
-        difference=_mean(differences) * unit.scale,
+        mean=mean(pairs.other) * unit.scale,
+        baseline_mean=mean(pairs.baseline) * unit.scale,
+        difference=mean(differences) * unit.scale,
         low=low * unit.scale,
         high=high * unit.scale,
         interval_over=interval_over(differences),
         p=signed_rank(differences),
         p_holm=NONE,
-        cases=_counts(differences)[0],
-        seeds=_counts(differences)[1],
-        **dict(zip(("wins", "losses", "ties"), wins_losses_ties(differences, unit.higher_is_better), strict=True)),
+        cases=cases,
+        seeds=seeds,
+        wins=wins,
+        losses=losses,
+        ties=ties,
     )
-
-
-def _mean(values: Matrix) -> float:
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if present.size else math.nan
 
 
 def _counts(values: Matrix) -> tuple[int, int]:

@@ -17,6 +17,12 @@ REPLICATES = 10_000
 TIE = 1e-12
 
 
+def mean(values: Matrix) -> float:
+    """Returns the mean of all values but NaN; NaN if there are none."""
+    present = values[~np.isnan(values)]
+    return float(present.mean()) if present.size else math.nan
+
+
 def bootstrap_interval(
     differences: Matrix, replicates: int = REPLICATES, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:

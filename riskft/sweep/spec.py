@@ -44,7 +44,7 @@ class Sweep:
         random: Whether values are drawn (``method: random``) or all combined (``method: grid``).
         parameters: In the order of the file.
         groups: The groups of rows, in the order of the file.
-        run_cap: The most runs; a random sweep has exactly so many.
+        run_cap: The most runs; a random sweep has exactly this number.
     """
 
     name: str

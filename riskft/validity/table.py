@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass, fields
 import numpy as np
 
 from riskft.analysis.pairs import Matrix
-from riskft.analysis.statistics import bootstrap_interval, interval_over
+from riskft.analysis.statistics import bootstrap_interval, interval_over, mean
 from riskft.files import csv_text
 from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName
@@ -113,16 +113,16 @@ def _row(title: str, seed: str, key: Key, results: Sequence[RunResult]) -> Valid
         seed=seed,
         target=key[0],
         predictor=key[1],
-        auroc=_mean(aurocs),
+        auroc=mean(aurocs),
         low=low,
         high=high,
-        pooled_auroc=_mean(np.array([one.auroc for one in pooled])),
-        ap=_mean(aps),
+        pooled_auroc=mean(np.array([one.auroc for one in pooled])),
+        ap=mean(aps),
         ap_low=ap_low,
         ap_high=ap_high,
-        pooled_ap=_mean(np.array([one.ap for one in pooled])),
-        prevalence=_mean(np.where(scored, prevalences, np.nan)),
-        pooled_prevalence=_mean(np.array([one.prevalence for one in pooled])),
+        pooled_ap=mean(np.array([one.ap for one in pooled])),
+        prevalence=mean(np.where(scored, prevalences, np.nan)),
+        pooled_prevalence=mean(np.array([one.prevalence for one in pooled])),
         cases=int(scored.any(0).sum()),
         unscored=int(entries - scored.sum()),
         interval_over=interval_over(aurocs),
@@ -137,11 +137,6 @@ def _matrix(results: Sequence[RunResult], key: Key, attribute: str) -> Matrix:
         for result in results
     ]
     return np.array(values, dtype=np.float64)
-
-
-def _mean(values: Matrix) -> float:
-    present = values[~np.isnan(values)]
-    return float(present.mean()) if present.size else float("nan")
 
 
 def validity_csv(rows: Sequence[ValidityRow]) -> str:

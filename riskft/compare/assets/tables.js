@@ -1,5 +1,5 @@
 "use strict";
-// Tables whose headers sort them: by number where a cell has one (data-value), else by text; gaps stay last.
+// Sorts tables by a click on a header: by number if a cell has one (data-value), otherwise by text; gaps come last.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headers = [...table.tHead.rows[0].cells];
   headers.forEach((header, column) => {

@@ -1,5 +1,5 @@
 "use strict";
-// Three orthogonal planes of a case: grey image, map on top, border of the label. Volumes are RAS, z fastest.
+// Shows three orthogonal planes of a case: grey image, map overlay, border of the label. Volumes are RAS, z fastest.
 (() => {
   const data = JSON.parse(document.getElementById("viewer-data").textContent);
   const root = document.getElementById("viewer");
@@ -20,7 +20,7 @@
   let at = [0, 0, 0];
 
   const index = ([x, y, z]) => (x * shown.shape[1] + y) * shown.shape[2] + z;
-  // the subject's left is at the right, but for the sagittal plane, whose anterior is at the right
+  // the subject's left is on the right; in the sagittal plane anterior is on the right
   const mirrored = (plane) => plane.axis !== 0;
   const column = (plane, voxel) => (mirrored(plane) ? shown.shape[plane.across] - 1 - voxel : voxel);
   const row = (plane, voxel) => shown.shape[plane.up] - 1 - voxel;
@@ -49,7 +49,7 @@
     draw();
   }
 
-  // the label's middle, where there is one
+  // start at the centre of the label, if there is one
   function middle() {
     const sum = [0, 0, 0];
     let count = 0;
@@ -89,7 +89,7 @@
         const from = index(voxel);
         const to = 4 * (row(plane, voxel[up]) * small.width + column(plane, voxel[across]));
         const heat = map.data[from];
-        const part = share * Math.min(1, heat / 64); // little risk hides little
+        const part = share * Math.min(1, heat / 64); // low risk is transparent
         let colour = data.colours[heat].map((value) => value * part + shown.image[from] * (1 - part));
         if (border.checked && isBorder(plane, voxel, shown.label[from])) {
           colour = data.classColours[shown.label[from] % data.classColours.length];
