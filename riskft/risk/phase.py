@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from riskft.data.io.damage import files_named
-from riskft.data.io.memory import volumes_given_back
+from riskft.data.io.memory import give_back, volumes_given_back
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
 from riskft.progress import track
@@ -106,6 +106,7 @@ class RiskPhase:
         mine = self.ranks.share(everyone)
         for case in track(mine, len(mine), "Phase 1: hardness"):
             in_training = case.subject in counted
+            give_back()  # of the case before
             probabilities = self._needed_probabilities(case, in_training)
             if probabilities is None and not in_training:
                 continue
