@@ -13,12 +13,7 @@ CURVES = {"val/dice": "validation Dice", "train/loss": "training loss"}
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """A quantity over the steps.
-
-    Attributes:
-        steps: Optimiser steps, ascending.
-        values: The quantity at these.
-    """
+    """A quantity by optimiser step, ascending."""
 
     steps: tuple[int, ...]
     values: tuple[float, ...]

@@ -12,8 +12,7 @@ from riskft.run.record import Start, read_record
 def started_from(folder: Path) -> Start | None:
     """Returns whether a run started from a source's weights or from scratch; None if unknown.
 
-    Args:
-        folder: The run folder; its ``record.json`` takes precedence over its ``config.yaml``.
+    ``record.json`` in the run folder takes precedence over ``config.yaml``, which only says what was asked for.
     """
     run = RunFolder(folder)
     try:
@@ -33,7 +32,7 @@ def misnamed(runs: Iterable[tuple[str, str, Path]]) -> list[str]:
     """Returns notes on methods whose names do not fit their runs, or that mix runs from a source and from scratch.
 
     Args:
-        runs: Study, method and run folder of each run.
+        runs: Study, method and run folder of each.
     """
     methods: dict[tuple[str, str], dict[Start, list[Path]]] = {}
     for study, method, folder in runs:

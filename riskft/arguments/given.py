@@ -70,11 +70,7 @@ def options_of(arguments: Sequence[str]) -> list[Option]:
 
 
 def last_file(options: Sequence[Option], wanted: str) -> str | None:
-    """Returns an option's final value, a file's name, with references to other options resolved.
-
-    Args:
-        options: All options of a command.
-        wanted: The option's name.
+    """Returns the file that an option finally names, with references to other options resolved.
 
     Returns:
         The file's name; None if it is not given or null, or if a reference cannot be resolved.

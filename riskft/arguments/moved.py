@@ -18,12 +18,7 @@ OWN_PLACE = ("run", "run.root", "run.study", "run.method", "run.folder", "seed_e
 
 @dataclass(frozen=True)
 class Moved:
-    """A run that is not where its config says.
-
-    Attributes:
-        before: The folder that the config names, absolute.
-        now: The folder that holds the config, absolute.
-    """
+    """A run that is not in the folder that its config names (``before``), but in another (``now``); both absolute."""
 
     before: Path
     now: Path
@@ -74,25 +69,14 @@ def place_is_given(options: Sequence[Option]) -> bool:
 
 
 def bring_along(config: Any, moved: Moved) -> None:
-    """Points a command's options to what moved along with a run: source network, cache and maps, but not the data.
-
-    Args:
-        config: The parsed options of a command; changed in place.
-        moved: The run.
-    """
+    """Points a command's options to the source network, cache and maps (not the data) that moved along with a run."""
     config.data.cache_dir = moved.here(config.data.cache_dir)
     for part in ("model", "trainer"):
         config[part] = _each_text(config[part], moved.here)
 
 
 def settle(options: Any, moved: Moved, seed: int) -> None:
-    """Points the options that say where a run goes to where it is now, for its next record.
-
-    Args:
-        options: ``run``; changed in place.
-        moved: The run.
-        seed: ``seed_everything``.
-    """
+    """Points the options ``run``, in place, to where a run is now, for its next record."""
     tail = Path(options.study) / options.method / f"seed={seed}"
     root = moved.now.parents[len(tail.parts) - 1] if len(moved.now.parents) >= len(tail.parts) else moved.now
     if options.folder is None and root / tail == moved.now:

@@ -52,12 +52,7 @@ def _built(class_type: type, *args: Any, **kwargs: Any) -> Any:
 
 @contextmanager
 def refused_by(name: str, options: dict[str, Any]) -> Iterator[None]:
-    """Turns an error while an object is built into an InputError with the message and the options.
-
-    Args:
-        name: The object, as a config names it.
-        options: Its options.
-    """
+    """Turns an error while the named object is built into an InputError with the message and the options."""
     try:
         yield
     except InputError:

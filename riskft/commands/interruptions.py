@@ -19,11 +19,7 @@ CTRL_C, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 @contextmanager
 def ending_with(advice: Callable[[], str]) -> Iterator[None]:
-    """Exits after an interruption with status 130 (Ctrl-C) or 143 (SIGTERM) and a line on standard error.
-
-    Args:
-        advice: Says how to go on.
-    """
+    """Exits after an interruption with status 130 (Ctrl-C) or 143 (SIGTERM), and prints the advice on how to go on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -74,12 +70,7 @@ def again(arguments: Sequence[str]) -> str:
 
 
 def go_on(arguments: Sequence[str], folder: Path) -> str:
-    """Says how to go on with a command that has a trainer.
-
-    Args:
-        arguments: The command line.
-        folder: The run folder, or the output folder of ``riskmap``.
-    """
+    """Says how to go on with a command that has a trainer, by its run folder (for ``riskmap``, its output folder)."""
     if arguments[0] == "riskmap" and any(folder.glob("*_weight.nii.gz")):
         return f"Finished maps are kept; to write them all: {_command(arguments, '--overwrite', 'true')}"
     if arguments[0] != "fit":

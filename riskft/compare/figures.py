@@ -34,12 +34,7 @@ LINES = ("-", "--", ":", "-.")
 
 
 def forest_svg(rows: Sequence[ComparisonRow], unit: MetricUnit) -> str:
-    """Draws each method's difference from the baseline with its interval, one plot per class.
-
-    Args:
-        rows: A study's rows; the baselines' own are left out.
-        unit: Of the differences.
-    """
+    """Draws each method's difference from the baseline with its interval, one plot per class, for a study's rows."""
     compared = [row for row in rows if not row.is_baseline]
     # the same colour as in the other figures, which show the baseline too
     colours = method_colours([row.method for row in rows])
@@ -73,7 +68,7 @@ def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: MetricU
 
     Args:
         values: By class and method: the cases' means over seeds, in the metric's unit.
-        unit: Of the values.
+        unit: The metric's unit.
     """
     colours = method_colours([name for part in values.values() for name in part])
     methods = list(colours)
@@ -97,8 +92,8 @@ def curves_svg(curves: Mapping[str, Mapping[str, Sequence[LearningCurve]]], meth
     """Draws learning curves: one plot per quantity, one colour per method, one line per seed.
 
     Args:
-        curves: By the axis's name and method.
-        methods: All methods of the study, in the order that gives their colours.
+        curves: By axis title and method.
+        methods: All methods of the study, in the order that decides their colours.
     """
     colours = method_colours(methods)
     with mpl.rc_context({**STYLE, "svg.hashsalt": "curves"}):

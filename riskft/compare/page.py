@@ -49,13 +49,7 @@ class StudySection:
 
 
 def report_html(found: FoundRuns, comparison: Comparison, viewer_cases: int) -> str:
-    """Returns the whole page.
-
-    Args:
-        found: The runs.
-        comparison: Their comparison.
-        viewer_cases: The most cases in the viewer.
-    """
+    """Returns the whole page, with at most ``viewer_cases`` cases in the viewer."""
     inferno, classes = colormaps["inferno"], colormaps["tab10"]
     environment = Environment(
         loader=PackageLoader("riskft.compare", "assets"),

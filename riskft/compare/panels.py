@@ -20,12 +20,7 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class ShownPanel:
-    """A panel with its caption.
-
-    Attributes:
-        path: The PNG file.
-        caption: The caption.
-    """
+    """A panel's PNG file, with its caption."""
 
     path: Path
     caption: str

@@ -128,7 +128,7 @@ def viewer_entry(case: MappedCase, title: str, names: list[str]) -> dict[str, An
 
 
 def coarser(volume: VolumeArray, factors: list[int]) -> VolumeArray:
-    """Returns the means of blocks of voxels; incomplete blocks at the end are left out.
+    """Returns the means of blocks of voxels (X, Y, Z); incomplete blocks at the end are left out.
 
     Args:
         volume: (X, Y, Z).

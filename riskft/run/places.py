@@ -74,13 +74,7 @@ def _named(place: Path, folder: Path) -> str:
 
 
 def places_of(command: str, config: Any, folder: Path) -> dict[str, Path]:
-    """Returns the folders that a Lightning command will write to, by the option that sets them.
-
-    Args:
-        command: ``fit``, ``test`` and so on.
-        config: Its options.
-        folder: The run folder.
-    """
+    """Returns the folders that a Lightning command with this config and run folder will write to, by option."""
     places: dict[str, Path] = {}
     if command == "riskmap":
         places["--out"] = folder

@@ -27,7 +27,7 @@ class Parameter:
 
 
 def read_parameters(entries: object, grid: bool) -> tuple[list[Parameter], list[str]]:
-    """Returns the parameters in the order of the file, and one line per problem.
+    """Returns the parameters in the order of a file's ``parameters``, and one line per problem.
 
     Args:
         entries: What the file has under ``parameters``.

@@ -50,11 +50,7 @@ class RowGroup:
 
 
 def read_rows(content: object) -> tuple[list[RowGroup], list[str]]:
-    """Returns the groups in the order of the file, and one line per problem.
-
-    Args:
-        content: What the file has under ``rows``.
-    """
+    """Returns the groups of a file's ``rows``, in order, and one line per problem."""
     if not isinstance(content, dict) or not content:
         return [], [f"rows is {content!r}, expected groups such as `rows: {{fold: [{{name: 1, option: value}}, ...]}}`"]
     problems = []
@@ -97,12 +93,7 @@ def _row_faults(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[int, str]]:
 
 
 def reference_faults(values: Mapping[str, Any], groups: Sequence[RowGroup]) -> list[str]:
-    """Returns one line for each ``${rows.<group>}`` that stands for nothing.
-
-    Args:
-        values: Values by option, or lists of them.
-        groups: The groups of the sweep.
-    """
+    """Returns one line for each ``${rows.<group>}`` in values by option (or lists of them) that stands for nothing."""
     named = [group.name for group in groups if group.rows[0].name is not None]
     known = f"the groups with names are {', '.join(named)}" if named else "no group has names"
     return [

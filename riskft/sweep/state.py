@@ -43,12 +43,7 @@ class Queued:
 
 
 def state_of(run: Run, queue: Mapping[str, Queued] | None = None) -> State:
-    """Returns a run's state.
-
-    Args:
-        run: The run.
-        queue: The runs that a cluster holds, by folder.
-    """
+    """Returns a run's state; ``queue`` holds the runs in a cluster's queue, by folder."""
     folder = Path(run.folder)
     own = RunFolder(folder)
     metric = last_metric(folder)

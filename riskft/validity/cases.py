@@ -54,13 +54,7 @@ class ExaminedCase:
 
 
 class Examiner:
-    """Examines the test cases of a pair of runs, one at a time.
-
-    Args:
-        pair: The runs.
-        margin: See ``riskft.validity.predictors.region``.
-        maps: Whether maps are wanted.
-    """
+    """Examines the test cases of a pair of runs, one at a time; see ``predictors.region`` for ``margin``."""
 
     def __init__(self, pair: OpenRunPair, margin: int, maps: bool) -> None:
         self.pair = pair

@@ -12,13 +12,7 @@ from riskft.validity.table import Key, RunResult
 
 
 def examine(pair: OpenRunPair, margin: int, folder: Path | None) -> RunResult:
-    """Examines the test cases one at a time, and keeps only the scored voxels of each.
-
-    Args:
-        pair: The runs.
-        margin: See ``riskft.validity.predictors.region``.
-        folder: Where maps go; None for no maps.
-    """
+    """Examines the test cases one at a time, keeps only their scored voxels, and writes maps if a folder is given."""
     examiner = Examiner(pair, margin, maps=folder is not None)
     cases = pair.run.data.prepared("test")
     scores: dict[str, dict[Key, PredictorScore]] = {}

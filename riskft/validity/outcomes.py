@@ -79,14 +79,7 @@ class ClassVolumes:
 def class_volumes(
     truth: npt.NDArray[np.uint8], codes: npt.NDArray[np.uint8], class_names: Sequence[str], voxel_ml: float
 ) -> list[ClassVolumes]:
-    """Returns the volumes of each class, background included.
-
-    Args:
-        truth: Classes, any shape; ignored voxels are in no class.
-        codes: From ``outcome_map``.
-        class_names: Names by index.
-        voxel_ml: Volume of a voxel in ml.
-    """
+    """Returns each class's volumes, background included, from the label's classes and the codes of ``outcome_map``."""
     result = []
     for index, name in enumerate(class_names):
         counts = np.bincount(codes[truth == index], minlength=4)

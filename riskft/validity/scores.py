@@ -57,12 +57,7 @@ def ranks(values: Tensor) -> Tensor:
 
 
 def score(ranked: Tensor, target: Tensor) -> PredictorScore:
-    """Scores a predictor.
-
-    Args:
-        ranked: (N,) from ``ranks`` of these or of more voxels.
-        target: (N,) int8.
-    """
+    """Scores a predictor by ``ranks`` (N,), taken over these or more voxels, on a target (N,) int8."""
     asked = target != NOT_ASKED
     ranked, positive = ranked[asked], target[asked].long()
     count, hits = len(positive), int(positive.sum())
@@ -96,12 +91,7 @@ def score_all(voxels: Voxels) -> dict[tuple[str, str], PredictorScore]:
 def pooled_scores(
     cases: Sequence[Voxels], curve_of: str
 ) -> tuple[dict[tuple[str, str], PredictorScore], dict[str, RocCurve]]:
-    """Returns scores by target and predictor, and ROC curves by predictor, over the voxels of all cases.
-
-    Args:
-        cases: At least one.
-        curve_of: The target of the ROC curves.
-    """
+    """Returns scores by target and predictor over the voxels of all cases, and one target's ROC curves by predictor."""
     scores: dict[tuple[str, str], PredictorScore] = {}
     curves: dict[str, RocCurve] = {}
     targets = {name: torch.cat([case.targets[name] for case in cases]) for name in cases[0].targets}
