@@ -51,10 +51,7 @@ def readings(network: nn.Module, size: Sequence[int], output: SourceOutput | Non
 
 
 def freeze_unused(network: nn.Module, found: Readings) -> None:
-    """Freezes the parameters that no trained output depends on, in place.
-
-    They would never train, but on several devices each step would wait for their gradients.
-    """
+    """Freezes the parameters that no trained output depends on; with DDP each step would wait for their gradients."""
     for name in found.training.unused:
         network.get_parameter(name).requires_grad_(False)
 
@@ -132,7 +129,7 @@ class ProbabilityCheck:
                 [option],
             )
         log.warning(
-            "%s returns values from %.3g to %.3g only, taken for logits. Are they probabilities? %s",
+            "%s returns only values from %.3g to %.3g. riskft treats them as logits. Are they probabilities? %s",
             self.name,
             lowest,
             highest,

@@ -107,7 +107,7 @@ def with_kernel_axes(state: Mapping[str, Tensor], axes: Sequence[int]) -> dict[s
 
     Args:
         state: Tensors by name; those with 5 axes are kernels, (channels, channels, *spatial).
-        axes: The old spatial axis that becomes axis i, for each i.
+        axes: New spatial axis i is the old axis ``axes[i]``.
     """
     order = (0, 1, *(2 + axis for axis in axes))
     return {key: value.permute(order) if value.ndim == 5 else value for key, value in state.items()}

@@ -25,7 +25,7 @@ _ENDINGS = (".safetensors", ".pt", ".pth")
 
 
 def convert(old: Path, new: Path, *, trust_pickle: bool = False, overwrite: bool = False) -> int:
-    """Writes only the weights of a checkpoint, and riskft's own entry if it has one.
+    """Writes only a checkpoint's weights, with riskft's own entry if any, and returns the number of tensors.
 
     If the file holds several copies of the weights (a moving average, for example), all are written;
     ``model.source.weights`` chooses among them.
@@ -36,9 +36,6 @@ def convert(old: Path, new: Path, *, trust_pickle: bool = False, overwrite: bool
         trust_pickle: Unpickle everything, which runs code that the file names. A file that holds only tensors and plain
             values does not need it, and then nothing is run.
         overwrite: Replace an existing ``new``.
-
-    Returns:
-        The number of tensors.
 
     Raises:
         InputError: If the file cannot be read, holds no state dict, needs ``trust_pickle``, or ``new`` exists.
@@ -88,7 +85,7 @@ def _with_copies(states: dict[str, dict[str, Tensor]]) -> dict[str, Tensor]:
     copies = {other: state for other, state in rest if state.keys() == first.keys()}
     if copies:
         log.info(
-            "The file holds the weights %s times, also as %s: all copies are written.",
+            "The file holds %s copies of the weights and all are written. The others are: %s.",
             len(copies) + 1,
             ", ".join(copies),
         )
@@ -144,11 +141,7 @@ class _StandIn:
 
 
 def _forgiving_pickle(left_out: set[str]) -> Any:
-    """Returns what ``torch.load`` takes as ``pickle_module``, for files that are trusted.
-
-    Args:
-        left_out: Filled with the names of the classes that cannot be imported; their objects are left out.
-    """
+    """Returns a ``pickle_module`` for ``torch.load`` that adds the classes it cannot import to ``left_out``."""
 
     class Unpickler(pickle.Unpickler):  # only trusted files come here
         def find_class(self, module: str, name: str) -> Any:

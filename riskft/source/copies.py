@@ -25,8 +25,7 @@ class Copy:
     """The entries of a file whose names are a network's after a prefix.
 
     Attributes:
-        name: Path of their dictionary plus the prefix, for example ``model_ema`` or ``state_dict.net_ema``; empty for
-            the top level without a prefix.
+        name: Path of their dictionary plus the prefix, e.g. ``state_dict.net_ema``; may be empty.
         state: All tensors of the dictionary, with the prefix removed.
         fitting: How many of the network's entries match in name and shape.
         named: How many match in name.
@@ -39,10 +38,7 @@ class Copy:
 
 
 def states_in(content: Any) -> dict[str, dict[str, Tensor]]:
-    """Returns every dictionary with tensors in a file, by its path (``""`` at the top level).
-
-    Those in the usual places come first, then the others in the file's order.
-    """
+    """Returns every dictionary with tensors by its path (``""`` at the top level), the usual places first."""
     found = dict(_walk(content, (), set()))
     return dict(sorted(found.items(), key=lambda item: _rank(item[0])))
 

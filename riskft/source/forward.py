@@ -47,12 +47,7 @@ class Trace:
 
 
 class FailedRunError(InputError):
-    """A network that fails on an example input.
-
-    Attributes:
-        reached: How many layers ran.
-        cause: The exception.
-    """
+    """A network that fails on an example input with the exception ``cause``, after ``reached`` layers."""
 
     def __init__(self, cause: Exception, reached: int) -> None:
         super().__init__(f"{type(cause).__name__}: {cause}")

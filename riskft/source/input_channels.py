@@ -27,9 +27,7 @@ FirstConvolution = Literal["mean", "repeat"]
 def with_input_channels(
     network: nn.Module, channels: int, size: Sequence[int], how: FirstConvolution = "mean"
 ) -> tuple[nn.Module, list[str]]:
-    """Returns a copy whose first convolutions take ``channels`` channels, and the names of those it changed.
-
-    If the network takes that many already, returns it and no names.
+    """Returns a copy whose first convolutions take ``channels`` channels, and their names (none if unchanged).
 
     Args:
         network: Not changed.

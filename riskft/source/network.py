@@ -66,7 +66,7 @@ class SourceNetwork:
     def predictor(self) -> Callable[[Tensor], Tensor]:
         """Returns what phase 1 runs on whole volumes: images (1, C, X, Y, Z) to probabilities (1, |Z|, X, Y, Z).
 
-        It raises InputError if the first volumes show that the network returns probabilities instead of logits.
+        It raises InputError if the first volumes show probabilities where logits are expected.
         """
         check = probability_check(self.network, self.read, self.output)
 

@@ -31,10 +31,7 @@ def copied(network: nn.Module) -> nn.Module:
 def plain(network: nn.Module) -> nn.Module:
     """Returns a float32 copy without parametrised layers that computes what the network computes in evaluation.
 
-    Its head and first convolutions can be resized, mixed and negated, and fine-tuning trains the plain weights.
-
-    Args:
-        network: Not changed.
+    Plain weights can be resized, mixed, negated and fine-tuned.
 
     Raises:
         InputError: If the network cannot be copied.

@@ -17,10 +17,7 @@ _KEYS = ("out", "logits", "seg", "segmentation", "pred", "prediction", "main", "
 
 
 def tensors_in(result: object) -> dict[str, Tensor]:
-    """Returns the tensors of a network's result by their path in it, for example ``0``, ``out`` or ``heads.1``.
-
-    Searches lists, tuples, dictionaries and data classes, and ignores everything else in them.
-    """
+    """Returns the tensors in a result (nested sequences, dictionaries, data classes) by path, e.g. ``heads.1``."""
     return dict(_walk(result, ()))
 
 

@@ -30,9 +30,8 @@ class Source:
         first_convolution: How to adapt the first convolution to another number of channels: start each new channel as
             the ``mean`` of the old ones, or ``repeat`` the old ones in turn.
         min_loaded: Share of the parameters that the checkpoint must fill in plain fine-tuning (phase 1 needs all).
-        output: What the output channels mean, ``riskft.SoftmaxOutput`` or ``riskft.SigmoidOutput``, and whether the
-            network already returns probabilities (``applied``). null means sigmoid if the network ends in one, else
-            softmax.
+        output: Meaning of the channels: ``riskft.SoftmaxOutput`` or ``riskft.SigmoidOutput``; ``applied`` says whether
+            the network already returns probabilities. null means sigmoid if the network ends in one, else softmax.
         inferer: How phase 1 runs the source on whole volumes; null means ``model.inferer``. Set a larger window if the
             source needs to see more than a training patch.
         invert: Give the source, and the network fine-tuned from it, inverted images (-x for x). ``auto`` lets phase 1

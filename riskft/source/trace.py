@@ -12,7 +12,7 @@ _WHERE = "The window is model.inferer.init_args.roi_size, which the shipped conf
 
 
 def trace(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace:
-    """Returns what a forward pass on a window shows about a network, which is not changed.
+    """Returns what a forward pass of a copy of the network on a window shows.
 
     Raises:
         InputError: If it does not run on the window, with the likely reason.
@@ -24,20 +24,14 @@ def trace(network: nn.Module, size: Sequence[int], training: bool = True) -> Tra
 
 
 def _does_not_run(network: nn.Module, size: Sequence[int], failure: FailedRunError) -> InputError:
-    """Returns the error for a network that does not run on a window.
-
-    Args:
-        network: The network.
-        size: The window, voxels along x, y, z.
-        failure: The failure on that window.
-    """
+    """Returns the error for a network that failed on a window, with a window on which it runs if there is one."""
     kind, window, reason = type(network).__name__, _text(size), first_line(failure.cause)
     dimensions = {len(module.kernel_size) for module in network.modules() if isinstance(module, CONVOLUTIONS)}
     if dimensions and 3 not in dimensions:
         return InputError(
             f"{kind} is a {max(dimensions)}-D network (its convolutions are Conv{max(dimensions)}d), and riskft needs "
             "3-D ones: it works on volumes (batch, channels, X, Y, Z).",
-            ["Build it for three dimensions, where it can be (MONAI: spatial_dims: 3), or choose another network."],
+            ["Build it for three dimensions if possible (MONAI: spatial_dims: 3), or choose another network."],
         )
     title = f"{kind} does not run on a window of {window} voxels ({reason})."
     for other in _other_sizes(size):
@@ -52,8 +46,8 @@ def _does_not_run(network: nn.Module, size: Sequence[int], failure: FailedRunErr
     return InputError(
         title,
         [
-            f"It does not run on larger windows either. Is it a 3-D segmentation network of one argument, images "
-            f"(batch, channels, X, Y, Z)? {_WHERE}"
+            f"It does not run on larger windows either. Is it a 3-D segmentation network that takes one argument, "
+            f"images (batch, channels, X, Y, Z)? {_WHERE}"
         ],
     )
 

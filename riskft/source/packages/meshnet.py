@@ -96,7 +96,7 @@ def _problems(layers: Sequence[Layer]) -> list[str]:
         if set(layer) != set(Layer.__annotations__):
             problems.append(f"layer {number} has {sorted(layer)}, expected {sorted(Layer.__annotations__)}")
         elif layer["stride"] != 1 or 2 * layer["padding"] != layer["dilation"] * (layer["kernel_size"] - 1):
-            problems.append(f"layer {number} changes the grid: {layer}, expected stride 1 and padding for it")
+            problems.append(f"layer {number} changes the grid: {layer}, expected stride 1 and padding that keeps it")
     if problems:
         return problems
     return [

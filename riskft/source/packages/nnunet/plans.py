@@ -96,7 +96,7 @@ def architecture(chosen: Json, axes: Sequence[int]) -> tuple[str, dict[str, Any]
     else:
         name, options = _old_architecture(chosen)
     if str(name).rpartition(".")[2] not in _UNETS:
-        raise InputError(f"The network is {name}; riskft can take over {', '.join(_UNETS)} only.")
+        raise InputError(f"The network is {name}; riskft supports only {', '.join(_UNETS)}.")
     for key in _AXIS_OPTIONS:
         value = entry(options, key)
         if isinstance(value, Sequence):
@@ -162,7 +162,7 @@ def _scheme(name: str, masked: bool, properties: Json) -> dict[str, Any] | None:
         "NoNormalization": lambda: None,
     }
     if name not in makers:
-        raise InputError(f"The normalisation is {name}; riskft can follow {', '.join(makers)} only.")
+        raise InputError(f"The normalisation is {name}; riskft supports only {', '.join(makers)}.")
     return makers[name]()
 
 
