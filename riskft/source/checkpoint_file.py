@@ -174,7 +174,7 @@ def parts_of(index: Path) -> list[Path]:
         parts = [index.parent / name for name in names]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{index}: is not the index of a checkpoint in parts, expected JSON with a weight_map."
+            f"{index}: is not the index of a sharded checkpoint, expected JSON with a weight_map."
         ) from error
     missing = [part.name for part in parts if not part.is_file()]
     if missing:

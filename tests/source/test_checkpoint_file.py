@@ -192,7 +192,7 @@ def test_a_payload_in_an_nnunet_folder_does_not_run(tmp_path):
     assert_real(path, marker)
 
 
-# -- checkpoints in parts -----------------------------------------------------------------------------------------
+# -- sharded checkpoints ------------------------------------------------------------------------------------------
 
 STATE = nets.UNet(3, 1, 2, (4, 8), (2,)).state_dict()
 
@@ -230,7 +230,7 @@ def test_a_part_that_is_missing_is_named(tmp_path):
 
 def test_other_json_files_are_refused(tmp_path):
     (tmp_path / "x.index.json").write_text('{"a": 1}')
-    with pytest.raises(InputError, match="is not the index of a checkpoint in parts"):
+    with pytest.raises(InputError, match="is not the index of a sharded checkpoint"):
         read_checkpoint(tmp_path / "x.index.json")
     (tmp_path / "plans.json").write_text('{"a": 1}')
     with pytest.raises(InputError, match=r"plans\.json: is a JSON file, not a checkpoint"):
