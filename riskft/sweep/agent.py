@@ -30,9 +30,7 @@ def read_for_wandb(path: Path) -> Sweep:
 def given_values(sweep: Sweep, arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the value of each parameter, in the order of the sweep file.
 
-    Args:
-        sweep: The sweep.
-        arguments: ``--name=value`` with the value in Python's notation, as in the agent's ``${args}``.
+    The arguments are ``--name=value`` with the value in Python's notation, as in the agent's ``${args}``.
 
     Raises:
         InputError: If a parameter is missing, or is not one of the sweep's.

@@ -43,13 +43,7 @@ class Commands:
         self._ending = False
 
     def run(self, folder: Path, step: str, environment: Mapping[str, str]) -> int | None:
-        """Runs a command and returns its exit status, or None if it did not start because all processes are ending.
-
-        Args:
-            folder: The run's folder.
-            step: ``fit`` or ``test``.
-            environment: The environment variables of the process.
-        """
+        """Runs ``fit`` or ``test`` of a run; returns the exit status, or None if it did not start after ``end``."""
         with self._lock:
             if self._ending:
                 return None
@@ -67,17 +61,12 @@ class Commands:
                 self._running.remove(process)
         return int(process.exitcode)
 
-    def end(self) -> None:
-        """Tells the processes to end, which they do at the next batch, and starts no others."""
+    def end(self, running: bool = True) -> None:
+        """Starts no more processes, and tells those that are running to end, which they do at the next batch."""
         with self._lock:
             self._ending = True
-            for process in self._running:
+            for process in self._running if running else ():
                 process.terminate()
-
-    def start_no_more(self) -> None:
-        """Lets the processes go on, but starts no others."""
-        with self._lock:
-            self._ending = True
 
 
 def run_locally(runs: Sequence[Run], jobs: int, command: CommandLine) -> Generator[tuple[Run, State], None, None]:
@@ -100,7 +89,7 @@ def run_locally(runs: Sequence[Run], jobs: int, command: CommandLine) -> Generat
                 yield futures[future], future.result()
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            commands.start_no_more()
+            commands.end(running=False)
             if isinstance(error, KeyboardInterrupt | SIGTERMException | GeneratorExit):
                 log.info("Stopping what is running; wait for it to end.")
                 if isinstance(error, KeyboardInterrupt):

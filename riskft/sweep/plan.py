@@ -43,12 +43,7 @@ Resolve = Callable[[tuple[str, ...]], tuple[RunOptions, int]]
 
 
 def plan_runs(sweep: Sweep, resolve: Resolve, tested: bool = True) -> list[Run]:
-    """Returns a sweep's runs.
-
-    Args:
-        sweep: The sweep.
-        resolve: Reads a command line as ``riskft fit`` would.
-        tested: Whether runs are also tested.
+    """Returns a sweep's runs; ``resolve`` reads a command line as ``riskft fit`` would.
 
     Raises:
         InputError: If riskft cannot run an argument, or runs share a folder; all problems are in one report.

@@ -55,11 +55,7 @@ class SlurmOptions:
     setup: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Refuses numbers that are not possible.
-
-        Raises:
-            InputError: Naming all of them.
-        """
+        """Raises InputError, naming all of them, if numbers are not possible."""
         counts = {"nodes": self.nodes, "tasks_per_node": self.tasks_per_node, "cpus_per_task": self.cpus_per_task}
         problems = [f"slurm.{name} is {value}, expected 1 or more" for name, value in counts.items() if value < 1]
         if self.gpus_per_node not in (0, self.tasks_per_node):
@@ -109,13 +105,7 @@ def directives(options: SlurmOptions, name: str, count: int, log: Path, after: S
 
 
 def array_script(options: SlurmOptions, lines: Sequence[str], runs: Sequence[Run]) -> str:
-    """Returns the batch script of an array.
-
-    Args:
-        options: What each run requests.
-        lines: Options of sbatch; see ``directives``.
-        runs: The array's runs, in order; each run's folder holds its record.
-    """
+    """Returns the batch script of an array of runs, whose folders hold their records, with the lines of sbatch."""
     command = shlex.join([sys.executable, "-c", START, "sweep", "run"])
     devices = f"--devices {options.tasks_per_node} --nodes {options.nodes}"
     own = RunFolder(Path("$folder"))  # which the shell fills in
@@ -152,7 +142,7 @@ def submit(folder: Path, name: str, runs: Sequence[Run], options: SlurmOptions, 
     Args:
         folder: The sweep's folder, which holds scripts and job numbers.
         name: The job's name.
-        runs: What to run.
+        runs: The array's runs.
         options: What each run requests.
         after: Arrays that must first finish without a failure.
 
