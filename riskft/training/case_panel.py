@@ -1,4 +1,4 @@
-"""A case's panel: from what phase 1 kept of it, or made again for a test case."""
+"""The panel of one case: read from the risk store, or computed for a case outside phase 1."""
 
 from typing import Any
 
@@ -26,12 +26,12 @@ Maps = tuple[RiskStore, RiskSummary]
 
 
 def read_panel(maps: Maps, case: PreparedCase, prediction: Classes | None) -> Panel:
-    """Reads what is shown of a case from the cache and the risk store.
+    """Reads the panel of a phase 1 case from the cache and the risk store.
 
     Args:
-        maps: What phase 1 made.
-        case: One of its cases.
-        prediction: (X, Y, Z) uint8 on the prepared grid, if there is one.
+        maps: The risk store and the summary of phase 1.
+        case: A case of phase 1.
+        prediction: (X, Y, Z) uint8 on the prepared grid, or None.
     """
     store, summary = maps
     return _panel(
@@ -46,12 +46,12 @@ def read_panel(maps: Maps, case: PreparedCase, prediction: Classes | None) -> Pa
 
 @torch.no_grad()
 def unseen_panel(found: FoundRisk, module: RiskModule, case: PreparedCase, prediction: Classes) -> Panel:
-    """Computes what is shown of a labelled case that phase 1 has not seen, with one pass of the source network.
+    """Computes the panel of a labelled case outside phase 1, with one pass of the source network.
 
     Args:
-        found: What phase 1 found; its source is on the module's device.
+        found: The results of phase 1, with the source network on the module's device.
         module: The run's module.
-        case: The case.
+        case: A labelled case.
         prediction: (X, Y, Z) uint8 on the prepared grid.
     """
     states = source_probabilities(case, found.source.predictor(), module.device).cpu()
@@ -84,7 +84,7 @@ def _panel(
     axes = nib.io_orientation(volume.affine)
 
     def shown(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        turned: npt.NDArray[Any] = nib.apply_orientation(array, axes)  # to RAS, whatever the network takes
+        turned: npt.NDArray[Any] = nib.apply_orientation(array, axes)  # to RAS, whatever orientation the network uses
         return turned
 
     return Panel(

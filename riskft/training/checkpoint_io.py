@@ -1,4 +1,4 @@
-"""Writing checkpoints so that each is whole or absent."""
+"""Reading checkpoints, and writing them atomically."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,14 +18,14 @@ _PARTS = {
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and renames it.
+    """Writes each checkpoint to a temporary file in the same folder, then renames it.
 
-    Lightning writes it into the system's temporary folder, and moves it: from another file system that is a copy, of
-    which a kill leaves half; and the folder may be too small.
+    Lightning writes to the system's temporary folder, which may be too small, and moves the file from there. Across
+    file systems the move is a copy, and a process killed during the copy leaves half a file.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Writes a checkpoint; paths that are no local files are left to Lightning."""
+        """Writes a checkpoint atomically; Lightning handles paths that are not local."""
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
@@ -36,7 +36,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """Reads a checkpoint.
 
         Raises:
-            InputError: If the file is damaged, or holds something else than a checkpoint.
+            InputError: If the file is damaged or is not a checkpoint.
         """
         try:
             content = super().load_checkpoint(path, *args, **kwargs)
@@ -49,12 +49,12 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 "best.ckpt beside it."
             ) from error
         if problems := _problems(content):
-            raise InputError(f"{path}: is no checkpoint of a riskft run. Give another one by --ckpt_path:", problems)
+            raise InputError(f"{path}: is not a checkpoint of a riskft run. Give another one by --ckpt_path:", problems)
         return content
 
 
 def _problems(content: object) -> list[str]:
-    """Says which parts of a checkpoint are of another type than Lightning writes; or that it has none of them."""
+    """Returns one line per part of a checkpoint that is missing or has the wrong type."""
     if not isinstance(content, dict):
         return [f"it holds a {type(content).__name__}, expected a mapping"]
     if missing := [name for name in ("state_dict", "pytorch-lightning_version") if name not in content]:

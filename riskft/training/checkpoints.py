@@ -1,4 +1,4 @@
-"""Which checkpoints a run keeps: the best, and the latest to go on from."""
+"""The checkpoints of a run: the best one, and the latest one to resume from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ from riskft.training.data_of import data_of
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt`` by ``val/dice``; nothing where there are no validation cases.
+    """Keeps ``best.ckpt`` by ``val/dice``, or nothing if there are no validation cases.
 
     Args:
-        path: The file.
+        path: Path of ``best.ckpt``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -25,7 +25,7 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Stops monitoring where nothing is validated."""
+        """Turns monitoring off if there are no validation cases."""
         data = data_of(trainer)
         if stage == "fit" and data is not None and not data.prepared("val"):
             self.monitor = None
@@ -33,11 +33,11 @@ class BestCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Takes over the best scores of a run that was moved, for all checkpoint callbacks of the trainer.
+        """Corrects the saved best scores of all checkpoint callbacks if the run was moved or lost files.
 
-        Lightning ties them to the absolute path of the folder: in another it forgets them, and the next validation,
-        however bad, overwrites the best checkpoint. In the same folder it keeps them even if their files are gone, and
-        a run that does not get better would end without any.
+        Lightning ties the scores to the folder's absolute path. In another folder it discards them, and the next
+        validation overwrites the best checkpoint, however bad its score. In the same folder it keeps the scores of
+        deleted files, and a run that does not improve ends without a best checkpoint.
         """
         states = checkpoint.get("callbacks", {})
         for callback in trainer.checkpoint_callbacks:
@@ -47,13 +47,13 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LatestCheckpoint(ModelCheckpoint):
-    """Keeps ``last.ckpt``, written after each epoch.
+    """Writes ``last.ckpt`` after each epoch.
 
-    A class of its own, because checkpoints keep the states of callbacks by class and options, and Lightning refuses a
-    ``ModelCheckpoint`` that a user adds if there is one of the same options.
+    Checkpoints key callback states by class and options, and Lightning rejects two callbacks with the same key. As a
+    separate class, this one cannot clash with a ``ModelCheckpoint`` that a user adds.
 
     Args:
-        path: The file.
+        path: Path of ``last.ckpt``.
     """
 
     def __init__(self, path: Path) -> None:
@@ -63,19 +63,16 @@ class LatestCheckpoint(ModelCheckpoint):
 
 
 def moved_state(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Returns the state of a ``ModelCheckpoint`` whose folder was moved or copied, or whose files were removed.
-
-    Anything else stays as it is.
+    """Corrects the state of a ``ModelCheckpoint`` whose folder was moved or copied, or whose files were deleted.
 
     Args:
-        state: What ``ModelCheckpoint.state_dict`` gave.
-        folder: Where its files are now. If the best of them are not there, the folder is another one, and the state
-            stays tied to the one before.
+        state: The result of ``ModelCheckpoint.state_dict``.
+        folder: Where the files are now. If any is missing in a new folder, the state is returned unchanged.
     """
     before = state.get("dirpath")
     if before is not None and Path(before) == folder:
         kept = {path: score for path, score in state.get("best_k_models", {}).items() if Path(path).is_file()}
-        return {**state, "best_k_models": kept}  # from which Lightning finds the others at the next validation
+        return {**state, "best_k_models": kept}  # Lightning derives the rest at the next validation
     if before is None:
         return dict(state)
 
@@ -92,10 +89,10 @@ def moved_state(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def run_checkpoints(run: RunFolder) -> list[Callback]:
-    """Returns the callbacks that keep ``best.ckpt`` and, after each epoch, ``last.ckpt``.
+    """Returns the callbacks that keep ``best.ckpt`` and ``last.ckpt``.
 
-    Two callbacks, because ``ModelCheckpoint(save_last=True)`` writes the latter only along with a new best, and a
-    resumed run would fall back to that.
+    One callback with ``save_last=True`` is not enough: it writes ``last.ckpt`` only with a new best checkpoint, so a
+    resumed run would lose the epochs since then.
     """
     return [BestCheckpoint(run.best), LatestCheckpoint(run.last)]
 
@@ -105,12 +102,12 @@ def find_checkpoint(run: RunFolder, path: str | None = None) -> Path:
 
     Args:
         run: The run folder.
-        path: ``best``, ``last`` or a file; None for the best, or the last where nothing was validated.
+        path: ``best``, ``last`` or a file. None for the best, or the last if there is no best.
 
     Raises:
-        InputError: If there is none.
+        InputError: If the file does not exist.
     """
-    # Lightning looks for "best" and "last" only in the process that trained, and goes on without if it finds none
+    # Lightning resolves "best" and "last" only in the process that trained, and ignores a missing checkpoint
     named = {"best": [run.best], "last": [run.last], None: [run.best, run.last]}
     candidates = named[path] if path in named else [Path(str(path))]
     for candidate in candidates:

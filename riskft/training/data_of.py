@@ -1,4 +1,4 @@
-"""The data of a trainer."""
+"""The data module of a trainer."""
 
 from lightning.pytorch import Trainer
 
@@ -6,6 +6,6 @@ from riskft.data.datamodule import RiskDataModule
 
 
 def data_of(trainer: Trainer | None) -> RiskDataModule | None:
-    """Returns what a trainer trains on or uses, or None if that is not a data module of riskft."""
+    """Returns the trainer's data module, or None if it is not a ``RiskDataModule``."""
     data = getattr(trainer, "datamodule", None)
     return data if isinstance(data, RiskDataModule) else None

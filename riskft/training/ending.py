@@ -1,4 +1,4 @@
-"""How a run of several processes ends where one of them fails, is lost, or is told to stop."""
+"""How a multi-process run ends if one process fails, is lost or is told to stop."""
 
 import signal
 import subprocess
@@ -19,7 +19,7 @@ GRACE_SECONDS = 10.0
 
 @contextmanager
 def ending_together(trainer: Trainer) -> Iterator[None]:
-    """Says which phase a lost process was lost in, and leaves no process of a failed run waiting for this one."""
+    """Names the stage in which a process was lost, and ends the processes that this one started if the run fails."""
 
     def where() -> str:
         state = trainer.state
@@ -27,10 +27,9 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
         return f"{stage}, epoch {trainer.current_epoch}, step {trainer.global_step}"
 
     def on_sigterm(signum: int, frame: FrameType | None) -> None:
-        """Notes it, on which Lightning's loops stop at the next batch.
+        """Records the signal, so that Lightning's loops stop at the next batch.
 
-        Lightning's own handler also talks to the other processes, in whatever they are doing: where they are at
-        different points of a step, all of them hang.
+        Lightning's own handler also calls a collective. If the processes are at different points of a step, they hang.
         """
         if not trainer.received_sigterm and trainer.strategy.launcher is not None:
             trainer.strategy.launcher.kill(signal.Signals(signum))
@@ -41,19 +40,19 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
         with losses_named(where):
             yield
     except BaseException as error:
-        # those that Lightning started itself may wait in a collective that this process will never enter
+        # processes that Lightning launched may wait in a collective that this one will never enter
         end_processes(launched_processes(trainer), GRACE_SECONDS)
         if trainer.received_sigterm and isinstance(error, ProcessLost):
-            raise SIGTERMException from None  # the others have only been faster
+            raise SIGTERMException from None  # the others stopped on the same signal, only sooner
         raise
 
 
 def end_processes(processes: Sequence["subprocess.Popen[bytes]"], grace: float) -> None:
-    """Waits for processes to end by themselves, and kills those that do not.
+    """Waits for processes to exit, and kills those that do not.
 
     Args:
         processes: The processes.
-        grace: How long to wait for all of them together, in seconds.
+        grace: Total time to wait, in seconds.
     """
     deadline = time.monotonic() + grace
     for process in processes:
