@@ -1,4 +1,4 @@
-"""Phase 2: the target network and its training, a thin shell around pure functions."""
+"""Phase 2: the target network and its training."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -36,27 +36,27 @@ from riskft.training.trials import try_inferer, try_training
 class RiskModule(SegmentationModule):
     """Fine-tunes a source network on the target task with the map-weighted loss.
 
-    The target network is the source's with a new head of |Y| channels and, if the numbers of channels differ, an
-    adapted first convolution. Batches without a risk map (plain fine-tuning) run the same code with weight 1.
+    The target network is the source network with a new head of |Y| channels. Its first convolution is adapted if the
+    input channels differ. Batches without a risk map (plain fine-tuning) run the same code with weight 1.
 
     Args:
-        source: Architecture and checkpoint to start from; with ``load: none`` it is trained from scratch.
+        source: Architecture and checkpoint to start from. With ``load: none`` the network is trained from scratch.
         class_names: Target classes, background first. Linked from ``data``.
         in_channels: Target channels. Linked from ``data``.
-        regions: What to score in place of each class by itself: unions of class indices by name. Linked from ``data``.
-        loss: The loss.
-        inferer: How whole volumes are segmented; its window should be the training patch. null for MONAI's
-            ``SlidingWindowInferer`` with a window of 64 voxels, half overlapping, gaussian.
-        optimizer: Made from the parameter groups ``backbone`` and ``head``.
-        schedule: Learning rate schedule made from (optimizer, total steps), for example
-            ``torch.optim.lr_scheduler.PolynomialLR`` with ``power: 0.9``; stepped after every step.
-        head_init: ``leep`` starts the head from the source head's rows through P(z|y) (needs phase 1), ``copy`` takes
-            it over, ``random`` does not; ``auto`` copies if source and target classes have the same names, else takes
+        regions: Scored instead of the single classes: unions of class indices by name. Linked from ``data``.
+        loss: The training loss.
+        inferer: Segments whole volumes. Its window should be as large as the training patch. null: MONAI's
+            ``SlidingWindowInferer`` with a window of 64 voxels, an overlap of 0.5 and Gaussian blending.
+        optimizer: Called with the parameter groups ``backbone`` and ``head``.
+        schedule: Learning rate schedule, called with the optimizer and the total number of steps and advanced after
+            every step. Example: ``torch.optim.lr_scheduler.PolynomialLR`` with ``power: 0.9``.
+        head_init: ``leep`` mixes the rows of the source head by P(z|y) (needs phase 1), ``copy`` copies the source
+            head, ``random`` ignores it. ``auto`` is ``copy`` if source and target classes have the same names, else
             ``leep``.
         head_lr_factor: The head's learning rate relative to the backbone's.
-        channels_last: Keep weights and patches in channels-last memory order (faster convolutions on GPUs).
+        channels_last: Store weights and patches in channels-last memory order (faster convolutions on GPUs).
         compile: Compile the network with ``torch.compile``.
-        validation_surface: Compute HD95 at each validation too, not only in ``test``.
+        validation_surface: Compute HD95 in every validation too, not only in ``test``.
     """
 
     def __init__(
@@ -98,42 +98,42 @@ class RiskModule(SegmentationModule):
         self._read = readings(self.network, size, source.output)
         self._check = probability_check(self.network, self._read, source.output)
         self.adaptation: AdaptationReport | None = None
-        self.options: dict[str, Any] = {}  # those of its config, where there is one; see ``Record``
+        self.options: dict[str, Any] = {}  # from its config, if it has one; see ``Record``
         self.record: Record | None = None
 
     def try_out(self) -> None:
-        """Runs what a config chose on next to nothing, so that what cannot work is found before phase 1.
+        """Tries the optimizer, the schedule and the inferer on tiny inputs, so that they fail before phase 1.
 
         Raises:
-            InputError: If the optimizer, the schedule or the inferer fails.
+            InputError: If one of them fails.
         """
         try_training(self._optimizer, self._schedule)
         try_inferer(self.inferer, self.in_channels, window_size(self.inferer))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Takes the weights of a checkpoint.
+        """Loads the weights of a checkpoint.
 
         Raises:
-            InputError: If they are another network's, or the checkpoint lacks what the loss has counted.
+            InputError: If they do not fit this network, or the checkpoint lacks the state of the loss.
         """
         with misfits_named():
             return super().load_state_dict(state_dict, strict, assign)
 
     @property
     def has_schedule(self) -> bool:
-        """Whether the learning rate follows a schedule, which ends with the run."""
+        """Whether the learning rate follows a schedule."""
         return self._schedule is not None
 
     # -- start -------------------------------------------------------------------------------------------------------
 
     def check_source(self, whole: bool) -> Record | None:
-        """Loads the source's weights, so that faults are found before hours of preprocessing; training then has them.
+        """Loads the source's weights before hours of preprocessing, to find faults early, and keeps them for training.
 
         Args:
-            whole: As ``load_source`` will be asked.
+            whole: See ``load_source``.
 
         Returns:
-            What the source was made with, if riskft trained it and it is loaded.
+            The source's record, if riskft trained the source and it is loaded.
 
         Raises:
             InputError: See ``load_source``.
@@ -148,10 +148,10 @@ class RiskModule(SegmentationModule):
         """Returns the frozen source network for this target; see ``riskft.source.load.load_source``.
 
         Args:
-            whole: Nothing may be missing in the checkpoint, which phase 1 needs.
+            whole: Require all weights in the checkpoint, as phase 1 does.
 
         Raises:
-            InputError: If there is no checkpoint, it must not be loaded, or it does not fit.
+            InputError: If there is no checkpoint, ``load`` is ``none``, or the checkpoint does not fit.
         """
         loaded, self._checked_source = self._checked_source, None
         if loaded is None:
@@ -165,11 +165,11 @@ class RiskModule(SegmentationModule):
 
         Args:
             source: The source network.
-            joint: P(y, z) from phase 1, (Y, Z) of any scale, or None where there was none.
-            knowledge: Also from phase 1, the part of the labels' entropy that the source explains.
+            joint: P(y, z) from phase 1, (Y, Z), of any scale. None without phase 1.
+            knowledge: From phase 1, the fraction of the labels' entropy that the source explains.
 
         Raises:
-            InputError: If the head or the loss needs phase 1 and there was none.
+            InputError: If the head or the loss needs phase 1 and it did not run.
         """
         if joint is not None:
             self.loss.take_phase_1(joint, knowledge)
@@ -178,7 +178,7 @@ class RiskModule(SegmentationModule):
         self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init)
 
     def setup(self, stage: str) -> None:
-        """Starts from the source where no phase 1 has done so, and prepares the network for speed."""
+        """Initializes the network from the source if phase 1 has not, and applies the options for speed."""
         if stage == "fit" and self.source.trained and self.adaptation is None:
             self.start_from(self.load_source(whole=False), None)
         if stage == "fit":
@@ -192,12 +192,12 @@ class RiskModule(SegmentationModule):
             self.network.compile()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what a later fine-tuning needs to know, and keeps the file loadable without unpickling."""
+        """Adds the record that later fine-tuning reads, and keeps the file loadable without unpickling objects."""
         checkpoint["riskft"] = (self.record or record_of(self, None)).plain()
         checkpoint["hyper_parameters"] = plain_options(checkpoint.get("hyper_parameters", {}))
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves out the state of the loss where nothing is trained: the command may have been given another one."""
+        """Ignores the saved state of the loss outside ``fit``: the command may use another loss."""
         if attached_trainer(self) is None or self.trainer.state.fn == "fit":
             return
         checkpoint["state_dict"] = with_own("loss.", checkpoint["state_dict"], self.state_dict())
@@ -205,7 +205,7 @@ class RiskModule(SegmentationModule):
     # -- training ----------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
-        """Returns the optimizer over backbone and head, and the schedule if there is one."""
+        """Returns the optimizer of backbone and head, and the schedule if there is one."""
         optimizer = self._optimizer(parameter_groups(self.network, self.head))
         optimizer.param_groups[1]["lr"] *= self.head_lr_factor
         if self._schedule is None:
@@ -214,22 +214,22 @@ class RiskModule(SegmentationModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def trial_optimizer(self) -> Optimizer:
-        """Returns an optimizer of the kind that training will have, over nothing that matters."""
+        """Returns an optimizer like the one that training uses, over dummy parameters."""
         optimizer: Optimizer = self._optimizer(trial_groups())
         return optimizer
 
     def on_train_start(self) -> None:
-        """Tells the loss how long the run is; warns if a resumed schedule has another length."""
+        """Tells the loss how long the run is, and warns if a resumed schedule has another length."""
         length = run_length(self.trainer)
         self.loss.runs_for(length.batches)
         say_other_length(self.trainer.lr_scheduler_configs, length.steps)
 
     def logits(self, patch: Tensor) -> Tensor:
-        """Returns logits (B, Y, *spatial) of patches (B, C, *spatial) that are in the network's memory order."""
+        """Returns the logits (B, Y, *spatial) of patches (B, C, *spatial) in the network's memory order."""
         return self._read(self.network, patch)[0]
 
     def training_step(self, batch: PatchBatch, batch_idx: int) -> Tensor:
-        """Returns the loss of patches."""
+        """Returns and logs the loss of a batch of patches."""
         outputs = self._read(self.network, self.ordered(batch.image))
         self._check.patch(outputs[0])
         logits = outputs if len(outputs) > 1 else outputs[0]
@@ -238,10 +238,10 @@ class RiskModule(SegmentationModule):
         return loss
 
     def on_validation_start(self) -> None:
-        """Settles what the loss has counted: a checkpoint may follow."""
+        """Brings the counts of the loss up to date, because a checkpoint may follow."""
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.loss.settle()
 
     def on_train_epoch_end(self) -> None:
-        """Settles what the loss has counted: a checkpoint may follow."""
+        """Brings the counts of the loss up to date, because a checkpoint may follow."""
         self.loss.settle()

@@ -1,4 +1,4 @@
-"""The parameter groups that an optimizer is made from."""
+"""Parameter groups of an optimizer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +8,11 @@ from torch import nn
 
 
 def parameter_groups(network: nn.Module, head: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the groups ``backbone`` and ``head`` of a network's parameters.
+    """Returns a network's parameters in the groups ``backbone`` and ``head``.
 
     Args:
         network: The network.
-        head: Names of the modules that make up its head.
+        head: Names of the modules of its head.
     """
     of_head = {id(parameter) for name in head for parameter in network.get_submodule(name).parameters()}
     parts: dict[str, list[nn.Parameter]] = {"backbone": [], "head": []}
@@ -22,7 +22,7 @@ def parameter_groups(network: nn.Module, head: Sequence[str]) -> list[dict[str, 
 
 
 def trial_groups() -> list[dict[str, Any]]:
-    """Returns groups of the same names with a number each, to try an optimizer on."""
+    """Returns the same groups with one number in each, to try an optimizer on."""
     return _named({name: [nn.Parameter(torch.zeros(1))] for name in ("backbone", "head")})
 
 

@@ -1,4 +1,4 @@
-"""Panels of training and test: PNG files in the run folder and images with masks in W&B."""
+"""Risk panels during training and test: PNG files in the run folder, images with masks in W&B."""
 
 import logging
 import math
@@ -35,17 +35,16 @@ log = logging.getLogger(__name__)
 
 
 class RiskPanelCallback(Callback):
-    """Shows per-pixel risk heatmaps beside image, truth and prediction.
+    """Shows per-pixel risk heatmaps beside image, ground truth and prediction.
 
-    At the start of ``fit`` the maps of a few training cases; after validations, and last after the last one, those of
-    a few validation cases with the prediction; at the end of ``test`` the best, the median and the worst case by mean
-    Dice, whose hardness costs a pass of the source network each. They need a ``RiskMapCallback`` in the trainer;
-    without one nothing is drawn.
+    It draws a few training cases when ``fit`` starts, a few validation cases with their prediction when training ends,
+    and the best, median and worst case by mean Dice after ``test`` (one pass of the source network per case). Without
+    a ``RiskMapCallback`` in the trainer it draws nothing.
 
     Args:
-        cases: Number of cases to draw of training and of validation, the first ones; 0 draws no test cases either.
-        subjects: Show these subjects instead, wherever they are in training, validation or test.
-        every_n_epochs: Also draw validation panels after every n-th epoch that validates; 0 draws them at the end only.
+        cases: How many of the first training and validation cases to draw. 0 draws no test cases either.
+        subjects: Draw these subjects instead, in whichever split they are.
+        every_n_epochs: Also draw validation panels after every n-th epoch, if it validates. 0: only at the end.
     """
 
     def __init__(self, cases: int = 2, subjects: list[str] | None = None, every_n_epochs: int = 0) -> None:
@@ -71,7 +70,7 @@ class RiskPanelCallback(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keeps the predictions of the chosen cases."""
+        """Keeps the predictions of the cases to draw."""
         data = data_of(trainer)
         fitting = trainer.state.fn == "fit" and not trainer.sanity_checking
         if data is not None and fitting and isinstance(outputs, Segmentation):
@@ -85,7 +84,7 @@ class RiskPanelCallback(Callback):
             self._show_validation(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws validation cases as they were last predicted, whatever ended the training."""
+        """Draws the latest predictions of the validation cases, however training ended."""
         self._show_validation(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -104,7 +103,7 @@ class RiskPanelCallback(Callback):
             return
         found.source.network.to(pl_module.device)
         for path in run_folder(trainer).heatmaps.glob("test_*.png"):
-            path.unlink()  # of another checkpoint
+            path.unlink()  # may be from another checkpoint
         for case in track(cases, len(cases), "Risk heatmaps of test cases"):
             logits = tested_logits(trainer, pl_module, read_case(case).image)
             prediction = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
@@ -117,7 +116,7 @@ class RiskPanelCallback(Callback):
         return [case for case in cases if case.subject in self.subjects]
 
     def _show_validation(self, trainer: Trainer) -> None:
-        """Draws the kept predictions of all ranks; all ranks must call it."""
+        """Draws the kept predictions of all ranks. All ranks must call it."""
         maps, data = _maps(trainer), data_of(trainer)
         if maps is None or data is None or trainer.sanity_checking:
             return
@@ -138,7 +137,7 @@ class RiskPanelCallback(Callback):
 
 
 def best_median_worst(scores: Sequence[CaseScore]) -> list[str]:
-    """Returns the subjects with the best, the median and the worst mean Dice over classes, each once."""
+    """Returns the subjects with the best, median and worst mean Dice over classes, without repeats."""
     dice: dict[str, list[float]] = {}
     for score in scores:
         if not math.isnan(score.dice):
@@ -148,7 +147,7 @@ def best_median_worst(scores: Sequence[CaseScore]) -> list[str]:
 
 
 def wandb_images(panel: Panel, class_names: list[str], key: str, figure: Path) -> dict[str, Any]:
-    """Returns W&B entries of a case: the whole figure, and image and heatmap with masks that can be switched."""
+    """Returns a case's W&B entries: the whole figure, and image and heatmap with masks to switch on and off."""
     import wandb
 
     index = riskiest_slices(panel.hardness, panel.truth)[2]
@@ -183,7 +182,7 @@ def _maps(trainer: Trainer) -> Maps | None:
 
 
 def _found(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> FoundRisk | None:
-    """Returns what the run's phase 1 found, or None with a warning: a test must not fail over its heatmaps."""
+    """Returns the results of the run's phase 1, or warns and returns None: missing heatmaps must not fail a test."""
     try:
         found = find_risk(run_folder(trainer), module)
     except InputError as error:

@@ -1,4 +1,4 @@
-"""What a training will be, said before its first step: how many steps, how long they take, and what never happens."""
+"""The plan of a run, logged before its first step: number of steps, expected time, and what it is too short for."""
 
 import logging
 import math
@@ -21,10 +21,10 @@ MOST_OF_START = 0.05
 
 
 class RunPlan(Callback):
-    """Says before the first step what the run will be, with the time that it is expected to take, and what is amiss.
+    """Logs the plan of the run, its expected time and its problems before the first step.
 
-    The time is that of one batch, measured on a copy of the network, and of the validation cases that Lightning tries
-    before training. It is said again after the first epoch, by what that took. The first process speaks for all.
+    The expected time follows from one batch, measured on a copy of the network, and from Lightning's sanity check of
+    the validation. After the first epoch it is logged again, from measured times. Only the first process logs.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class RunPlan(Callback):
         self._validated = 0.0  # in this epoch, in s
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forgets an earlier fit."""
+        """Resets the state of an earlier fit."""
         self._length, self._said_again, self._validation = None, False, 0.0
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -49,7 +49,7 @@ class RunPlan(Callback):
         self._cases += 1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the time of a validation; before training, where a few cases are tried, as much more for all."""
+        """Stops the clock. The sanity check runs a few cases only, so its time is scaled up to all cases."""
         took = time.perf_counter() - self._validation_start
         self._validated += took
         data = data_of(trainer)
@@ -58,7 +58,7 @@ class RunPlan(Callback):
             self._validation = took * max(1.0, cases / self._cases)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says before the first epoch what is to come."""
+        """Logs the plan before the first epoch."""
         if self._length is None:
             self._length = run_length(trainer)
             if trainer.is_global_zero:
@@ -69,7 +69,7 @@ class RunPlan(Callback):
         self._epoch_start, self._validated = time.perf_counter(), 0.0
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says after the first epoch how long the others take."""
+        """Logs the remaining time after the first epoch."""
         length = self._length
         if self._said_again or length is None or not trainer.is_global_zero:
             return
@@ -81,7 +81,7 @@ class RunPlan(Callback):
             log.info("The first epoch took %s; the rest is expected to take %s.", in_words(training), in_words(rest))
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Warns where there was no step to make."""
+        """Warns if there was no step to make."""
         if self._length is None and trainer.is_global_zero:
             log.warning(
                 "Nothing was trained: the run has made %d steps already or has none to make (trainer.max_epochs: %s, "
@@ -113,7 +113,7 @@ class RunPlan(Callback):
 
 
 def described(trainer: Trainer, length: RunLength) -> str:
-    """Returns the plan in a line: steps, epochs, patches and validations."""
+    """Returns the plan in one line: steps, epochs, patches and validations."""
     data = data_of(trainer)
     patches = ""
     if data is not None:
@@ -131,12 +131,12 @@ def described(trainer: Trainer, length: RunLength) -> str:
 
 
 def validations(trainer: Trainer, length: RunLength, done: int = 0) -> int:
-    """Returns how often a run is validated, as far as its options say.
+    """Returns how often a run validates, according to its options.
 
     Args:
         trainer: The trainer.
-        length: The run's.
-        done: Epochs that are done, whose validations do not count.
+        length: The length of the run.
+        done: Finished epochs, whose validations do not count.
     """
     if not trainer.enable_validation or not trainer.val_check_batch or not math.isfinite(length.batches):
         return 0
@@ -147,7 +147,7 @@ def validations(trainer: Trainer, length: RunLength, done: int = 0) -> int:
 
 
 def problems(trainer: Trainer, length: RunLength) -> list[str]:
-    """Returns what the run is too short for."""
+    """Returns a message for each thing that the run is too short for."""
     found: list[str] = []
     data = data_of(trainer)
     if not math.isfinite(length.steps):
@@ -181,7 +181,7 @@ def problems(trainer: Trainer, length: RunLength) -> list[str]:
 
 
 def lengths_asked_for(module: LightningModule, callbacks: Sequence[Callback]) -> list[str]:
-    """Returns the options that are a fraction of the run, by name."""
+    """Returns the names of the options that are fractions of the run."""
     found = []
     if isinstance(module, RiskModule):
         found += ["model.schedule"] if module.has_schedule else []
