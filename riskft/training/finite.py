@@ -1,4 +1,4 @@
-"""A guard against losses that are not finite."""
+"""A guard against NaN and infinite losses."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +13,16 @@ from riskft.errors import InputError, first_few
 
 
 class FiniteLossGuard(Callback):
-    """Ends the training at a loss that is NaN or infinite, before a checkpoint of it is written.
+    """Stops the training at a NaN or infinite loss, before a checkpoint is written.
 
-    On a CPU each loss is looked at before its gradients are made. On a GPU looking is waiting: there the first bad
-    step is noted on the GPU itself, and looked at where Lightning reads the losses anyway (every
-    ``log_every_n_steps``), before each validation and at the end of each epoch, when the weights are looked at too.
-    Weights in memory may be spoilt by then; no checkpoint is. The command line adds this callback unless it is given.
+    On a CPU, each loss is checked before the backward pass. On a GPU, a check must wait for the device, so the first
+    bad step is recorded there and read every ``every_n_steps``, before each validation and at the end of each epoch.
+    The last two also check the weights. By then the weights in memory may be corrupt, but no checkpoint is. The
+    command line adds this callback if your configs do not.
 
     Args:
-        every_n_steps: How often a GPU is asked; null for ``trainer.log_every_n_steps``, 0 for the ends of epochs only.
-        enabled: With false nothing is guarded.
+        every_n_steps: Steps between checks on a GPU; null for ``trainer.log_every_n_steps``, 0 to skip these checks.
+        enabled: Set to false to turn the guard off.
     """
 
     def __init__(self, every_n_steps: int | None = None, enabled: bool = True) -> None:
@@ -35,12 +35,12 @@ class FiniteLossGuard(Callback):
         self._bad: Tensor | None = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Remembers whose patches they are."""
+        """Records which subjects the patches come from."""
         if self.enabled:
             self._subjects.append((trainer.global_step, batch.subjects if isinstance(batch, PatchBatch) else ()))
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Notes which batch since the last look was the first with a bad loss."""
+        """Records the first batch with a bad loss since the last check."""
         if not self.enabled:
             return
         bad = ~torch.isfinite(loss.detach()).all()
@@ -52,18 +52,18 @@ class FiniteLossGuard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Looks at times."""
+        """Checks the losses every ``every_n_steps``."""
         every = trainer.log_every_n_steps if self.every_n_steps is None else self.every_n_steps  # type: ignore[attr-defined]
         if self.enabled and every and (batch_idx + 1) % every == 0:
             self._look()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks before the weights are scored, and a best checkpoint is written."""
+        """Checks before the weights are scored and a best checkpoint is written."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._look_together(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Looks before the latest checkpoint is written: Lightning calls those that write them last."""
+        """Checks before the latest checkpoint is written: Lightning calls checkpoint callbacks last."""
         self._look_together(pl_module)
 
     def _look_together(self, module: LightningModule) -> None:
@@ -71,7 +71,7 @@ class FiniteLossGuard(Callback):
             return
         with together("looking for losses that are not finite"):
             self._look()
-        # only then: one process's bad loss has spoilt the weights of all
+        # after the losses: a bad loss in one process corrupts the weights of all
         with together("looking for weights that are not finite"):
             finite = [torch.isfinite(value).all() for value in module.parameters()]
             if finite and not torch.stack(finite).all():

@@ -1,4 +1,4 @@
-"""What a run's phase 1 found, to be applied to other cases."""
+"""The results of a run's phase 1, to apply to other cases."""
 
 import json
 from collections.abc import Mapping
@@ -17,18 +17,18 @@ from riskft.source.network import SourceNetwork
 from riskft.training.module import RiskModule
 from riskft.training.risk_maps import phase_inputs
 
-#: What P(y|z) depends on besides the mask, which is read from the run.
+#: What P(y|z) depends on, except the mask setting, which is read from the run.
 CHECKED = ("source", "source architecture", "training data and preprocessing", "classes", "inference")
 
 
 @dataclass(frozen=True)
 class FoundRisk:
-    """What phase 1 found, and the source network that it ran.
+    """The results of phase 1 and its source network.
 
     Attributes:
-        source: The source network, inverted if phase 1 did so, on the CPU.
+        source: The source network on the CPU, with inversion if phase 1 used it.
         joint: (Y, Z) float64, unnormalised.
-        use_mask: Whether voxels outside the body count nowhere.
+        use_mask: Whether voxels outside the body are ignored.
         summary: The run folder's ``risk/summary.json``.
         manifest: The run folder's ``risk/manifest.json``.
     """
@@ -40,12 +40,12 @@ class FoundRisk:
     manifest: Mapping[str, Any]
 
     def stale(self, module: RiskModule, data: RiskDataModule, checked: tuple[str, ...] = CHECKED) -> list[str]:
-        """Returns a line for each input of phase 1 that the run's options no longer give.
+        """Returns one line per input of phase 1 that has changed since.
 
         Args:
             module: The run's module.
-            data: Its data, with the splits prepared that ``checked`` asks for.
-            checked: Names of ``phase_inputs``.
+            data: The run's data, with the splits that ``checked`` needs already prepared.
+            checked: Keys of ``phase_inputs`` to compare.
         """
         now = json.loads(json.dumps(phase_inputs(module, data, self.source, self.use_mask)))
         return [
@@ -56,14 +56,14 @@ class FoundRisk:
 
 
 def find_risk(run: RunFolder, module: RiskModule) -> FoundRisk:
-    """Reads what phase 1 left in a run folder, and loads the source network.
+    """Reads the results of phase 1 from a run folder, and loads the source network.
 
     Args:
-        run: The run folder, with what phase 1 left in it.
+        run: The run folder.
         module: The run's module.
 
     Raises:
-        InputError: If there is nothing, or the source network cannot be loaded any more.
+        InputError: If the run had no phase 1, or the source network can no longer be loaded.
     """
     summary, manifest = (_json(path) for path in (run.risk.summary, run.risk.manifest))
     source = module.load_source()

@@ -1,4 +1,4 @@
-"""Freezing the backbone for the first epochs."""
+"""Freezing the backbone during the first epochs."""
 
 import logging
 from typing import Any
@@ -19,15 +19,15 @@ log = logging.getLogger(__name__)
 
 
 class BackboneFreeze(BaseFinetuning):
-    """Trains the head alone until an epoch, then everything.
+    """Trains only the head up to a given epoch, then the whole network.
 
-    The backbone is in the optimizer from the start, in its own group, and gets no gradients while it is frozen. It is
-    frozen after DDP has wrapped the module, because DDP would never again average what needs no gradient then; for
-    the same reason DDP must look for unused parameters.
+    The optimizer holds the backbone from the start, in its own group; while frozen, it gets no gradients. It is frozen
+    after DDP wraps the module, because DDP never averages the gradients of parameters that are frozen at that point.
+    For the same reason DDP must look for unused parameters.
 
     Args:
         unfreeze_at_epoch: First epoch (from 0) in which the backbone is trained, or a fraction of the run's epochs: 0.1
-            freezes it for the first tenth of them, for one epoch at least.
+            freezes it for the first tenth, but for at least one epoch.
     """
 
     def __init__(self, unfreeze_at_epoch: int | float = 0.1) -> None:
@@ -37,7 +37,7 @@ class BackboneFreeze(BaseFinetuning):
         self.epoch: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Checks the strategy; nothing is frozen yet."""
+        """Checks the strategy; overrides Lightning's, which would freeze the backbone here."""
         strategy = trainer.strategy
         if isinstance(strategy, DDPStrategy) and not finds_unused_parameters(strategy):
             raise InputError(
@@ -45,9 +45,9 @@ class BackboneFreeze(BaseFinetuning):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Freezes, unless a resumed run is past that; warns if the backbone is never trained."""
+        """Freezes the backbone, unless a resumed run is past that; warns if it is never trained."""
         epochs = run_length(trainer).epochs
-        if self.epoch is None:  # a checkpoint has it
+        if self.epoch is None:  # else it comes from the checkpoint
             self.epoch = counted(self.unfreeze_at_epoch, epochs, least=1)
         if is_first_rank() and self.epoch >= epochs:
             log.warning(
@@ -64,22 +64,22 @@ class BackboneFreeze(BaseFinetuning):
             self.freeze_before_training(pl_module)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what checkpoints keep: Lightning's, and the epoch."""
+        """Returns Lightning's state and the epoch of unfreezing."""
         return {**super().state_dict(), "epoch": self.epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on with the epoch that the run started with, however long it is now."""
+        """Restores the epoch of unfreezing, even if the run's length has changed."""
         super().load_state_dict(state_dict)
         self.epoch = state_dict["epoch"]
 
     def freeze_before_training(self, pl_module: LightningModule) -> None:
-        """Freezes all but the head."""
+        """Freezes everything except the head."""
         if not isinstance(pl_module, RiskModule):
             raise InputError("BackboneFreeze needs a riskft.RiskModule.")
         self.freeze(pl_module.network, train_bn=False)
         self.make_trainable([pl_module.network.get_submodule(name) for name in pl_module.head])
 
     def finetune_function(self, pl_module: LightningModule, epoch: int, optimizer: Optimizer) -> None:
-        """Frees the backbone when its epoch has come."""
+        """Unfreezes the backbone at its epoch."""
         if epoch == self.epoch:
             self.make_trainable(pl_module)

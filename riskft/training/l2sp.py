@@ -1,4 +1,4 @@
-"""L2-SP: weights are drawn towards the source's, not towards 0."""
+"""L2-SP: weight decay towards the source's weights, not towards 0."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from riskft.training.module import RiskModule
 
 
 class L2SP(Callback):
-    """Draws the backbone's weights towards the source's (Li, Grandvalet, Davoine, ICML 2018, arXiv 1802.01483).
+    """Pulls the backbone's weights towards the source's (Li, Grandvalet, Davoine, ICML 2018, arXiv 1802.01483).
 
-    Before every optimizer step w <- w - lr * alpha * (w - w_source), that is, weight decay as AdamW has it but towards
-    the source. Apart from the loss, so that neither gradient clipping nor an adaptive optimizer rescales it; with
-    plain SGD it is the penalty alpha/2 |w - w_source|^2. The head is left out. Over a run, a weight that nothing else
-    moves loses the part 1 - exp(-alpha * sum of learning rates) of its distance, so alpha should be some 1 / (mean
-    learning rate * steps) or more. The optimizer's own decay, towards 0, is not switched off.
+    Each optimizer step is preceded by w <- w - lr * alpha * (w - w_source): AdamW's decoupled weight decay, but towards
+    the source. As it is not part of the loss, neither gradient clipping nor an adaptive optimizer rescales it. With
+    plain SGD it equals the penalty alpha/2 |w - w_source|^2. The head is exempt. Over a run, a weight without gradient
+    loses the fraction 1 - exp(-alpha * sum of learning rates) of its distance to the source, so set alpha to at least
+    about 1 / (mean learning rate * steps). The optimizer's own weight decay, towards 0, stays on.
 
     Args:
-        alpha: Strength of the pull; 0 for none.
+        alpha: Strength of the pull; 0 turns it off.
     """
 
     def __init__(self, alpha: float = 5.0) -> None:
@@ -32,7 +32,7 @@ class L2SP(Callback):
         self._source: dict[str, Tensor] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps where fine-tuning starts, unless a resumed run's checkpoint has it."""
+        """Stores the starting weights, unless a resumed run's checkpoint holds them."""
         if not isinstance(pl_module, RiskModule) or pl_module.adaptation is None:
             raise InputError("riskft.L2SP needs a riskft.RiskModule with a source: set model.source.checkpoint.")
         start = self._source or {name: value.detach().clone() for name, value in backbone(pl_module).items()}
@@ -40,23 +40,23 @@ class L2SP(Callback):
 
     @torch.no_grad()
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Draws the weights."""
+        """Pulls the weights towards the source's."""
         if not isinstance(pl_module, RiskModule) or not self.alpha:
             return
         names = {id(value): name for name, value in backbone(pl_module).items()}
         for group in optimizer.param_groups:
-            # never past the source, whatever the learning rate
+            # a step must not overshoot the source, however large the learning rate
             part = min(1.0, float(group["lr"]) * self.alpha)
             for value in group["params"]:
                 if id(value) in names and value.requires_grad:
                     value.lerp_(self._source[names[id(value)]], part)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns where fine-tuning started, which a resumed run cannot know from its weights."""
+        """Returns the starting weights, which a resumed run cannot recover from its own."""
         return {"source": {name: value.cpu() for name, value in self._source.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it over."""
+        """Restores the starting weights."""
         self._source = dict(state_dict["source"])
 
 

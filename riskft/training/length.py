@@ -1,4 +1,4 @@
-"""How long a run is."""
+"""The length of a run."""
 
 import math
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from riskft.errors import InputError
 
 @dataclass(frozen=True)
 class RunLength:
-    """How long a run is in all, what a checkpoint has done of it included.
+    """The total length of a run, including what a checkpoint has already done.
+
+    Epochs, steps and batches are infinite if only a time limit or a callback ends the run.
 
     Args:
-        epochs: Epochs, the last of which ``trainer.max_steps`` may cut short; infinite where nothing but a time or a
-            callback ends the run.
-        steps: Optimizer steps; likewise.
-        batches: Batches (forward passes of the training) of each process, more than steps with
-            ``trainer.accumulate_grad_batches``; likewise.
-        epoch_batches: Batches of a whole epoch.
-        whole_epochs: Epochs that are not cut short.
+        epochs: Epochs, including a last one that ``trainer.max_steps`` cuts short.
+        steps: Optimizer steps.
+        batches: Training batches per process; more than steps with ``trainer.accumulate_grad_batches``.
+        epoch_batches: Batches of a complete epoch.
+        whole_epochs: Complete epochs.
     """
 
     epochs: float
@@ -31,7 +31,7 @@ class RunLength:
 
 
 def run_length(trainer: Trainer) -> RunLength:
-    """Returns how long a run is; makes the training loader if there is none yet.
+    """Returns the length of a run; creates the training loader if there is none yet.
 
     Raises:
         InputError: If ``trainer.val_check_interval`` is longer than an epoch.
@@ -62,6 +62,6 @@ def run_length(trainer: Trainer) -> RunLength:
 
 
 def is_endless(trainer: Trainer) -> bool:
-    """Whether neither epochs nor steps end a run (before it has begun)."""
+    """Returns whether neither epochs nor steps limit a run that has not started."""
     timed = any(isinstance(one, Timer) for one in trainer.callbacks)  # type: ignore[attr-defined]
     return trainer.max_steps == -1 and (trainer.max_epochs == -1 or (trainer.max_epochs is None and timed))

@@ -1,4 +1,4 @@
-"""The loggers of a run, and finding the W&B run among those of a trainer."""
+"""The loggers of a run: W&B and ``metrics.csv``."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -18,18 +18,18 @@ from riskft.run.folder import RunFolder
 from riskft.run.options import WandbOptions
 from riskft.run.wandb_id import run_id
 
-#: Where W&B keeps what it has not uploaded yet; by default in the home folder, which containers may not have.
+#: Where W&B stages data and caches. The default is the home folder, which containers may lack.
 STAGING = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
 
 
 def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> list[Logger]:
-    """Returns the loggers of a command: W&B, unless it is turned off, and ``metrics.csv``.
+    """Returns the loggers of a command: W&B, unless it is off, and ``metrics.csv``.
 
     Args:
         folder: The run folder.
-        command: ``fit``, ``test`` and so on; only ``fit`` writes ``metrics.csv`` into the run folder itself.
+        command: ``fit``, ``test`` and so on. All but ``fit`` write ``metrics.csv`` into a subfolder of that name.
         config: The command's options, with ``run``, ``wandb``, ``trainer`` and ``seed_everything``.
-        starts_anew: Whether the command trains without resuming, which makes a new W&B run.
+        starts_anew: Whether the command trains without resuming, which starts a new W&B run.
     """
     options: WandbOptions = config.wandb
     loggers: list[Logger] = []
@@ -55,11 +55,11 @@ def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> l
 
 
 class RunCSVLogger(CSVLogger):
-    """Writes ``metrics.csv``, beside an earlier one, which Lightning's logger would delete.
+    """Writes ``metrics.csv``, and can keep an existing one, which Lightning's logger deletes.
 
     Args:
-        folder: Where the file goes.
-        keep: Move an earlier one aside, rather than replace it.
+        folder: The folder of the file.
+        keep: Whether to move an existing file aside. If false, it is replaced.
     """
 
     def __init__(self, folder: Path, keep: bool) -> None:
@@ -69,24 +69,24 @@ class RunCSVLogger(CSVLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> ExperimentWriter:
-        """Returns what writes the file."""
+        """Returns the writer of the file."""
         if self._experiment is None:
             self._experiment = _LateWriter(self.log_dir, self._keep)
         return cast(ExperimentWriter, self._experiment)
 
 
 class _LateWriter(ExperimentWriter):
-    """Touches an earlier file when there is something to write, not when it is made: a command may yet be refused."""
+    """Leaves an existing file alone until the first save, because the command may still fail on its options."""
 
     def __init__(self, folder: str, keep: bool) -> None:
         super().__init__(folder)
         self._earlier: Callable[[Path], None] | None = keep_old if keep else partial(Path.unlink, missing_ok=True)
 
     def _check_log_dir_exists(self) -> None:
-        """Does nothing; Lightning's deletes the earlier file."""
+        """Does nothing; Lightning's own method deletes the existing file."""
 
     def save(self) -> None:
-        """Writes what was logged."""
+        """Writes the logged metrics."""
         if self.metrics and self._earlier is not None:
             self._earlier(Path(self.metrics_file_path))
             self._earlier = None
@@ -94,7 +94,7 @@ class _LateWriter(ExperimentWriter):
 
 
 def logs_to_wandb(config: Any) -> bool:
-    """Whether a command with these options makes a W&B run, which the user's environment can forbid."""
+    """Returns whether a command logs to W&B; ``WANDB_MODE=disabled`` in the environment turns it off."""
     wanted = config.wandb.enabled and os.environ.get("WANDB_MODE") != "disabled"
     return bool(wanted and not config.trainer.fast_dev_run and config.trainer.logger is None)
 
@@ -106,11 +106,11 @@ def _wandb_id(folder: Path, command: str, starts_anew: bool) -> str | None:
 
 
 def stage_in(folder: Path, offline: bool) -> None:
-    """Lets a W&B run keep everything in a folder, so that an offline one needs nothing outside.
+    """Makes W&B write into the run folder, so that an offline run needs nothing outside it.
 
     Args:
         folder: The run folder.
-        offline: Whatever the user's environment says; an online run takes its login and other places from there.
+        offline: Whether to override the user's environment. An online run takes its login and any paths from there.
     """
     for name, place in STAGING.items():
         if offline or (name not in os.environ and name != "WANDB_CONFIG_DIR"):
@@ -119,7 +119,7 @@ def stage_in(folder: Path, offline: bool) -> None:
 
 @contextmanager
 def staging_undone() -> Iterator[None]:
-    """Undoes ``stage_in``, so that another command in this process does not stage in the folder of the one before."""
+    """Undoes ``stage_in`` on exit, so that the next command in this process does not use this run's folder."""
     before = {name: os.environ.get(name) for name in STAGING}
     try:
         yield
@@ -131,7 +131,7 @@ def staging_undone() -> Iterator[None]:
 
 
 def wandb_run(trainer: Trainer) -> Any | None:
-    """Returns the ``wandb`` run of the first W&B logger on global rank 0, else None."""
+    """Returns the ``wandb`` run of the first W&B logger; None without one, and on all ranks but 0."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger) and trainer.is_global_zero:
             return logger.experiment
