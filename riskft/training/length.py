@@ -62,6 +62,6 @@ def run_length(trainer: Trainer) -> RunLength:
 
 
 def is_endless(trainer: Trainer) -> bool:
-    """Returns whether neither epochs nor steps limit a run that has not started."""
+    """Returns whether a run has no limit of epochs or steps; call it before the run starts."""
     timed = any(isinstance(one, Timer) for one in trainer.callbacks)  # type: ignore[attr-defined]
     return trainer.max_steps == -1 and (trainer.max_epochs == -1 or (trainer.max_epochs is None and timed))

@@ -1,1 +1,1 @@
-"""What a checkpoint was made with, and whether that fits what a command asks."""
+"""Comparing the options and data that a checkpoint was trained with to those of a command."""

@@ -1,4 +1,4 @@
-"""Comparing a checkpoint with what a command asks of it, before anything else is done."""
+"""Checking that a checkpoint fits a command, before any other work."""
 
 import json
 import logging
@@ -29,23 +29,23 @@ from riskft.training.record_of import record_of
 
 log = logging.getLogger(__name__)
 _TRAINING = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
-#: What a record that is no longer as riskft wrote it can cause.
+#: Errors that a damaged record can cause.
 _DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 def check_checkpoint(
     path: Path, module: LightningModule, data: LightningDataModule | None, command: TrainerCommand
 ) -> None:
-    """Refuses a checkpoint that contradicts the command, and takes over its order of the classes.
+    """Rejects a checkpoint that contradicts the command, and adopts its order of the classes.
 
     Args:
         path: The checkpoint.
-        module: What it will be loaded into.
-        data: What it will be used on.
-        command: What for.
+        module: The module that will load it.
+        data: The data that it will be used on.
+        command: What it will be used for.
 
     Raises:
-        InputError: If the file is not a checkpoint of a training, or contradicts the command, with all contradictions.
+        InputError: If the file is not a training checkpoint, or contradicts the command. Lists all contradictions.
     """
     content = WholeCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True)
     _check_kind(path, content, command)
@@ -56,7 +56,7 @@ def check_checkpoint(
 def check_content(
     path: Path, content: Mapping[str, Any], module: RiskModule, data: RiskDataModule | None, command: TrainerCommand
 ) -> None:
-    """Does what ``check_checkpoint`` does, with a checkpoint that has been read."""
+    """Does the work of ``check_checkpoint`` for a checkpoint that is already loaded."""
     then = read_record(content.get("riskft"))
     errors: list[str] = []
     if then is None:
@@ -86,14 +86,14 @@ def check_content(
 
 
 def check_filing(folder: RunFolder, path: Path) -> None:
-    """Refuses to keep the scores of one run among those of another, which is what `riskft compare` would read.
+    """Prevents one run's scores from being saved in another's folder, where `riskft compare` would read them.
 
     Args:
-        folder: The run folder that the scores go into.
-        path: The checkpoint that is tested.
+        folder: The run folder for the scores.
+        path: The checkpoint to test.
 
     Raises:
-        InputError: If the folder is that of a run of another method or seed.
+        InputError: If the folder belongs to a run with another method or seed.
     """
     if path.resolve().parent == folder.checkpoints.resolve() or not folder.record.is_file():
         return
@@ -112,7 +112,7 @@ def check_filing(folder: RunFolder, path: Path) -> None:
 
 
 def check_source(then: Record, module: RiskModule, data: RiskDataModule) -> None:
-    """Warns where a source that riskft trained was made with other options, or on the target's own cases."""
+    """Warns if riskft trained the source with other options, or on cases of the target."""
     cases = data.cases()
     train, test = ([case.owner for case in cases[split]] for split in ("train", "test"))
     try:
@@ -147,7 +147,7 @@ def _contradictions(
 
 
 def _leak_lines(path: Path, then: Record, data: RiskDataModule, split: str) -> list[str]:
-    """Refuses to score cases that the weights were trained on; warns where only names say so, or in validation."""
+    """Returns errors for test cases that were training cases; warns if only names match, or in validation."""
     same, named = leaked(then, data.case_keys(split))
     if same and split == "test":
         return [f"data.split: these test cases were training cases of the checkpoint: {some(same)}"]
@@ -163,7 +163,7 @@ def _leak_lines(path: Path, then: Record, data: RiskDataModule, split: str) -> l
 
 
 def _check_kind(path: Path, content: Mapping[str, Any], command: TrainerCommand) -> None:
-    """Refuses to resume from weights alone."""
+    """Rejects a checkpoint without a training state if the command resumes."""
     if command == "fit" and (missing := [name for name in _TRAINING if name not in content]):
         raise InputError(
             f"{path} holds weights but not the state of the training ({', '.join(missing)}), so the training cannot be "

@@ -1,4 +1,4 @@
-"""In what a record contradicts what a command asks: pure functions that return lines of a report."""
+"""Pure functions that compare a checkpoint's record with a command, and return one line per contradiction."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -8,19 +8,19 @@ from riskft.run.record import Cases, Record
 from riskft.training.record.options import CASES, differences, line, shown
 
 TrainerCommand = Literal["fit", "validate", "test", "predict"]
-#: Options that say how much around the body is kept, and change no voxel of it.
+#: Options that set how much is kept around the body, and change none of its voxels.
 _FRAMING = ("data.preprocessing.crop:", "data.preprocessing.margin:")
 SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 def order_of(then: Record, now: Record) -> list[str] | None:
-    """Returns the foreground classes in the record's order where the command has the same ones in another."""
+    """Returns the record's foreground classes if the command has the same ones in another order, else None."""
     wanted, given = then.class_names[1:], now.class_names[1:]
     return wanted if wanted != given and sorted(wanted) == sorted(given) else None
 
 
 def class_lines(then: Record, now: Record) -> list[str]:
-    """Says in what the names of the classes differ; their order is not the command's to say."""
+    """Returns how the class names differ; the order does not matter, because the record's is adopted."""
     if sorted(then.class_names) == sorted(now.class_names):
         return []
     if not then.classes or not now.classes:
@@ -29,7 +29,7 @@ def class_lines(then: Record, now: Record) -> list[str]:
 
 
 def value_lines(then: Record, now: Record) -> list[str]:
-    """Says which classes are made of other raw label values."""
+    """Returns which classes consist of different raw label values."""
     theirs, mine = then.values, now.values
     return [
         _line(f"data.labels.classes.{name}", theirs[name], mine[name])
@@ -39,7 +39,7 @@ def value_lines(then: Record, now: Record) -> list[str]:
 
 
 def modality_lines(then: Record, now: Record) -> list[str]:
-    """Says in what the input channels differ."""
+    """Returns how the input channels differ."""
     if then.modalities and now.modalities and then.modalities != now.modalities:
         return [_line("data.modalities", then.modalities, now.modalities)]
     if then.in_channels != now.in_channels:
@@ -48,39 +48,39 @@ def modality_lines(then: Record, now: Record) -> list[str]:
 
 
 def preprocessing_lines(then: Record, now: Record) -> list[str]:
-    """Says which options of the preprocessing differ."""
+    """Returns which preprocessing options differ."""
     if not then.preprocessing or not now.preprocessing:
         return []
     return [line(each) for each in differences(then.preprocessing, now.preprocessing, "data.preprocessing")]
 
 
 def network_lines(then: Record, now: Record) -> list[str]:
-    """Says which options of the network differ, where both were made from configs."""
+    """Returns which network options differ, if both networks come from configs."""
     old, new = (_option(record, "model", "source", "network") for record in (then, now))
     return [line(each) for each in differences(old, new, "model.source.network")] if old and new else []
 
 
 def same_data(then: Record, subjects: Collection[str]) -> bool:
-    """Returns whether the command's data set is the one of the training: training cases are in it by name."""
+    """Returns whether the command uses the training data set, that is, contains any training case by name."""
     return bool(then.cases.get("train", {}).keys() & set(subjects))
 
 
 def use_lines(
     then: Record, now: Record, command: TrainerCommand, subjects: Collection[str]
 ) -> tuple[list[str], list[str]]:
-    """Says what stands in the way of using weights, and what may.
+    """Returns the differences that prevent using the weights, and those that may.
 
-    Names of modalities and label values are each data set's own. So in the data set of the training another one is an
-    error, and in any other a reason for a warning.
+    Each data set has its own modality names and label values. A difference is an error in the training data set, and a
+    warning in any other.
 
     Args:
-        then: What the weights were made with.
-        now: What the command gives.
-        command: What they are used for.
+        then: The record of the weights.
+        now: The record of the command.
+        command: What the weights are used for.
         subjects: All subjects of the command's data set.
 
     Returns:
-        Lines for an error, and lines for a warning.
+        Error lines and warning lines.
     """
     errors = class_lines(then, now)
     warnings: list[str] = []
@@ -96,11 +96,11 @@ def use_lines(
 
 
 def resume_lines(then: Record, now: Record) -> list[str]:
-    """Says in what a command would go on otherwise than the training that it resumes.
+    """Returns how a command differs from the training that it resumes.
 
     Args:
-        then: What the weights were made with.
-        now: What the command gives, in the record's order of classes.
+        then: The record of the weights.
+        now: The record of the command, with the classes in the order of ``then``.
     """
     lines = use_lines(then, now, "fit", ())[0]
     for name in ("background", "ignore"):
@@ -126,7 +126,7 @@ def resume_lines(then: Record, now: Record) -> list[str]:
 
 
 def _case_lines(then: Record, now: Record, content: bool) -> list[str]:
-    """Says which cases differ, and what options they come of; ``content``: look at what is in them, too."""
+    """Returns which cases differ and the options behind them; with ``content``, also compares file contents."""
     lines = []
     for split, name in SPLIT_NAMES.items():
         theirs, mine = then.cases.get(split), now.cases.get(split)
@@ -145,11 +145,11 @@ def _case_lines(then: Record, now: Record, content: bool) -> list[str]:
 
 
 def leaked(then: Record, cases: Cases) -> tuple[list[str], list[str]]:
-    """Returns which cases the weights have been trained on: by content, and else by their name or person.
+    """Returns the cases that the weights were trained on: by content, then only by name or person.
 
     Args:
-        then: What the weights were made with.
-        cases: Key and person by subject.
+        then: The record of the weights.
+        cases: Key and person of each subject.
     """
     train = then.cases.get("train", {})
     keys, people = ({entry[part] for entry in train.values()} for part in (0, 1))
@@ -163,13 +163,13 @@ def leaked(then: Record, cases: Cases) -> tuple[list[str], list[str]]:
 
 
 def source_lines(then: Record, now: Record, train: Iterable[str], test: Iterable[str]) -> list[str]:
-    """Says what to bear in mind of a source that was trained with other options or on the same cases.
+    """Returns what differs between a source's training and the target, and which cases they share.
 
     Args:
-        then: What the source was made with.
-        now: What the command gives.
+        then: The record of the source.
+        now: The record of the command.
         train: People (or subjects) of the command's training cases.
-        test: The same of its test cases.
+        test: The same for its test cases.
     """
     lines = []
     if then.modalities != now.modalities and sorted(then.modalities) == sorted(now.modalities):
@@ -185,7 +185,7 @@ def source_lines(then: Record, now: Record, train: Iterable[str], test: Iterable
 
 
 def misfit_line(own: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]]) -> str | None:
-    """Says in one line how a checkpoint's weights differ from a network's, both as shapes by name; None if they fit."""
+    """Returns how a checkpoint's weights differ from a network's, both as shapes by name; None if they fit."""
     missing = sorted(own.keys() - found.keys())
     further = sorted(found.keys() - own.keys())
     other = sorted(key for key in own.keys() & found.keys() if list(own[key]) != list(found[key]))
@@ -212,5 +212,5 @@ def _line(option: str, then: Any, now: Any) -> str:
 
 
 def some(names: Sequence[str]) -> str:
-    """Returns the first names, and how many more there are."""
+    """Returns the first names and the number of the rest."""
     return ", ".join(first_few(names, 5)) or "none"

@@ -1,4 +1,4 @@
-"""Which options of a run's config its weights depend on, and in what two configs differ."""
+"""The options that a run's weights depend on, and how two configs differ."""
 
 import json
 import pkgutil
@@ -19,39 +19,36 @@ from lightning.pytorch.callbacks import (
 from riskft.training.finite import FiniteLossGuard
 from riskft.training.panels import RiskPanelCallback
 
-#: What may change when a run is resumed, because the weights do not depend on it, or only on the order of summing.
+#: Options that a resumed run may change: the weights do not depend on them, except by the order of summation.
 FREE = {
     "data": ("cache_dir", "num_workers", "queue_length", "check_files"),
     "model": ("inferer", "channels_last", "compile", "validation_surface"),
     "model.source": ("checkpoint", "inferer", "min_loaded"),
 }
-#: What the record has under names of its own; the last are compared by the cases that come of them.
+#: Options that the record holds under names of its own.
 RECORDED = {
     "data": ("class_names", "labels", "modalities", "preprocessing", "patch_size"),
     "model": ("class_names", "in_channels", "regions"),
 }
+#: Options that are compared by the cases that they select.
 CASES = ("reader", "split", "train_limit", "train_limit_seed")
-#: Of the trainer's options only these concern the weights.
+#: The only trainer options that the weights depend on.
 TRAINER = (
     "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "limit_train_batches", "overfit_batches",
 )  # fmt: skip
-#: Callbacks that look on.
+#: Callbacks that do not affect the weights.
 ONLOOKERS = (
     Checkpoint, DeviceStatsMonitor, EarlyStopping, FiniteLossGuard, LearningRateMonitor, ModelSummary, ProgressBar,
     RiskPanelCallback, Timer,
 )  # fmt: skip
-#: The numbers of channels and classes follow the data, whatever the config says; a store is a folder.
+#: Not compared: the numbers of channels and classes follow from the data, and a store is only a folder.
 UNUSED = ("in_channels", "out_channels", "store")
 
 Difference = tuple[str, Any, Any]
 
 
 def trained_options(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the part of a run's config that its weights depend on.
-
-    Args:
-        config: The whole config of a command, as plain values.
-    """
+    """Returns the part of a command's config that the weights depend on; ``config`` is all of it, as plain values."""
     trainer = config.get("trainer") or {}
     options: dict[str, Any] = {
         "seed_everything": config.get("seed_everything"),
@@ -69,12 +66,12 @@ def trained_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(then: Any, now: Any, option: str = "") -> list[Difference]:
-    """Returns (option, value then, value now) of each option that differs.
+    """Returns (option, value then, value now) for each option that differs.
 
     Args:
         then: Nested options of the checkpoint.
-        now: Those of the command.
-        option: Name of the option that holds them.
+        now: Nested options of the command.
+        option: Name of the option that contains them.
     """
     if not isinstance(then, Mapping) or not isinstance(now, Mapping):
         return [(option, then, now)] if then != now else []
@@ -94,7 +91,7 @@ def line(difference: Difference) -> str:
 
 
 def shown(value: Any, length: int = 120) -> str:
-    """Returns a value on one line, as a config would have it, shortened; of an object its class, if that is all."""
+    """Returns a value as one shortened line of YAML; an object without options as its class only."""
     if isinstance(value, Mapping) and "class_path" in value and not value.get("init_args"):
         value = value["class_path"]
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).strip()
@@ -103,7 +100,7 @@ def shown(value: Any, length: int = 120) -> str:
 
 
 def _callbacks(callbacks: Any) -> dict[str, Any]:
-    """Returns the options of the callbacks that take part in the training, by class."""
+    """Returns the options of the callbacks that affect the weights, by class."""
     listed = callbacks if isinstance(callbacks, Sequence) else [callbacks] if callbacks else []
     return dict(_named(one for one in listed if isinstance(one, Mapping) and not _only_looks_on(one["class_path"])))
 
