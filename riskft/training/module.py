@@ -238,10 +238,10 @@ class RiskModule(SegmentationModule):
         return loss
 
     def on_validation_start(self) -> None:
-        """Brings the counts of the loss up to date, because a checkpoint may follow."""
+        """Makes the counts of the loss equal on all processes, because a checkpoint may follow."""
         if self.trainer.state.fn == "fit" and not self.trainer.sanity_checking:
             self.loss.settle()
 
     def on_train_epoch_end(self) -> None:
-        """Brings the counts of the loss up to date, because a checkpoint may follow."""
+        """Makes the counts of the loss equal on all processes, because a checkpoint may follow."""
         self.loss.settle()

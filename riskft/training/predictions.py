@@ -1,4 +1,4 @@
-"""Segmentations from ``predict`` as image files."""
+"""Writes the segmentations of ``predict`` as image files."""
 
 import logging
 from collections import Counter
@@ -24,18 +24,16 @@ log = logging.getLogger(__name__)
 
 
 class SegmentationWriter(BasePredictionWriter):
-    """Writes class indices in the scan's own geometry and format, as each case is finished.
-
-    ``output_names`` gives the file names.
+    """Writes class indices in the scan's own geometry and format, case by case; see ``output_names``.
 
     Args:
-        folder: Where files go; not where the scans are.
-        overwrite: Replace files that exist.
-        probabilities: Write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32, as well.
-        dtype: Stored type of the segmentations: ``uint8``, or ``input`` for that of the scan (of its first modality),
-            where it can hold the class indices.
-        made_with: Fingerprint of the weights and of how they are used. With it, a prediction that was stopped
-            continues with the missing cases.
+        folder: Output folder, other than the scans' folder.
+        overwrite: Replace existing files.
+        probabilities: Also write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32.
+        dtype: Stored type of the segmentations: ``uint8``, or ``input`` for the type of the scan's first modality if
+            it can hold the class indices.
+        made_with: Fingerprint of the weights and options. With it, an interrupted prediction continues with the
+            missing cases.
     """
 
     def __init__(
@@ -56,17 +54,17 @@ class SegmentationWriter(BasePredictionWriter):
         self._warned = False
 
     def check(self, cases: Sequence[Case], keys: Mapping[str, str] | None = None) -> None:
-        """Checks the names of the files to write. It opens no scan, so call it before anything is computed.
+        """Checks the output names before anything is computed. Opens no scan.
 
         Args:
             cases: The cases.
-            keys: Fingerprints of their scans and preprocessing by subject, once these are known.
+            keys: Fingerprints of their scans and preprocessing by subject, once known.
 
         Raises:
-            InputError: If scans lie in the folder, files would be overwritten, or two cases' files have one name.
+            InputError: If the folder holds scans, files would be overwritten, or two files would have the same name.
         """
         folder = self.folder.resolve()
-        # a scan may be given as a link to one that lies there
+        # a scan may be a link into the folder
         scans = {
             path for case in cases for path in case.files if folder in (path.parent.resolve(), path.resolve().parent)
         }
@@ -91,7 +89,7 @@ class SegmentationWriter(BasePredictionWriter):
             )
 
     def finished(self, cases: Sequence[Case], keys: Mapping[str, str] | None = None) -> frozenset[str]:
-        """Returns the subjects that an earlier prediction, which was stopped, has finished; see ``check``."""
+        """Returns the subjects that an interrupted prediction has finished; see ``check`` for the arguments."""
         if self.unfinished is None:
             return frozenset()
         names = {case.subject: safe_name(case.subject) for case in cases}
@@ -100,11 +98,11 @@ class SegmentationWriter(BasePredictionWriter):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses to overwrite before anything is computed, and leaves out what is finished."""
+        """Refuses to overwrite files before anything is computed, and skips finished cases."""
         data = _data(trainer)
         prepared = data.prepared("predict")
         cases, keys = [one.case for one in prepared], {one.subject: one.key for one in prepared}
-        # all processes look before the first of them writes
+        # all processes must look before the first one writes
         with together("looking for segmentations that exist"):
             self.check(cases, keys)
             data.left_out = self.finished(cases, keys)
@@ -114,7 +112,7 @@ class SegmentationWriter(BasePredictionWriter):
             log.info("%d of %d segmentations are finished: going on with the others", len(data.left_out), len(cases))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Forgets which segmentations are finished, now that all are."""
+        """Removes the notes of finished cases, because all are finished now."""
         _data(trainer).left_out = frozenset()
         gather_objects(None, "writing segmentations")
         if self.unfinished is not None and trainer.is_global_zero:
@@ -130,7 +128,7 @@ class SegmentationWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        """Writes one case."""
+        """Writes the files of one case."""
         data = _data(trainer)
         prepared = data.prepared_case(prediction.subject)
         case = prepared.case
@@ -145,7 +143,7 @@ class SegmentationWriter(BasePredictionWriter):
             self.unfinished.add(safe_name(case.subject), prepared.key, written)
 
     def _targets(self, subject: str, name: str) -> list[Path]:
-        """Returns the files of a case."""
+        """Returns the output files of a case."""
         return [self.folder / name, *([self._probabilities_path(subject)] if self.probabilities else [])]
 
     def _scan_dtype(self, case: Case, classes: int) -> np.dtype[Any]:
@@ -167,10 +165,10 @@ class SegmentationWriter(BasePredictionWriter):
 
 
 def output_names(cases: Sequence[Case]) -> dict[str, str]:
-    """Returns the names of the cases' segmentations by subject: ``<subject>`` with the first image's ending.
+    """Returns the file names of the segmentations by subject: ``<subject>`` with the first image's ending.
 
-    ``UnlabelledReader`` names a subject after its file, so a folder keeps its names. A scan in another format than
-    ``ENDINGS`` gets ``.nii.gz``.
+    Scans of a plain folder keep their names, because ``UnlabelledReader`` names subjects after files. An ending that
+    is not in ``ENDINGS`` becomes ``.nii.gz``.
 
     Raises:
         InputError: If two cases have the same subject.
@@ -181,14 +179,14 @@ def output_names(cases: Sequence[Case]) -> dict[str, str]:
 
 
 def holds(dtype: np.dtype[Any], classes: int) -> bool:
-    """Returns whether a type holds the indices of that many classes and can be stored in every format."""
+    """Whether a type can hold the indices of that many classes and every format can store it."""
     if dtype.kind in "iu":
         return int(np.iinfo(dtype).max) >= classes - 1
     return dtype in (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def _own_stem(case: Case) -> str:
-    # a file has this name already, so it is valid
+    # valid, because a file already has this name
     return case.subject if case.subject == stem(reference_image(case)) else safe_name(case.subject)
 
 

@@ -1,4 +1,4 @@
-"""The record of what a module's weights are made with."""
+"""The record of how a module's weights were made."""
 
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from riskft.source.transfer import AdaptationReport
 
 
 class Recorded(Protocol):
-    """What a record needs of ``RiskModule``, which itself makes the record of its checkpoints."""
+    """The part of ``RiskModule`` that a record reads. A protocol, because ``RiskModule`` imports this file."""
 
     class_names: list[str]
     in_channels: int
@@ -23,19 +23,19 @@ class Recorded(Protocol):
     adaptation: AdaptationReport | None
 
     def trial_optimizer(self) -> Optimizer:
-        """Returns an optimizer of the kind that training will have."""
+        """Returns an optimizer like the one that training uses."""
 
 
 def record_of(module: Recorded, data: RiskDataModule | None, splits: tuple[str, ...] = ("train", "val")) -> Record:
-    """Returns what a module's weights are made with.
+    """Returns the record of a module.
 
     Args:
         module: The module.
-        data: Its data, prepared or not; None where it is trained on something else.
-        splits: Whose cases are recorded, which reads those of their files that no run has read yet.
+        data: Its data, prepared or not. None if it is trained on something else.
+        splits: Splits whose cases are recorded. Files that no run has read yet are read for it.
 
     Raises:
-        InputError: If a file of these cases cannot be read.
+        InputError: If a file of these cases is not readable.
     """
     adaptation, source = module.adaptation, module.source
     start = {"load": source.load, "checkpoint": source.checkpoint, "digest": module.source_digest}

@@ -1,4 +1,4 @@
-"""Going back to a SLURM queue before the time limit ends a run that is not done."""
+"""Puts an unfinished run back in the SLURM queue before the time limit ends it."""
 
 import contextlib
 import json
@@ -23,25 +23,22 @@ log = logging.getLogger(__name__)
 
 
 class Requeue(Callback):
-    """On SIGUSR1 (``sbatch --signal=SIGUSR1@90``) puts the job back in the queue, after the epoch if that ends in time.
+    """Requeues the job on SIGUSR1 (``sbatch --signal=SIGUSR1@90``), after the current epoch if that ends in time.
 
-    A run goes on exactly where an epoch ended: a checkpoint in mid-epoch, which Lightning's own handler writes, would
-    resume with other patches than the undisturbed run, and on several processes, which the signal finds at different
-    steps, writing it can wait for ever. Lightning leaves the signal alone where there is a handler already. Phase 1
-    keeps what it has made so far, so it may be ended at any time.
+    Runs resume only at the end of an epoch. Lightning's own handler would write a checkpoint in mid-epoch, which
+    resumes with other patches than an uninterrupted run. It can also deadlock, because processes receive the signal at
+    different steps. Lightning installs no handler if there is one already. Phase 1 keeps its finished maps, so it can
+    be interrupted at any time. Only the first process acts; SLURM ends them all.
 
-    Only the first process acts; SLURM ends them all.
-
-    A command that gets no further would go round for ever: one whose epochs are longer than the time limit, and one
-    that has no epochs and starts from the beginning each time (``test``). So the starts in a row that did not end one
-    epoch, or one case of ``predict``, are counted in the run folder (``requeue.json``), and the last one allowed says
-    that the job needs more time.
+    A job that makes no progress would be requeued forever: its epochs are longer than the time limit, or its command
+    starts from the beginning each time (``test``). ``requeue.json`` in the run folder therefore counts consecutive
+    starts that finish no epoch, or no case of ``predict``. The last start allowed logs that the job needs more time.
 
     Args:
         folder: The run folder.
-        command: What is run: ``fit``, ``test``, ...
-        patience: How long to wait for the end of the epoch, in s; less than the notice that sbatch gives.
-        most_starts: Starts in a row that got no further, after which the job does not go back.
+        command: The command: ``fit``, ``test``, ...
+        patience: How long to wait for the end of the epoch, in s. Must be shorter than sbatch's notice.
+        most_starts: Consecutive starts without progress after which the job is not requeued.
     """
 
     def __init__(self, folder: str | Path, command: str, patience: float = 60.0, most_starts: int = 5) -> None:
@@ -51,22 +48,22 @@ class Requeue(Callback):
         self.patience = patience
         self.most_starts = most_starts
         self._progress = 0
-        # not a daemon: a step that ends meanwhile waits for it, lest the next one starts and is killed half done
+        # not a daemon: a job step that ends waits for it, so that the next step does not start and get killed
         self._timer: threading.Timer | None = None
         signal.signal(signal.SIGUSR1, self._on_signal)
-        # whoever starts the run may have held the signal back until now
+        # the parent process may have blocked the signal until now
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Counts; the checkpoint is written after this."""
+        """Counts the epoch. Its checkpoint is written after this."""
         self._progress += 1
 
     def on_predict_batch_end(self, trainer: Trainer, pl_module: LightningModule, *rest: Any) -> None:
-        """Counts cases, which another start of ``predict`` leaves out."""
+        """Counts cases, which the next start of ``predict`` skips."""
         self._progress += 1
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Goes back at once if asked to while the epoch before was running; that one's checkpoint is written."""
+        """Requeues now if the signal came during the previous epoch, whose checkpoint has been written."""
         if self._timer is not None:
             self._timer.cancel()
             for logger in trainer.loggers:
@@ -83,7 +80,7 @@ class Requeue(Callback):
         job = job_name(os.environ)
         try:
             starts = count_start(self.folder, job, self.command, progress=self._progress > 0)
-        except (OSError, InputError) as error:  # without a count there is no end
+        except (OSError, InputError) as error:  # without a count it could be requeued forever
             reason = f"its starts cannot be counted in {RunFolder(self.folder).requeue} ({error})"
             log.error("The job %s is not queued again: %s.", job, reason)  # noqa: TRY400 - a traceback would not help
             return
@@ -108,17 +105,17 @@ class Requeue(Callback):
 
 
 def count_start(folder: Path, job: str, command: str, progress: bool) -> int:
-    """Counts a start that the time limit ends; returns how many in a row made no progress, this one included.
+    """Counts a start that the time limit ends, and returns how many consecutive starts made no progress.
 
     Args:
         folder: The run folder, which keeps the count.
-        job: The job, whose starts are counted; another one's begin at 0.
-        command: What was run.
-        progress: Whether this start got further.
+        job: The job. The count of another job or command starts at 0.
+        command: The command.
+        progress: Whether this start made progress.
 
     Raises:
-        OSError: If the count cannot be kept.
-        NoSpaceError: If it cannot be kept because the file system is full.
+        OSError: If the count cannot be written.
+        NoSpaceError: If the file system is full.
     """
     path = RunFolder(folder).requeue
     before: dict[str, object] = {}
@@ -131,12 +128,12 @@ def count_start(folder: Path, job: str, command: str, progress: bool) -> int:
 
 
 def in_slurm_task(environment: Mapping[str, str]) -> bool:
-    """Whether ``srun`` started this process in a batch job, which alone can be put back in the queue."""
+    """Whether ``srun`` started this process in a batch job. Only batch jobs can be requeued."""
     return "SLURM_PROCID" in environment and "SLURM_STEP_ID" in environment and "SLURM_JOB_ID" in environment
 
 
 def job_name(environment: Mapping[str, str]) -> str:
-    """Returns the job as ``scontrol`` takes it: the task of an array, not the whole array."""
+    """Returns the job's name for ``scontrol``: the task of an array, not the whole array."""
     if array := environment.get("SLURM_ARRAY_JOB_ID"):
         return f"{array}_{environment['SLURM_ARRAY_TASK_ID']}"
     return environment["SLURM_JOB_ID"]

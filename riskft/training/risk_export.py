@@ -1,4 +1,4 @@
-"""Risk maps as files of their own: what ``riskft riskmap`` does once phase 1 is done."""
+"""Writes risk maps as image files, for ``riskft riskmap``."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ from riskft.training.risk_maps import RiskMapCallback
 
 
 class RiskExport(Callback):
-    """Writes the maps as soon as phase 1 is done, each process its share.
+    """Writes the maps after phase 1. Each process writes its share.
 
     Args:
-        folder: Where files go.
-        overwrite: Replace files that exist.
+        folder: Output folder.
+        overwrite: Replace existing files.
     """
 
     def __init__(self, folder: Path, overwrite: bool) -> None:
@@ -27,7 +27,7 @@ class RiskExport(Callback):
         self.overwrite = overwrite
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes this process's share, and on the first one the summary."""
+        """Writes this process's share of the maps. The first process also writes the summary."""
         data = data_of(trainer)
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         store = next(callback.store for callback in callbacks if isinstance(callback, RiskMapCallback))
@@ -42,7 +42,7 @@ class RiskExport(Callback):
             write_text(self.folder / "risk_summary.csv", summary_csv(gathered))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses to overwrite files, before phase 1."""
+        """Refuses to overwrite files before phase 1."""
         data = data_of(trainer)
         if data is not None:
             with together("looking for risk maps that exist"):

@@ -29,19 +29,19 @@ log = logging.getLogger(__name__)
 
 
 class RiskMapCallback(Callback):
-    """Makes the transfer risk maps of the training cases before the first step, or finds them made.
+    """Makes the transfer risk maps of the training cases before the first step, or reuses those in the store.
 
-    The untouched source network, with its own head, goes once over each training volume (with
-    ``model.source.invert: auto`` over at most eight of them twice). P(y|z) starts the target's head
+    The unchanged source network, with its own head, runs once over each training volume (with
+    ``model.source.invert: auto``, twice over at most eight of them). P(y|z) initializes the target's head
     (``model.head_init``). The training loader, which Lightning makes later, reads the maps that ``training_maps``
-    names. Validation cases get maps too, for the panels; they do not enter P(y|z).
+    names. Validation cases get maps for the panels but do not enter P(y|z).
 
     Args:
         mapping: How hardness becomes weight.
-        attach: Train with the maps. With false they are made (for the head and the panels) but not used: the control
-            of plain fine-tuning. The EEP is kept and used where ``model.loss`` needs it, whatever this says.
-        use_mask: Let voxels outside the body mask count nowhere in P(y|z), LEEP and the maps.
-        store: Folder of the maps; by default ``risk`` in the data module's cache, which the runs of a study share.
+        attach: Train with the maps. false: make them for the head and the panels, but do not weight the loss: the
+            control of plain fine-tuning. The EEP is made and used whenever ``model.loss`` needs it.
+        use_mask: Exclude voxels outside the body mask from P(y|z), LEEP and the maps.
+        store: Folder of the maps. Default: ``risk`` in the data module's cache, which the runs of a study share.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class RiskMapCallback(Callback):
         self.training_maps = TrainingMaps()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Runs phase 1, starts the head, names the maps for the training loader and logs what phase 1 found.
+        """Runs phase 1, initializes the head, names the maps for the training loader and logs the results.
 
-        In ``setup``, because Lightning makes the optimizer, the averaged weights and the training loader after it, and
-        loads the checkpoint of a resumed run after it.
+        This happens in ``setup`` because the optimizer, the averaged weights and the training loader are made later,
+        and the checkpoint of a resumed run is loaded later.
         """
         if stage != "fit":
             return
@@ -125,11 +125,11 @@ class RiskMapCallback(Callback):
 
 
 def _announce(store: RiskStore, previous: Path) -> None:
-    """Says that maps are made again, and why.
+    """Logs why maps are made again.
 
     Args:
-        store: Where they go.
-        previous: The manifest of the run's last phase 1, if there was one.
+        store: The store of the maps.
+        previous: Manifest of the run's last phase 1; may not exist.
     """
     changes = ", ".join(store.changes(previous))
     if changes and previous.is_file():
@@ -141,7 +141,7 @@ def _announce(store: RiskStore, previous: Path) -> None:
 
 
 def phase_inputs(module: RiskModule, data: RiskDataModule, source: SourceNetwork, use_mask: bool) -> dict[str, Any]:
-    """Returns what the hardness of phase 1 depends on, by name (after ``data.setup``)."""
+    """Returns everything that hardness depends on, by name. Call it after ``data.setup``."""
     return {
         "source": source.digest,
         "inverted": source.inverted,

@@ -1,4 +1,4 @@
-"""What phase 1 found, in the run folder and the loggers."""
+"""Writes the results of phase 1 into the run folder and the loggers."""
 
 import logging
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def log_risk_summary(
     trainer: Trainer, summary: RiskSummary, classes: Sequence[str], source_classes: Sequence[str], store: RiskStore
 ) -> None:
-    """Writes the summary into the run folder's ``risk`` and to the loggers, and says the gist in the log."""
+    """Writes the summary into the run folder's ``risk`` and the loggers, and logs its main numbers."""
     log.info(
         "Phase 1: LEEP %.4f nats, H(Y) %.4f: the source explains %.0f %% of the labels' entropy; mean hardness %s",
         summary.leep,
@@ -60,7 +60,7 @@ def log_risk_summary(
 
 
 def class_table(summary: RiskSummary, classes: Sequence[str]) -> str:
-    """Returns CSV: class_name, voxels, mean hardness in nats, that of the class prior (-log P(y)), mean weight."""
+    """Returns CSV: class_name, voxels, mean hardness and prior hardness -log P(y) in nats, mean weight."""
     voxels = np.array(summary.class_voxels, dtype=float)
     prior = -np.log(np.where(voxels > 0, voxels, np.nan) / voxels.sum())
     numbers = zip(summary.class_hardness, prior, summary.class_weight, strict=True)

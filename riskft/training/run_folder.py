@@ -8,5 +8,5 @@ from riskft.run.folder import RunFolder
 
 
 def run_folder(trainer: Trainer) -> RunFolder:
-    """Returns the folder of the run that a trainer trains or uses."""
+    """Returns the folder of the run that the trainer works on."""
     return RunFolder(Path(trainer.default_root_dir))

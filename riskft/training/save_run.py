@@ -1,4 +1,4 @@
-"""The record of a run in its folder: its config in full, and what its weights are made with."""
+"""Writes the full config and the record of a run into its folder."""
 
 from dataclasses import asdict
 from typing import Any
@@ -17,12 +17,12 @@ from riskft.training.run_folder import run_folder
 
 
 class SaveRun(SaveConfigCallback):
-    """Keeps the config in the run folder, and tells the loggers what was run on what."""
+    """Writes the config into the run folder, and logs config, git commit and data fingerprints."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keeps what every command accepts and may be given again: without checkpoint, without leave to overwrite.
+        """Saves a config that you can give to every command: it resumes no checkpoint and overwrites nothing.
 
-        Only now, when data and source are known to be good, does a new run remove the one that was there.
+        A new run removes the previous one only here, after the checks of data and source.
         """
         if self.config.get("ckpt_path") is None and trainer.is_global_zero:
             folder = run_folder(trainer)
@@ -37,14 +37,14 @@ class SaveRun(SaveConfigCallback):
         data = data_of(trainer)
         if data is not None:
             if self.config.data.labels is None:
-                # found in the data set's description, which need not be there when new scans are predicted
+                # read from the data set's description, which may be missing when new scans are predicted
                 self.config.data.labels = asdict(data.labels)
-            # in the order of the weights, if they are resumed
+            # a resumed run keeps the class order of its weights
             self.config.data.labels["classes"] = data.labels.classes
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Writes the config, and logs it with the git commit and the fingerprints of the data."""
+        """Writes the config, and logs it with the git commit and the data fingerprints."""
         text = self.parser.dump(self.config, skip_none=False)
         write_text(run_folder(trainer).config, text)
         config = yaml.safe_load(text)
@@ -56,6 +56,6 @@ class SaveRun(SaveConfigCallback):
             logger.log_hyperparams(record)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes ``record.json``, which tells other commands what a run is, whatever it is called."""
+        """Writes ``record.json``, which tells other commands what the run is."""
         if isinstance(pl_module, RiskModule) and pl_module.record is not None and trainer.is_global_zero:
             write_json(run_folder(trainer).record, pl_module.record.plain())
