@@ -1,4 +1,4 @@
-"""Learning rate schedules that know how long the run is."""
+"""Learning rate schedules that end with the run."""
 
 import logging
 import math
@@ -17,10 +17,9 @@ _LENGTHS = ("total_iters", "T_max", "total_steps")
 
 
 class Shared:
-    """A function that copies of its owner share: averaging copies the module, and jsonargparse's makers do not copy.
+    """Wraps a function that copies of the module share.
 
-    Args:
-        function: The function.
+    Weight averaging copies the module, and functions that jsonargparse makes cannot be copied.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -36,15 +35,15 @@ class Shared:
 
 
 def schedule_over(schedule: Callable[[Optimizer, int], LRScheduler], optimizer: Optimizer, steps: float) -> LRScheduler:
-    """Makes a schedule that ends with the run.
+    """Returns a schedule that ends with the run.
 
     Args:
-        schedule: Called with the optimizer and the number of steps, which must be what its second argument means.
+        schedule: Called with the optimizer and the number of steps.
         optimizer: The optimizer.
         steps: Steps of the whole run.
 
     Raises:
-        InputError: If the run has no known length, or the schedule's second argument is something else.
+        InputError: If the run has no known length, or the schedule's second argument is not the number of steps.
     """
     if not math.isfinite(steps):
         raise InputError("model.schedule needs a run of known length: set trainer.max_epochs or trainer.max_steps.")
@@ -63,10 +62,10 @@ def schedule_over(schedule: Callable[[Optimizer, int], LRScheduler], optimizer: 
 
 
 def say_other_length(configs: Iterable[Any], steps: float) -> None:
-    """Warns if a schedule, which a checkpoint may have brought, is not as long as the run.
+    """Warns if a schedule, for example of a resumed checkpoint, does not end with the run.
 
     Args:
-        configs: Lightning's records of the schedules.
+        configs: Lightning's configs of the schedules.
         steps: Steps of the whole run.
     """
     for config in configs:
@@ -81,6 +80,6 @@ def say_other_length(configs: Iterable[Any], steps: float) -> None:
 
 
 def schedule_length(schedule: object) -> int | None:
-    """Returns the number of steps that a schedule was made for, or None if it has none."""
+    """Returns the number of steps that a schedule was made for, or None if it is unknown."""
     lengths = [getattr(schedule, name) for name in _LENGTHS if hasattr(schedule, name)]
     return int(lengths[0]) if lengths else None

@@ -1,4 +1,4 @@
-"""What becomes of the cases' scores: means in the loggers, a table in the run folder and in W&B."""
+"""Gathers and logs the scores of cases, and writes ``cases.csv``."""
 
 from collections.abc import Sequence
 
@@ -13,32 +13,32 @@ from riskft.training.tables import cases_csv, log_cases
 
 
 def gather_scores(scores: Sequence[CaseScore], stage: str, names: Sequence[str]) -> list[CaseScore]:
-    """Returns the scores of all ranks, by subject and then class.
+    """Returns the scores of all ranks, sorted by subject and class.
 
     Args:
-        scores: Those of this rank.
+        scores: The scores of this rank.
         stage: ``val`` or ``test``.
-        names: Classes or regions in their order.
+        names: Classes or regions, in order.
     """
     parts = gather_objects(scores, f"scores of `{stage}`")
-    # by case and class, because a rank without a share of its own repeats another's case
+    # keyed, because a rank without cases of its own repeats another rank's case
     gathered = {(score.subject, score.class_name): score for part in parts for score in part}
     return sorted(gathered.values(), key=lambda score: (score.subject, names.index(score.class_name)))
 
 
 def log_means(module: LightningModule, stage: str, scores: Sequence[CaseScore]) -> None:
-    """Logs each class's mean over the cases, how many these are, and the mean over classes.
+    """Logs each class's mean over cases and number of cases, and the mean over classes.
 
     Args:
-        module: Where ``self.log`` is called.
+        module: The module that logs.
         stage: ``val`` or ``test``.
-        scores: Those of all ranks, the same on each: nothing is left to reduce.
+        scores: The scores of all ranks, equal on each, so that logging need not reduce them.
     """
     for metric in ("dice", "hd95_mm"):
         means = class_means(scores, metric)
         if metric != "dice" and not any(mean.count for mean in means.values()):
             continue
-        # NaN where no case has a value: a checkpoint that monitors it takes that for the worst
+        # NaN if no case has a value; a checkpoint that monitors it treats NaN as the worst
         module.log(f"{stage}/{metric}", overall(means), prog_bar=metric == "dice", rank_zero_only=False)
         for name, mean in means.items():
             if mean.count:
@@ -47,9 +47,9 @@ def log_means(module: LightningModule, stage: str, scores: Sequence[CaseScore]) 
 
 
 def keep_cases(trainer: Trainer, scores: Sequence[CaseScore]) -> None:
-    """Writes ``cases.csv`` into the run folder, beside an earlier one with other scores, and logs it to W&B.
+    """Writes ``cases.csv`` into the run folder, keeping an older one with other scores, and logs it to W&B.
 
-    There each row has the run's study, method and seed too, so that the tables of a project can be joined and exported.
+    In W&B each row also has the run's study, method and seed, so that you can join the tables of a project.
     """
     folder = run_folder(trainer)
     keep_old(folder.cases, unless=cases_csv(scores))

@@ -1,4 +1,4 @@
-"""Whole volumes: how a module segments them, and how validation and test score what it makes of them."""
+"""Segments whole volumes and scores them in validation and test."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from riskft.training.scores import gather_scores, keep_cases, log_means
 
 
 class SegmentationModule(LightningModule):
-    """Validates, tests and predicts with a network for patches.
+    """Validates, tests and predicts with a network that takes patches.
 
     Args:
         class_names: Classes, background first.
-        regions: What to score in place of each class by itself: unions of class indices by name.
-        inferer: How whole volumes are segmented.
-        channels_last: Give the network images in channels-last memory order.
-        validation_surface: Compute HD95 at each validation too.
+        regions: Scored instead of the single classes: unions of class indices by name.
+        inferer: Segments whole volumes.
+        channels_last: Pass images to the network in channels-last memory order.
+        validation_surface: Compute HD95 in every validation too.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class SegmentationModule(LightningModule):
 
     @abstractmethod
     def logits(self, patch: Tensor) -> Tensor:
-        """Returns logits (B, Y, *spatial) of patches (B, C, *spatial) that are in the network's memory order."""
+        """Returns the logits (B, Y, *spatial) of patches (B, C, *spatial) in the network's memory order."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Returns logits (B, Y, *spatial) of patches (B, C, *spatial)."""
+        """Returns the logits (B, Y, *spatial) of patches (B, C, *spatial)."""
         return self.logits(self.ordered(image))
 
     def infer(self, image: Tensor) -> Tensor:
@@ -60,10 +60,10 @@ class SegmentationModule(LightningModule):
         return logits
 
     def ordered(self, image: Tensor) -> Tensor:
-        """Returns an image (B, C, *spatial) in the memory order that the network works in."""
+        """Returns an image (B, C, *spatial) in the network's memory order."""
         return image.contiguous(memory_format=torch.channels_last_3d) if self.channels_last else image
 
-    # Lightning hands whatever a step returns to the callbacks, though its types allow only tensors and mappings
+    # Lightning passes any step output to the callbacks, though its types allow only tensors and mappings
 
     def validation_step(self, batch: VolumeBatch, batch_idx: int) -> Segmentation:  # type: ignore[override]
         """Segments a volume on the prepared grid and scores it."""
@@ -72,7 +72,7 @@ class SegmentationModule(LightningModule):
         return Segmentation(batch.subject, classes.to(torch.uint8).cpu().numpy())
 
     def test_step(self, batch: VolumeBatch, batch_idx: int) -> Segmentation:  # type: ignore[override]
-        """Segments a volume in the scan's own geometry and scores it against the label as it is on disk."""
+        """Segments a volume in the scan's own geometry and scores it against the label on disk."""
         data = self._data()
         segmentation = self.predict_step(batch, batch_idx)
         case = data.prepared_case(batch.subject).case
@@ -86,11 +86,11 @@ class SegmentationModule(LightningModule):
         return native_segmentation(probabilities, batch.affine, case, self.keep_probabilities)
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the means over all ranks' cases."""
+        """Logs the means over the cases of all ranks."""
         self._finish("val")
 
     def on_test_epoch_end(self) -> None:
-        """Logs the means over all ranks' cases and writes ``cases.csv``."""
+        """Logs the means over the cases of all ranks and writes ``cases.csv``."""
         self.tested = self._finish("test")
         if self.trainer.is_global_zero and not self.trainer.sanity_checking:
             keep_cases(self.trainer, self.tested)
@@ -109,13 +109,13 @@ class SegmentationModule(LightningModule):
 
 @torch.no_grad()
 def tested_logits(trainer: Trainer, module: SegmentationModule, image: Tensor) -> Tensor:
-    """Returns the logits (1, Y, X, Y, Z) of an image (1, C, X, Y, Z) as the trainer's test computes them."""
+    """Returns the logits (1, Y, X, Y, Z) of an image (1, C, X, Y, Z) in the precision of the trainer's test."""
     precision = trainer.precision_plugin
     with precision.test_step_context():
         return module.infer(precision.convert_input(image.to(module.device)))
 
 
 def window_size(inferer: Inferer) -> Sequence[int]:
-    """Returns the voxels along x, y, z that a network can be run on: the inferer's window, or 64 each."""
+    """Returns the inferer's window in voxels along x, y, z; 64 each if it has none."""
     size = getattr(inferer, "roi_size", 64)
     return [int(size)] * 3 if isinstance(size, (int, float)) else [int(edge) for edge in size]

@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a module, beside what Lightning keeps."""
+"""Helpers for the state of a module in a checkpoint."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from riskft.errors import InputError, first_few
 
 @contextmanager
 def misfits_named() -> Iterator[None]:
-    """Turns torch's error about weights of another network into an InputError with the first three lines of it."""
+    """Turns torch's error about weights that do not fit into an InputError with its first lines."""
     try:
         yield
     except RuntimeError as error:
@@ -22,13 +22,13 @@ def misfits_named() -> Iterator[None]:
 
 
 def plain_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the hyperparameters that a file can hold without objects; all of a module built on the command line."""
+    """Returns the hyperparameters that are plain values, or all of a module that the command line built."""
     if BUILT_BY in options:
         return dict(options)
     return {key: value for key, value in options.items() if isinstance(value, str | int | float | bool | None)}
 
 
 def with_own(prefix: str, loaded: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a loaded state whose entries that start with a prefix are replaced by those of the module's own."""
+    """Returns a loaded state in which the module's own entries replace those that start with the prefix."""
     kept = {key: value for key, value in loaded.items() if not key.startswith(prefix)}
     return {**kept, **{key: value for key, value in own.items() if key.startswith(prefix)}}

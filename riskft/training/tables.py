@@ -21,25 +21,25 @@ def cases_csv(scores: Sequence[CaseScore]) -> str:
 
 
 def log_cases(trainer: Trainer, scores: Sequence[CaseScore], key: str, run: tuple[str, str, int]) -> None:
-    """Logs the scores as a ``wandb.Table`` where the trainer has a W&B logger.
+    """Logs the scores as a ``wandb.Table`` if the trainer has a W&B logger.
 
     Args:
         trainer: The trainer.
-        scores: A row each.
+        scores: One per row.
         key: The table's name.
-        run: The run's study, method and seed, which each row has too.
+        run: The run's study, method and seed, added to each row.
     """
     log_table(trainer, key, ("study", "method", "seed", *COLUMNS), [(*run, *astuple(score)) for score in scores])
 
 
 def keep_adaptation(trainer: Trainer, report: AdaptationReport) -> None:
-    """Writes what became of the source's parameters into the run folder and logs it."""
+    """Writes the adaptation report of the source's parameters into the run folder and logs it."""
     report.write(run_folder(trainer).adaptation)
     log_table(trainer, "adaptation", ("parameter", "shape", "status"), report.rows)
 
 
 def log_table(trainer: Trainer, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Logs rows as a ``wandb.Table`` where the trainer has a W&B logger."""
+    """Logs rows as a ``wandb.Table`` if the trainer has a W&B logger."""
     if (run := wandb_run(trainer)) is not None:
         import wandb
 

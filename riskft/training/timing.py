@@ -1,4 +1,4 @@
-"""How long a training will take, measured on one batch before it starts."""
+"""Measures the time of one training batch before training starts."""
 
 import copy
 import time
@@ -15,10 +15,10 @@ from riskft.training.module import RiskModule
 
 
 def time_batch(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> float | None:
-    """Returns what a training batch takes, in s, without leaving a trace in the run; None where it cannot be measured.
+    """Returns the time of a training batch in s, or None if the trainer has no ``ShardedQueue``.
 
-    Loading, augmenting and cropping its share of a volume, and a forward and a backward pass of a copy of the network;
-    all random numbers are put back. The loss and the optimizer are left out.
+    The time covers loading, augmenting and cropping, and a forward and a backward pass of a copy of the network, but
+    neither loss nor optimizer. The state of the run and of its random generators does not change.
     """
     queue = getattr(trainer.train_dataloader, "dataset", None)
     if not isinstance(queue, ShardedQueue):
@@ -28,7 +28,7 @@ def time_batch(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> fl
         patches = list(islice(queue.sampler(queue.subjects_dataset[0]), data.patches_per_volume))
         load = (time.perf_counter() - start) * data.batch_size / len(patches)
         compute = _time_passes(trainer, module, data)
-    # other processes load while this one trains
+    # worker processes load while this one trains
     return max(load / data.num_workers, compute) if data.num_workers else load + compute
 
 
@@ -55,7 +55,7 @@ def _now(device: torch.device) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Returns a duration as one says it: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    """Returns a duration in a readable form: ``40 s``, ``12 min``, ``3 h 20 min``."""
     if seconds < 99.5:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

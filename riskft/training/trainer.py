@@ -1,4 +1,4 @@
-"""Lightning's Trainer with what riskft adds to its commands."""
+"""Lightning's Trainer with riskft's additions."""
 
 import logging
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class RiskTrainer(Trainer):
-    """Trains, tests and predicts as Lightning does, from the run folder's checkpoints, and makes risk maps alone."""
+    """Trains, tests and predicts with the checkpoints of the run folder, and makes risk maps without training."""
 
     callbacks: list[Callback]
 
@@ -41,15 +41,15 @@ class RiskTrainer(Trainer):
         Args:
             model: The module.
             datamodule: The data.
-            ckpt_path: Checkpoint to resume; ``last`` for the run folder's latest (where there is none,
-                training starts from the beginning).
+            ckpt_path: Checkpoint to resume. ``last``: the latest in the run folder; if there is none, training starts
+                from the beginning.
         """
         self._check_source(model, datamodule)
         self._check_length(model)
         ckpt_path = self._resumed(ckpt_path, model, datamodule)
         plan = RunPlan()
         self.callbacks.insert(0, plan)
-        # phase 1 starts the head; callbacks that average the weights copy the network in their own setup
+        # phase 1 first: it initializes the head, and callbacks that average the weights copy the network in their setup
         self.callbacks.sort(key=lambda callback: not isinstance(callback, RiskMapCallback))
         try:
             with ending_together(self):
@@ -103,15 +103,15 @@ class RiskTrainer(Trainer):
             model: The module.
             datamodule: The data.
             ckpt_path: Checkpoint; by default the run folder's best.
-            out: Folder for the segmentations, named as their subjects (a folder's scans: as their files), in the
-                scans' formats; by default ``predictions`` in the run folder.
-            overwrite: Replace segmentations that exist. What a prediction of the same weights, options and scans has
-                finished before it was stopped is kept in any case.
-            images: A folder of scans without labels to segment in place of the data set's cases: one file a subject,
+            out: Folder for the segmentations, by default ``predictions`` in the run folder. Files have the subject's
+                name (with ``images``, the scan's) and the scan's format.
+            overwrite: Replace existing segmentations. Those that an interrupted prediction with the same weights,
+                options and scans has finished are always kept.
+            images: A folder of scans without labels to segment instead of the data set's cases: one file per subject,
                 or with several modalities ``<subject>_0000.nii.gz`` (in the order of ``data.modalities``) or
                 ``<subject>_<modality>.nii.gz``.
-            probabilities: Write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32, as well.
-            dtype: Stored type of the segmentations: that of the scan (``input``) or ``uint8``.
+            probabilities: Also write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32.
+            dtype: Stored type of the segmentations: the scan's (``input``) or ``uint8``.
         """
         folder = Path(out) if out else run_folder(self).predictions
         checkpoint = str(find_checkpoint(run_folder(self), ckpt_path))
@@ -156,14 +156,14 @@ class RiskTrainer(Trainer):
         out: str = "riskmaps",
         overwrite: bool = False,
     ) -> None:
-        """Makes the training cases' risk maps alone and writes them in the scans' own geometry.
+        """Makes the risk maps of the training cases without training, and writes them in the scans' own geometry.
 
         Args:
             model: The module, with a trained source.
             datamodule: The data.
             out: Folder for ``<subject>_weight.nii.gz``, ``<subject>_hardness.nii.gz`` (nats) and
                 ``risk_summary.csv``.
-            overwrite: Replace files that exist.
+            overwrite: Replace existing files.
         """
         self._check_source(model, datamodule)
         with self._as_it_was():
@@ -172,7 +172,7 @@ class RiskTrainer(Trainer):
                 callbacks = [*callbacks, RiskMapCallback()]
             # first, so that it refuses to overwrite before phase 1
             self.callbacks = [RiskExport(Path(out), overwrite), *callbacks]
-            # phase 1 is what happens before the first step; here no step follows
+            # phase 1 runs before the first step; no step follows here
             self.fit_loop.max_epochs = 0
             self.num_sanity_val_steps = 0
             with ending_together(self):
@@ -181,7 +181,7 @@ class RiskTrainer(Trainer):
 
     @contextmanager
     def _as_it_was(self) -> Iterator[None]:
-        """Gives the trainer back the callbacks and limits that it has now, so that other commands can follow."""
+        """Restores callbacks and limits at the end, so that other commands can follow."""
         callbacks = list(self.callbacks)
         limits = self.fit_loop.min_epochs, self.fit_loop.max_epochs
         checked = self.num_sanity_val_steps
@@ -193,7 +193,7 @@ class RiskTrainer(Trainer):
             self.num_sanity_val_steps = checked
 
     def _check_length(self, model: LightningModule) -> None:
-        """Rejects fractions of a run without a set end, before anything is prepared."""
+        """Rejects options that are fractions of the run if the run has no set end, before data are prepared."""
         asking = [str(name) for name in lengths_asked_for(model, self.callbacks)]
         if asking and is_endless(self):
             raise InputError(
@@ -212,13 +212,13 @@ class RiskTrainer(Trainer):
     def _checkpoint(
         self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None, command: TrainerCommand
     ) -> str:
-        """Returns the checkpoint to use: never silently none, nor one that contradicts the command."""
+        """Returns the checkpoint to use. Raises if there is none or it contradicts the command."""
         found = find_checkpoint(run_folder(self), path)
         check_checkpoint(found, model, datamodule, command)
         return str(found)
 
     def _resumed(self, path: str | None, model: LightningModule, datamodule: RiskDataModule | None) -> str | None:
-        """Returns the checkpoint to resume, or None to start: there may be no ``last`` yet."""
+        """Returns the checkpoint to resume, or None to start from the beginning: there may be no ``last`` yet."""
         if path is None or (path == "last" and not run_folder(self).last.is_file()):
             return None
         return self._checkpoint(path, model, datamodule, "fit")

@@ -1,4 +1,4 @@
-"""Trying what a config chose for training on next to nothing, so that what cannot work is found before phase 1."""
+"""Tries optimizer, schedule and inferer on tiny inputs, so that they fail before phase 1."""
 
 import math
 import warnings
@@ -22,14 +22,14 @@ LARGEST = 1 << 24
 def try_training(
     optimizer: Callable[[list[Any]], Optimizer], schedule: Callable[[Optimizer, int], LRScheduler] | None
 ) -> None:
-    """Takes a few steps of an optimizer and its schedule with two numbers.
+    """Takes a few steps of an optimizer and its schedule with two parameters.
 
     Args:
         optimizer: Called with the parameter groups.
         schedule: Called with the optimizer and the number of steps, or None.
 
     Raises:
-        InputError: If one of them refuses its options, fails, or gives a learning rate that is not a number.
+        InputError: If one of them rejects its options or fails, or a learning rate is not a finite number.
     """
     numbers = {name: nn.Parameter(torch.zeros(1)) for name in ("backbone", "head")}
     made = optimizer([{"params": [number], "name": name} for name, number in numbers.items()])
@@ -45,7 +45,7 @@ def try_training(
         return
     rates = schedule_over(schedule, made, STEPS)
     with _refusing("model.schedule", rates), warnings.catch_warnings():
-        # right in a training, whose optimizer takes a step first
+        # does not apply in training, where the optimizer takes a step first
         warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step\(\)` before")
         for _ in range(STEPS):
             found = [group["lr"] for group in made.param_groups]
@@ -57,12 +57,12 @@ def try_training(
 
 
 def try_inferer(inferer: Inferer, channels: int, size: Sequence[int]) -> None:
-    """Runs an inferer over a volume a voxel smaller than its window, with a network that returns what it is given.
+    """Runs an inferer with an identity network over a volume one voxel smaller than its window.
 
     Args:
         inferer: The inferer.
         channels: Channels of the volume.
-        size: Voxels of the window along x, y, z; large ones are not tried.
+        size: Voxels of the window along x, y, z. Large windows are not tried.
 
     Raises:
         InputError: If it fails.

@@ -1,4 +1,4 @@
-"""Which files of a prediction that was stopped are finished, so that the next one need not make them again."""
+"""Notes which cases of an interrupted prediction are finished, so that the next one skips them."""
 
 import json
 import shutil
@@ -9,13 +9,12 @@ from riskft.files import write_json
 
 
 class Unfinished:
-    """A note beside the files for each case that is finished, until all are.
+    """Keeps one note per finished case beside the files, until all cases are finished.
 
-    A file counts only if it was written with the same weights and options, from the same scan, and has not been
-    touched since.
+    A file counts only if it was made with the same weights and options from the same scan, and has not changed since.
 
     Args:
-        folder: Where the files are.
+        folder: The folder of the files.
         made_with: Fingerprint of the weights and options.
     """
 
@@ -29,7 +28,7 @@ class Unfinished:
 
         Args:
             name: The case, as a file name.
-            key: Fingerprint of its scan and preprocessing; None where it is not known yet.
+            key: Fingerprint of its scan and preprocessing, or None if not known yet.
         """
         try:
             note = json.loads(self._note(name).read_text(encoding="utf-8"))
@@ -40,12 +39,12 @@ class Unfinished:
             return False
 
     def add(self, name: str, key: str, files: Sequence[Path]) -> None:
-        """Notes that a case is finished, with the files that were written for it."""
+        """Notes that a case is finished, and the state of its files."""
         states = {file.name: _state(file) for file in files}
         write_json(self._note(name), {"made_with": self.made_with, "of": key, "files": states})
 
     def end(self) -> None:
-        """Removes the notes: everything is finished, and will not be written again unless that is asked for."""
+        """Removes the notes, because all cases are finished."""
         shutil.rmtree(self._notes, ignore_errors=True)
 
     def _note(self, name: str) -> Path:

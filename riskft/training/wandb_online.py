@@ -1,7 +1,4 @@
-"""Whether W&B can be used: its settings, and online whether it can be reached and knows the user.
-
-Asked before any work is done.
-"""
+"""Checks before any work that W&B is usable: its settings and, online, the server and the login."""
 
 import os
 import threading
@@ -14,7 +11,7 @@ WAYS_OUT = "Log in with `wandb login`, or log without a network: --wandb.offline
 
 
 def refuse_unusable_settings() -> None:
-    """Raises InputError if the environment gives W&B settings that it does not take, which ends offline runs too."""
+    """Raises InputError if the environment holds invalid W&B settings, which would end offline runs too."""
     import wandb
 
     try:
@@ -27,39 +24,39 @@ def refuse_unusable_settings() -> None:
 
 
 def _what_is_wrong(error: Any) -> str:
-    """Returns the settings' names, values and what was expected of them, where the error has them."""
+    """Returns names, values and expected values of the invalid settings if the error has them, else its text."""
     said = " ".join(str(error).split()).rstrip(".")
-    # no key or token: W&B has messages without their values for these
+    # shows no key or token: for these, W&B raises errors without values
     parts = error.errors(include_url=False) if hasattr(error, "errors") else []
     return "; ".join(f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg']}" for one in parts) or said
 
 
 def refuse_unreachable(seconds: float = SECONDS) -> None:
-    """Raises InputError if a run that is to be logged online could not be.
+    """Raises InputError if an online run cannot be logged.
 
-    W&B itself finds out when the run starts, after preprocessing, and tries for minutes.
+    W&B itself would notice only when the run starts, after preprocessing, and would retry for minutes.
 
     Args:
         seconds: How long to wait for the server's answer.
     """
     if os.environ.get("WANDB_MODE", "online") != "online":
-        return  # which takes precedence over the option
+        return  # the variable takes precedence over the option
     import wandb
     from requests.utils import get_netrc_auth
 
     try:
         url = wandb.setup().settings.base_url.rstrip("/")
     except ValueError as error:
-        # one of its files, beside the environment
+        # its files hold settings too
         raise InputError(
             f"wandb.offline is false, and W&B's settings are not usable: {_what_is_wrong(error)}. {WAYS_OUT}"
         ) from error
-    kept = get_netrc_auth(url)  # where `wandb login` writes it
+    kept = get_netrc_auth(url)  # `wandb login` writes there
     key = os.environ.get("WANDB_API_KEY") or (kept[1] if kept else None)
     if not key and not os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         raise InputError(f"wandb.offline is false, and there is no login for {url}. {WAYS_OUT}")
     problems: list[str] = []
-    # a thread, because looking up a name and a chain of redirections have no limit of their own
+    # a thread, because DNS lookup and redirects have no time limit of their own
     asking = threading.Thread(target=lambda: problems.extend(_refusal(url, key, seconds)), daemon=True)
     asking.start()
     asking.join(seconds)
@@ -70,16 +67,16 @@ def refuse_unreachable(seconds: float = SECONDS) -> None:
 
 
 def _refusal(url: str, key: str | None, seconds: float) -> list[str]:
-    """Returns why the server does not take the login; nothing if it does."""
+    """Returns why the server does not accept the login; empty if it does."""
     import requests
 
     question = {"query": "query Viewer { viewer { id } }"}
     try:
-        # the time counts from each byte on, so that all of the request may take longer
+        # the timeout is per read, so the whole request may take longer
         answer = requests.post(f"{url}/graphql", json=question, auth=("api", key) if key else None, timeout=seconds / 2)
     except requests.RequestException as error:
         return [f"cannot be reached ({type(error).__name__})"]
-    except ValueError as error:  # a login or an address that cannot be sent as it is
+    except ValueError as error:  # a login or address that cannot be sent
         return [f"cannot be asked with this login ({type(error).__name__})"]
     if answer.status_code in (401, 403):
         return [f"does not accept the login (status {answer.status_code})"]
