@@ -43,7 +43,7 @@ class RiskModule(SegmentationModule):
         source: Architecture and checkpoint to start from. With ``load: none`` the network is trained from scratch.
         class_names: Target classes, background first. Linked from ``data``.
         in_channels: Target channels. Linked from ``data``.
-        regions: Scored instead of the single classes: unions of class indices by name. Linked from ``data``.
+        regions: Unions of class indices by name, scored instead of the single classes. Linked from ``data``.
         loss: The training loss.
         inferer: Segments whole volumes. Its window should be as large as the training patch. null: MONAI's
             ``SlidingWindowInferer`` with a window of 64 voxels, an overlap of 0.5 and Gaussian blending.

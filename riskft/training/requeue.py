@@ -25,14 +25,14 @@ log = logging.getLogger(__name__)
 class Requeue(Callback):
     """Requeues the job on SIGUSR1 (``sbatch --signal=SIGUSR1@90``), after the current epoch if that ends in time.
 
-    Runs resume only at the end of an epoch. Lightning's own handler would write a checkpoint in mid-epoch, which
-    resumes with other patches than an uninterrupted run. It can also deadlock, because processes receive the signal at
-    different steps. Lightning installs no handler if there is one already. Phase 1 keeps its finished maps, so it can
-    be interrupted at any time. Only the first process acts; SLURM ends them all.
+    Lightning's own handler, which it does not install if there is one already, writes a checkpoint in mid-epoch. Such
+    a run would resume with different patches than an uninterrupted one, and several processes can deadlock, because
+    they receive the signal at different steps. Phase 1 keeps its finished maps, so it can be interrupted at any time.
+    Only the first process acts; SLURM ends them all.
 
-    A job that makes no progress would be requeued forever: its epochs are longer than the time limit, or its command
-    starts from the beginning each time (``test``). ``requeue.json`` in the run folder therefore counts consecutive
-    starts that finish no epoch, or no case of ``predict``. The last start allowed logs that the job needs more time.
+    A job would be requeued forever if its epochs are longer than the time limit, or if its command starts from the
+    beginning each time (``test``). ``requeue.json`` in the run folder therefore counts consecutive starts that finish
+    no epoch, or no case of ``predict``. The last start allowed logs that the job needs more time.
 
     Args:
         folder: The run folder.
@@ -51,7 +51,7 @@ class Requeue(Callback):
         # not a daemon: a job step that ends waits for it, so that the next step does not start and get killed
         self._timer: threading.Timer | None = None
         signal.signal(signal.SIGUSR1, self._on_signal)
-        # the parent process may have blocked the signal until now
+        # the parent process may have blocked the signal
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -22,7 +22,7 @@ class SegmentationModule(LightningModule):
 
     Args:
         class_names: Classes, background first.
-        regions: Scored instead of the single classes: unions of class indices by name.
+        regions: Unions of class indices by name, scored instead of the single classes.
         inferer: Segments whole volumes.
         channels_last: Pass images to the network in channels-last memory order.
         validation_surface: Compute HD95 in every validation too.
