@@ -92,6 +92,7 @@ def region(target: Tensor, margin: int) -> Tensor:
     if margin == 0:
         return torch.from_numpy(counted)
     foreground = ((label > 0) & counted).astype(np.uint8)
+    reach = min(margin, max(label.shape))  # no farther than the volume
     # dilation by a cube
-    near = maximum_filter(foreground, size=2 * margin + 1, mode="constant") > 0
+    near = maximum_filter(foreground, size=2 * reach + 1, mode="constant") > 0
     return torch.from_numpy(near & counted)

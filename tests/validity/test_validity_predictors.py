@@ -95,3 +95,9 @@ def test_region_of_margin_zero_is_everything_that_counts():
     label = torch.tensor([0, 1, 255, 0]).view(2, 2, 1)
     assert region(label, 0).flatten().tolist() == [True, True, False, True]
     assert not region(torch.zeros(3, 3, 3), 4).any()
+
+
+def test_a_margin_beyond_the_volume_takes_all_of_it():
+    label = torch.zeros(3, 4, 5)
+    label[0, 0, 0] = 1
+    assert region(label, 10**23).all()
