@@ -124,12 +124,12 @@ def test_test_draws_its_best_and_its_worst_case_with_the_risk_that_phase_1_would
         prediction = np.zeros(case.to_subject()["image"].spatial_shape, np.uint8)
         panel = unseen_panel(found, run.module, case, prediction)
         assert panel.weight is None
-        assert panel.hardness.shape == panel.source.shape == prediction.shape
+        assert panel.hardness.shape == panel.expected_class.shape == prediction.shape
         hardness = store.read_hardness(case.subject)[0].numpy()
         axes = nib.io_orientation(case.to_subject()["image"].affine)
         np.testing.assert_allclose(panel.hardness, nib.apply_orientation(hardness, axes), rtol=1e-4, atol=1e-5)
         source, _ = read_volume(store.expected_class_path(case.subject))
-        assert (panel.source != nib.apply_orientation(np.asarray(source), axes)).mean() < 1e-3
+        assert (panel.expected_class != nib.apply_orientation(np.asarray(source), axes)).mean() < 1e-3
 
 
 def test_a_test_without_what_phase_1_left_warns_and_scores(study, caplog):

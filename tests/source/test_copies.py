@@ -117,7 +117,7 @@ def test_convert_keeps_all_copies(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     torch.save({"student": named(""), "teacher": named("", 1), "optimizer": MOMENTS}, tmp_path / "old.pt")
     assert convert(tmp_path / "old.pt", tmp_path / "new.safetensors") == 4
-    assert "also as teacher" in caplog.text
+    assert "The others are: teacher." in caplog.text
     states = read_checkpoint(tmp_path / "new.safetensors").states
     assert choose_copy(states, STATE, None).state["conv.bias"].tolist() == [1, -1]
     assert choose_copy(states, STATE, "teacher").state["conv.bias"].tolist() == [2, 0]
