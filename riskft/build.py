@@ -21,6 +21,7 @@ from riskft.arguments.package_defaults import package_defaults
 from riskft.arguments.parser import BriefParser, CommandParser, config_faults
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
+from riskft.errors import InputError
 from riskft.run.folder import RunFolder
 from riskft.run.options import RunOptions, WandbOptions
 from riskft.run.places import listed, places_of, refuse_unwritable, why_not_writable
@@ -161,7 +162,10 @@ class Command(LightningCLI):
         Raises:
             InputError: If the options cannot be built, or a folder cannot be written to.
         """
-        super()._set_seed()
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise InputError(f"seed_everything: {error}.") from error
         self.folder = self._settled_folder()
         self._refuse_places(self.folder)
         self._instantiate()

@@ -221,3 +221,11 @@ def test_a_missing_source_is_named_before_the_data_are_looked_at(capsys, tmp_pat
             main(["fit", *arguments, "--run.root", str(tmp_path), *given])
         assert stopped.value.code == 1
         assert expected in capsys.readouterr().err
+
+
+def test_a_seed_that_numpy_does_not_take_is_named(capsys):
+    options = [part for file in ("data/fets2021", "method/scratch") for part in ("--config", f"{CONFIGS}/{file}.yaml")]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *options, "--seed_everything", "-1"])
+    assert stopped.value.code == 1
+    assert "seed_everything: -1 is not in bounds" in capsys.readouterr().err
