@@ -97,9 +97,9 @@ def _set_up_logging() -> None:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
-    for handler in logger.handlers:
-        if type(handler) is logging.StreamHandler:  # an earlier command of this process may have had another stderr
-            handler.stream = sys.stderr  # setStream would flush the other one, which may be closed
+    for each in logger.handlers:
+        if type(each) is logging.StreamHandler:  # an earlier command of this process may have had another stderr
+            each.stream = sys.stderr  # setStream would flush the other one, which may be closed
     # ranks other than the first only warn
     logger.setLevel(logging.INFO if is_first_rank() else logging.WARNING)
     hide_warnings()
