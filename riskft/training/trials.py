@@ -57,7 +57,7 @@ def try_training(
 
 
 def try_inferer(inferer: Inferer, channels: int, size: Sequence[int]) -> None:
-    """Runs an inferer with an identity network over a volume one voxel smaller than its window.
+    """Runs an inferer with an identity network over volumes one voxel smaller and larger than its window.
 
     Args:
         inferer: The inferer.
@@ -69,9 +69,9 @@ def try_inferer(inferer: Inferer, channels: int, size: Sequence[int]) -> None:
     """
     if math.prod(size) * channels > LARGEST:
         return
-    volume = torch.zeros(1, channels, *(max(1, edge - 1) for edge in size))
     with _refusing("model.inferer", inferer):
-        inferer(volume, lambda patch: patch)
+        for more in (-1, 1):  # it pads the first volume, and slides over the second
+            inferer(torch.zeros(1, channels, *(max(1, edge + more) for edge in size)), lambda patch: patch)
 
 
 @contextmanager

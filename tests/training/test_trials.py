@@ -30,7 +30,11 @@ def test_a_schedule_that_leads_nowhere(power, words):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"padding_mode": "none"}, "Unsupported option"), ({"device": "no"}, "RuntimeError: Expected one of cpu")],
+    [
+        ({"overlap": float("nan")}, "NaN"),
+        ({"padding_mode": "none"}, "Unsupported option"),
+        ({"device": "no"}, "RuntimeError: Expected one of cpu"),
+    ],
 )
 def test_an_inferer_that_fails_at_work(options, words):
     with pytest.raises(InputError, match=rf"model.inferer \(SlidingWindowInferer\) fails when it is used .*{words}"):
