@@ -30,9 +30,21 @@ def refused_objects(parser: ArgumentParser) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if isinstance(error, InputError) or not _raised_in(error, "jsonargparse"):
+        if isinstance(error, InputError):
+            raise
+        if (told := _behind(error)) is not None:
+            raise told  # noqa: B904 - it keeps its own cause
+        if not _raised_in(error, "jsonargparse"):
             raise
         raise InputError(f"The options cannot be used: {brief(str(error))}") from error
+
+
+def _behind(error: BaseException) -> InputError | None:
+    """Returns the InputError that jsonargparse wraps if the option takes several types."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, InputError):
+        behind = behind.__cause__ or behind.__context__
+    return behind
 
 
 def _raised_in(error: BaseException, package: str) -> bool:

@@ -32,7 +32,7 @@ RAW = re.compile(
     re.MULTILINE,
 )
 #: What another library says of its own options, quoted in a message that names them.
-QUOTED = re.compile(r"fails when it is used \(.*?\): change|with the options that it is given: .*")
+QUOTED = re.compile(r"(?<=fails when it is used )\(.*?\)(?=: change)|(?<=with the options given: ).*")
 #: Found when the module is set up or the weights are loaded, which is after the record of the run was written.
 AFTER_RECORD = re.compile("does not fit this command's network|, which needs phase 1|`val_check_interval` \\(")
 #: What a refused command may leave or change in a folder that was there.
