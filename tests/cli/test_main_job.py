@@ -158,7 +158,7 @@ def test_a_test_without_what_phase_1_left_warns_and_scores(study, caplog):
 
 
 def test_checkpoints_are_found_by_name_and_never_silently_missing(study, tmp_path, capsys):
-    """Lightning goes on with untrained weights where it finds no "last"; that would be scored without a word."""
+    """Lightning goes on with untrained weights where it finds no "last"; nothing would say that these were scored."""
     folder = run_folder(study, "vanilla")
     config = str(folder / "config.yaml")
 

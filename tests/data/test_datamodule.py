@@ -335,7 +335,7 @@ def test_values_that_the_data_set_s_description_names_are_background_where_no_cl
 
     data = RiskDataModule(Described(tmp_path / "x.csv"), ["t1"], LabelMap({"hind": [2]}))
     assert data.labels.background == [0, 1]
-    assert data.labels.unknown([0, 1, 2, 7]) == [7]  # what shall count nowhere is the user's to say
+    assert data.labels.unknown([0, 1, 2, 7]) == [7]  # only the user can say what is ignored
     assert RiskDataModule(Described(tmp_path / "x.csv"), ["t1"]).class_names == ["background", "anterior", "posterior"]
     with pytest.raises(InputError, match=r"data\.labels is not set, and ManifestReader finds no description"):
         RiskDataModule(ManifestReader(tmp_path / "x.csv"), ["t1"])

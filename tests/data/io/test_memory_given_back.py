@@ -1,4 +1,4 @@
-"""Freed volumes go back to the system where they shall, and only there."""
+"""Freed volumes are given back to the system where that is wanted, and nowhere else."""
 
 import ctypes
 import os

@@ -236,5 +236,5 @@ def test_two_processes_see_together_what_one_sees(tmp_path, tiny_manifest):
         assert not set(here) & set(there)
         assert Counter(here + there) == Counter(seen) == {f"case{k:02d}": 2 for k in range(4)}
     assert len({frozenset(share) for share in first["train"].values()}) > 1
-    # a rank without a share of its own repeats a case, lest Lightning leave it out of the collectives
+    # a rank without a share repeats a case, so that Lightning does not leave it out of the collectives
     assert one["val"] == first["val"] == second["val"] == ["case04"] * 3
