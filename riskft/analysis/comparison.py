@@ -16,19 +16,12 @@ NONE = math.nan
 
 @dataclass(frozen=True)
 class MetricUnit:
-    """How a metric is shown.
+    """How a metric is shown."""
 
-    Attributes:
-        title: Its name.
-        unit: The unit of means and differences.
-        scale: Factor from the values in ``cases.csv`` to this unit.
-        higher_is_better: Whether higher values are better.
-    """
-
-    title: str
-    unit: str
-    scale: float
-    higher_is_better: bool
+    title: str  #: Its name.
+    unit: str  #: The unit of means and differences.
+    scale: float  #: Factor from the values in ``cases.csv`` to this unit.
+    higher_is_better: bool  #: Whether higher values are better.
 
 
 UNITS: dict[Metric, MetricUnit] = {
@@ -39,45 +32,25 @@ UNITS: dict[Metric, MetricUnit] = {
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A method's result for a class, with means and differences in the metric's unit.
-
-    Attributes:
-        study: The study.
-        method: The method.
-        baseline: The method that it is compared with; the method itself in a baseline's own row.
-        class_name: The class, or ``mean of classes``.
-        mean: The method's mean over all pairs; in a baseline's own row over all its values.
-        baseline_mean: The baseline's mean over the same pairs.
-        difference: mean - baseline_mean.
-        low: Lower end of the difference's 95 % interval.
-        high: Upper end.
-        interval_over: What the bootstrap draws: seeds, cases or both.
-        p: P-value of Wilcoxon's signed-rank test on the cases' means over seeds.
-        p_holm: The same, corrected for the number of methods in the study.
-        cases: Cases with a pair.
-        seeds: Seeds with a pair.
-        wins: Cases where the method is better.
-        losses: Cases where it is worse.
-        ties: Cases where it is equal.
-    """
+    """A method's result for a class, with means and differences in the metric's unit."""
 
     study: str
     method: str
-    baseline: str
-    class_name: str
-    mean: float
-    baseline_mean: float
-    difference: float
-    low: float
-    high: float
-    interval_over: str
-    p: float
-    p_holm: float
-    cases: int
-    seeds: int
-    wins: int
-    losses: int
-    ties: int
+    baseline: str  #: The method that it is compared with; the method itself in a baseline's own row.
+    class_name: str  #: The class, or ``mean of classes``.
+    mean: float  #: The method's mean over all pairs; in a baseline's own row over all its values.
+    baseline_mean: float  #: The baseline's mean over the same pairs.
+    difference: float  #: mean - baseline_mean.
+    low: float  #: Lower end of the difference's 95 % interval.
+    high: float  #: Upper end.
+    interval_over: str  #: What the bootstrap draws: seeds, cases or both.
+    p: float  #: P-value of Wilcoxon's signed-rank test on the cases' means over seeds.
+    p_holm: float  #: The same, corrected for the number of methods in the study.
+    cases: int  #: Cases with a pair.
+    seeds: int  #: Seeds with a pair.
+    wins: int  #: Cases where the method is better.
+    losses: int  #: Cases where it is worse.
+    ties: int  #: Cases where it is equal.
 
     @property
     def is_baseline(self) -> bool:
@@ -87,17 +60,11 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results of a comparison.
-
-    Attributes:
-        metric: The metric.
-        rows: By study and class, the mean over classes first; baselines before the other methods.
-        unpaired: What has no partner.
-    """
+    """The results of a comparison."""
 
     metric: Metric
-    rows: list[ComparisonRow]
-    unpaired: list[Unpaired]
+    rows: list[ComparisonRow]  #: By study and class, the mean over classes first; baselines before the other methods.
+    unpaired: list[Unpaired]  #: What has no partner.
 
     @property
     def unit(self) -> MetricUnit:

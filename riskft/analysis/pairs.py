@@ -16,21 +16,13 @@ MEAN = "mean of classes"
 
 @dataclass(frozen=True)
 class PairedScores:
-    """Scores of a method and its baseline for one class, (seeds, cases) each, NaN in both where there is no pair.
+    """Scores of a method and its baseline for one class, (seeds, cases) each, NaN in both where there is no pair."""
 
-    Attributes:
-        class_name: The class, or ``MEAN``.
-        seeds: The seed of each row.
-        subjects: The case of each column.
-        baseline: The baseline's scores.
-        other: The method's scores.
-    """
-
-    class_name: str
-    seeds: tuple[int, ...]
-    subjects: tuple[str, ...]
-    baseline: Matrix
-    other: Matrix
+    class_name: str  #: The class, or ``MEAN``.
+    seeds: tuple[int, ...]  #: The seed of each row.
+    subjects: tuple[str, ...]  #: The case of each column.
+    baseline: Matrix  #: The baseline's scores.
+    other: Matrix  #: The method's scores.
 
     @property
     def differences(self) -> Matrix:
@@ -40,25 +32,15 @@ class PairedScores:
 
 @dataclass(frozen=True)
 class Unpaired:
-    """A run, case or class without a partner.
-
-    Attributes:
-        study: The study.
-        method: The method.
-        baseline: The method that it is compared with.
-        seed: The seed.
-        subject: The case, or empty for the whole run.
-        class_name: The class, or empty for all classes.
-        reason: What is missing.
-    """
+    """A run, case or class without a partner."""
 
     study: str
     method: str
-    baseline: str
+    baseline: str  #: The method that it is compared with.
     seed: int
-    subject: str
-    class_name: str
-    reason: str
+    subject: str  #: The case, or empty for the whole run.
+    class_name: str  #: The class, or empty for all classes.
+    reason: str  #: What is missing.
 
     def __str__(self) -> str:
         what = ", ".join(part for part in (f"seed {self.seed}", self.subject, self.class_name) if part)

@@ -17,36 +17,23 @@ ScoreKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class RunScores:
-    """The scores of one run.
+    """The scores of one run."""
 
-    Attributes:
-        folder: The run folder, or the table that the scores were read from.
-        study: The study.
-        method: The training method.
-        seed: The seed.
-        scores: The metric by subject and class, in the file's order; NaN where a case has no value.
-    """
-
-    folder: Path
+    folder: Path  #: The run folder, or the table that the scores were read from.
     study: str
-    method: str
+    method: str  #: The training method.
     seed: int
+    #: The metric by subject and class, in the file's order; NaN where a case has no value.
     scores: dict[ScoreKey, float]
 
 
 @dataclass(frozen=True)
 class FoundRuns:
-    """The runs in some folders.
+    """The runs in some folders."""
 
-    Attributes:
-        runs: Tested runs by study, method and seed.
-        untested: Run folders without a ``cases.csv``.
-        notes: Methods whose names do not fit their runs.
-    """
-
-    runs: list[RunScores]
-    untested: list[Path]
-    notes: list[str] = field(default_factory=list)
+    runs: list[RunScores]  #: Tested runs by study, method and seed.
+    untested: list[Path]  #: Run folders without a ``cases.csv``.
+    notes: list[str] = field(default_factory=list)  #: Methods whose names do not fit their runs.
 
 
 def find_runs(paths: Sequence[Path], metric: Metric) -> FoundRuns:

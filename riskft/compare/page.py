@@ -27,25 +27,15 @@ UNPAIRED = ("study", "method", "baseline", "seed", "case", "class", "reason")
 
 @dataclass(frozen=True)
 class StudySection:
-    """A study's section of the page.
+    """A study's section of the page."""
 
-    Attributes:
-        name: The study.
-        means: The table of the means over classes.
-        classes: The table of single classes; None if there is one class.
-        forest: SVG figure of the differences.
-        boxes: SVG figure of the cases' values.
-        curves: SVG figure of the learning curves; None if there are none.
-        panels: Risk heatmaps, each with its PNG file in base 64.
-    """
-
-    name: str
-    means: ReportTable
-    classes: ReportTable | None
-    forest: str
-    boxes: str
-    curves: str | None
-    panels: list[tuple[ShownPanel, str]]
+    name: str  #: The study.
+    means: ReportTable  #: The table of the means over classes.
+    classes: ReportTable | None  #: The table of single classes; None if there is one class.
+    forest: str  #: SVG figure of the differences.
+    boxes: str  #: SVG figure of the cases' values.
+    curves: str | None  #: SVG figure of the learning curves; None if there are none.
+    panels: list[tuple[ShownPanel, str]]  #: Risk heatmaps, each with its PNG file in base 64.
 
 
 def report_html(found: FoundRuns, comparison: Comparison, viewer_cases: int) -> str:

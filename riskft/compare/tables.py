@@ -9,17 +9,11 @@ from riskft.analysis.comparison import ComparisonRow, MetricUnit
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell.
+    """A cell."""
 
-    Attributes:
-        text: The text shown.
-        value: The number to sort by, NaN if there is none; None to sort by the text.
-        side: ``better`` or ``worse`` to mark it, otherwise empty.
-    """
-
-    text: str
-    value: float | None = None
-    side: str = ""
+    text: str  #: The text shown.
+    value: float | None = None  #: The number to sort by, NaN if there is none; None to sort by the text.
+    side: str = ""  #: ``better`` or ``worse`` to mark it, otherwise empty.
 
     @property
     def key(self) -> str | None:
@@ -29,19 +23,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A sortable table.
-
-    Attributes:
-        caption: The caption.
-        headers: One per column.
-        lines: The cells of each row, and whether the row is a baseline's.
-        texts: Number of leading columns that hold text.
-    """
+    """A sortable table."""
 
     caption: str
-    headers: Sequence[str]
-    lines: Sequence[tuple[Sequence[Cell], bool]]
-    texts: int
+    headers: Sequence[str]  #: One per column.
+    lines: Sequence[tuple[Sequence[Cell], bool]]  #: The cells of each row, and whether the row is a baseline's.
+    texts: int  #: Number of leading columns that hold text.
 
 
 def number(value: float, unit: MetricUnit, signed: bool = False) -> str:

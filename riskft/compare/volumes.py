@@ -24,21 +24,13 @@ VolumeArray = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class MappedCase:
-    """The files of a case with a risk map.
+    """The files of a case with a risk map."""
 
-    Attributes:
-        subject: The case.
-        kind: ``validation`` or ``training``.
-        prepared: Folder of the preprocessed case.
-        hardness: File of its hardness.
-        weight: File of its weights.
-    """
-
-    subject: str
-    kind: str
-    prepared: Path
-    hardness: Path
-    weight: Path
+    subject: str  #: The case.
+    kind: str  #: ``validation`` or ``training``.
+    prepared: Path  #: Folder of the preprocessed case.
+    hardness: Path  #: File of its hardness.
+    weight: Path  #: File of its weights.
 
     @property
     def complete(self) -> bool:

@@ -44,19 +44,12 @@ class WarningKind(str, Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault or warning.
+    """One fault or warning."""
 
-    Attributes:
-        kind: Says whether it is a fault or a warning, too.
-        subject: The subject, or the split.
-        path: The file, or None if it is not about one.
-        message: One line: which file, what was found, what was expected, what to do.
-    """
-
-    kind: FaultKind | WarningKind
-    subject: str
-    path: Path | None
-    message: str
+    kind: FaultKind | WarningKind  #: Says whether it is a fault or a warning, too.
+    subject: str  #: The subject, or the split.
+    path: Path | None  #: The file, or None if it is not about one.
+    message: str  #: One line: which file, what was found, what was expected, what to do.
 
     @property
     def is_fault(self) -> bool:

@@ -25,17 +25,12 @@ SHARPNESS = 2.0
 
 @dataclass(frozen=True)
 class Template:
-    """The average brain at 1 mm.
+    """The average brain at 1 mm."""
 
-    Attributes:
-        tissues: float32, 3 x X x Y x Z, probabilities of CSF, grey and white matter; they sum to the brain mask.
-        origin: World coordinates in mm (MNI, RAS) of voxel (0, 0, 0).
-        sites: float32, sites x 3, world coordinates in mm of possible glioma centres.
-    """
-
+    #: float32, 3 x X x Y x Z, probabilities of CSF, grey and white matter; they sum to the brain mask.
     tissues: FloatArray
-    origin: npt.NDArray[np.float64]
-    sites: FloatArray
+    origin: npt.NDArray[np.float64]  #: World coordinates in mm (MNI, RAS) of voxel (0, 0, 0).
+    sites: FloatArray  #: float32, sites x 3, world coordinates in mm of possible glioma centres.
 
 
 def load_template(spacing: float) -> Template:

@@ -17,13 +17,9 @@ _SPLINE_VARIANCE = (151 / 315) ** 3
 
 @dataclass(frozen=True)
 class Grid:
-    """An isotropic grid of voxel centres over ``BOX``, axes towards right, front and top (RAS).
+    """An isotropic grid of voxel centres over ``BOX``, axes towards right, front and top (RAS)."""
 
-    Args:
-        spacing: Voxel size in mm.
-    """
-
-    spacing: float
+    spacing: float  #: Voxel size in mm.
 
     @property
     def axes(self) -> tuple[npt.NDArray[np.float64], ...]:

@@ -27,15 +27,10 @@ _MNI = 4
 
 @dataclass(frozen=True)
 class CohortPaths:
-    """The folders of a cohort.
+    """The folders of a cohort."""
 
-    Attributes:
-        fets: Root of the patients, in the layout of FeTS 2021 and BraTS.
-        iseg: Root of the healthy brains, in the layout of iSeg 2017.
-    """
-
-    fets: Path
-    iseg: Path
+    fets: Path  #: Root of the patients, in the layout of FeTS 2021 and BraTS.
+    iseg: Path  #: Root of the healthy brains, in the layout of iSeg 2017.
 
 
 def paths_in(out: Path) -> CohortPaths:

@@ -10,23 +10,14 @@ from riskft.phantom.grid import FloatArray, Grid
 
 @dataclass(frozen=True)
 class Lesion:
-    """One focus, before noise makes it irregular.
+    """One focus, before noise makes it irregular."""
 
-    Attributes:
-        centre: World coordinates in mm.
-        radius: Mean radius in mm of the necrotic core.
-        rim: Thickness in mm of the enhancing rim.
-        shape: 3 x 3, rotates and stretches the sphere to an ellipsoid of the same volume.
-        necrotic: Whether the inside is necrotic; otherwise the whole focus enhances.
-        side: 1 in the right hemisphere, -1 in the left one.
-    """
-
-    centre: npt.NDArray[np.float64]
-    radius: float
-    rim: float
-    shape: npt.NDArray[np.float64]
-    necrotic: bool
-    side: int
+    centre: npt.NDArray[np.float64]  #: World coordinates in mm.
+    radius: float  #: Mean radius in mm of the necrotic core.
+    rim: float  #: Thickness in mm of the enhancing rim.
+    shape: npt.NDArray[np.float64]  #: 3 x 3, rotates and stretches the sphere to an ellipsoid of the same volume.
+    necrotic: bool  #: Whether the inside is necrotic; otherwise the whole focus enhances.
+    side: int  #: 1 in the right hemisphere, -1 in the left one.
 
     def grown(self, factor: float) -> "Lesion":
         """Returns the lesion with all lengths multiplied by a factor."""

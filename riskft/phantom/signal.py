@@ -58,15 +58,10 @@ class PulseSequence(Protocol):
 
 @dataclass(frozen=True)
 class SpinEcho:
-    """S = PD (1 - exp(-TR / T1)) exp(-TE / T2).
+    """S = PD (1 - exp(-TR / T1)) exp(-TE / T2)."""
 
-    Args:
-        tr: Repetition time in ms.
-        te: Echo time in ms.
-    """
-
-    tr: float
-    te: float
+    tr: float  #: Repetition time in ms.
+    te: float  #: Echo time in ms.
 
     def __call__(self, density: Values, t1: Values, t2: Values) -> Values:
         """Returns the signal; see ``PulseSequence``."""
@@ -78,16 +73,11 @@ class SpoiledGradientEcho:
     """S = PD sin(a) (1 - E) / (1 - E cos(a)) exp(-TE / T2) with E = exp(-TR / T1), after Ernst and Anderson 1966.
 
     T2 replaces T2*, which matters little at the short echo times of T1-weighted imaging.
-
-    Args:
-        tr: Repetition time in ms.
-        te: Echo time in ms.
-        flip: Flip angle a in degrees.
     """
 
-    tr: float
-    te: float
-    flip: float
+    tr: float  #: Repetition time in ms.
+    te: float  #: Echo time in ms.
+    flip: float  #: Flip angle a in degrees.
 
     def __call__(self, density: Values, t1: Values, t2: Values) -> Values:
         """Returns the signal; see ``PulseSequence``."""
@@ -99,17 +89,11 @@ class SpoiledGradientEcho:
 
 @dataclass(frozen=True)
 class InversionRecovery:
-    """S = PD abs(1 - 2 exp(-TI / T1) + exp(-TR / T1)) exp(-TE / T2), the magnitude image of a FLAIR.
+    """S = PD abs(1 - 2 exp(-TI / T1) + exp(-TR / T1)) exp(-TE / T2), the magnitude image of a FLAIR."""
 
-    Args:
-        tr: Repetition time in ms.
-        te: Echo time in ms.
-        ti: Inversion time in ms; CSF is nulled at T1 ln(2 / (1 + exp(-TR / T1))).
-    """
-
-    tr: float
-    te: float
-    ti: float
+    tr: float  #: Repetition time in ms.
+    te: float  #: Echo time in ms.
+    ti: float  #: Inversion time in ms; CSF is nulled at T1 ln(2 / (1 + exp(-TR / T1))).
 
     def __call__(self, density: Values, t1: Values, t2: Values) -> Values:
         """Returns the signal; see ``PulseSequence``."""

@@ -17,16 +17,12 @@ _PATIENT, _HEALTHY = 0, 1
 
 @dataclass(frozen=True)
 class PhantomSubject:
-    """A simulated subject, X x Y x Z each, axes towards right, front and top.
+    """A simulated subject, X x Y x Z each, axes towards right, front and top."""
 
-    Attributes:
-        images: int16 images by modality, 0 outside the brain.
-        labels: uint8: 0, 1, 2, 4 for patients; 0 and 1 to 3 (CSF, grey, white matter) for healthy brains.
-        fractions: float32, tissues x X x Y x Z: each voxel's composition, in the order of ``signal.TISSUES``.
-    """
-
-    images: dict[str, npt.NDArray[np.int16]]
+    images: dict[str, npt.NDArray[np.int16]]  #: int16 images by modality, 0 outside the brain.
+    #: uint8: 0, 1, 2, 4 for patients; 0 and 1 to 3 (CSF, grey, white matter) for healthy brains.
     labels: npt.NDArray[np.uint8]
+    #: float32, tissues x X x Y x Z: each voxel's composition, in the order of ``signal.TISSUES``.
     fractions: FloatArray
 
 

@@ -29,32 +29,21 @@ OEDEMA_BLUR = 1.8
 
 @dataclass(frozen=True)
 class Tumour:
-    """A subject's tumour on the grid; all arrays are X x Y x Z.
+    """A subject's tumour on the grid; all arrays are X x Y x Z."""
 
-    Attributes:
-        labels: uint8: 0, 1 necrotic core, 2 oedema, 4 enhancing tumour.
-        core: float32 fraction of the voxel that is necrotic.
-        rim: float32 fraction of the voxel that enhances.
-        oedema: float32 fraction of the voxel that is oedematous; less than 1 even inside, where tissue remains.
-    """
-
-    labels: npt.NDArray[np.uint8]
-    core: FloatArray
-    rim: FloatArray
+    labels: npt.NDArray[np.uint8]  #: uint8: 0, 1 necrotic core, 2 oedema, 4 enhancing tumour.
+    core: FloatArray  #: float32 fraction of the voxel that is necrotic.
+    rim: FloatArray  #: float32 fraction of the voxel that enhances.
+    #: float32 fraction of the voxel that is oedematous; less than 1 even inside, where tissue remains.
     oedema: FloatArray
 
 
 @dataclass(frozen=True)
 class _Surfaces:
-    """Signed distances in mm, negative inside, float32, X x Y x Z.
+    """Signed distances in mm, negative inside, float32, X x Y x Z."""
 
-    Attributes:
-        core: From the core's surface; infinite if there is no core.
-        solid: From the outer surface of the rim.
-    """
-
-    core: FloatArray
-    solid: FloatArray
+    core: FloatArray  #: From the core's surface; infinite if there is no core.
+    solid: FloatArray  #: From the outer surface of the rim.
 
 
 def grow(

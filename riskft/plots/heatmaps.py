@@ -20,29 +20,18 @@ AXES = ("sagittal", "coronal", "axial")
 
 @dataclass(frozen=True)
 class Panel:
-    """The volumes of one case, each (X, Y, Z) on the prepared, RAS-oriented grid.
+    """The volumes of one case, each (X, Y, Z) on the prepared, RAS-oriented grid."""
 
-    Attributes:
-        subject: The case.
-        image: The first channel.
-        truth: Classes; 255 is ignored.
-        hardness: Transfer hardness in nats.
-        relative_to_prior: Hardness relative to the class prior, h + log P(y), nats: above 0 the source does harm.
-        weight: Weights in the loss, or None for a case that is not trained on.
-        prediction: The network's classes, or None.
-        expected_class: The source's expected target classes, or None.
-        spacing: Voxel size in mm.
-    """
-
-    subject: str
-    image: FloatVolume
-    truth: Classes
-    hardness: FloatVolume
+    subject: str  #: The case.
+    image: FloatVolume  #: The first channel.
+    truth: Classes  #: Classes; 255 is ignored.
+    hardness: FloatVolume  #: Transfer hardness in nats.
+    #: Hardness relative to the class prior, h + log P(y), nats: above 0 the source does harm.
     relative_to_prior: FloatVolume
-    weight: FloatVolume | None = None
-    prediction: Classes | None = None
-    expected_class: Classes | None = None
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    weight: FloatVolume | None = None  #: Weights in the loss, or None for a case that is not trained on.
+    prediction: Classes | None = None  #: The network's classes, or None.
+    expected_class: Classes | None = None  #: The source's expected target classes, or None.
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)  #: Voxel size in mm.
 
 
 def riskiest_slices(hardness: FloatVolume, truth: Classes) -> tuple[int, int, int]:

@@ -20,52 +20,31 @@ SEED_FOLDER = re.compile(r"seed=(\d+)$")
 
 
 class RunFolder:
-    """A run's folder.
-
-    Attributes:
-        path: The folder, which need not exist yet.
-        config: All options of the run; every command accepts the file.
-        record: How the weights were made, see ``riskft.run.record``.
-        checkpoints: The folder of the checkpoints.
-        best: The checkpoint with the best validation score.
-        last: The checkpoint of the last epoch.
-        adaptation: What became of each parameter of the source.
-        metrics: The curves since training last started; earlier ones are next to it, see ``riskft.files.earlier``.
-        cases: The scores of the test cases.
-        predictions: Where ``predict`` writes by default.
-        heatmaps: The folder of the panels.
-        risk: The results of phase 1.
-        wandb: Where W&B keeps its own files.
-        wandb_id: The run's name in W&B.
-        requeue: How often the run hit a cluster's time limit without progress.
-        lock: Locked by the process that trains in the folder; in a sweep, while it also holds ``sweep_lock``.
-        plan: The run as a sweep planned it, and which of its commands are done.
-        log: The output of a sweep's commands.
-        failure: Why a command of a sweep failed.
-        sweep_lock: Locked by the process that runs a command of a sweep.
-    """
+    """A run's folder."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.config = path / "config.yaml"
-        self.record = path / "record.json"
-        self.checkpoints = path / "checkpoints"
-        self.best = self.checkpoints / "best.ckpt"
-        self.last = self.checkpoints / "last.ckpt"
-        self.adaptation = path / "adaptation.csv"
+        self.path = path  #: The folder, which need not exist yet.
+        self.config = path / "config.yaml"  #: All options of the run; every command accepts the file.
+        self.record = path / "record.json"  #: How the weights were made, see ``riskft.run.record``.
+        self.checkpoints = path / "checkpoints"  #: The folder of the checkpoints.
+        self.best = self.checkpoints / "best.ckpt"  #: The checkpoint with the best validation score.
+        self.last = self.checkpoints / "last.ckpt"  #: The checkpoint of the last epoch.
+        self.adaptation = path / "adaptation.csv"  #: What became of each parameter of the source.
+        #: The curves since training last started; earlier ones are next to it, see ``riskft.files.earlier``.
         self.metrics = path / "metrics.csv"
-        self.cases = path / "cases.csv"
-        self.predictions = path / "predictions"
-        self.heatmaps = path / "heatmaps"
-        self.risk = RunRisk(path / "risk")
-        self.wandb = path / "wandb"
-        self.wandb_id = path / "wandb_id"
-        self.requeue = path / "requeue.json"
+        self.cases = path / "cases.csv"  #: The scores of the test cases.
+        self.predictions = path / "predictions"  #: Where ``predict`` writes by default.
+        self.heatmaps = path / "heatmaps"  #: The folder of the panels.
+        self.risk = RunRisk(path / "risk")  #: The results of phase 1.
+        self.wandb = path / "wandb"  #: Where W&B keeps its own files.
+        self.wandb_id = path / "wandb_id"  #: The run's name in W&B.
+        self.requeue = path / "requeue.json"  #: How often the run hit a cluster's time limit without progress.
+        #: Locked by the process that trains in the folder; in a sweep, while it also holds ``sweep_lock``.
         self.lock = path / ".lock"
-        self.plan = path / "sweep.json"
-        self.log = path / "log.txt"
-        self.failure = path / "failed.txt"
-        self.sweep_lock = path / "run.lock"
+        self.plan = path / "sweep.json"  #: The run as a sweep planned it, and which of its commands are done.
+        self.log = path / "log.txt"  #: The output of a sweep's commands.
+        self.failure = path / "failed.txt"  #: Why a command of a sweep failed.
+        self.sweep_lock = path / "run.lock"  #: Locked by the process that runs a command of a sweep.
 
     def panel(self, kind: str, subject: str) -> Path:
         """Returns the file of a case's panel; ``kind`` is ``train``, ``val`` or ``test``."""

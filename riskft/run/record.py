@@ -11,36 +11,24 @@ Start = Literal["source", "scratch"]
 
 @dataclass(frozen=True)
 class Record:
-    """How weights were made, in plain values, so that the checkpoint loads without unpickling.
+    """How weights were made, in plain values, so that the checkpoint loads without unpickling."""
 
-    Attributes:
-        class_names: By index, background first.
-        in_channels: Number of input channels.
-        classes: (name, raw label values) of each foreground class, in order; empty without a data module.
-        background: Raw label values of the background.
-        ignore: Raw label values that were ignored.
-        modalities: The input channels, in order.
-        preprocessing: ``Preprocessing.describe``.
-        patch_size: Voxels of a training patch along x, y, z.
-        cases: By split (``train``, ``val``) and subject: the cache key (files, label map and preprocessing), and the
-            person.
-        start: Where training started: ``load`` as in ``Source``, ``checkpoint``, its ``digest``, and the ``fraction``
-            of the parameters that were loaded.
-        parts: Class names of ``loss`` and ``optimizer``.
-        options: The part of the run's config that ``trained_options`` keeps; empty without the command line.
-    """
-
-    class_names: list[str]
-    in_channels: int
+    class_names: list[str]  #: By index, background first.
+    in_channels: int  #: Number of input channels.
+    #: (name, raw label values) of each foreground class, in order; empty without a data module.
     classes: list[list[Any]] = field(default_factory=list)
-    background: list[int] = field(default_factory=list)
-    ignore: list[int] = field(default_factory=list)
-    modalities: list[str] = field(default_factory=list)
-    preprocessing: dict[str, Any] = field(default_factory=dict)
-    patch_size: list[int] = field(default_factory=list)
+    background: list[int] = field(default_factory=list)  #: Raw label values of the background.
+    ignore: list[int] = field(default_factory=list)  #: Raw label values that were ignored.
+    modalities: list[str] = field(default_factory=list)  #: The input channels, in order.
+    preprocessing: dict[str, Any] = field(default_factory=dict)  #: ``Preprocessing.describe``.
+    patch_size: list[int] = field(default_factory=list)  #: Voxels of a training patch along x, y, z.
+    #: By split (``train``, ``val``) and subject: the cache key (files, label map and preprocessing), and the person.
     cases: dict[str, Cases] = field(default_factory=dict)
+    #: Where training started: ``load`` as in ``Source``, ``checkpoint``, its ``digest``, and the ``fraction`` of the
+    #: parameters that were loaded.
     start: dict[str, Any] = field(default_factory=dict)
-    parts: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)  #: Class names of ``loss`` and ``optimizer``.
+    #: The part of the run's config that ``trained_options`` keeps; empty without the command line.
     options: dict[str, Any] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:

@@ -62,20 +62,13 @@ class StoreFiles:
 
 
 class RunRisk:
-    """The results of phase 1 in a run folder.
-
-    Attributes:
-        path: The run's ``risk`` folder.
-        manifest: What the hardness depends on, as in the risk store.
-        summary: The findings of phase 1, and where the maps are.
-        classes: The table of hardness and weight by class.
-    """
+    """The results of phase 1 in a run folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.manifest = path / "manifest.json"
-        self.summary = path / "summary.json"
-        self.classes = path / "classes.csv"
+        self.manifest = path / "manifest.json"  #: What the hardness depends on, as in the risk store.
+        self.summary = path / "summary.json"  #: The findings of phase 1, and where the maps are.
+        self.classes = path / "classes.csv"  #: The table of hardness and weight by class.
 
     def figure(self, name: str) -> Path:
         """A figure of phase 1."""

@@ -18,21 +18,16 @@ from riskft.source.packages import find_package
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What riskft uses of a checkpoint.
+    """What riskft uses of a checkpoint."""
 
-    Attributes:
-        path: The file.
-        states: Each dictionary of tensors by its path in the file, the likeliest first; at least one.
-        class_names: Names of the output channels if riskft wrote the file or its folder states them; else None.
-        in_channels: Number of input channels if riskft wrote the file or its folder states it; else None.
-        record: How the file was made if riskft wrote it; else None.
-    """
-
-    path: Path
+    path: Path  #: The file.
+    #: Each dictionary of tensors by its path in the file, the likeliest first; at least one.
     states: dict[str, dict[str, Tensor]]
+    #: Names of the output channels if riskft wrote the file or its folder states them; else None.
     class_names: tuple[str, ...] | None = None
+    #: Number of input channels if riskft wrote the file or its folder states it; else None.
     in_channels: int | None = None
-    record: Record | None = None
+    record: Record | None = None  #: How the file was made if riskft wrote it; else None.
 
     @property
     def state(self) -> dict[str, Tensor]:

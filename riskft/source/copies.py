@@ -22,19 +22,12 @@ _DEPTH = 6
 
 @dataclass(frozen=True)
 class Copy:
-    """The entries of a file whose names are a network's after a prefix.
+    """The entries of a file whose names are a network's after a prefix."""
 
-    Attributes:
-        name: Path of their dictionary plus the prefix, e.g. ``state_dict.net_ema``; may be empty.
-        state: All tensors of the dictionary, with the prefix removed.
-        fitting: How many of the network's entries match in name and shape.
-        named: How many match in name.
-    """
-
-    name: str
-    state: dict[str, Tensor]
-    fitting: int
-    named: int
+    name: str  #: Path of their dictionary plus the prefix, e.g. ``state_dict.net_ema``; may be empty.
+    state: dict[str, Tensor]  #: All tensors of the dictionary, with the prefix removed.
+    fitting: int  #: How many of the network's entries match in name and shape.
+    named: int  #: How many match in name.
 
 
 def states_in(content: Any) -> dict[str, dict[str, Tensor]]:

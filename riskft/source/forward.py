@@ -17,33 +17,26 @@ from riskft.source.resize import CONVOLUTIONS, LAYERS, SIZED, in_channels
 
 @dataclass
 class Trace:
-    """What one forward pass shows about a network.
+    """What one forward pass shows about a network."""
 
-    Attributes:
-        in_channels: Number of channels of the network's input.
-        first: Names of the layers that take the network's input and nothing else.
-        altered: Those of ``first`` that take the input after a calculation (a normalisation), not just padding.
-        mixed: Names of the layers that take the input together with features of earlier layers.
-        executed: Names of the convolutions and linear layers in order of their last execution, each once.
-        sized: ``executed`` plus the normalisations and activations that have channels.
-        channels: Number of channels of each output (several with deep supervision).
-        last: Names of the layers that give the outputs, one per output, or empty.
-        reading: How the network's result is read in the mode that it ran in.
-        unused: Names of the parameters that no output depends on.
-        differentiable: Whether the first output has a gradient.
-    """
-
-    in_channels: int
+    in_channels: int  #: Number of channels of the network's input.
+    #: Names of the layers that take the network's input and nothing else.
     first: list[str] = field(default_factory=list)
+    #: Those of ``first`` that take the input after a calculation (a normalisation), not just padding.
     altered: list[str] = field(default_factory=list)
+    #: Names of the layers that take the input together with features of earlier layers.
     mixed: list[str] = field(default_factory=list)
+    #: Names of the convolutions and linear layers in order of their last execution, each once.
     executed: list[str] = field(default_factory=list)
+    #: ``executed`` plus the normalisations and activations that have channels.
     sized: list[str] = field(default_factory=list)
+    #: Number of channels of each output (several with deep supervision).
     channels: list[int] = field(default_factory=list)
+    #: Names of the layers that give the outputs, one per output, or empty.
     last: list[str] = field(default_factory=list)
-    reading: Reading = field(default_factory=Reading)
-    unused: list[str] = field(default_factory=list)
-    differentiable: bool = True
+    reading: Reading = field(default_factory=Reading)  #: How the network's result is read in the mode that it ran in.
+    unused: list[str] = field(default_factory=list)  #: Names of the parameters that no output depends on.
+    differentiable: bool = True  #: Whether the first output has a gradient.
 
 
 class FailedRunError(InputError):

@@ -17,41 +17,26 @@ from riskft.source.reading import Readings
 
 @dataclass(frozen=True)
 class SourceNetwork:
-    """The frozen source network, with its own head and the target's input channels, ready for phase 1.
+    """The frozen source network, with its own head and the target's input channels, ready for phase 1."""
 
-    Attributes:
-        network: In evaluation mode, without gradients.
-        output: What its output channels mean.
-        read: How its result is read.
-        channels: Number of its output channels.
-        last: Names of the convolutions that give the outputs, see ``Trace``.
-        size: Window that it can run on, voxels along x, y, z.
-        digest: Fingerprint of the source's weights.
-        class_names: Names of the output channels if the checkpoint states them, else None.
-        adapted: Names of the first convolutions that were adapted to the target's channels or negated.
-        missing: Keys of the network that the checkpoint did not fill.
-        unused: Keys of the checkpoint that the network does not have.
-        inferer: How it runs on whole volumes.
-        channels_last: Whether it runs in channels-last memory order.
-        inverted: Whether it sees inverted images.
-        record: How it was trained if riskft trained it, else None.
-    """
-
-    network: nn.Module
-    output: SourceOutput
-    read: Readings
-    channels: int
-    last: tuple[str, ...]
-    size: tuple[int, ...]
-    digest: str
+    network: nn.Module  #: In evaluation mode, without gradients.
+    output: SourceOutput  #: What its output channels mean.
+    read: Readings  #: How its result is read.
+    channels: int  #: Number of its output channels.
+    last: tuple[str, ...]  #: Names of the convolutions that give the outputs, see ``Trace``.
+    size: tuple[int, ...]  #: Window that it can run on, voxels along x, y, z.
+    digest: str  #: Fingerprint of the source's weights.
+    #: Names of the output channels if the checkpoint states them, else None.
     class_names: tuple[str, ...] | None = None
+    #: Names of the first convolutions that were adapted to the target's channels or negated.
     adapted: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    unused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  #: Keys of the network that the checkpoint did not fill.
+    unused: tuple[str, ...] = ()  #: Keys of the checkpoint that the network does not have.
+    #: How it runs on whole volumes.
     inferer: Inferer = SimpleInferer()  # noqa: RUF009 - it has no state
-    channels_last: bool = False
-    inverted: bool = False
-    record: Record | None = None
+    channels_last: bool = False  #: Whether it runs in channels-last memory order.
+    inverted: bool = False  #: Whether it sees inverted images.
+    record: Record | None = None  #: How it was trained if riskft trained it, else None.
 
     def with_inversion(self) -> "SourceNetwork":
         """Returns the source network that sees inverted images.

@@ -89,17 +89,13 @@ def outputs_of(result: object) -> list[Tensor]:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a network's result is read in one mode.
+    """How a network's result is read in one mode."""
 
-    Attributes:
-        paths: Paths of the outputs in the result, the segmentation first, then those that deep supervision trains.
-        activation: The activation that the network applies to the logits; None if it returns logits.
-        unused: Names of the parameters that these outputs do not depend on.
-    """
-
+    #: Paths of the outputs in the result, the segmentation first, then those that deep supervision trains.
     paths: tuple[str, ...] = ("",)
+    #: The activation that the network applies to the logits; None if it returns logits.
     activation: Activation | None = None
-    unused: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()  #: Names of the parameters that these outputs do not depend on.
 
     def __call__(self, result: object) -> list[Tensor]:
         """Returns the logits, the segmentation's first.

@@ -23,16 +23,12 @@ STATUSES = ("loaded", "adapted", "new", "unused")
 
 @dataclass(frozen=True)
 class AdaptationReport:
-    """What happened to each parameter and buffer.
+    """What happened to each parameter and buffer."""
 
-    Attributes:
-        rows: (name, shape, status). The status is ``loaded`` (unchanged), ``adapted`` (to other input channels, or a
-            head initialised from the source's), ``new`` (random) or ``unused`` (only in the checkpoint).
-        fraction: Share of the network's parameters, by number of elements, that are loaded or adapted.
-    """
-
+    #: (name, shape, status). The status is ``loaded`` (unchanged), ``adapted`` (to other input channels, or a head
+    #: initialised from the source's), ``new`` (random) or ``unused`` (only in the checkpoint).
     rows: tuple[tuple[str, str, str], ...]
-    fraction: float
+    fraction: float  #: Share of the network's parameters, by number of elements, that are loaded or adapted.
 
     def summary(self) -> str:
         """Returns one line with the number of entries of each status and the share of parameters that is not new."""

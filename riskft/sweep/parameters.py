@@ -11,19 +11,12 @@ ENTRY_KEYS = {"value", "values", "probabilities", "distribution", "min", "max", 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One option of riskft that a sweep sets.
+    """One option of riskft that a sweep sets."""
 
-    Args:
-        name: The option with dots, ``data.train_limit``; ``config`` and ``config.<anything>`` are config files.
-        values: Its values; None where it is drawn from a distribution.
-        draw: Draws a value.
-        varies: Whether it was given by ``values`` or a distribution, and so belongs to a run's name.
-    """
-
-    name: str
-    values: tuple[Any, ...] | None
-    draw: Draw
-    varies: bool
+    name: str  #: The option with dots, ``data.train_limit``; ``config`` and ``config.<anything>`` are config files.
+    values: tuple[Any, ...] | None  #: Its values; None where it is drawn from a distribution.
+    draw: Draw  #: Draws a value.
+    varies: bool  #: Whether it was given by ``values`` or a distribution, and so belongs to a run's name.
 
 
 def read_parameters(entries: object, grid: bool) -> tuple[list[Parameter], list[str]]:

@@ -18,19 +18,13 @@ NAMED_ELSEWHERE = ("seed_everything", "config", "config.method", "run.study", "r
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Args:
-        folder: Where it goes.
-        arguments: What ``riskft fit`` gets: config files, then values, then the name.
-        values: What differs between the runs: values by parameter, names of rows by ``rows.<group>``.
-        tested: Whether it is tested after training.
-    """
-
-    folder: str
-    arguments: list[str]
+    folder: str  #: Where it goes.
+    arguments: list[str]  #: What ``riskft fit`` gets: config files, then values, then the name.
+    #: What differs between the runs: values by parameter, names of rows by ``rows.<group>``.
     values: dict[str, Any] = field(default_factory=dict)
-    tested: bool = True
+    tested: bool = True  #: Whether it is tested after training.
 
     @property
     def steps(self) -> tuple[str, ...]:

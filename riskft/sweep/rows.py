@@ -25,28 +25,18 @@ REFERENCE = re.compile(r"\$\{rows\.([^{}]*)\}")
 
 @dataclass(frozen=True)
 class TiedValues:
-    """Values of several options that belong together: a row of a sweep file.
+    """Values of several options that belong together: a row of a sweep file."""
 
-    Args:
-        name: What it is called in a run's name; None where its options are name enough.
-        values: The values by option.
-    """
-
-    name: str | None
-    values: Mapping[str, Any]
+    name: str | None  #: What it is called in a run's name; None where its options are name enough.
+    values: Mapping[str, Any]  #: The values by option.
 
 
 @dataclass(frozen=True)
 class RowGroup:
-    """Rows of which each run takes one.
+    """Rows of which each run takes one."""
 
-    Args:
-        name: What the group is called, such as ``fold``.
-        rows: At least one. All set the same options, and all or none have a name.
-    """
-
-    name: str
-    rows: tuple[TiedValues, ...]
+    name: str  #: What the group is called, such as ``fold``.
+    rows: tuple[TiedValues, ...]  #: At least one. All set the same options, and all or none have a name.
 
 
 def read_rows(content: object) -> tuple[list[RowGroup], list[str]]:

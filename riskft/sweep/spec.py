@@ -24,34 +24,22 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Combination:
-    """The values of one run.
+    """The values of one run."""
 
-    Args:
-        values: Values by option: those of the parameters, then those of the rows.
-        rows: The names of the chosen rows, by group; groups without names are left out.
-    """
-
-    values: Mapping[str, Any]
+    values: Mapping[str, Any]  #: Values by option: those of the parameters, then those of the rows.
+    #: The names of the chosen rows, by group; groups without names are left out.
     rows: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep.
+    """A sweep."""
 
-    Args:
-        name: What the sweep is called; by default the file's stem.
-        random: Whether values are drawn (``method: random``) or all combined (``method: grid``).
-        parameters: In the order of the file.
-        groups: The groups of rows, in the order of the file.
-        run_cap: The most runs; a random sweep has exactly this number.
-    """
-
-    name: str
-    random: bool
-    parameters: tuple[Parameter, ...]
-    groups: tuple[RowGroup, ...] = ()
-    run_cap: int | None = None
+    name: str  #: What the sweep is called; by default the file's stem.
+    random: bool  #: Whether values are drawn (``method: random``) or all combined (``method: grid``).
+    parameters: tuple[Parameter, ...]  #: In the order of the file.
+    groups: tuple[RowGroup, ...] = ()  #: The groups of rows, in the order of the file.
+    run_cap: int | None = None  #: The most runs; a random sweep has exactly this number.
 
     def combinations(self) -> Iterator[Combination]:
         """Yields each run's values, always in the same order; a raised ``run_cap`` adds runs at the end.

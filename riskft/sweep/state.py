@@ -14,32 +14,20 @@ from riskft.sweep.record import steps_done
 
 @dataclass(frozen=True)
 class State:
-    """How far a run is.
+    """How far a run is."""
 
-    Args:
-        name: ``finished``, ``running``, ``waiting`` (in the queue), ``failed`` or ``missing`` (never started).
-        reason: Why it failed or waits; empty otherwise.
-        metric: Its last score, for example ``val/dice 0.812 (epoch 19)``; empty if there is none yet.
-    """
-
-    name: str
-    reason: str = ""
-    metric: str = ""
+    name: str  #: ``finished``, ``running``, ``waiting`` (in the queue), ``failed`` or ``missing`` (never started).
+    reason: str = ""  #: Why it failed or waits; empty otherwise.
+    metric: str = ""  #: Its last score, for example ``val/dice 0.812 (epoch 19)``; empty if there is none yet.
 
 
 @dataclass(frozen=True)
 class Queued:
-    """A run's place in the queue of a cluster.
+    """A run's place in the queue of a cluster."""
 
-    Args:
-        job: The number of its job array.
-        running: Whether it has started.
-        reason: Why it waits, in the cluster's words.
-    """
-
-    job: int
-    running: bool
-    reason: str = ""
+    job: int  #: The number of its job array.
+    running: bool  #: Whether it has started.
+    reason: str = ""  #: Why it waits, in the cluster's words.
 
 
 def state_of(run: Run, queue: Mapping[str, Queued] | None = None) -> State:

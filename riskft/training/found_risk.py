@@ -23,21 +23,13 @@ CHECKED = ("source", "source architecture", "training data and preprocessing", "
 
 @dataclass(frozen=True)
 class FoundRisk:
-    """The results of phase 1 and its source network.
+    """The results of phase 1 and its source network."""
 
-    Attributes:
-        source: The source network on the CPU, with inversion if phase 1 used it.
-        joint: (Y, Z) float64, unnormalised.
-        use_mask: Whether voxels outside the body are ignored.
-        summary: The run folder's ``risk/summary.json``.
-        manifest: The run folder's ``risk/manifest.json``.
-    """
-
-    source: SourceNetwork
-    joint: Tensor
-    use_mask: bool
-    summary: Mapping[str, Any]
-    manifest: Mapping[str, Any]
+    source: SourceNetwork  #: The source network on the CPU, with inversion if phase 1 used it.
+    joint: Tensor  #: (Y, Z) float64, unnormalised.
+    use_mask: bool  #: Whether voxels outside the body are ignored.
+    summary: Mapping[str, Any]  #: The run folder's ``risk/summary.json``.
+    manifest: Mapping[str, Any]  #: The run folder's ``risk/manifest.json``.
 
     def stale(self, module: RiskModule, data: RiskDataModule, checked: tuple[str, ...] = CHECKED) -> list[str]:
         """Returns one line per input of phase 1 that has changed since.

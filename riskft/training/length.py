@@ -14,20 +14,13 @@ class RunLength:
     """The total length of a run, including what a checkpoint has already done.
 
     Epochs, steps and batches are infinite if only a time limit or a callback ends the run.
-
-    Args:
-        epochs: Epochs, including a last one that ``trainer.max_steps`` cuts short.
-        steps: Optimizer steps.
-        batches: Training batches per process; more than steps with ``trainer.accumulate_grad_batches``.
-        epoch_batches: Batches of a complete epoch.
-        whole_epochs: Complete epochs.
     """
 
-    epochs: float
-    steps: float
-    batches: float
-    epoch_batches: float
-    whole_epochs: float
+    epochs: float  #: Epochs, including a last one that ``trainer.max_steps`` cuts short.
+    steps: float  #: Optimizer steps.
+    batches: float  #: Training batches per process; more than steps with ``trainer.accumulate_grad_batches``.
+    epoch_batches: float  #: Batches of a complete epoch.
+    whole_epochs: float  #: Complete epochs.
 
 
 def run_length(trainer: Trainer) -> RunLength:

@@ -25,32 +25,20 @@ from riskft.validity.scores import Voxels
 
 @dataclass(frozen=True)
 class NativeMaps:
-    """Maps on the scan's own grid.
+    """Maps on the scan's own grid."""
 
-    Attributes:
-        outcome: (X, Y, Z) uint8 from ``outcome_map``.
-        hardness: (X, Y, Z) float32, nats; 0 where the scan was cropped away.
-    """
-
-    outcome: npt.NDArray[np.uint8]
-    hardness: npt.NDArray[np.float32]
+    outcome: npt.NDArray[np.uint8]  #: (X, Y, Z) uint8 from ``outcome_map``.
+    hardness: npt.NDArray[np.float32]  #: (X, Y, Z) float32, nats; 0 where the scan was cropped away.
 
 
 @dataclass(frozen=True)
 class ExaminedCase:
-    """The results of a case.
+    """The results of a case."""
 
-    Attributes:
-        subject: The case.
-        voxels: Predictors and targets of the scored voxels, on the prepared grid.
-        volumes: By class, on the scan's own grid, against the label on disk.
-        maps: Both maps, if they are wanted.
-    """
-
-    subject: str
-    voxels: Voxels
-    volumes: list[ClassVolumes]
-    maps: NativeMaps | None
+    subject: str  #: The case.
+    voxels: Voxels  #: Predictors and targets of the scored voxels, on the prepared grid.
+    volumes: list[ClassVolumes]  #: By class, on the scan's own grid, against the label on disk.
+    maps: NativeMaps | None  #: Both maps, if they are wanted.
 
 
 class Examiner:

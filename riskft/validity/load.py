@@ -20,19 +20,12 @@ from riskft.training.segmentation import tested_logits
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run built from its config, at first without its weights.
+    """A run built from its config, at first without its weights."""
 
-    Attributes:
-        folder: The run's folder.
-        module: The module.
-        data: The data, all splits prepared.
-        trainer: Device and precision of its test.
-    """
-
-    folder: RunFolder
+    folder: RunFolder  #: The run's folder.
     module: RiskModule
-    data: RiskDataModule
-    trainer: Trainer
+    data: RiskDataModule  #: The data, all splits prepared.
+    trainer: Trainer  #: Device and precision of its test.
 
     @property
     def device(self) -> torch.device:

@@ -20,25 +20,15 @@ from riskft.validity.pairs import RunPair
 
 @dataclass(frozen=True)
 class OpenRunPair:
-    """A pair of runs, and the results of phase 1.
+    """A pair of runs, and the results of phase 1."""
 
-    Attributes:
-        pair: Their names.
-        run: The fine-tuned run.
-        scratch: The run from scratch.
-        source: The fine-tuned run's source network.
-        joint: (Y, Z) float64, unnormalised.
-        use_mask: Whether voxels outside the body are ignored.
-        dataset: The training cases' hardness by class, or None if it is no longer kept.
-    """
-
-    pair: RunPair
-    run: LoadedRun
-    scratch: LoadedRun
-    source: SourceNetwork
-    joint: Tensor
-    use_mask: bool
-    dataset: ClassDistribution | None
+    pair: RunPair  #: Their names.
+    run: LoadedRun  #: The fine-tuned run.
+    scratch: LoadedRun  #: The run from scratch.
+    source: SourceNetwork  #: The fine-tuned run's source network.
+    joint: Tensor  #: (Y, Z) float64, unnormalised.
+    use_mask: bool  #: Whether voxels outside the body are ignored.
+    dataset: ClassDistribution | None  #: The training cases' hardness by class, or None if it is no longer kept.
 
 
 def open_pair(pair: RunPair, accelerator: str | None = None) -> OpenRunPair:

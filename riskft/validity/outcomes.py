@@ -53,27 +53,16 @@ def outcome_map(
 
 @dataclass(frozen=True)
 class ClassVolumes:
-    """The outcomes of the voxels with a class in the label. The last four add up to the class's volume.
-
-    Attributes:
-        class_name: The class.
-        label_ml: Its volume.
-        finetuned_wrong_ml: Where the fine-tuned network is wrong.
-        scratch_wrong_ml: Where the network trained from scratch is wrong.
-        both_right_ml: Where both are right.
-        both_wrong_ml: Where both are wrong.
-        negative_transfer_ml: Where only the network trained from scratch is right.
-        positive_transfer_ml: Where only the fine-tuned network is right.
-    """
+    """The outcomes of the voxels with a class in the label. The last four add up to the class's volume."""
 
     class_name: str
-    label_ml: float
-    finetuned_wrong_ml: float
-    scratch_wrong_ml: float
-    both_right_ml: float
-    both_wrong_ml: float
-    negative_transfer_ml: float
-    positive_transfer_ml: float
+    label_ml: float  #: Its volume.
+    finetuned_wrong_ml: float  #: Where the fine-tuned network is wrong.
+    scratch_wrong_ml: float  #: Where the network trained from scratch is wrong.
+    both_right_ml: float  #: Where both are right.
+    both_wrong_ml: float  #: Where both are wrong.
+    negative_transfer_ml: float  #: Where only the network trained from scratch is right.
+    positive_transfer_ml: float  #: Where only the fine-tuned network is right.
 
 
 def class_volumes(

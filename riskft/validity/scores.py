@@ -19,32 +19,20 @@ RocCurve = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Voxels:
-    """The scored voxels of a case.
+    """The scored voxels of a case."""
 
-    Attributes:
-        predictors: (N,) float32 by name.
-        targets: (N,) int8 by name: 1, 0, or ``NOT_ASKED``.
-    """
-
-    predictors: Mapping[str, Tensor]
-    targets: Mapping[str, Tensor]
+    predictors: Mapping[str, Tensor]  #: (N,) float32 by name.
+    targets: Mapping[str, Tensor]  #: (N,) int8 by name: 1, 0, or ``NOT_ASKED``.
 
 
 @dataclass(frozen=True)
 class PredictorScore:
-    """A predictor's score on a target.
+    """A predictor's score on a target."""
 
-    Attributes:
-        auroc: Area under the ROC curve, or NaN if all voxels or none are positive.
-        ap: Average precision, or NaN likewise; by chance it equals the prevalence.
-        prevalence: Share of positive voxels, or NaN without voxels.
-        voxels: Number of voxels that count.
-    """
-
-    auroc: float
-    ap: float
-    prevalence: float
-    voxels: int
+    auroc: float  #: Area under the ROC curve, or NaN if all voxels or none are positive.
+    ap: float  #: Average precision, or NaN likewise; by chance it equals the prevalence.
+    prevalence: float  #: Share of positive voxels, or NaN without voxels.
+    voxels: int  #: Number of voxels that count.
 
 
 def ranks(values: Tensor) -> Tensor:

@@ -19,64 +19,36 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class RunResult:
-    """The results of one run.
+    """The results of one run."""
 
-    Attributes:
-        run: The fine-tuned run.
-        cases: Scores by target and predictor, by subject.
-        pooled: Scores over the voxels of all cases.
-        curves: ROC curves for negative transfer over the voxels of all cases, by predictor.
-        volumes: By subject.
-    """
-
-    run: RunName
-    cases: Mapping[str, Mapping[Key, PredictorScore]]
-    pooled: Mapping[Key, PredictorScore]
-    curves: Mapping[str, RocCurve]
-    volumes: Mapping[str, Sequence[ClassVolumes]]
+    run: RunName  #: The fine-tuned run.
+    cases: Mapping[str, Mapping[Key, PredictorScore]]  #: Scores by target and predictor, by subject.
+    pooled: Mapping[Key, PredictorScore]  #: Scores over the voxels of all cases.
+    curves: Mapping[str, RocCurve]  #: ROC curves for negative transfer over the voxels of all cases, by predictor.
+    volumes: Mapping[str, Sequence[ClassVolumes]]  #: By subject.
 
 
 @dataclass(frozen=True)
 class ValidityRow:
-    """A predictor's scores on a target.
+    """A predictor's scores on a target."""
 
-    Attributes:
-        run: Study and method.
-        seed: The seed, or ``all`` for several.
-        target: What is predicted.
-        predictor: The predictor.
-        auroc: Mean of the cases' areas under the ROC curve.
-        low: Lower end of its 95 % interval.
-        high: Upper end.
-        pooled_auroc: Over the voxels of all cases together; for several seeds the mean over seeds.
-        ap: Mean of the cases' average precisions.
-        ap_low: Lower end of its 95 % interval.
-        ap_high: Upper end.
-        pooled_ap: As ``pooled_auroc``.
-        prevalence: Mean share of positive voxels in the cases with a score: what ``ap`` would be by chance.
-        pooled_prevalence: Over the voxels of all cases together: what ``pooled_ap`` would be by chance.
-        cases: Cases with a score (of any seed).
-        unscored: Cases without a score, because all or none of their voxels are positive; summed over seeds.
-        interval_over: What the bootstrap draws: seeds, cases or both.
-    """
-
-    run: str
-    seed: str
-    target: str
+    run: str  #: Study and method.
+    seed: str  #: The seed, or ``all`` for several.
+    target: str  #: What is predicted.
     predictor: str
-    auroc: float
-    low: float
-    high: float
-    pooled_auroc: float
-    ap: float
-    ap_low: float
-    ap_high: float
-    pooled_ap: float
-    prevalence: float
-    pooled_prevalence: float
-    cases: int
-    unscored: int
-    interval_over: str
+    auroc: float  #: Mean of the cases' areas under the ROC curve.
+    low: float  #: Lower end of its 95 % interval.
+    high: float  #: Upper end.
+    pooled_auroc: float  #: Over the voxels of all cases together; for several seeds the mean over seeds.
+    ap: float  #: Mean of the cases' average precisions.
+    ap_low: float  #: Lower end of its 95 % interval.
+    ap_high: float  #: Upper end.
+    pooled_ap: float  #: As ``pooled_auroc``.
+    prevalence: float  #: Mean share of positive voxels in the cases with a score: what ``ap`` would be by chance.
+    pooled_prevalence: float  #: Over the voxels of all cases together: what ``pooled_ap`` would be by chance.
+    cases: int  #: Cases with a score (of any seed).
+    unscored: int  #: Cases without a score, because all or none of their voxels are positive; summed over seeds.
+    interval_over: str  #: What the bootstrap draws: seeds, cases or both.
 
 
 def table(results: Sequence[RunResult]) -> list[ValidityRow]:

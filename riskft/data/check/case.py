@@ -20,16 +20,11 @@ from riskft.data.records import LABELLED, Case
 
 @dataclass
 class CheckedCase:
-    """What was found in one case.
+    """What was found in one case."""
 
-    Attributes:
-        row: Its row in the report.
-        findings: Its faults and warnings.
-        images: Its image files by a digest of their content, or by path without voxels.
-    """
-
-    row: CheckRow
-    findings: list[Finding] = field(default_factory=list)
+    row: CheckRow  #: Its row in the report.
+    findings: list[Finding] = field(default_factory=list)  #: Its faults and warnings.
+    #: Its image files by a digest of their content, or by path without voxels.
     images: dict[str, Path] = field(default_factory=dict)
 
     def report(self, kind: FaultKind | WarningKind, path: Path, message: str) -> None:

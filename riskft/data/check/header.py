@@ -67,15 +67,11 @@ def check_headers(volumes: Sequence[VolumeFile], report: Report) -> None:
 
 @dataclass(frozen=True)
 class _Elsewhere:
-    """How other programs read a file.
+    """How other programs read a file."""
 
-    Attributes:
-        affines: Voxel indices to RAS+ mm, shape 4 x 4, by program; None if it cannot open the file.
-        causes: What is ambiguous in the header, as clauses.
-    """
-
+    #: Voxel indices to RAS+ mm, shape 4 x 4, by program; None if it cannot open the file.
     affines: dict[str, npt.NDArray[np.float64] | None]
-    causes: list[str]
+    causes: list[str]  #: What is ambiguous in the header, as clauses.
 
     def message(self, volume: VolumeFile) -> str:
         """Returns how the programs differ, without the full stop; empty if they agree."""

@@ -16,19 +16,12 @@ from riskft.errors import InputError
 
 @dataclass(frozen=True)
 class BackgroundSize:
-    """The background of one image, see ``riskft.data.prepare.background``.
+    """The background of one image, see ``riskft.data.prepare.background``."""
 
-    Attributes:
-        value: Its grey value; None without a background.
-        voxels: Number of its voxels.
-        share: Their fraction of the image.
-        is_level: Whether the value is one of the scan's grey levels.
-    """
-
-    value: float | None
-    voxels: int
-    share: float
-    is_level: bool
+    value: float | None  #: Its grey value; None without a background.
+    voxels: int  #: Number of its voxels.
+    share: float  #: Their fraction of the image.
+    is_level: bool  #: Whether the value is one of the scan's grey levels.
 
     def __str__(self) -> str:
         if self.value is None:
@@ -39,28 +32,18 @@ class BackgroundSize:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """One subject's row. What could not be read is None, or missing in the mappings.
+    """One subject's row. What could not be read is None, or missing in the mappings."""
 
-    Attributes:
-        subject: Identifier.
-        split: One of ``SPLITS``.
-        person: Whose scans these are, see ``Case.person``; None if the subject is the person.
-        shape: Voxels along each axis.
-        spacing: Voxel edge lengths in mm.
-        orientation: Where the axes point, for example LPS; "?" if the file does not say (Analyze).
-        intensity: Lowest and highest finite value by modality.
-        background: By modality.
-        voxels: Number of voxels by class name, background first, "ignore" last if the map has such values.
-    """
-
-    subject: str
-    split: str
-    person: str | None = None
-    shape: tuple[int, ...] | None = None
-    spacing: tuple[float, ...] | None = None
-    orientation: str | None = None
+    subject: str  #: Identifier.
+    split: str  #: One of ``SPLITS``.
+    person: str | None = None  #: Whose scans these are, see ``Case.person``; None if the subject is the person.
+    shape: tuple[int, ...] | None = None  #: Voxels along each axis.
+    spacing: tuple[float, ...] | None = None  #: Voxel edge lengths in mm.
+    orientation: str | None = None  #: Where the axes point, for example LPS; "?" if the file does not say (Analyze).
+    #: Lowest and highest finite value by modality.
     intensity: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    background: Mapping[str, BackgroundSize] = field(default_factory=dict)
+    background: Mapping[str, BackgroundSize] = field(default_factory=dict)  #: By modality.
+    #: Number of voxels by class name, background first, "ignore" last if the map has such values.
     voxels: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -71,17 +54,11 @@ class CheckRow:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The result of the data check.
+    """The result of the data check."""
 
-    Attributes:
-        rows: One per case, by split.
-        faults: All faults, by case.
-        warnings: Findings that do not prevent training, by case.
-    """
-
-    rows: Sequence[CheckRow]
-    faults: Sequence[Finding]
-    warnings: Sequence[Finding] = ()
+    rows: Sequence[CheckRow]  #: One per case, by split.
+    faults: Sequence[Finding]  #: All faults, by case.
+    warnings: Sequence[Finding] = ()  #: Findings that do not prevent training, by case.
 
     def raise_if_faulty(self) -> None:
         """Raises InputError with one line per fault if there are any."""

@@ -13,17 +13,11 @@ _ENTITY = re.compile(r"([A-Za-z0-9]+)-([^_]+)_")
 
 @dataclass(frozen=True)
 class BidsName:
-    """The parts of a file's name.
+    """The parts of a file's name."""
 
-    Attributes:
-        path: The file.
-        entities: For example ``{"sub": "01", "acq": "highres"}``.
-        suffix: The rest, for example ``T1w``.
-    """
-
-    path: Path
-    entities: Mapping[str, str]
-    suffix: str
+    path: Path  #: The file.
+    entities: Mapping[str, str]  #: For example ``{"sub": "01", "acq": "highres"}``.
+    suffix: str  #: The rest, for example ``T1w``.
 
 
 def parse(path: Path) -> BidsName:

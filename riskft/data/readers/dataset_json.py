@@ -21,13 +21,9 @@ class DatasetJson:
 
     Both forms are accepted: ``channel_names`` with ``labels`` from names to values (nnU-Net 2), and ``modality`` with
     ``labels`` from values to names (the Decathlon and nnU-Net 1).
-
-    Attributes:
-        path: The file.
-        content: Its content.
     """
 
-    path: Path
+    path: Path  #: The file.
     content: Mapping[str, Any]
 
     @property
