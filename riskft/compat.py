@@ -108,12 +108,7 @@ def group_timeout(device: torch.device) -> timedelta:
 
 
 def softmax_axis(node: Any, dimensions: int) -> int:
-    """Returns the axis (0 or more) of the softmax behind a node of the autograd graph.
-
-    Args:
-        node: A `SoftmaxBackward0`.
-        dimensions: Number of dimensions of the softmax's result.
-    """
+    """Returns the axis, 0 or more, of a ``SoftmaxBackward0`` whose result has that many dimensions."""
     axis = int(node._saved_dim)
     if axis >= 2**63:  # a negative axis is stored as an unsigned number
         axis -= 2**64

@@ -45,12 +45,9 @@ def gather_objects(item: Any, what: str) -> list[Any]:
 
 @contextmanager
 def together(what: str) -> Iterator[None]:
-    """Raises the InputError of one process in all of them, so that no process waits for it.
+    """Raises the InputError of one process in all of them, so that no process waits for it; ``what`` names the phase.
 
     All processes must enter it. The others raise it at their next ``gather_objects`` or at the end of the block.
-
-    Args:
-        what: The phase, for messages.
     """
     try:
         yield
@@ -65,11 +62,7 @@ def together(what: str) -> Iterator[None]:
 
 @contextmanager
 def losses_named(where: Callable[[], str]) -> Iterator[None]:
-    """Turns the backend's errors about lost connections and timeouts into ``ProcessLost``.
-
-    Args:
-        where: Returns the phase that the process is in.
-    """
+    """Turns the backend's errors about lost connections and timeouts into ``ProcessLost``; ``where`` is the phase."""
     try:
         yield
     except RuntimeError as error:

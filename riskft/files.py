@@ -59,12 +59,7 @@ def _concerns(error: OSError, temporary: Path, target: Path) -> bool:
 
 
 def is_full(error: BaseException, target: Path) -> bool:
-    """Whether a writer failed because there was no space.
-
-    Args:
-        error: What it raised. NumPy and torch raise errors of their own, without the system's number.
-        target: What it wrote.
-    """
+    """Whether a writer failed because there was no space; errors of NumPy and torch lack the system's number."""
     number = getattr(error, "errno", None)
     return number in FULL if number is not None else _free(target) < 1 << 16
 
@@ -97,12 +92,7 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def keep_old(target: Path, unless: str | None = None) -> None:
-    """Moves an existing file aside, ``name.csv`` to ``name.1.csv`` and so on, past the highest number there is.
-
-    Args:
-        target: The file that is about to be replaced.
-        unless: Content that need not be kept.
-    """
+    """Moves a file aside, ``name.csv`` to ``name.1.csv`` and so on, past the highest number; not if it holds that."""
     if not target.is_file() or (unless is not None and target.read_bytes() == unless.encode()):
         return
     number = max(_numbered(target), default=0) + 1
@@ -161,11 +151,7 @@ def read_text(path: Path) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Returns what a JSON file holds.
-
-    Raises:
-        InputError: If it cannot be read, or is not JSON in UTF-8.
-    """
+    """Returns what a JSON file holds; raises InputError if it cannot be read, or is not JSON in UTF-8."""
     try:
         return json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
@@ -173,11 +159,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Returns the mapping that a JSON file holds.
-
-    Raises:
-        InputError: If it holds something else, or cannot be read.
-    """
+    """Returns the mapping that a JSON file holds; raises InputError if it holds something else, or cannot be read."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} holds {content!r:.60}, expected a mapping as riskft writes it.")

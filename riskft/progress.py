@@ -15,13 +15,7 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], total: int, description: str) -> Iterator[T]:
-    """Yields the items and shows the progress.
-
-    Args:
-        items: The items.
-        total: Their number; 0 shows nothing.
-        description: For example ``Preprocessing``.
-    """
+    """Yields the items and shows the progress under a description; a total of 0 shows nothing."""
     if total == 0:
         yield from items
         return

@@ -73,16 +73,10 @@ class Comparison:
 
 
 def compare(runs: Sequence[RunScores], metric: Metric, baseline: str) -> Comparison:
-    """Compares each method with the study's baseline.
+    """Compares each method with its study's baseline.
 
-    Args:
-        runs: All runs.
-        metric: The metric that was read.
-        baseline: The baseline's method. A sweep's ``riskft,train_limit=4`` is compared with ``vanilla,train_limit=4``
-            if there is one, otherwise with ``vanilla``.
-
-    Raises:
-        InputError: If a method has no baseline in its study, or there is nothing to compare.
+    A sweep's ``riskft,train_limit=4`` is compared with ``vanilla,train_limit=4`` if there is one, otherwise with
+    ``vanilla``. Raises InputError if a method has no baseline in its study, or there is nothing to compare.
     """
     rows: list[ComparisonRow] = []
     unpaired: list[Unpaired] = []

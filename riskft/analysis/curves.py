@@ -24,10 +24,6 @@ def read_curve(folder: Path, name: str) -> LearningCurve:
 
     A resumed run has one part per start. Where parts overlap, the later one counts: it repeated those steps from the
     checkpoint.
-
-    Args:
-        folder: The run folder.
-        name: The column, such as ``val/dice``.
     """
     points: dict[int, float] = {}
     metrics = RunFolder(folder).metrics

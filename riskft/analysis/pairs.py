@@ -48,14 +48,9 @@ class Unpaired:
 
 
 def pair(baseline: Sequence[RunScores], other: Sequence[RunScores]) -> tuple[list[PairedScores], list[Unpaired]]:
-    """Pairs the runs of two methods of a study.
+    """Pairs the runs of two methods of a study, at least one of each and one per seed.
 
-    Args:
-        baseline: The baseline's runs, at least one, one per seed.
-        other: The method's runs, at least one, one per seed.
-
-    Returns:
-        The scores by class, preceded by the mean over classes if there are several; and all that has no partner.
+    Returns the scores by class, preceded by the mean over classes if there are several; and all that has no partner.
     """
     first, second = ({run.seed: run.scores for run in runs} for runs in (baseline, other))
     seeds = sorted(first.keys() & second.keys())

@@ -37,18 +37,11 @@ class FoundRuns:
 
 
 def find_runs(paths: Sequence[Path], metric: Metric) -> FoundRuns:
-    """Reads all tested runs in the folders.
+    """Reads a metric of all tested runs in folders, or in folders below them.
 
     A run folder holds ``config.yaml`` and ``cases.csv``. A copy without the config counts too if its folder is named
-    ``<study>/<method>/seed=<n>``.
-
-    Args:
-        paths: Run folders, or folders above them.
-        metric: The column to read.
-
-    Raises:
-        InputError: If a folder is missing or holds no run, a file cannot be read, or two runs have the same study,
-            method and seed.
+    ``<study>/<method>/seed=<n>``. Raises InputError if a folder is missing or holds no run, a file cannot be read, or
+    two runs have the same study, method and seed.
     """
     unique = run_folders(paths)
     problems = []
@@ -71,11 +64,7 @@ def find_runs(paths: Sequence[Path], metric: Metric) -> FoundRuns:
 
 
 def run_folders(paths: Sequence[Path]) -> list[Path]:
-    """Returns the run folders at and below the given ones, without duplicates.
-
-    Raises:
-        InputError: If a folder is missing or holds no run.
-    """
+    """Returns the run folders at and below paths, once each; raises InputError if one is missing or holds no run."""
     folders: list[Path] = []
     problems = []
     for path in paths:

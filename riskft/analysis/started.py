@@ -29,11 +29,7 @@ def started_from(folder: Path) -> Start | None:
 
 
 def misnamed(runs: Iterable[tuple[str, str, Path]]) -> list[str]:
-    """Returns notes on methods whose names do not fit their runs, or that mix runs from a source and from scratch.
-
-    Args:
-        runs: Study, method and run folder of each.
-    """
+    """Returns notes on misleading names, from (study, method, run folder), and on methods of source and scratch."""
     methods: dict[tuple[str, str], dict[Start, list[Path]]] = {}
     for study, method, folder in runs:
         if (start := started_from(folder)) is not None:

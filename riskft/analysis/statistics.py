@@ -26,21 +26,12 @@ def mean(values: Matrix) -> float:
 def bootstrap_interval(
     differences: Matrix, replicates: int = REPLICATES, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Returns the percentile interval of the mean difference by a two-level bootstrap.
+    """Returns the percentile interval of the mean difference by a two-level bootstrap; NaN for fewer than two pairs.
 
     Each replicate draws seeds and cases with replacement, and averages over all pairs of a drawn seed and a drawn case.
     All seeds share the drawn cases, as they share the cases themselves: separate draws for each seed would make the
     variance over cases shrink with the number of seeds. With one seed it is the bootstrap over cases alone, and with
-    one case over seeds alone.
-
-    Args:
-        differences: (seeds, cases), NaN where there is no pair.
-        replicates: Number of replicates.
-        level: Coverage.
-        seed: Random seed; the same seed gives the same interval.
-
-    Returns:
-        Lower and upper end; NaN for fewer than two pairs.
+    one case over seeds alone. The differences are (seeds, cases), NaN where there is no pair.
     """
     present = ~np.isnan(differences)
     if present.sum() < 2:

@@ -29,11 +29,7 @@ LISTED = 20
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs ``riskft compare``.
-
-    Raises:
-        InputError: If runs cannot be compared, or the report would overwrite another.
-    """
+    """Runs ``riskft compare``; raises InputError if runs cannot be compared, or the report would overwrite another."""
     parser = CommandParser(prog="riskft compare", description=DESCRIPTION)
     parser.add_argument(
         "runs",

@@ -11,11 +11,7 @@ from riskft.run.places import refuse_unwritable
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs ``riskft data phantom`` or ``riskft data check``.
-
-    Raises:
-        SystemExit: With 1 if the check finds a fault.
-    """
+    """Runs ``riskft data phantom`` or ``riskft data check``, which exits with 1 if it finds a fault."""
     if list(arguments[:1]) == ["check"] and not {"-h", "--help"} & set(arguments):
         _check(arguments[1:])
         return

@@ -38,16 +38,7 @@ RUNS = "runs.json"
 
 
 def main(arguments: Sequence[str], command_line: CommandLine) -> None:
-    """Runs ``riskft sweep`` or one of its commands ``status``, ``offline``, ``run`` and ``agent``.
-
-    Args:
-        arguments: Without ``sweep``.
-        command_line: Runs the commands of the runs.
-
-    Raises:
-        InputError: If a file or a folder is not usable.
-        SystemExit: With 1 if a run failed.
-    """
+    """Runs ``riskft sweep``, or its command ``status``, ``offline``, ``run`` or ``agent``; exit 1 if a run fails."""
     command = next(iter(arguments), "")
     if command == "status":
         _status(arguments[1:])

@@ -36,11 +36,7 @@ NAMES = ("validity.csv", "case_scores.csv", "volumes.csv", "roc.png")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Runs ``riskft validity``.
-
-    Raises:
-        InputError: If runs do not belong together, or files would be overwritten.
-    """
+    """Runs ``riskft validity``; raises InputError if runs do not belong together, or files would be overwritten."""
     parser = CommandParser(prog="riskft validity", description=DESCRIPTION)
     parser.add_argument(
         "runs", nargs="+", type=Path, help="folders of plain fine-tuning runs with phase 1, or folders above them"

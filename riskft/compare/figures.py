@@ -64,12 +64,7 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
 
 
 def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: MetricUnit) -> str:
-    """Draws one box per method and one point per case, one plot per class.
-
-    Args:
-        values: By class and method: the cases' means over seeds, in the metric's unit.
-        unit: The metric's unit.
-    """
+    """Draws one box per method and one point per case (its mean over seeds, in the unit), one plot per class."""
     colours = method_colours([name for part in values.values() for name in part])
     methods = list(colours)
     with mpl.rc_context({**STYLE, "svg.hashsalt": "boxes"}):
@@ -89,12 +84,7 @@ def boxes_svg(values: Mapping[str, Mapping[str, Sequence[float]]], unit: MetricU
 
 
 def curves_svg(curves: Mapping[str, Mapping[str, Sequence[LearningCurve]]], methods: Sequence[str]) -> str:
-    """Draws learning curves: one plot per quantity, one colour per method, one line per seed.
-
-    Args:
-        curves: By axis title and method.
-        methods: All methods of the study, in the order that decides their colours.
-    """
+    """Draws learning curves by axis title and method: one colour per method of the study, one line per seed."""
     colours = method_colours(methods)
     with mpl.rc_context({**STYLE, "svg.hashsalt": "curves"}):
         figure = new_figure(5.2 * len(curves), 3.2)

@@ -86,11 +86,6 @@ def viewer_entry(case: MappedCase, title: str, names: list[str]) -> dict[str, An
 
     Volumes are in RAS and C order (z fastest), one byte per voxel: a grey value, a map's value scaled from ``low`` to
     ``high``, or a class (255: ignored).
-
-    Args:
-        case: The case.
-        title: Its name in the viewer's list.
-        names: Class names by index.
     """
     image, affine = read_volume(case.prepared / "image.nii", channel=0)
     turn = nib.io_orientation(affine)
@@ -120,12 +115,7 @@ def viewer_entry(case: MappedCase, title: str, names: list[str]) -> dict[str, An
 
 
 def coarser(volume: VolumeArray, factors: list[int]) -> VolumeArray:
-    """Returns the means of blocks of voxels (X, Y, Z); incomplete blocks at the end are left out.
-
-    Args:
-        volume: (X, Y, Z).
-        factors: Size of a block along each axis, in voxels.
-    """
+    """Returns the means of blocks (of shape ``factors``) of voxels, (X, Y, Z); leaves out incomplete ones."""
     x, y, z = (size // factor for size, factor in zip(volume.shape, factors, strict=True))
     a, b, c = factors
     blocks = volume[: x * a, : y * b, : z * c].reshape(x, a, y, b, z, c)

@@ -16,11 +16,7 @@ _MULTIPLES = 256  # largest multiple of a scale factor that is considered, as in
 
 
 def nearest_whole(values: npt.NDArray[np.generic]) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
-    """Returns values rounded to whole numbers, and where they were whole within the tolerance (not where NaN).
-
-    Args:
-        values: Any shape; integers are returned unchanged.
-    """
+    """Returns values rounded (integers as they are), and where they were whole within the tolerance (not where NaN)."""
     if values.dtype.kind in "iub":
         return values, np.ones(values.shape, dtype=bool)
     rounded = np.rint(values)

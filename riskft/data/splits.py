@@ -129,15 +129,9 @@ class FractionSplit(Split):
 
 
 def few_shot(train: Sequence[Case], limit: int | None, seed: int = 0) -> list[Case]:
-    """Returns the training cases of a few people; a smaller limit gives a subset of a larger one.
+    """Returns the training cases of ``limit`` people (None: all); a smaller limit gives a subset of a larger one.
 
-    Args:
-        train: The training cases.
-        limit: Number of people to keep, with all of their sessions; None keeps all.
-        seed: Seed of the order in which people are taken.
-
-    Raises:
-        InputError: If the limit is below 1 or above the number of people with training cases.
+    Raises InputError if the limit is below 1 or above the number of people with training cases.
     """
     if limit is None:
         return list(train)

@@ -73,11 +73,7 @@ def _sites(mask: npt.NDArray[np.bool_], white: FloatArray, origin: npt.NDArray[n
 
 
 def draw_warp(rng: np.random.Generator, grid: Grid) -> FloatArray:
-    """Draws the template position of each voxel of a subject: affine, then elastic on two scales.
-
-    Returns:
-        float32, 3 x X x Y x Z, template coordinates in mm.
-    """
+    """Draws each voxel's template position in mm, float32, 3 x X x Y x Z: affine, then elastic on two scales."""
     points = grid.points()
     centre = np.array([(low + high) / 2 for low, high in BOX])
     matrix = np.diag(np.exp(rng.normal(0, 0.035, 3))) + rng.normal(0, 0.018, (3, 3)) * (1 - np.eye(3))
@@ -90,16 +86,11 @@ def draw_warp(rng: np.random.Generator, grid: Grid) -> FloatArray:
 
 
 def draw_tissues(rng: np.random.Generator, grid: Grid, template: Template, warp: FloatArray) -> FloatArray:
-    """Draws a subject's tissue fractions from the warped probabilities.
+    """Draws a subject's tissue fractions, float32, 3 x X x Y x Z: their sum is 1 in the brain, 0 outside.
 
-    With smooth noise n_t and the subject's amount of each tissue a_t, the fractions are
-
-        f_t = (p_t exp(a_t + n_t))^k / sum_u (p_u exp(a_u + n_u))^k,    k = ``SHARPNESS``
-
-    so that each subject has its own cortical ribbon, ventricles and sulci.
-
-    Returns:
-        float32, 3 x X x Y x Z; sums to 1 inside the brain and is 0 outside.
+    With smooth noise n_t and the subject's amount a_t of each tissue, the fractions of the warped probabilities p_t,
+    f_t = (p_t exp(a_t + n_t))^k / sum_u (p_u exp(a_u + n_u))^k with k = ``SHARPNESS``,
+    give each subject its own cortical ribbon, ventricles and sulci.
     """
     where = warp - template.origin.astype(np.float32)[:, None, None, None]  # voxel indices, because voxels are 1 mm
     fractions = np.stack([ndimage.map_coordinates(p, where, order=1, prefilter=False) for p in template.tissues])

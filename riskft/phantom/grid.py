@@ -45,17 +45,11 @@ class Grid:
 
 
 def smooth_noise(rng: np.random.Generator, grid: Grid, knots: float) -> FloatArray:
-    """Draws a smooth random field: a tensor product of cubic B-splines with independent normal coefficients.
+    """Draws a smooth random field, float32, X x Y x Z, of zero mean and (averaged over space) unit variance.
 
-    The coefficients depend only on ``knots`` and the field of view, so that a seed gives the same field on any grid.
-
-    Args:
-        rng: Source of the coefficients.
-        grid: The grid of the field.
-        knots: Distance of the knots in mm, about the size of the structures.
-
-    Returns:
-        float32, X x Y x Z, zero mean and (averaged over space) unit variance.
+    It is a tensor product of cubic B-splines with independent normal coefficients. These depend only on ``knots``, the
+    distance of the knots in mm (about the size of the structures), and the field of view, so that a seed gives the same
+    field on any grid.
     """
     weights = [_spline_weights(axis, low, high, knots) for axis, (low, high) in zip(grid.axes, BOX, strict=True)]
     field = rng.standard_normal(tuple(matrix.shape[1] for matrix in weights), dtype=np.float32)

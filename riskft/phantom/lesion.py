@@ -54,13 +54,10 @@ def place(lesion: Lesion, warp: FloatArray, grid: Grid) -> Lesion:
 
 
 def push_aside(warp: FloatArray, lesion: Lesion, grid: Grid) -> FloatArray:
-    """Adds the mass effect: the focus displaces tissue without compressing it.
+    """Adds the mass effect to the warp (float32, 3 x X x Y x Z, mm): the focus displaces tissue without compressing it.
 
     A sphere of radius a that appears in an incompressible medium moves tissue from distance s of its centre to
     r = (s^3 + a^3)^(1/3). The warp needs the inverse, s = (r^3 - a^3)^(1/3). Here a is 0.8 of the focus's radius.
-
-    Returns:
-        float32, 3 x X x Y x Z: the new warp, template coordinates in mm.
     """
     offset = grid.points() - lesion.centre.astype(np.float32)[:, None, None, None]
     distance = np.sqrt(np.square(offset).sum(axis=0)) + np.float32(1e-3)

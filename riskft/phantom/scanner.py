@@ -11,11 +11,7 @@ _ENHANCING = TISSUES.index("enhancing tumour")
 
 
 def draw_properties(rng: np.random.Generator, relative: float = 0.025) -> npt.NDArray[np.float64]:
-    """Draws a subject's proton densities and relaxation times, log-normal around the literature's values.
-
-    Returns:
-        float64, tissues x 3: proton density, T1 and T2 in ms.
-    """
+    """Draws proton density, T1 and T2 in ms, float64, tissues x 3, log-normal around the literature's values."""
     return np.asarray(PD_T1_T2 * np.exp(rng.normal(0, relative, PD_T1_T2.shape)))
 
 
@@ -49,20 +45,11 @@ def mix(
 def scan(
     rng: np.random.Generator, grid: Grid, brain: npt.NDArray[np.bool_], signal: FloatArray, white: float
 ) -> npt.NDArray[np.int16]:
-    """Turns a signal into an image, like a scanner followed by skull stripping.
+    """Turns a signal into an image, int16, X x Y x Z, 0 outside the brain, like a scanner followed by skull stripping.
 
     A multiplicative bias field exp(b), b smooth over 70 mm with a standard deviation of 6 %; Rician noise
-    |s + n1 + i n2| with a standard deviation of 2 to 4 % of the white matter's signal; an arbitrary scale.
-
-    Args:
-        rng: Source of bias, noise and scale.
-        grid: The image's voxels.
-        brain: X x Y x Z, the brain mask.
-        signal: One value per voxel of ``brain``, in the order of boolean indexing.
-        white: The white matter's signal.
-
-    Returns:
-        int16, X x Y x Z, exactly 0 outside the brain and at least 1 inside.
+    |s + n1 + i n2| with a standard deviation of 2 to 4 % of the white matter's signal ``white``; an arbitrary scale.
+    The signal has one value per voxel of ``brain``, X x Y x Z, in the order of boolean indexing; the image at least 1.
     """
     scale = float(np.exp(rng.uniform(np.log(200), np.log(1200)))) / white
     noise = np.float32(rng.uniform(0.02, 0.04) * white)

@@ -119,13 +119,5 @@ def jittered(sequence: AnySequence, rng: np.random.Generator, relative: float = 
 
 
 def enhanced_t1(t1: Values, concentration: Values) -> Values:
-    """Returns T1 shortened by contrast agent: 1 / T1' = 1 / T1 + r1 C with r1 = ``RELAXIVITY``.
-
-    Args:
-        t1: T1 in ms before the injection.
-        concentration: Concentration C of the agent in mmol/L; broadcasts with ``t1``.
-
-    Returns:
-        T1' in ms.
-    """
+    """Returns T1 in ms shortened by C mmol/L of contrast agent: 1 / T1' = 1 / T1 + r1 C with r1 = ``RELAXIVITY``."""
     return np.asarray(1 / (1 / t1 + RELAXIVITY / 1000 * concentration))

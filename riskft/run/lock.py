@@ -25,12 +25,8 @@ POLL_SECONDS = 0.2
 def held(path: Path, patience: float = 0.0) -> Iterator[None]:
     """Locks a file and writes the holder into it. Warns and goes on if the file system has no locks.
 
-    Args:
-        path: The file; it and its folder are created if needed.
-        patience: How long to wait for another process to release it, in seconds.
-
-    Raises:
-        InputError: If another process holds it.
+    It creates the file and its folder if needed, waits up to ``patience`` seconds, and raises InputError if another
+    process still holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience

@@ -16,12 +16,9 @@ MAPS = "RiskMapCallback"
 
 
 def refuse_unwritable(places: Mapping[str, Path]) -> None:
-    """Raises InputError, naming all of them, if folders cannot be written to. Leaves nothing behind.
+    """Raises InputError, naming all by their options, if folders cannot be written to. Leaves nothing behind.
 
-    The temporary folder is checked too, because W&B and the data loaders need it.
-
-    Args:
-        places: Folders by the option that sets them. They need not exist yet.
+    They need not exist yet. The temporary folder is checked too, because W&B and the data loaders need it.
     """
     found = {option: (folder, why_not_writable(folder)) for option, folder in places.items()}
     problems = [

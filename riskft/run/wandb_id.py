@@ -8,14 +8,10 @@ from riskft.run.folder import RunFolder, recorded_folder
 
 
 def run_id(run: RunFolder, renew: bool) -> str:
-    """Returns the W&B id kept in the run folder.
+    """Returns the W&B id kept in the run folder, or one for a new run (``renew``).
 
-    A moved folder keeps its id. A copy gets a new one, so that it does not write into the original's W&B run.
-
-    Args:
-        run: The run folder.
-        renew: Make an id for a new run. The old one stays in the folder until ``keep_run_id``, because the command may
-            still be refused.
+    A moved folder keeps its id. A copy gets a new one, so that it does not write into the original's W&B run. With
+    ``renew`` the old one stays in the folder until ``keep_run_id``, because the command may still be refused.
     """
     if renew and run.wandb_id.is_file():
         return _new_id(run)

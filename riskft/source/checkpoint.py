@@ -98,12 +98,7 @@ def _unknown_folder(path: Path) -> InputError:
 
 
 def with_kernel_axes(state: Mapping[str, Tensor], axes: Sequence[int]) -> dict[str, Tensor]:
-    """Returns the state with the spatial axes of all 3-D kernels permuted.
-
-    Args:
-        state: Tensors by name; those with 5 axes are kernels, (channels, channels, *spatial).
-        axes: New spatial axis i is the old axis ``axes[i]``.
-    """
+    """Returns the state with the spatial axes of all 3-D kernels permuted: new axis i is the old axis ``axes[i]``."""
     order = (0, 1, *(2 + axis for axis in axes))
     return {key: value.permute(order) if value.ndim == 5 else value for key, value in state.items()}
 

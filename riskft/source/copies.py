@@ -56,18 +56,11 @@ def _rank(path: str) -> tuple[bool, list[int]]:
 
 
 def choose_copy(states: Mapping[str, Mapping[str, Tensor]], own: Mapping[str, Tensor], wanted: str | None) -> Copy:
-    """Returns the copy of a network's weights to load.
+    """Returns the copy of a network's weights to load, by its name if that is given.
 
-    This is the copy that matches most of the network's entries in name and shape. Ties go to the usual places, then to
-    the shortest prefix; the log names the other copies.
-
-    Args:
-        states: The file's dictionaries of tensors, see ``states_in``; at least one.
-        own: The network's entries.
-        wanted: Name of the copy to load, or None.
-
-    Raises:
-        InputError: If no copy has the wanted name.
+    Otherwise this is the copy that matches most of the network's own entries in name and shape. Ties go to the usual
+    places, then to the shortest prefix; the log names the other copies. Raises InputError if no copy has the wanted
+    name.
     """
     copies = [copy for path, state in states.items() for copy in _copies(path, state, own)]
     if wanted is not None:

@@ -72,11 +72,7 @@ def _mix_kernel(kernel: Tensor, rows: Tensor, back: Tensor | None, transposed: b
 
 @torch.no_grad()
 def copy_head(target: nn.Module, source: nn.Module, names: Sequence[str]) -> None:
-    """Copies the source's head, in place.
-
-    Raises:
-        InputError: If the numbers of classes differ.
-    """
+    """Copies the source's head, in place; raises InputError if the numbers of classes differ."""
     for name in names:
         new, old = target.get_submodule(name).state_dict(), source.get_submodule(name).state_dict()
         if any(new[key].shape != old[key].shape for key in new):

@@ -22,13 +22,8 @@ def misfit(
 ) -> InputError:
     """Returns the error for a checkpoint that does not fit: a title and at most three lines.
 
-    Args:
-        network: The source network.
-        path: The file.
-        state: The file's tensors, without wrappers' prefixes.
-        wrong: The network's keys that the file lacks or has in another shape; at least one.
-        size: Window that the network can run on, voxels along x, y, z.
-        share: Share of the parameters' elements that fits, and the share required; None if all must fit.
+    The file lacks the ``wrong`` keys of the network, at least one, or has them in another shape. ``share`` is the share
+    of the parameters' elements that fits and the share required; None if all must fit.
     """
     own = network.state_dict()
     name = f"model.source.network ({type(network).__name__})"

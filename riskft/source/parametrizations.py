@@ -11,11 +11,7 @@ from riskft.errors import InputError
 
 
 def copied(network: nn.Module) -> nn.Module:
-    """Returns a deep copy.
-
-    Raises:
-        InputError: If the network cannot be copied.
-    """
+    """Returns a deep copy; raises InputError if the network cannot be copied."""
     try:
         return copy.deepcopy(network)
     except Exception as error:
@@ -31,10 +27,7 @@ def copied(network: nn.Module) -> nn.Module:
 def plain(network: nn.Module) -> nn.Module:
     """Returns a float32 copy without parametrised layers that computes what the network computes in evaluation.
 
-    Plain weights can be resized, mixed, negated and fine-tuned.
-
-    Raises:
-        InputError: If the network cannot be copied.
+    Plain weights can be resized, mixed, negated and fine-tuned. Raises InputError if the network cannot be copied.
     """
     network = copied(network).float()
     for module in list(network.modules()):

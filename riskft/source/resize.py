@@ -43,15 +43,10 @@ def out_channels(module: nn.Module) -> int:
 def resize_tail(
     network: nn.Module, entry: str, rest: Sequence[str], inner: Sequence[str], others: Sequence[str], classes: int
 ) -> list[str]:
-    """Resizes the class channels from ``entry`` on, in place, and returns the names of the resized modules.
+    """Resizes the class channels of ``entry``, ``rest`` and ``others``, in place, and returns these names.
 
-    Args:
-        network: Changed in place.
-        entry: Name of the first layer of the head, which takes the backbone's channels.
-        rest: Names of the head's other layers.
-        inner: Those of them that take class channels.
-        others: Names of normalisations and activations of class channels.
-        classes: Number of classes.
+    The layer ``entry`` takes the backbone's channels. Those of the other layers, ``rest``, that are in ``inner`` take
+    class channels; ``others`` are normalisations and activations of class channels.
     """
     resize_outputs(network, entry, outputs=classes)
     for name in rest:
@@ -63,14 +58,7 @@ def resize_tail(
 
 @torch.no_grad()
 def resize_norm(network: nn.Module, name: str, channels: int, mean: bool) -> None:
-    """Changes the number of channels of a normalisation of the input, in place.
-
-    Args:
-        network: Changed in place.
-        name: The normalisation.
-        channels: Number of channels.
-        mean: Each new channel gets the mean of the old channels' values; otherwise these are repeated.
-    """
+    """Changes a normalisation's number of channels, in place: to the mean of the old ones, or to these repeated."""
     old = network.get_submodule(name).state_dict()
     resize_outputs(network, name, outputs=channels)
     for key, value in network.get_submodule(name).state_dict().items():

@@ -61,11 +61,7 @@ class Source:
         return self.load != "none" and self.checkpoint is not None
 
     def architecture(self) -> nn.Module:
-        """Returns the network as configured.
-
-        Raises:
-            InputError: If there is none.
-        """
+        """Returns the network as configured; raises InputError if there is none."""
         if self.network is not None:
             return self.network
         if self.checkpoint is None:

@@ -49,18 +49,10 @@ def start_network(
     class_names: Sequence[str],
     how: HeadInit,
 ) -> AdaptationReport:
-    """Sets a target network's weights from the source, in place.
+    """Sets a target network's weights from the source, in place; for ``how``, see ``head_init`` of ``RiskModule``.
 
-    Args:
-        network: The target network, with Y output channels.
-        head: Names of the modules that make up its head.
-        source: The source network.
-        joint: P(y, z) from phase 1, (Y, Z), at any scale; None without phase 1.
-        class_names: The target's class names, background first.
-        how: How the head is initialised, see ``RiskModule``.
-
-    Raises:
-        InputError: If ``how`` is ``leep`` and there is no joint, or the head cannot be copied.
+    The joint from phase 1 is P(y, z), (Y, Z), at any scale, or None. Raises InputError if ``how`` is ``leep`` and there
+    is no joint, or the head cannot be copied.
     """
     softmax = isinstance(source.output, SoftmaxOutput)
     if how == "auto":

@@ -12,11 +12,7 @@ from riskft.sweep.spec import Sweep, read_sweeps
 
 
 def read_for_wandb(path: Path) -> Sweep:
-    """Reads the sweep of a file that W&B's server has read too.
-
-    Raises:
-        InputError: If the file holds what only riskft understands.
-    """
+    """Reads the sweep of a file that W&B's server has read too; refuses what only riskft understands."""
     sweep, *others = read_sweeps(path)
     found = [text for text, is_there in (("rows", sweep.groups), ("several sweeps", others)) if is_there]
     if found:

@@ -28,12 +28,7 @@ CTRL_C_SECONDS = 10.0
 
 
 class Commands:
-    """Processes that run commands and end together with this one.
-
-    Args:
-        command: Runs a command line; other processes import it by name.
-        processes: Starts the processes.
-    """
+    """Processes that run commands and end together with this one; for these, see ``prepared_processes``."""
 
     def __init__(self, command: CommandLine, processes: BaseContext | None = None) -> None:
         self._command = command
@@ -70,14 +65,10 @@ class Commands:
 
 
 def run_locally(runs: Sequence[Run], jobs: int, command: CommandLine) -> Generator[tuple[Run, State], None, None]:
-    """Runs planned runs, each command in its own process, and yields each run as it ends.
+    """Runs planned runs, each command in its own process and ``jobs`` runs at a time, and yields each run as it ends.
 
-    After a Ctrl-C or a SIGTERM, or when it is closed, it ends the processes and waits for them.
-
-    Args:
-        runs: What to run; each run's folder holds its record.
-        jobs: How many run at a time; they share the cores unless OMP_NUM_THREADS is set.
-        command: Runs a command line.
+    The runs share the cores unless OMP_NUM_THREADS is set. After a Ctrl-C or a SIGTERM, or when it is closed, it ends
+    the processes and waits for them.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs)
     environment = {"OMP_NUM_THREADS": str(threads), **os.environ} if jobs > 1 else dict(os.environ)

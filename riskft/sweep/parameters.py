@@ -20,12 +20,7 @@ class Parameter:
 
 
 def read_parameters(entries: object, grid: bool) -> tuple[list[Parameter], list[str]]:
-    """Returns the parameters in the order of a file's ``parameters``, and one line per problem.
-
-    Args:
-        entries: What the file has under ``parameters``.
-        grid: Whether all values are combined; otherwise they are drawn.
-    """
+    """Returns the parameters in the order of a file's ``parameters``, drawn or as a grid, and one line per problem."""
     if not isinstance(entries, dict) or not entries:
         return [], ["parameters is missing or empty, expected options such as `seed_everything: {values: [0, 1]}`"]
     parameters, problems = [], []

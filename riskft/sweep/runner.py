@@ -19,17 +19,11 @@ LOCK_SECONDS = 2.0
 
 
 def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] = ()) -> None:
-    """Runs ``fit`` or ``test`` of a run, from where it was interrupted; does nothing if it is already finished.
+    """Runs ``fit`` or ``test`` of a planned run, from where it was interrupted; does nothing if it is already finished.
 
-    Args:
-        folder: The run's folder, which holds the sweep's record of the planned run.
-        step: ``fit`` or ``test``.
-        command: Runs a command, ending as the command line does.
-        more: Options that depend on the machine, such as the number of devices.
-
-    Raises:
-        InputError: If no sweep has planned a run there, or another process has locked the folder.
-        SystemExit: If the command fails; the reason is in the run folder's ``failed.txt``.
+    The options in ``more`` depend on the machine, such as the number of devices. Raises InputError if no sweep has
+    planned a run there, or another process has locked the folder. If the command fails, the reason is in
+    ``failed.txt``.
     """
     run, own = read_run(folder), RunFolder(folder)
     done = steps_done(folder)

@@ -70,14 +70,9 @@ class SlurmOptions:
 
 
 def directives(options: SlurmOptions, name: str, count: int, log: Path, after: Sequence[int] = ()) -> list[str]:
-    """Returns the options of sbatch for an array of ``count`` runs.
+    """Returns the options of sbatch for an array of ``count`` runs, which waits for other arrays to finish well.
 
-    Args:
-        options: What each run requests.
-        name: The job's name.
-        count: Number of runs.
-        log: The file for output outside the runs; ``%A`` and ``%a`` are the array and the run.
-        after: Arrays that must first finish without a failure.
+    The log is for output outside the runs; in its name ``%A`` and ``%a`` are the array and the run.
     """
     given = {
         "gpus-per-node": options.gpus_per_node or None,
@@ -137,17 +132,10 @@ def array_script(options: SlurmOptions, lines: Sequence[str], runs: Sequence[Run
 
 
 def submit(folder: Path, name: str, runs: Sequence[Run], options: SlurmOptions, after: Sequence[int] = ()) -> int:
-    """Writes and submits the array of the given runs; returns its job number.
+    """Writes an array of runs into the sweep's folder and submits it; returns its job number.
 
-    Args:
-        folder: The sweep's folder, which holds scripts and job numbers.
-        name: The job's name.
-        runs: The array's runs.
-        options: What each run requests.
-        after: Arrays that must first finish without a failure.
-
-    Raises:
-        InputError: If there is no sbatch, or it refuses the script.
+    It waits until the arrays ``after`` finish without a failure. Raises InputError if there is no sbatch, or it refuses
+    the script.
     """
     if shutil.which("sbatch") is None:
         raise InputError("There is no sbatch on this machine: submit from a cluster's login node, or use --local.")
@@ -183,12 +171,7 @@ def queue(folder: Path) -> dict[str, Queued]:
 
 
 def read_queue(text: str, jobs: dict[int, list[str]]) -> dict[str, Queued]:
-    """Returns the runs in the output of squeue, by run folder.
-
-    Args:
-        text: Lines of array number, index, state and reason, separated by ``|``.
-        jobs: Run folders of each array, in order.
-    """
+    """Returns the runs in squeue's output (array number|index|state|reason), by folder, given those of each array."""
     found = {}
     for line in text.splitlines():
         array, index, state, reason = line.split("|", 3)

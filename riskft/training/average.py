@@ -46,12 +46,7 @@ class AveragedWeights(WeightAveraging):
 
 
 def share_of_start(callback: Any, steps: float) -> float | None:
-    """Returns the initial weights' share of the final average, or None if it is unknown.
-
-    Args:
-        callback: An averaging callback, riskft's or Lightning's.
-        steps: Steps of the run.
-    """
+    """Returns the initial weights' share of an averaging callback's final average; None if it is unknown."""
     if isinstance(callback, AveragedWeights):
         span = counted(callback.span, steps, least=1)
         return 1 / steps if steps <= span else (1 - 1 / span) ** (steps - span) / span

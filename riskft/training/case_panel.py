@@ -26,13 +26,7 @@ Maps = tuple[RiskStore, RiskSummary]
 
 
 def read_panel(maps: Maps, case: PreparedCase, prediction: Classes | None) -> Panel:
-    """Reads the panel of a phase 1 case from the cache and the risk store.
-
-    Args:
-        maps: The risk store and the summary of phase 1.
-        case: A case of phase 1.
-        prediction: (X, Y, Z) uint8 on the prepared grid, or None.
-    """
+    """Reads the panel of a phase 1 case; the prediction is (X, Y, Z) uint8 on the prepared grid, or None."""
     store, summary = maps
     return _panel(
         case,
@@ -46,14 +40,7 @@ def read_panel(maps: Maps, case: PreparedCase, prediction: Classes | None) -> Pa
 
 @torch.no_grad()
 def unseen_panel(found: FoundRisk, module: RiskModule, case: PreparedCase, prediction: Classes) -> Panel:
-    """Computes the panel of a labelled case outside phase 1, with one pass of the source network.
-
-    Args:
-        found: The results of phase 1, with the source network on the module's device.
-        module: The run's module.
-        case: A labelled case.
-        prediction: (X, Y, Z) uint8 on the prepared grid.
-    """
+    """Computes the panel of a labelled case outside phase 1; the source network is on the module's device."""
     states = source_probabilities(case, found.source.predictor(), module.device).cpu()
     with files_named(case.subject, case.files):
         target = counted_target(case, found.use_mask, torch.device("cpu"))

@@ -33,11 +33,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, stream)
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Reads a checkpoint.
-
-        Raises:
-            InputError: If the file is damaged or is not a checkpoint.
-        """
+        """Reads a checkpoint; raises InputError if the file is damaged or is not a checkpoint."""
         try:
             content = super().load_checkpoint(path, *args, **kwargs)
         except FileNotFoundError:

@@ -65,9 +65,7 @@ class LatestCheckpoint(ModelCheckpoint):
 def moved_state(state: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Corrects the state of a ``ModelCheckpoint`` whose folder was moved or copied, or whose files were deleted.
 
-    Args:
-        state: The result of ``ModelCheckpoint.state_dict``.
-        folder: Where the files are now. If any is missing in a new folder, the state is returned unchanged.
+    If any file is missing in the new folder, the state is returned unchanged.
     """
     before = state.get("dirpath")
     if before is not None and Path(before) == folder:
@@ -98,14 +96,9 @@ def run_checkpoints(run: RunFolder) -> list[Callback]:
 
 
 def find_checkpoint(run: RunFolder, path: str | None = None) -> Path:
-    """Returns the checkpoint to use.
+    """Returns the file ``best``, ``last`` or another one; None for the best, or the last if there is no best.
 
-    Args:
-        run: The run folder.
-        path: ``best``, ``last`` or a file. None for the best, or the last if there is no best.
-
-    Raises:
-        InputError: If the file does not exist.
+    Raises InputError if the file does not exist.
     """
     # Lightning resolves "best" and "last" only in the process that trained, and ignores a missing checkpoint
     named = {"best": [run.best], "last": [run.last], None: [run.best, run.last]}

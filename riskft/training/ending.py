@@ -48,12 +48,7 @@ def ending_together(trainer: Trainer) -> Iterator[None]:
 
 
 def end_processes(processes: Sequence["subprocess.Popen[bytes]"], grace: float) -> None:
-    """Waits for processes to exit, and kills those that do not.
-
-    Args:
-        processes: The processes.
-        grace: Total time to wait, in seconds.
-    """
+    """Waits for processes to exit, ``grace`` seconds in total, and kills those that do not."""
     deadline = time.monotonic() + grace
     for process in processes:
         try:

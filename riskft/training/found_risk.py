@@ -32,13 +32,7 @@ class FoundRisk:
     manifest: Mapping[str, Any]  #: The run folder's ``risk/manifest.json``.
 
     def stale(self, module: RiskModule, data: RiskDataModule, checked: tuple[str, ...] = CHECKED) -> list[str]:
-        """Returns one line per input of phase 1 that has changed since.
-
-        Args:
-            module: The run's module.
-            data: The run's data, with the splits that ``checked`` needs already prepared.
-            checked: Keys of ``phase_inputs`` to compare.
-        """
+        """Returns one line per ``checked`` input of phase 1 that has changed since, given data with prepared splits."""
         now = json.loads(json.dumps(phase_inputs(module, data, self.source, self.use_mask)))
         return [
             f"P(y|z) in risk/summary.json was made with another {name} than config.yaml gives now"
@@ -50,12 +44,7 @@ class FoundRisk:
 def find_risk(run: RunFolder, module: RiskModule) -> FoundRisk:
     """Reads the results of phase 1 from a run folder, and loads the source network.
 
-    Args:
-        run: The run folder.
-        module: The run's module.
-
-    Raises:
-        InputError: If the run had no phase 1, or the source network can no longer be loaded.
+    Raises InputError if the run had no phase 1, or the source network can no longer be loaded.
     """
     summary, manifest = (_json(path) for path in (run.risk.summary, run.risk.manifest))
     source = module.load_source()

@@ -25,11 +25,8 @@ STAGING = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_D
 def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> list[Logger]:
     """Returns the loggers of a command: W&B, unless it is off, and ``metrics.csv``.
 
-    Args:
-        folder: The run folder.
-        command: ``fit``, ``test`` and so on. All but ``fit`` write ``metrics.csv`` into a subfolder of that name.
-        config: The command's options, with ``run``, ``wandb``, ``trainer`` and ``seed_everything``.
-        starts_anew: Whether the command trains without resuming, which starts a new W&B run.
+    All commands but ``fit`` write ``metrics.csv`` into a subfolder of their name. ``starts_anew`` says that the command
+    trains without resuming, which starts a new W&B run.
     """
     options: WandbOptions = config.wandb
     loggers: list[Logger] = []
@@ -55,12 +52,7 @@ def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> l
 
 
 class RunCSVLogger(CSVLogger):
-    """Writes ``metrics.csv``, and can keep an existing one, which Lightning's logger deletes.
-
-    Args:
-        folder: The folder of the file.
-        keep: Whether to move an existing file aside. If false, it is replaced.
-    """
+    """Writes ``metrics.csv``, and can keep an existing one by moving it aside; Lightning's logger deletes it."""
 
     def __init__(self, folder: Path, keep: bool) -> None:
         super().__init__(str(folder), name="", version="")
@@ -108,9 +100,7 @@ def _wandb_id(folder: Path, command: str, starts_anew: bool) -> str | None:
 def stage_in(folder: Path, offline: bool) -> None:
     """Makes W&B write into the run folder, so that an offline run needs nothing outside it.
 
-    Args:
-        folder: The run folder.
-        offline: Whether to override the user's environment. An online run takes its login and any paths from there.
+    An online run takes its login and any paths from the user's environment.
     """
     for name, place in STAGING.items():
         if offline or (name not in os.environ and name != "WANDB_CONFIG_DIR"):

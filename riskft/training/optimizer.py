@@ -8,12 +8,7 @@ from torch import nn
 
 
 def parameter_groups(network: nn.Module, head: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns a network's parameters in the groups ``backbone`` and ``head``.
-
-    Args:
-        network: The network.
-        head: Names of the modules of its head.
-    """
+    """Returns a network's parameters in the groups ``backbone`` and ``head``, the modules with these names."""
     of_head = {id(parameter) for name in head for parameter in network.get_submodule(name).parameters()}
     parts: dict[str, list[nn.Parameter]] = {"backbone": [], "head": []}
     for parameter in network.parameters():

@@ -131,13 +131,7 @@ def described(trainer: Trainer, length: RunLength) -> str:
 
 
 def validations(trainer: Trainer, length: RunLength, done: int = 0) -> int:
-    """Returns how often a run validates, according to its options.
-
-    Args:
-        trainer: The trainer.
-        length: The length of the run.
-        done: Finished epochs, whose validations do not count.
-    """
+    """Returns how often a run validates, according to its options, after the finished (``done``) epochs."""
     if not trainer.enable_validation or not trainer.val_check_batch or not math.isfinite(length.batches):
         return 0
     every, batches = trainer.check_val_every_n_epoch, trainer.val_check_batch

@@ -27,15 +27,10 @@ class Recorded(Protocol):
 
 
 def record_of(module: Recorded, data: RiskDataModule | None, splits: tuple[str, ...] = ("train", "val")) -> Record:
-    """Returns the record of a module.
+    """Returns the record of a module and its data, prepared or not; None if it is trained on something else.
 
-    Args:
-        module: The module.
-        data: Its data, prepared or not. None if it is trained on something else.
-        splits: Splits whose cases are recorded. Files that no run has read yet are read for it.
-
-    Raises:
-        InputError: If a file of these cases is not readable.
+    The cases of ``splits`` are recorded. Files that no run has read yet are read for it; raises InputError if one
+    cannot be.
     """
     adaptation, source = module.adaptation, module.source
     start = {"load": source.load, "checkpoint": source.checkpoint, "digest": module.source_digest}

@@ -107,15 +107,8 @@ class Requeue(Callback):
 def count_start(folder: Path, job: str, command: str, progress: bool) -> int:
     """Counts a start that the time limit ends, and returns how many consecutive starts made no progress.
 
-    Args:
-        folder: The run folder, which keeps the count.
-        job: The job. The count of another job or command starts at 0.
-        command: The command.
-        progress: Whether this start made progress.
-
-    Raises:
-        OSError: If the count cannot be written.
-        NoSpaceError: If the file system is full.
+    The run folder keeps the count. That of another job or command starts at 0. Raises OSError or NoSpaceError if it
+    cannot be written.
     """
     path = RunFolder(folder).requeue
     before: dict[str, object] = {}

@@ -35,15 +35,9 @@ class Shared:
 
 
 def schedule_over(schedule: Callable[[Optimizer, int], LRScheduler], optimizer: Optimizer, steps: float) -> LRScheduler:
-    """Returns a schedule that ends with the run.
+    """Returns a schedule, called with the optimizer and the number of steps, that ends with the run.
 
-    Args:
-        schedule: Called with the optimizer and the number of steps.
-        optimizer: The optimizer.
-        steps: Steps of the whole run.
-
-    Raises:
-        InputError: If the run has no known length, or the schedule's second argument is not the number of steps.
+    Raises InputError if the run has no known length, or the schedule's second argument is not the number of steps.
     """
     if not math.isfinite(steps):
         raise InputError("model.schedule needs a run of known length: set trainer.max_epochs or trainer.max_steps.")
@@ -62,12 +56,7 @@ def schedule_over(schedule: Callable[[Optimizer, int], LRScheduler], optimizer: 
 
 
 def say_other_length(configs: Iterable[Any], steps: float) -> None:
-    """Warns if a schedule, for example of a resumed checkpoint, does not end with the run.
-
-    Args:
-        configs: Lightning's configs of the schedules.
-        steps: Steps of the whole run.
-    """
+    """Warns if a schedule, for example of a resumed checkpoint, does not end with the run's steps."""
     for config in configs:
         length = schedule_length(config.scheduler)
         if length is not None and length != steps and is_first_rank():

@@ -13,13 +13,7 @@ from riskft.training.tables import cases_csv, log_cases
 
 
 def gather_scores(scores: Sequence[CaseScore], stage: str, names: Sequence[str]) -> list[CaseScore]:
-    """Returns the scores of all ranks, sorted by subject and class.
-
-    Args:
-        scores: The scores of this rank.
-        stage: ``val`` or ``test``.
-        names: Classes or regions, in order.
-    """
+    """Returns the scores of all ranks in a stage, sorted by subject and by the order of the classes or regions."""
     parts = gather_objects(scores, f"scores of `{stage}`")
     # keyed, because a rank without cases of its own repeats another rank's case
     gathered = {(score.subject, score.class_name): score for part in parts for score in part}
@@ -29,10 +23,7 @@ def gather_scores(scores: Sequence[CaseScore], stage: str, names: Sequence[str])
 def log_means(module: LightningModule, stage: str, scores: Sequence[CaseScore]) -> None:
     """Logs each class's mean over cases and number of cases, and the mean over classes.
 
-    Args:
-        module: The module that logs.
-        stage: ``val`` or ``test``.
-        scores: The scores of all ranks, equal on each, so that logging need not reduce them.
+    The scores are those of all ranks, equal on each, so that logging need not reduce them.
     """
     for metric in ("dice", "hd95_mm"):
         means = class_means(scores, metric)

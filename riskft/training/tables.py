@@ -21,14 +21,7 @@ def cases_csv(scores: Sequence[CaseScore]) -> str:
 
 
 def log_cases(trainer: Trainer, scores: Sequence[CaseScore], key: str, run: tuple[str, str, int]) -> None:
-    """Logs the scores as a ``wandb.Table`` if the trainer has a W&B logger.
-
-    Args:
-        trainer: The trainer.
-        scores: One per row.
-        key: The table's name.
-        run: The run's study, method and seed, added to each row.
-    """
+    """Logs the scores, with the run's study, method and seed, as a ``wandb.Table`` if the trainer has a W&B logger."""
     log_table(trainer, key, ("study", "method", "seed", *COLUMNS), [(*run, *astuple(score)) for score in scores])
 
 

@@ -22,14 +22,9 @@ LARGEST = 1 << 24
 def try_training(
     optimizer: Callable[[list[Any]], Optimizer], schedule: Callable[[Optimizer, int], LRScheduler] | None
 ) -> None:
-    """Takes a few steps of an optimizer and its schedule with two parameters.
+    """Takes a few steps of an optimizer and its schedule, if any, with two parameters.
 
-    Args:
-        optimizer: Called with the parameter groups.
-        schedule: Called with the optimizer and the number of steps, or None.
-
-    Raises:
-        InputError: If one of them rejects its options or fails, or a learning rate is not a finite number.
+    Raises InputError if one of them rejects its options or fails, or a learning rate is not a finite number.
     """
     numbers = {name: nn.Parameter(torch.zeros(1)) for name in ("backbone", "head")}
     made = optimizer([{"params": [number], "name": name} for name, number in numbers.items()])
@@ -57,15 +52,9 @@ def try_training(
 
 
 def try_inferer(inferer: Inferer, channels: int, size: Sequence[int]) -> None:
-    """Runs an inferer with an identity network over volumes one voxel smaller and larger than its window.
+    """Runs an inferer with an identity network over volumes one voxel smaller and larger than its window, if not large.
 
-    Args:
-        inferer: The inferer.
-        channels: Channels of the volume.
-        size: Voxels of the window along x, y, z. Large windows are not tried.
-
-    Raises:
-        InputError: If it fails.
+    Raises InputError if it fails.
     """
     if math.prod(size) * channels > LARGEST:
         return

@@ -12,10 +12,6 @@ class Unfinished:
     """Keeps one note per finished case beside the files, until all cases are finished.
 
     A file counts only if it was made with the same weights and options from the same scan, and has not changed since.
-
-    Args:
-        folder: The folder of the files.
-        made_with: Fingerprint of the weights and options.
     """
 
     def __init__(self, folder: Path, made_with: str) -> None:
@@ -24,12 +20,7 @@ class Unfinished:
         self._notes = folder / ".unfinished"
 
     def has(self, name: str, key: str | None = None) -> bool:
-        """Whether a case is finished.
-
-        Args:
-            name: The case, as a file name.
-            key: Fingerprint of its scan and preprocessing, or None if not known yet.
-        """
+        """Whether a case is finished; ``key`` is the fingerprint of scan and preprocessing, None if not known."""
         try:
             note = json.loads(self._note(name).read_text(encoding="utf-8"))
             made_with, of, files = note["made_with"], note["of"], note["files"]

@@ -32,12 +32,9 @@ def _what_is_wrong(error: Any) -> str:
 
 
 def refuse_unreachable(seconds: float = SECONDS) -> None:
-    """Raises InputError if an online run cannot be logged.
+    """Raises InputError if an online run cannot be logged; waits that many seconds for the server's answer.
 
     W&B itself would notice only when the run starts, after preprocessing, and would retry for minutes.
-
-    Args:
-        seconds: How long to wait for the server's answer.
     """
     if os.environ.get("WANDB_MODE", "online") != "online":
         return  # the variable takes precedence over the option

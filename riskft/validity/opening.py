@@ -32,14 +32,9 @@ class OpenRunPair:
 
 
 def open_pair(pair: RunPair, accelerator: str | None = None) -> OpenRunPair:
-    """Builds both runs, and checks that they and phase 1 belong together.
+    """Builds both runs, and checks that they and phase 1 belong together; raises InputError with all reasons if not.
 
-    Args:
-        pair: The runs.
-        accelerator: Lightning's name of the device; by default that of the training.
-
-    Raises:
-        InputError: With all reasons, if they do not belong together.
+    ``accelerator`` is Lightning's name of the device; by default that of the training.
     """
     tuned, scratch = (load_run(folder, accelerator) for folder in (pair.run.folder, pair.scratch.folder))
     found = find_risk(tuned.folder, tuned.module)

@@ -23,15 +23,9 @@ NOT_ASKED = -1
 
 
 def targets(truth: Tensor, finetuned: Tensor, scratch: Tensor) -> dict[str, Tensor]:
-    """Returns what the predictors should predict, for some voxels.
+    """Returns what the predictors should predict, for some voxels: the classes (N,), none ignored, and two predictions.
 
-    Args:
-        truth: (N,) integer classes, none ignored.
-        finetuned: (N,) classes predicted by the fine-tuned network.
-        scratch: (N,) classes predicted by the network trained from scratch.
-
-    Returns:
-        (N,) int8 by target: 1 for positive voxels, 0 for negative ones, ``NOT_ASKED`` for voxels that do not count.
+    By target (N,) int8: 1 for positive voxels, 0 for negative ones, ``NOT_ASKED`` for voxels that do not count.
     """
     wrong = finetuned != truth
     return {

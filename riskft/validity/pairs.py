@@ -41,17 +41,10 @@ class RunPair:
 
 
 def find_pairs(runs: Sequence[Path], scratch: Sequence[Path]) -> list[RunPair]:
-    """Pairs runs by study and seed; with several runs from scratch, by the values that a sweep set too.
+    """Pairs the runs at and below folders by study and seed; with several from scratch, by the sweep's values too.
 
-    Args:
-        runs: Folders of fine-tuned runs, or folders above them.
-        scratch: Folders of runs from scratch, or folders above them.
-
-    Returns:
-        By study, method and seed.
-
-    Raises:
-        InputError: With all reasons, if a run has no partner or lacks files.
+    They are sorted by study, method and seed. Raises InputError, with all reasons, if a run has no partner or lacks
+    files.
     """
     references = _named(scratch)
     known = {name.folder.resolve() for name in references}

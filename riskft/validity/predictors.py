@@ -54,16 +54,10 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def boundary_distance(target: Tensor, spacing: Sequence[float]) -> Tensor:
-    """Returns each voxel's distance in mm to the nearest voxel at a boundary between classes.
+    """Returns each voxel's distance in mm to the nearest voxel at a boundary between classes, (X, Y, Z) float32.
 
-    A voxel is at a boundary if one of its six neighbours has another class. Ignored voxels form no boundary.
-
-    Args:
-        target: (X, Y, Z) integer classes, or ``IGNORE_INDEX``.
-        spacing: Voxel size in mm.
-
-    Returns:
-        (X, Y, Z) float32, 0 at a boundary; the volume's diagonal everywhere if there is no boundary.
+    A voxel is at a boundary if one of its six neighbours has another class. Ignored voxels form no boundary. Without a
+    boundary, the distance is the volume's diagonal everywhere.
     """
     label = target.cpu().numpy()
     at = np.zeros(label.shape, dtype=bool)
@@ -81,11 +75,9 @@ def boundary_distance(target: Tensor, spacing: Sequence[float]) -> Tensor:
 
 
 def region(target: Tensor, margin: int) -> Tensor:
-    """Returns which voxels are scored, (X, Y, Z) bool.
+    """Returns which voxels (X, Y, Z) are scored: none that are ignored, and those up to ``margin`` from the foreground.
 
-    Args:
-        target: (X, Y, Z) integer classes, or ``IGNORE_INDEX``, which is never scored.
-        margin: Largest distance from the foreground in voxels, along each axis and diagonally; 0 for all voxels.
+    The margin is in voxels, along each axis and diagonally; 0 scores all voxels.
     """
     label = target.cpu().numpy()
     counted = label != IGNORE_INDEX

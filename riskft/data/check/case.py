@@ -76,11 +76,7 @@ def _names_by_file(case: Case) -> dict[Path, list[str]]:
 def _inspect_voxels(
     volume: VolumeFile, channels: Mapping[str, int | None], result: CheckedCase
 ) -> list[npt.NDArray[np.bool_]]:
-    """Reads a file once for all of its modalities, and enters their grey values and backgrounds.
-
-    Returns:
-        The body mask of each usable modality.
-    """
+    """Reads a file once, and enters its modalities' grey values and backgrounds; returns each one's body mask."""
     bodies = []
     read = read_voxels(volume, result.report, tuple(channels.values()))
     for (name, channel), values in zip(channels.items(), read or (), strict=False):

@@ -23,16 +23,11 @@ __all__ = ["TOLERANCE_MM", "CheckReport", "FaultKind", "Finding", "WarningKind",
 def check(
     cases: Mapping[str, Sequence[Case]], labels: LabelMap, *, voxels: bool = True, memory: CheckMemory | None = None
 ) -> CheckReport:
-    """Opens the files of all cases and reports every fault; a faulty file never hides another one.
+    """Opens the files of all cases by split and reports every fault; a faulty file never hides another one.
 
     ``FaultKind`` and ``WarningKind`` list what it can find. Faults in voxels and label values, and copies of an image
-    under other names or in other formats, are found only with ``voxels``.
-
-    Args:
-        cases: The cases of each split, as ``Split.assign`` returns them.
-        labels: The task's label map, completed by ``LabelMap.with_known(reader.known_labels)``.
-        voxels: Whether to read the voxels, or only the headers.
-        memory: Cases that were checked before, which are not read again; None to read all.
+    under other names or in other formats, are found only with ``voxels``. Cases in the ``memory`` are not read again.
+    The label map is one completed by ``LabelMap.with_known(reader.known_labels)``.
     """
     jobs = [(split, case) for split in SPLITS for case in cases.get(split, ())]
     with silent_itk(), ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:

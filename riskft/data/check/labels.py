@@ -16,14 +16,7 @@ from riskft.data.labels import LabelMap
 
 
 def count_classes(values: npt.NDArray[Any], labels: LabelMap, volume: VolumeFile, report: Report) -> dict[str, int]:
-    """Returns voxel counts by class name, and reports values that are not whole or not in any class.
-
-    Args:
-        values: Finite label values, any shape.
-        labels: The label map.
-        volume: Their file.
-        report: Called with each fault.
-    """
+    """Returns voxel counts by class name, and reports finite values that are not whole or not in any class."""
     found, numbers = np.unique(values, return_counts=True)
     rounded, whole = nearest_whole(found)
     counts: dict[float, int] = {}
@@ -74,12 +67,7 @@ def warn_if_cropped(
 ) -> None:
     """Warns of foreground outside the body's bounding box, which a crop to the body would remove.
 
-    Args:
-        values: The label's values, (X, Y, Z).
-        bodies: The body mask of each modality, bool; nothing is checked if one differs in shape.
-        labels: The label map.
-        path: The label's file.
-        report: Called with the warning.
+    Nothing is checked if a modality's body mask, bool, differs in shape from the label's values, (X, Y, Z).
     """
     if any(body.shape != values.shape for body in bodies):
         return

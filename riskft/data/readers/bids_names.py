@@ -46,11 +46,7 @@ def images_in(folder: Path, unit: Mapping[str, str]) -> list[BidsName]:
 def fitting(names: Iterable[BidsName], suffix: str, entities: Mapping[str, str]) -> list[BidsName]:
     """Selects the files with a suffix, in upper or lower case.
 
-    Args:
-        names: The files.
-        suffix: For example ``t1w``.
-        entities: Preferred values: a file without an entity is selected only if no file has the value. An empty value
-            selects names without the entity.
+    A file without an entity is selected only if no file has its value. An empty value selects names without the entity.
     """
     found = [
         name

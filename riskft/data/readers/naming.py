@@ -40,17 +40,11 @@ def is_absolute(text: str) -> bool:
 
 
 def listed_path(root: Path, text: str) -> Path:
-    r"""Returns the file, existing or not, of a path in a description, as written on any system.
+    r"""Returns the file, existing or not, of a path in a description in ``root``, as written on any system.
 
-    It has the other NIfTI ending if only that file exists.
-
-    Args:
-        root: The description's folder, where relative paths start.
-        text: With ``/`` or ``\``, with or without ``./``, or absolute. An absolute path that does not exist comes from
-            another machine: its last parts, two or more, are looked up below the root.
-
-    Raises:
-        InputError: If no file can have this name.
+    The path has ``/`` or ``\``, and may start with ``./`` or be absolute. An absolute one that does not exist comes
+    from another machine: its last parts, two or more, are looked up below the root. The file has the other NIfTI ending
+    if only that exists. Raises InputError if no file can have this name.
     """
     if "\0" in text:
         raise InputError(f"{text!r} in {root} holds a NUL byte, which no file name can: correct it.")

@@ -42,16 +42,10 @@ def read_config(path: Path) -> dict[str, Any]:
 
 
 def resolve(root: Config, value: Any, key: str, seen: frozenset[str] = frozenset()) -> Any:
-    """Returns a value with its references (``@id`` and ``%id``) replaced by the values they refer to.
+    """Returns a value of a config with its references (``@id`` and ``%id``) replaced by the values they refer to.
 
-    Args:
-        root: The whole config.
-        value: What to resolve; not changed.
-        key: Position of the value, for the message.
-        seen: References that led here.
-
-    Raises:
-        NotPlainError: If it contains an expression, or a reference that leads nowhere or to itself.
+    ``key`` is the value's position, for the message, and ``seen`` are the references that led to it. Raises
+    NotPlainError if it contains an expression, or a reference that leads nowhere or to itself.
     """
     if isinstance(value, Mapping):
         return {name: resolve(root, item, f"{key}::{name}", seen) for name, item in value.items()}

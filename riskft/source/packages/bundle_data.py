@@ -11,10 +11,8 @@ _OTHER_INTENSITIES = ("ClipIntensityPercentilesd", "HistogramNormalized", "Thres
 def data_defaults(config: Config, channels: int | None) -> dict[str, Any]:
     """Returns the literal defaults for ``data`` in a config, without what riskft cannot reproduce.
 
-    Args:
-        config: An inference or training config.
-        channels: Number of image channels if known. riskft normalises per channel, so it can reproduce a joint
-            normalisation only if there is one channel.
+    riskft normalises per channel, so it can reproduce a joint normalisation only if it is known that there is one
+    channel.
     """
     data: dict[str, Any] = {}
     inferer = config.get("inferer")

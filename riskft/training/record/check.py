@@ -38,14 +38,7 @@ def check_checkpoint(
 ) -> None:
     """Rejects a checkpoint that contradicts the command, and adopts its order of the classes.
 
-    Args:
-        path: The checkpoint.
-        module: The module that will load it.
-        data: The data that it will be used on.
-        command: What it will be used for.
-
-    Raises:
-        InputError: If the file is not a training checkpoint, or contradicts the command. Lists all contradictions.
+    Raises InputError, with all contradictions, also if the file is not a training checkpoint.
     """
     content = WholeCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True)
     _check_kind(path, content, command)
@@ -88,12 +81,7 @@ def check_content(
 def check_filing(folder: RunFolder, path: Path) -> None:
     """Prevents one run's scores from being saved in another's folder, where `riskft compare` would read them.
 
-    Args:
-        folder: The run folder for the scores.
-        path: The checkpoint to test.
-
-    Raises:
-        InputError: If the folder belongs to a run with another method or seed.
+    Raises InputError if the folder belongs to a run with another method or seed than the tested checkpoint.
     """
     if path.resolve().parent == folder.checkpoints.resolve() or not folder.record.is_file():
         return

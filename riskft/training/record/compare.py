@@ -68,19 +68,10 @@ def same_data(then: Record, subjects: Collection[str]) -> bool:
 def use_lines(
     then: Record, now: Record, command: TrainerCommand, subjects: Collection[str]
 ) -> tuple[list[str], list[str]]:
-    """Returns the differences that prevent using the weights, and those that may.
+    """Returns the differences that prevent using the weights for a command on these subjects, and those that may.
 
     Each data set has its own modality names and label values. A difference is an error in the training data set, and a
     warning in any other.
-
-    Args:
-        then: The record of the weights.
-        now: The record of the command.
-        command: What the weights are used for.
-        subjects: All subjects of the command's data set.
-
-    Returns:
-        Error lines and warning lines.
     """
     errors = class_lines(then, now)
     warnings: list[str] = []
@@ -96,12 +87,7 @@ def use_lines(
 
 
 def resume_lines(then: Record, now: Record) -> list[str]:
-    """Returns how a command differs from the training that it resumes.
-
-    Args:
-        then: The record of the weights.
-        now: The record of the command, with the classes in the order of ``then``.
-    """
+    """Returns how a command, with the classes in the order of ``then``, differs from the training that it resumes."""
     lines = use_lines(then, now, "fit", ())[0]
     for name in ("background", "ignore"):
         if then.classes and now.classes and getattr(then, name) != getattr(now, name):
@@ -145,12 +131,7 @@ def _case_lines(then: Record, now: Record, content: bool) -> list[str]:
 
 
 def leaked(then: Record, cases: Cases) -> tuple[list[str], list[str]]:
-    """Returns the cases that the weights were trained on: by content, then only by name or person.
-
-    Args:
-        then: The record of the weights.
-        cases: Key and person of each subject.
-    """
+    """Returns the cases (key and person by subject) that were trained on: by content, then only by name or person."""
     train = then.cases.get("train", {})
     keys, people = ({entry[part] for entry in train.values()} for part in (0, 1))
     same = [subject for subject, (key, _) in cases.items() if key in keys]
@@ -163,14 +144,7 @@ def leaked(then: Record, cases: Cases) -> tuple[list[str], list[str]]:
 
 
 def source_lines(then: Record, now: Record, train: Iterable[str], test: Iterable[str]) -> list[str]:
-    """Returns what differs between a source's training and the target, and which cases they share.
-
-    Args:
-        then: The record of the source.
-        now: The record of the command.
-        train: People (or subjects) of the command's training cases.
-        test: The same for its test cases.
-    """
+    """Returns what differs between a source's training and the target, and which people (or subjects) they share."""
     lines = []
     if then.modalities != now.modalities and sorted(then.modalities) == sorted(now.modalities):
         lines.append(f"{_line('data.modalities', then.modalities, now.modalities)}: the channels are exchanged")

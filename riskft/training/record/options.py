@@ -66,13 +66,7 @@ def trained_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(then: Any, now: Any, option: str = "") -> list[Difference]:
-    """Returns (option, value then, value now) for each option that differs.
-
-    Args:
-        then: Nested options of the checkpoint.
-        now: Nested options of the command.
-        option: Name of the option that contains them.
-    """
+    """Returns (option, value then, value now) for each of an option's nested options that differs."""
     if not isinstance(then, Mapping) or not isinstance(now, Mapping):
         return [(option, then, now)] if then != now else []
     if then.get("class_path") != now.get("class_path"):

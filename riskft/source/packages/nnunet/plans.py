@@ -18,11 +18,7 @@ _FLOAT32 = 3.4e38
 
 
 def entry(content: Json, key: str) -> Any:
-    """Returns an entry that nnU-Net always writes.
-
-    Raises:
-        InputError: If it is missing.
-    """
+    """Returns an entry that nnU-Net always writes; raises InputError if it is missing."""
     if not isinstance(content, Mapping) or key not in content:
         raise InputError(f"'{key}' is missing: is this file nnU-Net v2's, and complete?")
     return content[key]
