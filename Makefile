@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # one more than there are cores, for some tests wait for a cluster or another environment
 WORKERS ?= $(shell echo $$(( $$(nproc 2>/dev/null || echo 2) + 1 )))
 
-.PHONY: help demo evidence-quick evidence test fuzz test-fast mutants lint format clean
+.PHONY: help demo bench evidence-quick evidence test fuzz test-fast mutants lint format clean
 
 help:  ## Show what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ evidence-quick: $(STAMP)  ## T2w to FLAIR on phantoms, four methods, two seeds a
 
 evidence: $(STAMP)  ## The studies of experiments/, hours; finished runs are left out
 	$(BIN)/python experiments/evidence.py
+
+bench: $(STAMP)  ## What riskft costs against MONAI, TorchIO and nnU-Net, about 15 minutes on 2 CPU cores
+	$(BIN)/python experiments/benchmarks/bench.py
 
 test: $(STAMP)  ## The whole test suite
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -1,23 +1,10 @@
 """How the benchmarks measure, against what is known beforehand."""
 
-import importlib.util
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
+import paired
 import pytest
-
-PATH = Path(__file__).resolve().parents[2] / "experiments/benchmarks/paired.py"
-
-
-@pytest.fixture(scope="module")
-def paired():
-    spec = importlib.util.spec_from_file_location("paired", PATH)
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules["paired"] = loaded  # dataclasses look it up
-    spec.loader.exec_module(loaded)
-    return loaded
 
 
 def busy(seconds):
@@ -26,7 +13,7 @@ def busy(seconds):
         pass
 
 
-def test_pairs_are_called_in_turn_and_timed_in_cpu_seconds(paired):
+def test_pairs_are_called_in_turn_and_timed_in_cpu_seconds():
     called = []
     one = paired.paired(
         "a",
@@ -44,13 +31,13 @@ def test_pairs_are_called_in_turn_and_timed_in_cpu_seconds(paired):
     assert not one.met
 
 
-def test_a_row_has_the_median_of_the_ratios_not_the_ratio_of_the_medians(paired):
+def test_a_row_has_the_median_of_the_ratios_not_the_ratio_of_the_medians():
     one = paired.row("a", "b", "s", [1, 2, 9], [2, 1, 3], aim=2)
     assert (one.ours, one.peer, one.ratio, one.low, one.high) == (2, 2, 2, 0.5, 3)
     assert one.met
 
 
-def test_peaks_count_what_was_freed_again_and_what_the_parent_had_freed(paired):
+def test_peaks_count_what_was_freed_again_and_what_the_parent_had_freed():
     np.ones(30_000_000, np.uint8).sum()
     one = paired.peaks(
         "a", "b", lambda: np.ones(80_000_000, np.uint8)[0], lambda: np.ones(40_000_000, np.uint8)[0], rounds=1
@@ -59,13 +46,13 @@ def test_peaks_count_what_was_freed_again_and_what_the_parent_had_freed(paired):
     assert one.peer == pytest.approx(40, abs=4)
 
 
-def test_a_failed_measurement_of_memory_is_an_error(paired, capfd):
+def test_a_failed_measurement_of_memory_is_an_error(capfd):
     with pytest.raises(RuntimeError, match="failed in its process"):
         paired.peak(lambda: 1 / 0)
     assert "ZeroDivisionError" in capfd.readouterr().err
 
 
-def test_a_script_prints_its_rows_and_writes_them(paired, tmp_path, capsys):
+def test_a_script_prints_its_rows_and_writes_them(tmp_path, capsys):
     def rows(options):
         assert options.smoke
         yield paired.Row("a, with b", "c", "MB", 1.0, 2.0, 0.5, 0.25, 0.75, 1.0)
