@@ -4,6 +4,7 @@ import ctypes
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +120,25 @@ def test_nothing_happens_without_glibc(monkeypatch, error):
         assert ran
     finally:
         memory._glibc.cache_clear()
+
+
+def test_memory_is_given_back_once_it_has_grown(monkeypatch):
+    held = iter([100, 40, 60, 139, 141, 90, 190, 191, 50])
+    calls = []
+    monkeypatch.setattr(memory, "_resident", lambda: next(held))
+    monkeypatch.setattr(memory, "give_back", lambda: calls.append(1))
+    watch = memory.GivesBack(step=100)
+    counts = []
+    for _ in range(6):
+        watch()
+        counts.append(len(calls))
+    # the first call, then at 141 > 40 + 100 (the next read, 90, is what is left), then at 191 > 90 + 100
+    assert counts == [1, 1, 1, 2, 2, 3]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory from /proc")
+def test_the_resident_memory_is_that_of_the_process():
+    before = memory._resident()
+    block = bytearray(64 << 20)
+    assert 60 << 20 < memory._resident() - before < 80 << 20
+    del block
