@@ -50,8 +50,7 @@ def made(item: T) -> T:
 
 # -- Lightning ---------------------------------------------------------------------------------------------------------
 
-#: The hyperparameter by which Lightning marks a module that its command line built.
-BUILT_BY = "_instantiator"
+BUILT_BY = "_instantiator"  #: The hyperparameter by which Lightning marks a module that its command line built.
 
 
 def attached_trainer(module: LightningModule) -> Trainer | None:

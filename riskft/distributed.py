@@ -71,8 +71,7 @@ def losses_named(where: Callable[[], str]) -> Iterator[None]:
         raise _lost(where(), error) from error
 
 
-Letter = tuple[str, str | None, Any]
-"""The phase, the bad input found in it if any, and the object."""
+Letter = tuple[str, str | None, Any]  #: The phase, the bad input found in it if any, and the object.
 
 
 def _exchange(letter: Letter) -> list[Letter]:

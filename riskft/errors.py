@@ -22,6 +22,12 @@ class InputError(ValueError):
         super().__init__("\n".join([title, *(f"  - {problem}" for problem in self.problems)]))
 
 
+def refuse(title: str, problems: Sequence[str]) -> None:
+    """Raises InputError with these problems, if there are any."""
+    if problems:
+        raise InputError(title, problems)
+
+
 class UsageError(Exception):
     """A command line that the parser refuses. The message says why, and where to read more."""
 

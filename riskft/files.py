@@ -136,11 +136,7 @@ def fingerprint(parts: Mapping[str, Any]) -> str:
 
 
 def read_text(path: Path) -> str:
-    """Returns what a text file holds, without the byte order mark that some editors write.
-
-    Raises:
-        InputError: If it cannot be read, or is not in UTF-8.
-    """
+    """Returns a text without a byte order mark; raises InputError if it cannot be read, or is not in UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -167,20 +163,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Returns the rows of a CSV file by column. Missing cells are empty, and surplus cells are left out.
-
-    Raises:
-        InputError: If it cannot be read, or is not a CSV file in UTF-8.
-    """
+    """Returns a CSV file's rows by column, without surplus cells and with "" for missing ones; see ``read_table``."""
     lines = [cells for _, cells in read_table(path)]
     return [dict(zip(lines[0], [*cells, *[""] * len(lines[0])], strict=False)) for cells in lines[1:]]
 
 
 def read_table(path: Path, delimiter: str = ",") -> list[tuple[int, list[str]]]:
-    """Returns the lines of a table, header included, that are not empty: each line's number and its cells.
+    """Returns (line number, cells) of a table's lines that are not empty, header included.
 
-    Raises:
-        InputError: If it cannot be read, or is not a table in UTF-8.
+    Raises InputError if it cannot be read, or is not a table in UTF-8.
     """
     table = csv.reader(io.StringIO(read_text(path)), delimiter=delimiter)
     try:

@@ -9,7 +9,7 @@ import numpy as np
 from riskft.analysis.pairs import MEAN, Matrix, PairedScores, Unpaired, pair
 from riskft.analysis.runs import Metric, RunScores
 from riskft.analysis.statistics import bootstrap_interval, holm, interval_over, mean, signed_rank, wins_losses_ties
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 
 NONE = math.nan
 
@@ -93,8 +93,7 @@ def compare(runs: Sequence[RunScores], metric: Metric, baseline: str) -> Compari
         part, missing = _compare_study(methods, {name: str(other) for name, other in partners.items()}, UNITS[metric])
         rows += part
         unpaired += missing
-    if problems:
-        raise InputError("Every method needs a baseline in its study. Choose one with --baseline:", problems)
+    refuse("Every method needs a baseline in its study. Choose one with --baseline:", problems)
     if all(row.is_baseline for row in rows):
         raise InputError(f"All runs are of the method {baseline}. Give runs of at least two methods.")
     return Comparison(metric, rows, unpaired)

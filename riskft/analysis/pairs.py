@@ -10,8 +10,7 @@ import numpy.typing as npt
 from riskft.analysis.runs import RunScores
 
 Matrix = npt.NDArray[np.float64]
-#: The mean over a case's classes with a value in both runs.
-MEAN = "mean of classes"
+MEAN = "mean of classes"  #: The mean over a case's classes with a value in both runs.
 
 
 @dataclass(frozen=True)

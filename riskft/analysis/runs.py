@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from riskft.analysis.started import misnamed
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import read_rows
 from riskft.run.folder import SEED_FOLDER, RunFolder
 
@@ -53,8 +53,7 @@ def find_runs(paths: Sequence[Path], metric: Metric) -> FoundRuns:
         except InputError as error:
             problems.append(str(error))
     problems += doubles(runs)
-    if problems:
-        raise InputError("These runs cannot be compared:", problems)
+    refuse("These runs cannot be compared:", problems)
     if not runs:
         raise InputError("None of the runs has been tested. Run `riskft test --config <run>/config.yaml` for each:",
                          [str(folder) for folder in unique])  # fmt: skip
@@ -72,18 +71,13 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
         if not inside:
             problems.append(f"{path}: {'it holds no run' if path.is_dir() else 'there is no such folder'}")
         folders += inside
-    if problems:
-        raise InputError("Give folders of runs (with config.yaml and, after `riskft test`, cases.csv):", problems)
+    refuse("Give folders of runs (with config.yaml and, after `riskft test`, cases.csv):", problems)
     # a folder may be given twice: by itself and by one above it
     return list({folder.resolve(): folder for folder in folders}.values())
 
 
 def read_cases(path: Path, metric: Metric = "dice") -> dict[ScoreKey, float]:
-    """Reads one metric of a ``cases.csv``, by subject and class.
-
-    Raises:
-        InputError: If the file or a column is missing, or a value is not a number.
-    """
+    """Reads a metric of a ``cases.csv`` by subject and class; raises InputError if it lacks that or a number."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such file. Run `riskft test` for this run first.")
     rows = read_rows(path)

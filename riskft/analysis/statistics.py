@@ -13,8 +13,7 @@ from scipy import stats
 from riskft.analysis.pairs import Matrix
 
 REPLICATES = 10_000
-#: Differences up to here are ties, because rounding can turn 0 into them.
-TIE = 1e-12
+TIE = 1e-12  #: Differences up to here are ties, because rounding can turn 0 into them.
 
 
 def mean(values: Matrix) -> float:
@@ -60,9 +59,7 @@ def interval_over(differences: Matrix) -> str:
 
 def case_means(differences: Matrix) -> Matrix:
     """Returns each case's mean over seeds, (cases,), without cases that have no pair."""
-    present = ~np.isnan(differences)
-    kept = present.any(0)
-    means: Matrix = np.where(present, differences, 0)[:, kept].sum(0) / present[:, kept].sum(0)
+    means: Matrix = np.nanmean(differences[:, ~np.isnan(differences).all(0)], axis=0)
     return means
 
 

@@ -9,32 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from riskft.analysis.runs import FoundRuns, Metric, RunScores, ScoreKey, doubles, find_runs
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import read_json, read_rows
 
 ADVICE = "Expected a CSV or JSON table of W&B's `test/cases`, or a cases.csv of `riskft compare`."
 
 
 def find_runs_and_exports(paths: Sequence[Path], metric: Metric) -> FoundRuns:
-    """Reads runs from folders with ``find_runs``, and from tables with ``read_export``.
-
-    Raises:
-        InputError: As these do, or if two runs have the same study, method and seed.
-    """
+    """Reads runs from folders (``find_runs``) and tables (``read_export``); raises InputError if two share a name."""
     folders = [path for path in paths if not path.is_file()]
     found = find_runs(folders, metric) if folders else FoundRuns([], [])
     runs = [*found.runs, *(run for path in paths if path.is_file() for run in read_export(path, metric))]
-    if twice := doubles(runs):
-        raise InputError("These runs cannot be compared:", twice)
+    refuse("These runs cannot be compared:", doubles(runs))
     return FoundRuns(sorted(runs, key=lambda run: (run.study, run.method, run.seed)), found.untested, found.notes)
 
 
 def read_export(path: Path, metric: Metric) -> list[RunScores]:
-    """Reads the runs of a table with the columns study, method, seed, subject, class_name and the metric.
-
-    Raises:
-        InputError: If it is not such a table, a value is not a number, or a case is listed twice.
-    """
+    """Reads the runs of a table; raises InputError if it lacks a column or a number, or lists a case twice."""
     rows = list(_rows(path))
     missing = {"study", "method", "seed", "subject", "class_name", metric} - set(rows[0] if rows else ())
     if missing:

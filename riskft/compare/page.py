@@ -3,7 +3,7 @@
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from itertools import zip_longest
 from typing import Any
 
@@ -18,24 +18,11 @@ from riskft.analysis.runs import FoundRuns, RunScores
 from riskft.analysis.statistics import REPLICATES, case_means
 from riskft.compare.figures import boxes_svg, curves_svg, forest_svg
 from riskft.compare.panels import ShownPanel, choose_panels
-from riskft.compare.tables import ReportTable, plain_table, result_table
+from riskft.compare.tables import plain_table, result_table
 from riskft.compare.volumes import MappedCase, class_names, mapped_cases, viewer_entry
 from riskft.run.commit import git_commit
 
 UNPAIRED = ("study", "method", "baseline", "seed", "case", "class", "reason")
-
-
-@dataclass(frozen=True)
-class StudySection:
-    """A study's section of the page."""
-
-    name: str  #: The study.
-    means: ReportTable  #: The table of the means over classes.
-    classes: ReportTable | None  #: The table of single classes; None if there is one class.
-    forest: str  #: SVG figure of the differences.
-    boxes: str  #: SVG figure of the cases' values.
-    curves: str | None  #: SVG figure of the learning curves; None if there are none.
-    panels: list[tuple[ShownPanel, str]]  #: Risk heatmaps, each with its PNG file in base 64.
 
 
 def report_html(found: FoundRuns, comparison: Comparison, viewer_cases: int) -> str:
@@ -68,7 +55,8 @@ def report_html(found: FoundRuns, comparison: Comparison, viewer_cases: int) -> 
     )
 
 
-def _study(study: str, runs: Sequence[RunScores], comparison: Comparison) -> StudySection:
+def _study(study: str, runs: Sequence[RunScores], comparison: Comparison) -> dict[str, Any]:
+    """Returns a study's section: tables, SVG figures, and panels with their PNG files in base 64."""
     unit = comparison.unit
     rows = [row for row in comparison.rows if row.study == study]
     means = headline(rows)
@@ -80,15 +68,16 @@ def _study(study: str, runs: Sequence[RunScores], comparison: Comparison) -> Stu
     }
     curves = _curves(methods)
     caption = f"{study}: {unit.title}, {means[0].class_name}, {unit.unit}; differences from the baseline"
-    return StudySection(
-        study,
-        result_table(means, unit, caption),
-        result_table(classes, unit, f"{study}: {unit.title} by class, {unit.unit}") if classes else None,
-        forest_svg(rows, unit),
-        boxes_svg(boxes, unit),
-        curves_svg(curves, list(methods)) if curves else None,
-        _panels(means, methods, comparison),
-    )
+    by_class = f"{study}: {unit.title} by class, {unit.unit}"
+    return {
+        "name": study,
+        "means": result_table(means, unit, caption),
+        "classes": result_table(classes, unit, by_class) if classes else None,
+        "forest": forest_svg(rows, unit),
+        "boxes": boxes_svg(boxes, unit),
+        "curves": curves_svg(curves, list(methods)) if curves else None,
+        "panels": _panels(means, methods, comparison),
+    }
 
 
 def _case_values(runs: Sequence[RunScores], class_name: str, comparison: Comparison) -> list[float]:

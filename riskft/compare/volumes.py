@@ -16,8 +16,7 @@ from riskft.errors import InputError
 from riskft.files import read_mapping
 from riskft.run.folder import RunFolder
 
-#: Longest edge in voxels; larger volumes are downsampled.
-EDGE = 96
+EDGE = 96  #: Longest edge in voxels; larger volumes are downsampled.
 
 VolumeArray = npt.NDArray[Any]
 
@@ -40,11 +39,7 @@ class MappedCase:
 
 
 def mapped_cases(folder: Path) -> list[MappedCase]:
-    """Returns a run's cases whose risk maps still exist, validation cases first.
-
-    Raises:
-        InputError: If the manifest of the run's maps is broken.
-    """
+    """Returns a run's cases whose maps still exist, validation first; raises InputError if the manifest is broken."""
     run = RunFolder(folder)
     if not run.risk.manifest.is_file() or (store := run.risk.store()) is None:
         return []

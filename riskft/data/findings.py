@@ -60,5 +60,5 @@ class Finding:
         return f"{self.subject}: {self.kind.value}: {self.message}"
 
 
+#: Takes a finding's kind, its file, and its message without the file name and the full stop.
 Report = Callable[[FaultKind | WarningKind, Path, str], None]
-"""Takes a finding's kind, its file, and its message without the file name and the full stop."""

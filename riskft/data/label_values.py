@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from riskft.errors import first_few
 
-WHOLE_WITHIN = 1e-3
-"""Tolerance for whole numbers."""
+WHOLE_WITHIN = 1e-3  #: Tolerance for whole numbers.
 _FLOAT32 = 2.0**-23  # relative rounding of a scale factor, which NIfTI stores as float32
 _MULTIPLES = 256  # largest multiple of a scale factor that is considered, as in 8-bit labels
 

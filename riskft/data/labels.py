@@ -7,10 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from riskft.data.label_values import nearest_whole, why_not_whole, written
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 
-IGNORE_INDEX = 255
-"""Class index of ignored voxels, which do not count in any loss, statistic or metric."""
+IGNORE_INDEX = 255  #: Class index of ignored voxels, which do not count in any loss, statistic or metric.
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,7 @@ class LabelMap:
                     )
             if strange := sorted(set(wanted) - set(owner)):
                 problems.append(f"labels.regions.{region} has the values {strange}, which no class has")
-        if problems:
-            raise InputError("The label map is not usable:", problems)
+        refuse("The label map is not usable:", problems)
 
     @property
     def names(self) -> tuple[str, ...]:

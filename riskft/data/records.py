@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SPLITS = ("train", "val", "test", "predict")
-LABELLED = ("train", "val", "test")
-"""Splits whose cases need a label."""
+LABELLED = ("train", "val", "test")  #: Splits whose cases need a label.
 
 
 @dataclass(frozen=True)

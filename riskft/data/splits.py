@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from riskft.data.records import SPLITS, Case
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 
 
 class Split(ABC):
@@ -34,10 +34,8 @@ class ReaderSplit(Split):
 
     def assign(self, cases: Sequence[Case]) -> dict[str, list[Case]]:
         """Sorts the cases by ``Case.split``; see ``Split.assign``."""
-        if stray := [case.subject for case in cases if case.split not in SPLITS]:
-            raise InputError(
-                "The reader gives no split for some cases: add one, or use ListSplit or FractionSplit.", stray
-            )
+        stray = [case.subject for case in cases if case.split not in SPLITS]
+        refuse("The reader gives no split for some cases: add one, or use ListSplit or FractionSplit.", stray)
         return {name: [case for case in cases if case.split == name] for name in SPLITS}
 
 
@@ -77,8 +75,7 @@ class ListSplit(Split):
             for subject, splits in sorted(owners.items())
             if len(splits) > 1
         ]
-        if problems:
-            raise InputError("The lists of the split do not fit the data set:", problems)
+        refuse("The lists of the split do not fit the data set:", problems)
         assigned = {name: [case for case in cases if owners.get(case.subject) == [name]] for name in self.lists}
         left = [case for case in cases if case.subject not in owners]
         return {**assigned, "predict": [case for case in left if case.label is None]}

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import earlier, read_text, safe_name
 from riskft.run.lock import held
 from riskft.run.options import RunOptions
@@ -61,11 +61,7 @@ class RunFolder:
         return content if isinstance(content, dict) else {}
 
     def name(self) -> tuple[str, str, int]:
-        """Returns the run's study, method and seed, from its config or else its folder's name.
-
-        Raises:
-            InputError: If neither gives the seed.
-        """
+        """Returns study, method and seed, from the config or the folder's name; raises InputError without a seed."""
         config = self.read_config()
         options = config.get("run") or {}
         *_, study, method, last = ("", "", "", *self.path.resolve().parts)
@@ -80,11 +76,7 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Locks the folder for training, and removes half-written files of a killed process.
-
-        Raises:
-            InputError: If another process trains there.
-        """
+        """Locks the folder for training, or raises InputError if another process does; removes half-written files."""
         with held(self.lock):
             for left in (*self.path.glob(".tmp-*"), *self.checkpoints.glob(".tmp-*")):
                 if left.is_file():
@@ -94,8 +86,8 @@ class RunFolder:
     def refuse_finished(self, overwrite: bool, resuming: bool) -> None:
         """Raises InputError if ``fit`` would start again in a folder that holds a run."""
         left = [path for path in (*self.checkpoints.glob("*.ckpt"), self.cases, self.metrics) if path.exists()]
-        if strange := [f"{path}: is a folder, expected a file. Move it away." for path in left if path.is_dir()]:
-            raise InputError("The run folder holds folders where a run writes files:", strange)
+        strange = [f"{path}: is a folder, expected a file. Move it away." for path in left if path.is_dir()]
+        refuse("The run folder holds folders where a run writes files:", strange)
         if any(path.stat().st_size for path in left) and not overwrite and not resuming:
             raise InputError(
                 f"{self.path} already holds a run. Resume it with --ckpt_path last, start again with --run.overwrite "

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.run.folder import RunFolder
 from riskft.run.risk import default_store
 
-#: One block on most file systems. An empty file can be created even when the quota is full.
-PROBE = bytes(4096)
+PROBE = bytes(4096)  #: One block on most file systems. An empty file can be created even when the quota is full.
 MAPS = "RiskMapCallback"
 
 
@@ -29,8 +28,7 @@ def refuse_unwritable(places: Mapping[str, Path]) -> None:
     problems += _temporary_folder_problems()
     if len(problems) == 1:
         raise InputError(problems[0])
-    if problems:
-        raise InputError("These folders cannot be written:", problems)
+    refuse("These folders cannot be written:", problems)
 
 
 def why_not_writable(folder: Path) -> str | None:

@@ -88,11 +88,7 @@ class ProbabilityCheck:
         self._patch_open = self._volume_open = asked
 
     def patch(self, outputs: Tensor) -> None:
-        """Checks patches up to the first whose outputs, (B, K, *spatial), are not constant.
-
-        Raises:
-            InputError: If they are probabilities that sum to 1.
-        """
+        """Checks patches, (B, K, *spatial), up to the first that varies; raises InputError if they sum to 1."""
         if not self._patch_open or outputs.shape[1] < 2:
             return
         values = outputs.detach().float()
@@ -107,11 +103,7 @@ class ProbabilityCheck:
             )
 
     def volume(self, outputs: Tensor) -> None:
-        """Checks the outputs of the first whole volume, (1, K, *spatial).
-
-        Raises:
-            InputError: If all are in 0..1 and they approach both ends.
-        """
+        """Checks the first whole volume, (1, K, *spatial); raises InputError if all are in 0..1 and near both ends."""
         if not self._volume_open:
             return
         self._volume_open = False

@@ -40,11 +40,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
     Accepts a riskft or Lightning ``.ckpt``, a state dict alone or anywhere in a training checkpoint (``.pt``, ``.pth``,
     ``.safetensors``), a sharded checkpoint with an index, and the models of ``riskft.source.packages``, whose kernels
-    are permuted to riskft's axis order.
-
-    Raises:
-        InputError: If the file does not exist, is broken, holds no state dict, or can only be loaded by unpickling
-            arbitrary objects (``UntrustedError``).
+    are permuted to riskft's axis order. Raises InputError if the file does not exist, is broken, holds no state dict,
+    or can only be loaded by unpickling arbitrary objects (``UntrustedError``).
     """
     if not path.exists():
         raise InputError(

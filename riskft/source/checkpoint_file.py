@@ -15,8 +15,7 @@ import torch
 from riskft.errors import InputError, first_few, first_line
 from riskft.files import read_json
 
-#: Ending of the index of a sharded checkpoint, as Hugging Face's libraries write them.
-INDEX = ".index.json"
+INDEX = ".index.json"  #: Ending of the index of a sharded checkpoint, as Hugging Face's libraries write them.
 
 # the names under which numpy 1 and 2 pickle scalars, dtypes and arrays
 _NUMPY = (
@@ -57,11 +56,8 @@ def load_content(path: Path) -> Any:
     """Returns the content of a ``torch.save`` or ``.safetensors`` file, on the CPU and without numpy's values.
 
     A ``.safetensors`` file becomes {"state_dict": tensors by name, "riskft": riskft's own entry, maybe empty}. If
-    ``path`` is the index of a sharded checkpoint, the shards become one dictionary.
-
-    Raises:
-        UntrustedError: If it holds objects that only unpickling can restore.
-        InputError: If it cannot be read: missing, empty, cut off, or another kind of file.
+    ``path`` is the index of a sharded checkpoint, the shards become one dictionary. Raises InputError if it cannot be
+    read, and UntrustedError if it holds objects that only unpickling can restore.
     """
     if path.name.endswith(INDEX) and path.is_file():
         parts = [load_content(part) for part in parts_of(path)]
@@ -101,9 +97,7 @@ def _unreadable(path: Path, reason: str) -> InputError:
 def refuse_other_files(path: Path) -> None:
     """Refuses files that are not checkpoints, by their first bytes or, for archives, their list of contents.
 
-    Raises:
-        InputError: If it cannot be opened, is empty, cut off, or clearly not a checkpoint.
-        UntrustedError: If it is a TorchScript program.
+    Raises UntrustedError for a TorchScript program, InputError for all others.
     """
     try:
         with path.open("rb") as stream:
@@ -164,11 +158,7 @@ def index_in(folder: Path) -> Path | None:
 
 
 def parts_of(index: Path) -> list[Path]:
-    """Returns the files that an index names, in order.
-
-    Raises:
-        InputError: If it is not such an index, or a file is missing.
-    """
+    """Returns the files that an index names, in order; raises InputError if it is not one, or a file is missing."""
     try:
         names = sorted(set(read_json(index)["weight_map"].values()))
         parts = [index.parent / name for name in names]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.source.forward import Trace, run
 from riskft.source.resize import has_channels, in_channels, out_channels, resize_tail
 from riskft.source.trace import trace
@@ -80,10 +80,7 @@ def _with_named_head(
     ]
     if not problems and not layers:
         problems = ["there is no convolution among them that runs"]
-    if problems:
-        raise InputError(
-            f"model.source.head is {list(head)}, expected the last modules of {type(network).__name__}:", problems
-        )
+    refuse(f"model.source.head is {list(head)}, expected the last modules of {type(network).__name__}:", problems)
     others = [name for name, module in network.named_modules() if id(module) in inside and has_channels(module, old)]
     wanted = classes + 1 if old == classes else classes
     resized = _with_head(network, layers, others, found, wanted, size)

@@ -53,11 +53,9 @@ def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace
     """Runs a copy of the network on zeros of shape (2, C, *size) and records the layers that run.
 
     In training mode a network with deep supervision returns all of its outputs; batch normalisation needs two samples.
-    C is the first of the convolutions' input channels, in order of registration, with which the network runs.
-
-    Raises:
-        FailedRunError: If the network runs with none of them; the failure after the most layers.
-        InputError: If the network cannot be copied, or its result is not a segmentation of the input.
+    C is the first of the convolutions' input channels, in order of registration, with which the network runs. Raises
+    FailedRunError (after the most layers) if it runs with none of them, and InputError if it cannot be copied, or its
+    result is not a segmentation of the input.
     """
     if any(is_lazy(value) for value in network.parameters()):
         raise InputError(

@@ -20,8 +20,8 @@ from riskft.source.resize import (
 )
 from riskft.source.trace import trace
 
+#: How a first convolution's kernel is adapted to another number of channels, see ``with_input_channels``.
 FirstConvolution = Literal["mean", "repeat"]
-"""How a first convolution's kernel is adapted to another number of channels, see ``with_input_channels``."""
 
 
 def with_input_channels(

@@ -39,11 +39,7 @@ class SourceNetwork:
     record: Record | None = None  #: How it was trained if riskft trained it, else None.
 
     def with_inversion(self) -> "SourceNetwork":
-        """Returns the source network that sees inverted images.
-
-        Raises:
-            InputError: If no convolution takes the input directly.
-        """
+        """Returns the source that sees inverted images; raises InputError if no convolution takes the input itself."""
         network, names = inverted_network(self.network, self.size)
         adapted = tuple(dict.fromkeys([*self.adapted, *names]))
         return replace(self, network=network, adapted=adapted, inverted=True)

@@ -45,10 +45,7 @@ def segmentations(result: object) -> dict[str, Tensor]:
 
     These are the floating-point tensors (B, K, X, Y, Z), sorted by number of voxels (most first), then by usual key,
     then in the network's order. Losses and latent vectors are left out, and so are tensors whose number of channels
-    differs from the first's, for example an auto-encoder's reconstruction.
-
-    Raises:
-        InputError: If there is none.
+    differs from the first's, for example an auto-encoder's reconstruction. Raises InputError if there is none.
     """
     found = {path: tensor for path, tensor in tensors_in(result).items() if tensor.ndim == 5}
     floating = {path: tensor for path, tensor in found.items() if tensor.is_floating_point()}
@@ -79,11 +76,7 @@ def _described(result: object) -> str:
 
 
 def outputs_of(result: object) -> list[Tensor]:
-    """Returns a network's outputs, the likeliest first: one tensor, or several with deep supervision.
-
-    Raises:
-        InputError: If none can be a segmentation.
-    """
+    """Returns a network's outputs, the likeliest first (several with deep supervision); see ``segmentations``."""
     return list(segmentations(result).values())
 
 
@@ -98,11 +91,7 @@ class Reading:
     unused: tuple[str, ...] = ()  #: Names of the parameters that these outputs do not depend on.
 
     def __call__(self, result: object) -> list[Tensor]:
-        """Returns the logits, the segmentation's first.
-
-        Raises:
-            InputError: If nothing in the result can be a segmentation.
-        """
+        """Returns the logits, the segmentation's first; raises InputError if nothing can be a segmentation."""
         found = tensors_in(result)
         if all(path in found for path in self.paths):
             outputs = [found[path] for path in self.paths]

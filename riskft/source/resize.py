@@ -19,11 +19,8 @@ _RUNNING_NORMS = (
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
 
-LAYERS = (*CONVOLUTIONS, nn.Linear)
-"""Layers whose weights map channels to other channels."""
-
-SIZED = (*LAYERS, *_RUNNING_NORMS, nn.GroupNorm, nn.PReLU)
-"""Modules that have a number of channels."""
+LAYERS = (*CONVOLUTIONS, nn.Linear)  #: Layers whose weights map channels to other channels.
+SIZED = (*LAYERS, *_RUNNING_NORMS, nn.GroupNorm, nn.PReLU)  #: Modules that have a number of channels.
 
 
 def in_channels(module: nn.Module) -> int:
@@ -81,10 +78,8 @@ def has_channels(module: nn.Module, channels: int) -> bool:
 def resize_outputs(network: nn.Module, name: str, outputs: int, inputs: int | None = None) -> None:
     """Replaces a module by a newly initialised one with the same options and other numbers of channels.
 
-    The new module is a changed copy because the constructor of a subclass may take any arguments.
-
-    Raises:
-        InputError: If it is a grouped convolution.
+    The new module is a changed copy because the constructor of a subclass may take any arguments. Raises InputError if
+    it is a grouped convolution.
     """
     old = network.get_submodule(name)
     if getattr(old, "groups", 1) != 1:

@@ -12,11 +12,7 @@ _WHERE = "The window is model.inferer.init_args.roi_size, which the shipped conf
 
 
 def trace(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace:
-    """Returns what a forward pass of a copy of the network on a window shows.
-
-    Raises:
-        InputError: If it does not run on the window, with the likely reason.
-    """
+    """Returns what a forward pass of a copy on a window shows; raises InputError with the likely reason if it fails."""
     try:
         return run(network, size, training)
     except FailedRunError as failure:

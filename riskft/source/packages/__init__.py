@@ -9,9 +9,5 @@ __all__ = ["Package", "find_package"]
 
 
 def find_package(path: Path) -> Package | None:
-    """Returns the description of a trained model at ``path`` (a folder or file), or None if it has none.
-
-    Raises:
-        InputError: If the model is broken or of a kind that riskft cannot use.
-    """
+    """Returns the trained model at a path, or None; raises InputError if it is broken or riskft cannot use it."""
     return next((found for find in (nnunet.find, bundle.find, meshnet.find) if (found := find(path))), None)

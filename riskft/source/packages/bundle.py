@@ -18,7 +18,8 @@ _NETWORK_KEYS = ("network_def", "network", "net")
 _CONFIG_FILES = tuple(f"{name}.{ending}" for name in ("inference", "train") for ending in ("json", "yaml", "yml"))
 # safetensors first: riskft convert writes it beside a pickled file
 _WEIGHTS = ("model.safetensors", "model.pt", "model.ckpt", "model.pth")
-_NO_ARGUMENTS = ("_target_", "_desc_", "_requires_", "_disabled_", "_mode_")
+_NOTES = ("_desc_", "_requires_")
+_NO_ARGUMENTS = ("_target_", *_NOTES, "_disabled_", "_mode_")
 
 
 def find(path: Path) -> Package | None:
@@ -78,7 +79,10 @@ def _network(folder: Path, files: list[Path], configs: list[dict[str, Any]], wei
         for key in _NETWORK_KEYS:
             if key in config:
                 try:
-                    return _class_and_options(resolve(config, _without_notes(config[key]), key), key, folder)
+                    described = config[key]
+                    if isinstance(described, Mapping):  # without notes, which are often expressions
+                        described = {name: described[name] for name in described if name not in _NOTES}
+                    return _class_and_options(resolve(config, described, key), key, folder)
                 except NotPlainError as error:
                     problems.append(f"{file.name}: {error}")
     raise InputError(
@@ -86,13 +90,6 @@ def _network(folder: Path, files: list[Path], configs: list[dict[str, Any]], wei
         f"{weights} as model.source.checkpoint.",
         problems[:2] or [f"none of {', '.join(_NETWORK_KEYS)} in {', '.join(file.name for file in files)}"],
     )
-
-
-def _without_notes(described: Any) -> Any:
-    """Removes notes on the network, which are not needed and are often expressions."""
-    if not isinstance(described, Mapping):
-        return described
-    return {name: value for name, value in described.items() if name not in ("_requires_", "_desc_")}
 
 
 def _class_and_options(described: Any, key: str, folder: Path) -> dict[str, Any]:

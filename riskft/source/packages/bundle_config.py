@@ -25,11 +25,7 @@ class NotPlainError(Exception):
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """Reads a JSON or YAML config as plain values.
-
-    Raises:
-        InputError: If it cannot be parsed, or its top level is not a mapping.
-    """
+    """Reads a JSON or YAML config as plain values; raises InputError if it is not a readable mapping."""
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 
 from torch import Tensor, nn
 
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.source.packages.base import Package
 
 _OPTIONS = ("bnorm", "elu", "gelu", "dropout_p", "bias")
@@ -69,8 +69,7 @@ class MeshNet(nn.Module):
         problems = _problems(layers)
         if elu and gelu:
             problems.append("elu and gelu are both true, expected one activation")
-        if problems:
-            raise InputError("riskft.MeshNet cannot be built:", problems)
+        refuse("riskft.MeshNet cannot be built:", problems)
         parts: list[nn.Module] = []
         for layer in layers[:-1]:
             parts.append(nn.Conv3d(**layer, bias=bias))
@@ -113,10 +112,8 @@ def find(path: Path) -> Package | None:
     percentile of the whole volume scaled to 0..1, no cropping. Padding the ICBM152 template to brainchop's 256 voxels
     changed no tissue's Dice by more than 0.001. The axes matter: on this template model18cls finds the hippocampi in
     the right place (26 mm from the midline, y -21, z -15) with LIA and not at all with RAS; model21_104class labels the
-    sides correctly in 99.9 % of their voxels with LIA and in 0.4 % with RIA.
-
-    Raises:
-        InputError: If a table lacks its weights, or a folder holds several pairs.
+    sides correctly in 99.9 % of their voxels with LIA and in 0.4 % with RIA. Raises InputError if a table lacks its
+    weights, or a folder holds several pairs.
     """
     table = _table_of(path)
     if table is None:

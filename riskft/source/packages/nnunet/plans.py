@@ -39,11 +39,7 @@ def along_xyz(values: Sequence[Any], axes: Sequence[int]) -> list[Any]:
 
 
 def orientation(plans: Json) -> str | None:
-    """Returns the axis codes to which nnU-Net reorients scans, or None if it keeps the file's axes.
-
-    Raises:
-        InputError: If the plans name a reader that does not read 3-D scans, or a custom one.
-    """
+    """Returns the axis codes to which nnU-Net reorients scans, or None; raises InputError for 2-D or custom readers."""
     readers = {
         "SimpleITKIO": None,
         "NibabelIO": None,
@@ -57,11 +53,7 @@ def orientation(plans: Json) -> str | None:
 
 
 def configuration(plans: Json, name: str, above: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns a configuration with everything that it inherits.
-
-    Raises:
-        InputError: If it does not exist, or inherits from itself.
-    """
+    """Returns a configuration with all that it inherits; raises InputError if it does not exist or inherits itself."""
     known = entry(plans, "configurations")
     if name not in known or name in above:
         wrong = "inherits from itself" if name in above else "does not exist"
@@ -81,11 +73,7 @@ def usable(chosen: Json) -> str | None:
 
 
 def architecture(chosen: Json, axes: Sequence[int]) -> tuple[str, dict[str, Any]]:
-    """Returns the network's class and its options, with per-axis values along x, y, z.
-
-    Raises:
-        InputError: If it is not one of nnU-Net's U-Nets.
-    """
+    """Returns a U-Net's class and its options, per-axis values along x, y, z; raises InputError for other networks."""
     if "architecture" in chosen:
         name = entry(chosen["architecture"], "network_class_name")
         options = dict(entry(chosen["architecture"], "arch_kwargs"))
@@ -125,11 +113,7 @@ def _old_architecture(chosen: Json) -> tuple[str, dict[str, Any]]:
 
 
 def intensity(plans: Json, chosen: Json) -> dict[str, Any] | None:
-    """Returns the class (by ``class_path``) that normalises like nnU-Net, or None if nnU-Net does not normalise.
-
-    Raises:
-        InputError: If riskft has no class for nnU-Net's normalisation.
-    """
+    """Returns the class (by ``class_path``) that normalises like nnU-Net, or None; raises InputError without one."""
     schemes, masked = entry(chosen, "normalization_schemes"), entry(chosen, "use_mask_for_norm")
     old = plans.get("foreground_intensity_properties_by_modality", {})
     properties = plans.get("foreground_intensity_properties_per_channel", old)
@@ -169,11 +153,8 @@ def _class(name: str, **options: Any) -> dict[str, Any]:
 def output_channels(dataset: Json) -> tuple[tuple[str, ...], bool]:
     """Returns the names of the network's output channels, and whether they are regions, which may overlap.
 
-    Labels give one channel each, sorted by value, background first. If any name has several values, all names but the
-    background are regions, in the file's order.
-
-    Raises:
-        InputError: If there is no background.
+    Labels give one channel each, sorted by value, background first (raises InputError if there is none). If any name
+    has several values, all names but the background are regions, in the file's order.
     """
     labels = {name: value for name, value in entry(dataset, "labels").items() if name != "ignore"}
     values = {name: list(value) if isinstance(value, Sequence) else [value] for name, value in labels.items()}
