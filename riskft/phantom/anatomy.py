@@ -13,14 +13,13 @@ from scipy import ndimage
 from riskft.errors import InputError
 from riskft.phantom.grid import BOX, FloatArray, Grid, smooth_noise
 
+#: Order of the healthy tissues along the first axis: cerebrospinal fluid, grey and white matter.
 CSF, GM, WM = range(3)
-"""Order of the healthy tissues along the first axis: cerebrospinal fluid, grey and white matter."""
 
-SITE_DEPTH = 18.0
-"""Smallest distance in mm of tumour centres from the brain's surface."""
+SITE_DEPTH = 18.0  #: Smallest distance in mm of tumour centres from the brain's surface.
 
+#: Exponent on the tissue probabilities: the template averages 152 brains and is blurrier than any single one.
 SHARPNESS = 2.0
-"""Exponent on the tissue probabilities: the template averages 152 brains and is blurrier than any single one."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,7 @@ class Template:
 
 
 def load_template(spacing: float) -> Template:
-    """Loads the template and blurs it to the phantom's voxel size in mm, so that the maps do not alias.
-
-    Raises:
-        InputError: If nilearn (an extra) is not installed.
-    """
+    """Loads the template, blurred to the voxel size in mm so that the maps do not alias; it needs nilearn, an extra."""
     try:
         from nilearn import datasets
     except ImportError as error:

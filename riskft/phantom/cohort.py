@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import write_json
 from riskft.phantom.anatomy import load_template
 from riskft.phantom.grid import Grid
@@ -13,17 +13,10 @@ from riskft.phantom.layouts import CohortPaths, fets_id, iseg_id, paths_in, subj
 from riskft.phantom.subject import healthy, patient
 from riskft.progress import track
 
-VERSION = 1
-"""Raise it when the same options give other files."""
-
-RECORD = "cohort.json"
-"""Written last, when the cohort is complete."""
-
-MARKER = ".phantom-in-progress"
-"""Written first, when a cohort is begun."""
-
-MIN_SPACING, MAX_SPACING = 1.0, 4.0
-"""From the template's resolution to the voxels of the smallest tumours."""
+VERSION = 1  #: Raise it when the same options give other files.
+RECORD = "cohort.json"  #: Written last, when the cohort is complete.
+MARKER = ".phantom-in-progress"  #: Written first, when a cohort is begun.
+MIN_SPACING, MAX_SPACING = 1.0, 4.0  #: From the template's resolution to the voxels of the smallest tumours.
 
 
 def write_cohort(
@@ -69,8 +62,7 @@ def _check_options(subjects: int, seed: int, spacing: float) -> None:
         problems.append(f"seed: expected at least 0, got {seed}")
     if not MIN_SPACING <= spacing <= MAX_SPACING:
         problems.append(f"spacing: expected {MIN_SPACING} to {MAX_SPACING} mm, got {spacing}")
-    if problems:
-        raise InputError("The phantom cohort cannot be made with these options:", problems)
+    refuse("The phantom cohort cannot be made with these options:", problems)
 
 
 def _check_folder(out: Path, options: dict[str, Any], overwrite: bool) -> None:

@@ -8,11 +8,11 @@ from scipy import sparse
 
 FloatArray = npt.NDArray[np.float32]
 
+#: Field of view in mm of MNI space (x to the right, y forwards, z up): the ICBM152 brain and about 8 mm around it.
 BOX = ((-80.0, 80.0), (-115.0, 81.0), (-76.0, 90.0))
-"""Field of view in mm of MNI space (x to the right, y forwards, z up): the ICBM152 brain and about 8 mm around it."""
 
+#: Mean squared weight of a tricubic B-spline: the variance of a spline of independent unit normals.
 _SPLINE_VARIANCE = (151 / 315) ** 3
-"""Mean squared weight of a tricubic B-spline: the variance of a spline of independent unit normals."""
 
 
 @dataclass(frozen=True)

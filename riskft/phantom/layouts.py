@@ -15,14 +15,12 @@ from riskft.phantom.subject import PhantomSubject
 
 IntegerVolume = npt.NDArray[np.int16] | npt.NDArray[np.uint8]
 
-MODALITIES = ("t1", "t1ce", "t2", "flair")
-"""Modalities of the patients, in the order of FeTS."""
+MODALITIES = ("t1", "t1ce", "t2", "flair")  #: Modalities of the patients, in the order of FeTS.
 
+#: Label values of iSeg: background, CSF, grey matter, white matter.
 ISEG_LABELS = np.array([0, 10, 150, 250], dtype=np.uint8)
-"""Label values of iSeg: background, CSF, grey matter, white matter."""
 
-_MNI = 4
-"""NIfTI's code for the MNI 152 space."""
+_MNI = 4  #: NIfTI's code for the MNI 152 space.
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ _WHITE = TISSUES.index("white matter")
 _ENHANCING = TISSUES.index("enhancing tumour")
 
 
-def draw_properties(rng: np.random.Generator, relative: float = 0.025) -> npt.NDArray[np.float64]:
+def draw_properties(rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Draws proton density, T1 and T2 in ms, float64, tissues x 3, log-normal around the literature's values."""
-    return np.asarray(PD_T1_T2 * np.exp(rng.normal(0, relative, PD_T1_T2.shape)))
+    return np.asarray(PD_T1_T2 * np.exp(rng.normal(0, 0.025, PD_T1_T2.shape)))
 
 
 def mix(

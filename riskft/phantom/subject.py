@@ -9,7 +9,7 @@ from riskft.phantom.anatomy import Template, draw_tissues, draw_warp, inside_bra
 from riskft.phantom.grid import FloatArray, Grid, smooth_noise
 from riskft.phantom.lesion import draw_lesions, place, push_aside
 from riskft.phantom.scanner import draw_properties, mix, scan, white_signal
-from riskft.phantom.signal import FLAIR, T1W, T2W, PulseSequence, jittered
+from riskft.phantom.signal import FLAIR, T1W, T2W, jittered
 from riskft.phantom.tumour import Tumour, grow
 
 _PATIENT, _HEALTHY = 0, 1
@@ -45,7 +45,7 @@ def patient(template: Template, grid: Grid, seed: int, number: int) -> PhantomSu
 
     brain = inside_brain(tissues)
     inside, properties = fractions[:, brain], draw_properties(rng)
-    sequences: dict[str, PulseSequence] = {
+    sequences = {
         "t1": jittered(T1W, rng),
         "t1ce": jittered(T1W, rng),
         "t2": jittered(T2W, rng),
@@ -63,7 +63,7 @@ def healthy(template: Template, grid: Grid, seed: int, number: int) -> PhantomSu
     rng = np.random.default_rng([seed, _HEALTHY, number])
     tissues = draw_tissues(rng, grid, template, draw_warp(rng, grid))
     brain, properties = inside_brain(tissues), draw_properties(rng)
-    sequences: dict[str, PulseSequence] = {"T1": jittered(T1W, rng), "T2": jittered(T2W, rng)}
+    sequences = {"T1": jittered(T1W, rng), "T2": jittered(T2W, rng)}
     images = {
         name: scan(rng, grid, brain, mix(tissues[:, brain], properties, sequence), white_signal(properties, sequence))
         for name, sequence in sequences.items()

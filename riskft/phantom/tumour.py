@@ -11,20 +11,11 @@ from riskft.phantom.anatomy import CSF, WM, inside_brain
 from riskft.phantom.grid import FloatArray, Grid, smooth_noise
 from riskft.phantom.lesion import Lesion
 
-NECROTIC, OEDEMA, ENHANCING = 1, 2, 4
-"""Label values of BraTS and FeTS."""
-
-MIN_VOXELS = 50
-"""Smallest number of voxels of a subject's oedema, and of its enhancing tumour."""
-
-GREY_DELAY = 12.0
-"""Oedema spreads as if grey matter and CSF were this many mm farther away than white matter."""
-
-MIDLINE_DELAY = 15.0
-"""The same for a hemisphere without a focus: only large oedemas cross the midline."""
-
-OEDEMA_BLUR = 1.8
-"""Standard deviation in mm of the oedema's smooth border, which its label does not have."""
+NECROTIC, OEDEMA, ENHANCING = 1, 2, 4  #: Label values of BraTS and FeTS.
+MIN_VOXELS = 50  #: Smallest number of voxels of a subject's oedema, and of its enhancing tumour.
+GREY_DELAY = 12.0  #: Oedema spreads as if grey matter and CSF were this many mm farther away than white matter.
+MIDLINE_DELAY = 15.0  #: The same for a hemisphere without a focus: only large oedemas cross the midline.
+OEDEMA_BLUR = 1.8  #: Standard deviation in mm of the oedema's smooth border, which its label does not have.
 
 
 @dataclass(frozen=True)
