@@ -4,11 +4,10 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from riskft.data.check.between import duplicates, leaks, people_in_two_splits, visits_in_two_splits
 from riskft.data.check.case import CheckedCase, inspect_case
-from riskft.data.check.copies import duplicates, leaks
 from riskft.data.check.header import silent_itk
 from riskft.data.check.memory import CheckMemory
-from riskft.data.check.people import people_in_two_splits, visits_in_two_splits
 from riskft.data.check.report import CheckReport
 from riskft.data.check.splits import poor_splits
 from riskft.data.findings import FaultKind, Finding, WarningKind

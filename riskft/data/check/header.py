@@ -22,17 +22,14 @@ from riskft.data.io.grid import TOLERANCE_MM, VolumeFile, corner_distance, times
 
 ITK = "SimpleITK, ITK-SNAP and 3D Slicer"
 QFORM = "programs that prefer the qform"
-VOXEL_MM = (0.05, 20.0)
-"""Shortest and longest voxel edge that a scan of a body part is expected to have, in mm."""
-VOLUME_MM = (10.0, 2000.0)
-"""Bounds of the longest edge of such a scan, in mm."""
+VOXEL_MM = (0.05, 20.0)  #: Shortest and longest voxel edge that a scan of a body part is expected to have, in mm.
+VOLUME_MM = (10.0, 2000.0)  #: Bounds of the longest edge of such a scan, in mm.
 _UNITS = {1: "metres", 3: "micrometres"}  # of xyzt_units, where 2 is mm and 0 is unknown
 _ADVICE = {
     WarningKind.HEADER: "Correct the header",
     WarningKind.SIZE: "Correct the header if its numbers are not in mm",
 }
-_ONE_AT_A_TIME = Lock()
-"""The check reads in threads, and ITK's NIfTI library keeps global state."""
+_ONE_AT_A_TIME = Lock()  #: The check reads in threads, and ITK's NIfTI library keeps global state.
 _RIGHT_ANGLE = 1e-4  # cosine between axes above which SimpleITK rejects a file
 
 

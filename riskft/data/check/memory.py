@@ -16,8 +16,7 @@ from riskft.data.records import Case
 from riskft.errors import InputError
 from riskft.files import fingerprint, write_json
 
-CHECK_VERSION = 2
-"""Raise it when you add a check, so that every case is checked again."""
+CHECK_VERSION = 2  #: Raise it when you add a check, so that every case is checked again.
 
 
 class CheckMemory:
@@ -56,12 +55,7 @@ class CheckMemory:
             return
         row = result.row
         self._known[key] = {
-            "row": {
-                "shape": row.shape,
-                "spacing": row.spacing,
-                "orientation": row.orientation,
-                "voxels": dict(row.voxels),
-            },
+            "row": {name: getattr(row, name) for name in ("shape", "spacing", "orientation", "voxels")},
             "warnings": [
                 (found.kind.value, found.path and str(found.path), found.message) for found in result.findings
             ],

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from riskft.data.check.report import CheckRow
 from riskft.data.findings import FaultKind, Finding
 from riskft.data.io.grid import times
-from riskft.errors import InputError
+from riskft.errors import refuse
 
-MAX_VOXELS = 10**9
-"""Largest number of voxels of a case after resampling, unless it had more before."""
+MAX_VOXELS = 10**9  #: Largest number of voxels of a case after resampling, unless it had more before.
 
 
 def refuse_unusable(counts: Mapping[str, int], patch_size: Sequence[int], modalities: Sequence[str]) -> None:
@@ -19,8 +18,7 @@ def refuse_unusable(counts: Mapping[str, int], patch_size: Sequence[int], modali
         problems.append(f"data.patch_size is {patch_size}, expected three positive numbers of voxels")
     if not modalities or len(set(modalities)) < len(modalities):
         problems.append(f"data.modalities is {modalities}, expected at least one modality, each once")
-    if problems:
-        raise InputError("The data configuration is not usable:", problems)
+    refuse("The data configuration is not usable:", problems)
 
 
 def too_few_patches(cases: int, per_volume: int, batch_size: int, world_size: int = 1) -> list[Finding]:

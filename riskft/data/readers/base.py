@@ -11,8 +11,8 @@ from riskft.errors import InputError
 class Reader(ABC):
     """Turns a folder layout into cases, by file names only; ``riskft.data.check.data_set`` opens the files."""
 
+    #: Raw label values that the layout documents; empty if it documents none.
     known_labels: frozenset[int] = frozenset()
-    """Raw label values that the layout documents; empty if it documents none."""
 
     @abstractmethod
     def cases(self, modalities: Sequence[str]) -> list[Case]:

@@ -12,7 +12,7 @@ from riskft.data.readers.base import Reader
 from riskft.data.readers.bids_labels import read_lookup
 from riskft.data.readers.bids_names import BidsName, fitting, images_in, listing, parse, parse_stem
 from riskft.data.records import Case
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 
 
 class BidsReader(Reader):
@@ -62,8 +62,7 @@ class BidsReader(Reader):
         problems: list[str] = []
         images = {name: self._images(units, name, problems) for name in modalities}
         labels = self._labels(pipeline, units, problems) if pipeline is not None else {}
-        if problems:
-            raise InputError(f"{self.root} has several files for one image:", problems)
+        refuse(f"{self.root} has several files for one image:", problems)
         if absent := [name for name, files in images.items() if not files]:
             held = sorted({file.suffix for unit in units for file in _anat(self.root, unit)})
             raise InputError(f"{self.root} has no image {absent} (with the entities {self.entities}): it has {held}.")

@@ -4,17 +4,15 @@ from pathlib import Path
 
 from riskft.data.labels import LabelMap
 from riskft.data.readers.naming import class_name
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import read_table
 
 
 def read_lookup(path: Path) -> LabelMap:
     """Reads a table such as ``dseg.tsv``: tabs, a header with ``index`` and ``name``, one line per label.
 
-    The index 0 is background, whatever its name. White space and slashes in names become ``_``.
-
-    Raises:
-        InputError: If columns are missing, or for all invalid lines.
+    The index 0 is background, whatever its name. White space and slashes in names become ``_``. Raises InputError if
+    columns are missing, or for all invalid lines.
     """
     (_, header), *lines = read_table(path, "\t") or [(0, [])]
     header = [name.strip() for name in header]
@@ -32,6 +30,5 @@ def read_lookup(path: Path) -> LabelMap:
             problems.append(f"line {number}: '{name}' or {index} occurs twice, expected one line for each")
         elif int(index):
             classes[key] = [int(index)]
-    if problems:
-        raise InputError(f"{path} is not usable:", problems)
+    refuse(f"{path} is not usable:", problems)
     return LabelMap(classes)

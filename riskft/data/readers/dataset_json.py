@@ -8,7 +8,7 @@ from typing import Any
 
 from riskft.data.labels import LabelMap
 from riskft.data.readers.naming import class_name
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import read_json
 
 _CHANNELS = ("channel_names", "modality")
@@ -28,11 +28,7 @@ class DatasetJson:
 
     @property
     def channels(self) -> list[str]:
-        """Names of the channels, in order.
-
-        Raises:
-            InputError: If the file has none, or does not number them 0, 1, 2, ...
-        """
+        """Names of the channels, in order; raises InputError unless the file numbers them 0, 1, 2, ..."""
         key = next((name for name in _CHANNELS if name in self.content), None)
         if key is None:
             raise InputError(
@@ -72,19 +68,15 @@ class DatasetJson:
                 problems.append(f"'{name}' is the same channel as another of {list(modalities)}")
             else:
                 found[name] = fitting[0]
-        if problems:
-            raise InputError(f"{self.path} does not have the requested modalities:", problems)
+        refuse(f"{self.path} does not have the requested modalities:", problems)
         return found
 
     def label_map(self) -> LabelMap:
-        """Returns the file's classes.
+        """Returns the file's classes; raises InputError if there are no labels, or they are not usable.
 
         The label called "ignore" is ignored. If a label is a list of values, all labels are regions as in nnU-Net: each
         value becomes a class, ``label_1`` and so on, and ``LabelMap.regions`` has the names. White space and slashes in
         names become ``_``.
-
-        Raises:
-            InputError: If there are no labels, or they are not usable.
         """
         values = self._labels()
         background = values.pop("background", [0])
@@ -116,8 +108,7 @@ class DatasetJson:
             if key in found:
                 problems.append(f"'{name}' occurs twice as the class name '{key}'")
             found[key] = [each for each in values if each is not None]
-        if problems:
-            raise InputError(f"{self.path}: the labels are not usable:", problems)
+        refuse(f"{self.path}: the labels are not usable:", problems)
         return found
 
 
@@ -129,11 +120,7 @@ def _whole(value: Any) -> int | None:
 
 
 def read_dataset_json(root: Path) -> DatasetJson:
-    """Reads the ``dataset.json`` in a data set's folder.
-
-    Raises:
-        InputError: If the folder or the file does not exist, or the file is not a JSON object.
-    """
+    """Reads the ``dataset.json`` in a folder; raises InputError if one is not there, or it is not a JSON object."""
     if not root.is_dir():
         raise InputError(f"{root} is not a folder: set the reader's root to the folder that holds dataset.json.")
     path = root / "dataset.json"

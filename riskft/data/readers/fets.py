@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from riskft.data.readers.base import Reader
+from riskft.data.readers.naming import NIFTI, is_nifti
 from riskft.data.readers.persons import People
 from riskft.data.records import Case
 from riskft.errors import InputError
 
 _GRADES = ("HGG", "LGG")
-_NIFTI = (".nii.gz", ".nii")
 _SUBJECT = re.compile(r"(brats|fets)\S*\d$", re.IGNORECASE)
 
 
@@ -38,10 +38,9 @@ class FetsReader(Reader):
 
     known_labels = frozenset({0, 1, 2, 4})
 
+    #: End of a file's name, after the subject and before ``.nii.gz``, by modality.
     images: Mapping[str, str] = {"t1": "_t1", "t1ce": "_t1ce", "t2": "_t2", "flair": "_flair"}
-    """End of a file's name, after the subject and before ``.nii.gz``, by modality."""
-    label = "_seg"
-    """End of the label file's name."""
+    label = "_seg"  #: End of the label file's name.
 
     def __init__(self, root: str | Path, person: str | None = None) -> None:
         self.root = Path(root)
@@ -68,12 +67,12 @@ class FetsReader(Reader):
         return sorted(found, key=lambda path: path.name)
 
     def _case(self, folder: Path, modalities: Sequence[str]) -> Case:
-        names = sorted(path.name for path in folder.iterdir() if _is_nifti(path))
+        names = sorted(path.name for path in folder.iterdir() if is_nifti(path.name))
         # expect missing files with the ending of the others
         ending = ".nii" if names and not any(name.endswith(".gz") for name in names) else ".nii.gz"
 
         def file(suffix: str) -> Path:
-            here = [folder / f"{folder.name}{suffix}{end}" for end in _NIFTI]
+            here = [folder / f"{folder.name}{suffix}{end}" for end in NIFTI]
             return next((path for path in here if path.name in names), folder / f"{folder.name}{suffix}{ending}")
 
         label: Path | None = file(self.label)
@@ -108,14 +107,9 @@ class Brats2023Reader(FetsReader):
     label = "-seg"
 
 
-def _is_nifti(path: Path) -> bool:
-    # macOS archives add a ._NAME to every NAME
-    return path.name.endswith(_NIFTI) and not path.name.startswith(".")
-
-
 def _is_case(path: Path) -> bool:
     if not path.is_dir() or path.name.startswith((".", "_")):
         return False
     entries = list(path.iterdir())
     named = _SUBJECT.match(path.name) is not None and not any(entry.is_dir() for entry in entries)
-    return named or any(_is_nifti(entry) for entry in entries)
+    return named or any(is_nifti(entry.name) for entry in entries)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from riskft.data.readers.base import Reader
 from riskft.data.records import Case
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 
 _MODALITIES = ("t1", "t2")
 _FILE = re.compile(r"(subject-(\d+))-(t1|t2|label)\.(hdr|img|nii|nii\.gz)$", re.IGNORECASE)
@@ -60,8 +60,7 @@ class IsegReader(Reader):
             for kind, files in kinds.items()
             if len(files) > 1
         ]
-        if twice:
-            raise InputError(f"{self.root} has several files for one image:", twice)
+        refuse(f"{self.root} has several files for one image:", twice)
         return {
             subject: {kind: file for kind, files in kinds.items() for file in files}
             for (_, subject), kinds in sorted(found.items())

@@ -7,7 +7,7 @@ from riskft.data.readers.base import Reader
 from riskft.data.readers.naming import listed_path
 from riskft.data.readers.persons import People, with_one_spelling
 from riskft.data.records import SPLITS, Case
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import read_table
 
 _RESERVED = ("subject", "person", "split", "label")
@@ -61,8 +61,7 @@ class ManifestReader(Reader):
                 images = {name: listed_path(self.root, row[name]) for name in modalities}
                 label = listed_path(self.root, row["label"]) if row.get("label") else None
                 cases[subject] = Case(subject, images, label, row.get("split"), person=row.get("person") or None)
-        if problems:
-            raise InputError(f"{self.csv} is not usable:", problems)
+        refuse(f"{self.csv} is not usable:", problems)
         if not cases:
             raise InputError(f"{self.csv} has a header and no line below it: add one line per subject.")
         found_people = with_one_spelling if "person" in header else People().find
@@ -86,8 +85,7 @@ class ManifestReader(Reader):
             for name in modalities
             if name not in available
         ]
-        if problems:
-            raise InputError(f"The header of {self.csv} is not usable:", problems)
+        refuse(f"The header of {self.csv} is not usable:", problems)
 
 
 def _row_problems(row: dict[str, str], surplus: int, modalities: Sequence[str]) -> list[str]:

@@ -12,7 +12,7 @@ from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json
 from riskft.data.readers.naming import is_absolute, is_subject, listed_name, listed_path
 from riskft.data.readers.persons import People
 from riskft.data.records import Case
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 
 log = logging.getLogger(__name__)
 
@@ -53,15 +53,14 @@ class MsdReader(Reader):
         indices = description.indices(modalities)
         several = len(description.channels) > 1
         problems: list[str] = []
-        pairs = _training(description, problems)
-        held = _test(description, problems) if self.test else []
+        pairs = _listed(description, "training", problems)
+        held = _listed(description, "test", problems) if self.test else []
         entries = [image for image, _ in [*pairs, *held]]
         subjects = {entry: stem(Path(listed_name(entry))) for entry in entries}
         problems += [f"'{entry}' names no subject" for entry, name in subjects.items() if not is_subject(name)]
         counts = Counter(subjects[entry] for entry in entries)
         problems += [f"subject '{name}' is listed {count} times" for name, count in counts.items() if count > 1]
-        if problems:
-            raise InputError(f"{description.path} is not usable:", problems)
+        refuse(f"{description.path} is not usable:", problems)
         if not entries:
             raise InputError(f"{description.path} lists no case under 'training'{' or test' if self.test else ''}.")
 
@@ -107,37 +106,25 @@ def _require_own_layout(description: DatasetJson, images: Sequence[tuple[str, Pa
             )
 
 
-def _training(description: DatasetJson, problems: list[str]) -> list[tuple[str, str]]:
-    """Returns the image and the label of each training entry, and adds invalid entries to the problems."""
-    listed = description.content.get("training")
-    if not isinstance(listed, list):
+def _listed(description: DatasetJson, name: str, problems: list[str]) -> list[tuple[str, str | None]]:
+    """Returns the image of each "training" or "test" entry, and its label if any; adds invalid ones to the problems."""
+    listed = description.content.get(name, None if name == "training" else [])
+    if name == "training" and not isinstance(listed, list):
         found = list(description.content) if listed is None else type(listed).__name__
         raise InputError(
             f'{description.path} has no list "training" of {{"image": ..., "label": ...}} (found: {found}): set the '
             "root to a Decathlon task, or use riskft.NnunetReader for raw data of nnU-Net."
         )
+    if not isinstance(listed, list):
+        problems.append(f"'{name}' is a {type(listed).__name__}, expected a list of images")
+        return []
+    wanted, labels = ("an image and a label", str) if name == "training" else ("an image", str | None)
     pairs = []
     for number, entry in enumerate(listed):
-        image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (None, None)
-        if not (isinstance(image, str) and isinstance(label, str)):
-            problems.append(f"training entry {number} is {entry!r}, expected an image and a label")
-        elif not listed_name(image).startswith("."):
-            pairs.append((image, label))
-    return pairs
-
-
-def _test(description: DatasetJson, problems: list[str]) -> list[tuple[str, str | None]]:
-    """Returns the image of each test entry, and its label if there is one."""
-    listed = description.content.get("test", [])
-    if not isinstance(listed, list):
-        problems.append(f"'test' is a {type(listed).__name__}, expected a list of images")
-        return []
-    found = []
-    for number, entry in enumerate(listed):
-        # a few tasks list them like training entries
+        # a few tasks list test images like training entries
         image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (entry, None)
-        if not (isinstance(image, str) and isinstance(label, str | None)):
-            problems.append(f"test entry {number} is {entry!r}, expected an image")
+        if not (isinstance(image, str) and isinstance(label, labels)):
+            problems.append(f"{name} entry {number} is {entry!r}, expected {wanted}")
         elif not listed_name(image).startswith("."):
-            found.append((image, label or None))
-    return found
+            pairs.append((image, label or None))
+    return pairs

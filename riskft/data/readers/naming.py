@@ -5,7 +5,7 @@ from pathlib import Path, PureWindowsPath
 
 from riskft.errors import InputError
 
-_NIFTI = (".nii.gz", ".nii")
+NIFTI = (".nii.gz", ".nii")
 
 
 def class_name(text: str) -> str:
@@ -20,7 +20,7 @@ def is_subject(name: str) -> bool:
 
 def is_nifti(name: str) -> bool:
     """Whether a file is NIfTI by its name; macOS archives add a ``._NAME`` to every NAME."""
-    return name.endswith(_NIFTI) and not name.startswith(".")
+    return name.endswith(NIFTI) and not name.startswith(".")
 
 
 def either_nifti(path: Path) -> Path:

@@ -13,7 +13,7 @@ from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json
 from riskft.data.readers.naming import is_subject, listed_path
 from riskft.data.readers.persons import People
 from riskft.data.records import Case
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import read_json
 
 _SPLITS = "splits_final.json"
@@ -85,8 +85,8 @@ class NnunetReader(Reader):
 
     def _from_folders(self, name: str, labels: Path | None, indices: Mapping[str, int], ending: str) -> list[Case]:
         images = self.root / name
-        if absent := [str(folder) for folder in (images, labels) if folder is not None and not folder.is_dir()]:
-            raise InputError(f"{self.root} is not raw data of nnU-Net: these folders do not exist.", absent)
+        absent = [str(folder) for folder in (images, labels) if folder is not None and not folder.is_dir()]
+        refuse(f"{self.root} is not raw data of nnU-Net: these folders do not exist.", absent)
         pattern = re.compile(rf"([^.].*)_\d{{4}}{re.escape(ending)}$")
         names = sorted(path.name for path in images.iterdir())
         subjects = {match[1] for match in map(pattern.match, names) if match}
@@ -144,8 +144,7 @@ def _from_mapping(description: DatasetJson, indices: Mapping[str, int]) -> list[
             root = description.path.parent
             files = {modality: listed_path(root, images[index]) for modality, index in indices.items()}
             cases.append(Case(subject, files, listed_path(root, label)))
-    if problems:
-        raise InputError(f'{description.path}: "dataset" is not usable:', problems)
+    refuse(f'{description.path}: "dataset" is not usable:', problems)
     return cases
 
 
@@ -161,8 +160,7 @@ def _in_fold(cases: Sequence[Case], fold: int, path: Path) -> list[Case]:
     known = {case.subject for case in cases}
     problems = [f"'{subject}' is in train and val: leave it in one" for subject in sorted(train & val)]
     problems += [f"'{subject}' is not a case of the data set" for subject in sorted((train | val) - known)]
-    if problems:
-        raise InputError(f"Fold {fold} of {path} does not fit the data set:", problems)
+    refuse(f"Fold {fold} of {path} does not fit the data set:", problems)
     named = [case for case in cases if case.subject in train | val]
     return [replace(case, split="train" if case.subject in train else "val") for case in named]
 

@@ -49,11 +49,7 @@ class People:
         return (match[1] if self._pattern.groups and match[1] is not None else match[0]) or None
 
     def find(self, cases: Sequence[Case]) -> list[Case]:
-        """Returns the cases with their person set.
-
-        Raises:
-            InputError: If there is a pattern that finds no person in some names.
-        """
+        """Returns the cases with their person; raises InputError if the pattern finds none in some names."""
         found = [replace(case, person=self.of(case.subject)) for case in cases]
         strange = [case.subject for case in found if case.person is None]
         if self._pattern is not None and strange:

@@ -8,7 +8,7 @@ from pathlib import Path
 from riskft.data.io.formats import ENDINGS, ending, is_image, stem
 from riskft.data.readers.base import Reader
 from riskft.data.records import Case
-from riskft.errors import InputError, first_few
+from riskft.errors import InputError, first_few, refuse
 
 _SEPARATORS = ("_", "-")
 _NUMBERED = re.compile(r".+_\d{4}$")
@@ -69,8 +69,7 @@ class UnlabelledReader(Reader):
             path = subjects.setdefault(file.subject, {}).setdefault(file.modality, file.path)
             if path != file.path:
                 twice.append(f"{path} and {file.path} are both {file.modality} of {file.subject}; keep one")
-        if twice:
-            raise InputError(f"{self.root} has several files for one image:", twice)
+        refuse(f"{self.root} has several files for one image:", twice)
         return [
             Case(subject, {name: images[name] for name in modalities}) for subject, images in sorted(subjects.items())
         ]

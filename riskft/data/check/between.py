@@ -1,12 +1,50 @@
-"""What the data check finds about people whose scans are in more than one split."""
+"""What the data check finds between cases: duplicate subjects, and images or people that are in two splits."""
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
+from riskft.data.check.case import CheckedCase
 from riskft.data.check.report import CheckRow
 from riskft.data.findings import FaultKind, Finding, WarningKind
+from riskft.data.records import LABELLED
 
 _VISIT = re.compile(r"(.+?)[_-](?:t|tp|time|timepoint|visit|session|baseline|follow-?up)[_-]?\d*", re.IGNORECASE)
+
+
+def duplicates(results: Iterable[CheckedCase]) -> list[Finding]:
+    """Returns one fault per subject that has more than one case."""
+    splits: dict[str, list[str]] = {}
+    for result in results:
+        splits.setdefault(result.row.subject, []).append(result.row.split)
+    return [
+        Finding(
+            FaultKind.DUPLICATE_SUBJECT,
+            subject,
+            None,
+            f"{len(where)} cases have this name (in {', '.join(where)}), expected one. Rename or drop the others.",
+        )
+        for subject, where in splits.items()
+        if len(where) > 1
+    ]
+
+
+def leaks(results: Iterable[CheckedCase]) -> list[Finding]:
+    """Returns one fault per image that subjects of different splits share."""
+    faults = []
+    owners: dict[str, tuple[CheckRow, Path]] = {}
+    for result in results:
+        if result.row.split not in LABELLED:
+            continue
+        for identity, path in result.images.items():
+            row, other = owners.setdefault(identity, (result.row, path))
+            if row.subject != result.row.subject and row.split != result.row.split:
+                message = (
+                    f"{path}: the {result.row.split} image is the same as {row.subject}'s in {row.split} ({other}), "
+                    "expected different people in different splits. Drop one."
+                )
+                faults.append(Finding(FaultKind.LEAKAGE, result.row.subject, path, message))
+    return faults
 
 
 def people_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
@@ -45,12 +83,9 @@ def visits_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
     if not torn:
         return []
     first = ", ".join(f"{row.subject} ({row.split})" for row in torn[0])
+    more = f", and so may those of {len(torn) - 1} more" if torn[1:] else ""
     message = (
-        f"{first} may be visits of one person in different splits{_more(len(torn) - 1)}. If so, name the person: by "
+        f"{first} may be visits of one person in different splits{more}. If so, name the person: by "
         "the reader's person, or the manifest's column person."
     )
     return [Finding(WarningKind.VISITS, torn[0][0].subject, None, message)]
-
-
-def _more(count: int) -> str:
-    return f", and so may those of {count} more" if count else ""
