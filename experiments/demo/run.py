@@ -17,7 +17,7 @@ from rich.console import Console
 
 from riskft.files import write_json
 from riskft.run.folder import RunFolder
-from riskft.sweep.processes import prepared_processes
+from riskft.sweep.local import prepared_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path("configs")

@@ -14,9 +14,8 @@ from riskft.errors import InputError
 from riskft.files import read_json, write_json
 from riskft.run.places import refuse_unwritable
 from riskft.sweep.agent import given_values, read_for_wandb, take_wandb_id
-from riskft.sweep.local import Commands, run_locally, run_steps
+from riskft.sweep.local import CommandLine, Commands, run_locally, run_steps
 from riskft.sweep.plan import Run, plan_run, plan_runs
-from riskft.sweep.processes import CommandLine
 from riskft.sweep.record import read_run, refuse_others, steps_done, write_record
 from riskft.sweep.resolve import resolve
 from riskft.sweep.runner import run_step
@@ -39,15 +38,9 @@ RUNS = "runs.json"
 
 def main(arguments: Sequence[str], command_line: CommandLine) -> None:
     """Runs ``riskft sweep``, or its command ``status``, ``offline``, ``run`` or ``agent``; exit 1 if a run fails."""
-    command = next(iter(arguments), "")
-    if command == "status":
-        _status(arguments[1:])
-    elif command == "offline":
-        _offline(arguments[1:])
-    elif command == "run":
-        _run(arguments[1:], command_line)
-    elif command == "agent":
-        _agent(arguments[1:], command_line)
+    commands = {"status": _status, "offline": _offline, "run": _run, "agent": _agent}
+    if (name := next(iter(arguments), "")) in commands:
+        commands[name](arguments[1:], command_line)
     else:
         _sweep(arguments, command_line)
 
@@ -113,7 +106,7 @@ def _run_here(runs: Sequence[Run], jobs: int, command_line: CommandLine) -> bool
     return well
 
 
-def _status(arguments: Sequence[str]) -> None:
+def _status(arguments: Sequence[str], _: CommandLine) -> None:
     parser = CommandParser(prog="riskft sweep status", description="Show the state of each run of a sweep.")
     parser.add_argument("folder", type=Path, help="the sweep's folder, runs/sweeps/<name>")
     folder = parser.parse_args(list(arguments)).folder
@@ -134,7 +127,7 @@ def status_table(runs: Sequence[Run], states: Mapping[str, State]) -> Table:
     return table
 
 
-def _offline(arguments: Sequence[str]) -> None:
+def _offline(arguments: Sequence[str], _: CommandLine) -> None:
     parser = CommandParser(
         prog="riskft sweep offline",
         description="List the commands that upload a sweep's offline W&B runs, oldest first, except those already "

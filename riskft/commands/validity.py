@@ -6,11 +6,11 @@ from pathlib import Path
 from rich.console import Console
 
 from riskft.arguments.parser import CommandParser
-from riskft.errors import InputError, first_few
+from riskft.errors import InputError, first_few, refuse
 from riskft.files import write_text
 from riskft.plots.figure import save_figure
 from riskft.run.places import refuse_unwritable
-from riskft.validity.examine import examine
+from riskft.validity.cases import examine
 from riskft.validity.figures import roc_figure
 from riskft.validity.maps import existing_maps, map_folder
 from riskft.validity.opening import OpenRunPair, open_pair
@@ -32,6 +32,7 @@ Writes validity.csv, case_scores.csv, volumes.csv (ml of error, of negative and 
 in the scan's own geometry) and roc.png. The runs' checkpoints, data and source network must still exist. Paths in
 their config.yaml are relative to the current folder, as in `riskft test`."""
 
+EXIST = "Results exist. Add --overwrite true, or choose another --out:"
 NAMES = ("validity.csv", "case_scores.csv", "volumes.csv", "roc.png")
 
 
@@ -69,12 +70,13 @@ def main(arguments: Sequence[str]) -> None:
         raise InputError(f"--margin is {options.margin}, expected 0 or more.")
     refuse_unwritable({"--out": options.out})
     if not options.overwrite:
-        _refuse([str(options.out / name) for name in NAMES if (options.out / name).exists()])
+        refuse(EXIST, [str(options.out / name) for name in NAMES if (options.out / name).exists()])
     opened = _open(find_pairs(options.runs, options.scratch), options.accelerator)
     folders = [map_folder(options.out, pair.pair, alone=len(opened) == 1) for pair in opened]
     if options.maps and not options.overwrite:
         for pair, folder in zip(opened, folders, strict=True):
-            _refuse(existing_maps(folder, [case.subject for case in pair.run.data.prepared("test")]))
+            existing = existing_maps(folder, [case.subject for case in pair.run.data.prepared("test")])
+            refuse(EXIST, first_few(existing, 4))
     results: list[RunResult] = []
     for folder in folders:
         pair = opened.pop(0)  # so that its networks can be freed
@@ -88,11 +90,6 @@ def main(arguments: Sequence[str]) -> None:
     _print(shown(rows), results, options.margin, options.out)
 
 
-def _refuse(existing: Sequence[str]) -> None:
-    if existing:
-        raise InputError("Results exist. Add --overwrite true, or choose another --out:", first_few(existing, 4))
-
-
 def _open(pairs: Sequence[RunPair], accelerator: str | None) -> list[OpenRunPair]:
     """Opens all pairs before anything is computed, so that one report lists all problems."""
     opened: list[OpenRunPair] = []
@@ -102,8 +99,7 @@ def _open(pairs: Sequence[RunPair], accelerator: str | None) -> list[OpenRunPair
             opened.append(open_pair(pair, accelerator))
         except InputError as error:
             problems.append("\n    ".join([f"{pair.run.folder}: {error.title}", *error.problems]))
-    if problems:
-        raise InputError("These runs do not show whether the map is right:", problems)
+    refuse("These runs do not show whether the map is right:", problems)
     return opened
 
 

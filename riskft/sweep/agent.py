@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import write_text
 from riskft.run.folder import RunFolder
 from riskft.sweep.spec import Sweep, read_sweeps
@@ -26,10 +26,8 @@ def read_for_wandb(path: Path) -> Sweep:
 def given_values(sweep: Sweep, arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the value of each parameter, in the order of the sweep file.
 
-    The arguments are ``--name=value`` with the value in Python's notation, as in the agent's ``${args}``.
-
-    Raises:
-        InputError: If a parameter is missing, or is not one of the sweep's.
+    The arguments are ``--name=value`` with the value in Python's notation, as in the agent's ``${args}``. Raises
+    InputError if a parameter is missing, or is not one of the sweep's.
     """
     given: dict[str, Any] = {}
     problems = []
@@ -42,8 +40,7 @@ def given_values(sweep: Sweep, arguments: Sequence[str]) -> dict[str, Any]:
             given.update(_flat(name, _value(text), names))
     problems += [f"{name} is not one of them" for name in given if name not in names]
     problems += [f"{name} is missing" for name in names if name not in given]
-    if problems:
-        raise InputError(f"These are not the parameters of the sweep {sweep.name}:", problems)
+    refuse(f"These are not the parameters of the sweep {sweep.name}:", problems)
     return {name: given[name] for name in names}
 
 

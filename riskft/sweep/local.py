@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from multiprocessing import get_context
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -16,15 +17,30 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from riskft.run.folder import RunFolder
 from riskft.sweep.plan import Run
-from riskft.sweep.processes import CommandLine, prepared_processes
 from riskft.sweep.record import steps_done
 from riskft.sweep.state import State, state_of
 
 log = logging.getLogger(__name__)
 
+#: ``riskft.cli.main``, passed down because a room must not import the command line.
+CommandLine = Callable[[Sequence[str]], None]
+
 SWEEP_AGENT = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID")
 #: How long runs may take to end by themselves after a Ctrl-C, which the terminal also sends to them.
 CTRL_C_SECONDS = 10.0
+
+
+def prepared_processes() -> BaseContext:
+    """Returns the context that starts a process for each command.
+
+    On Linux processes are forked from one that has only imported riskft, which saves 11 s per command on two cores, a
+    third of a short run. Elsewhere each process starts afresh.
+    """
+    if sys.platform != "linux":
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["riskft.cli"])
+    return context
 
 
 class Commands:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import read_mapping, write_json
 from riskft.run.folder import RunFolder
 from riskft.sweep.plan import Run
@@ -21,11 +21,7 @@ def write_record(run: Run, done: Sequence[str] = ()) -> None:
 
 
 def read_run(folder: Path) -> Run:
-    """Returns the run planned in a folder.
-
-    Raises:
-        InputError: If no sweep planned a run there, or its record is broken.
-    """
+    """Returns the run planned in a folder; raises InputError if there is none, or its record is broken."""
     if (content := _read(folder)) is None:
         raise InputError(f"There is no {RunFolder(folder).plan}: no sweep has planned a run there.")
     named, arguments = Path(content["folder"]), content["arguments"]
@@ -52,8 +48,7 @@ def refuse_others(runs: Sequence[Run]) -> None:
             gone, new = ([part for part in a if part not in b] for a, b in ((before, planned), (planned, before)))
             was, now = (" ".join(parts) or "nothing" for parts in (gone, new))
             problems.append(f"{folder} was run with {was} where the sweep has {now}")
-    if problems:
-        raise InputError("Set another run.study, or remove these folders:", problems)
+    refuse("Set another run.study, or remove these folders:", problems)
 
 
 def _without_root(arguments: Sequence[str]) -> list[str]:
@@ -77,8 +72,5 @@ def _read(folder: Path) -> dict[str, Any] | None:
         for part in content[name]
         if not isinstance(part, str)
     ]
-    if problems:
-        raise InputError(
-            f"{path}: is not a record that a sweep wrote. Remove the file, and start the sweep again:", problems
-        )
+    refuse(f"{path}: is not a record that a sweep wrote. Remove the file, and start the sweep again:", problems)
     return content

@@ -11,11 +11,10 @@ from riskft.errors import InputError
 from riskft.files import write_text
 from riskft.run.folder import RunFolder
 from riskft.run.lock import held
-from riskft.sweep.processes import CommandLine
+from riskft.sweep.local import CommandLine
 from riskft.sweep.record import read_run, steps_done, write_record
 
-#: `status` holds the lock for an instant, and a process that was just killed a little longer.
-LOCK_SECONDS = 2.0
+LOCK_SECONDS = 2.0  #: `status` holds the lock for an instant, and a process that was just killed a little longer.
 
 
 def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] = ()) -> None:

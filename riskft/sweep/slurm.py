@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import read_json, write_json, write_text
 from riskft.run.folder import RunFolder
 from riskft.sweep.plan import Run
@@ -65,8 +65,7 @@ class SlurmOptions:
             )
         if self.throttle is not None and self.throttle < 1:
             problems.append(f"slurm.throttle is {self.throttle}, expected 1 or more")
-        if problems:
-            raise InputError("The options of the cluster are not usable:", problems)
+        refuse("The options of the cluster are not usable:", problems)
 
 
 def directives(options: SlurmOptions, name: str, count: int, log: Path, after: Sequence[int] = ()) -> list[str]:
@@ -155,11 +154,7 @@ def submit(folder: Path, name: str, runs: Sequence[Run], options: SlurmOptions, 
 
 
 def queue(folder: Path) -> dict[str, Queued]:
-    """Returns which runs of a sweep are in the cluster's queue, by run folder; none without a cluster.
-
-    Raises:
-        InputError: If the cluster does not answer.
-    """
+    """Returns a sweep's runs in the cluster's queue, by run folder; raises InputError if that does not answer."""
     jobs = {entry["job"]: entry["folders"] for entry in _jobs(folder)}
     if not jobs or shutil.which("squeue") is None:
         return {}

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.sweep.parameters import Parameter, read_parameters
 from riskft.sweep.rows import RowGroup, TiedValues, filled, read_rows, reference_faults
 
@@ -68,11 +68,7 @@ class Sweep:
 
 
 def read_sweeps(path: Path) -> list[Sweep]:
-    """Reads the sweeps of a file: one, or a list of them under ``sweeps``.
-
-    Raises:
-        InputError: If it cannot be read or holds what riskft cannot run, all faults in one report.
-    """
+    """Reads the sweep of a file, or a list of them under ``sweeps``; raises InputError with all faults."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -91,8 +87,7 @@ def read_sweeps(path: Path) -> list[Sweep]:
     problems += [
         f"{number} sweeps are called {name}: rename all but one" for name, number in count.items() if number > 1
     ]
-    if problems:
-        raise InputError(f"The sweep file {path} is not usable:", problems)
+    refuse(f"The sweep file {path} is not usable:", problems)
     return sweeps
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.files import atomic_path
 
 _PARTS = {
@@ -44,8 +44,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 f"{path}: cannot be read ({reason}). Remove the file, or give another one by --ckpt_path, such as "
                 "best.ckpt beside it."
             ) from error
-        if problems := _problems(content):
-            raise InputError(f"{path}: is not a checkpoint of a riskft run. Give another one by --ckpt_path:", problems)
+        refuse(f"{path}: is not a checkpoint of a riskft run. Give another one by --ckpt_path:", _problems(content))
         return content
 
 

@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from riskft.errors import InputError
 from riskft.run.folder import RunFolder
-from riskft.training.data_of import data_of
+from riskft.training.of_trainer import data_of
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -26,8 +26,7 @@ class RunLength:
 def run_length(trainer: Trainer) -> RunLength:
     """Returns the length of a run; creates the training loader if there is none yet.
 
-    Raises:
-        InputError: If ``trainer.val_check_interval`` is longer than an epoch.
+    Raises InputError if ``trainer.val_check_interval`` is longer than an epoch.
     """
     if trainer.train_dataloader is None:
         try:

@@ -22,8 +22,8 @@ from riskft.source.network import SourceNetwork
 from riskft.source.parametrizations import plain
 from riskft.source.source import Source
 from riskft.source.transfer import AdaptationReport, HeadInit, start_network
-from riskft.training.data_of import data_of
 from riskft.training.length import run_length
+from riskft.training.of_trainer import data_of
 from riskft.training.optimizer import parameter_groups, trial_groups
 from riskft.training.record_of import record_of
 from riskft.training.schedule import Shared, say_other_length, schedule_over

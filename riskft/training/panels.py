@@ -23,12 +23,11 @@ from riskft.plots.figure import save_figure
 from riskft.plots.heatmaps import Classes, Panel, case_figure, riskiest_slices, upright
 from riskft.progress import track
 from riskft.training.case_panel import Maps, read_panel, unseen_panel
-from riskft.training.data_of import data_of
 from riskft.training.found_risk import FoundRisk, find_risk
 from riskft.training.loggers import wandb_run
 from riskft.training.module import RiskModule
+from riskft.training.of_trainer import data_of, run_folder
 from riskft.training.risk_maps import RiskMapCallback
-from riskft.training.run_folder import run_folder
 from riskft.training.segmentation import tested_logits
 
 log = logging.getLogger(__name__)

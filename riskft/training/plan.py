@@ -10,10 +10,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from riskft.losses.length import is_part
 from riskft.training.average import AveragedWeights, share_of_start
-from riskft.training.data_of import data_of
 from riskft.training.freeze import BackboneFreeze
 from riskft.training.length import RunLength, run_length
 from riskft.training.module import RiskModule
+from riskft.training.of_trainer import data_of
 from riskft.training.timing import in_words, time_batch
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from riskft.data.records import Case
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError, first_few
 from riskft.files import safe_name
-from riskft.training.data_of import data_of
+from riskft.training.of_trainer import data_of
 from riskft.training.unfinished import Unfinished
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from riskft.errors import InputError
 from riskft.files import write_text
 from riskft.progress import track
 from riskft.risk.export import export_case, refuse_existing, summary_csv
-from riskft.training.data_of import data_of
+from riskft.training.of_trainer import data_of
 from riskft.training.risk_maps import RiskMapCallback
 
 

@@ -20,10 +20,9 @@ from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 from riskft.run.risk import default_store
 from riskft.source.network import SourceNetwork, options_as_text
-from riskft.training.data_of import data_of
 from riskft.training.module import RiskModule
+from riskft.training.of_trainer import data_of, run_folder
 from riskft.training.risk_summary import log_risk_summary
-from riskft.training.run_folder import run_folder
 
 log = logging.getLogger(__name__)
 

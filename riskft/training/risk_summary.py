@@ -13,7 +13,7 @@ from riskft.plots.risk import conditional_figure, weight_figure
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 from riskft.training.loggers import wandb_run
-from riskft.training.run_folder import run_folder
+from riskft.training.of_trainer import run_folder
 
 log = logging.getLogger(__name__)
 

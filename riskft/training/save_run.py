@@ -11,9 +11,8 @@ from lightning.pytorch.loggers import WandbLogger
 from riskft.files import write_json, write_text
 from riskft.run.commit import git_commit
 from riskft.run.wandb_id import keep_run_id
-from riskft.training.data_of import data_of
 from riskft.training.module import RiskModule
-from riskft.training.run_folder import run_folder
+from riskft.training.of_trainer import data_of, run_folder
 
 
 class SaveRun(SaveConfigCallback):

@@ -8,7 +8,7 @@ from riskft.distributed import gather_objects
 from riskft.errors import InputError
 from riskft.evaluation.metrics import CaseScore, class_means, overall
 from riskft.files import keep_old, write_text
-from riskft.training.run_folder import run_folder
+from riskft.training.of_trainer import run_folder
 from riskft.training.tables import cases_csv, log_cases
 
 

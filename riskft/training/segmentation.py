@@ -13,7 +13,7 @@ from riskft.data.patches.batch import VolumeBatch
 from riskft.errors import InputError
 from riskft.evaluation.cases import Segmentation, native_segmentation, score_native, score_prepared
 from riskft.evaluation.metrics import CaseScore
-from riskft.training.data_of import data_of
+from riskft.training.of_trainer import data_of
 from riskft.training.scores import gather_scores, keep_cases, log_means
 
 

@@ -10,7 +10,7 @@ from riskft.evaluation.metrics import CaseScore
 from riskft.files import csv_text
 from riskft.source.transfer import AdaptationReport
 from riskft.training.loggers import wandb_run
-from riskft.training.run_folder import run_folder
+from riskft.training.of_trainer import run_folder
 
 COLUMNS = tuple(field.name for field in fields(CaseScore))
 

@@ -17,13 +17,13 @@ from riskft.training.checkpoints import find_checkpoint
 from riskft.training.ending import ending_together
 from riskft.training.length import is_endless
 from riskft.training.module import RiskModule
+from riskft.training.of_trainer import run_folder
 from riskft.training.plan import RunPlan, lengths_asked_for
 from riskft.training.predictions import SegmentationWriter
 from riskft.training.record.check import check_checkpoint, check_filing, check_source
 from riskft.training.record.compare import TrainerCommand
 from riskft.training.risk_export import RiskExport
 from riskft.training.risk_maps import RiskMapCallback
-from riskft.training.run_folder import run_folder
 
 log = logging.getLogger(__name__)
 

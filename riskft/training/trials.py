@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from monai.inferers import Inferer
-from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from riskft.errors import InputError, first_line
+from riskft.training.optimizer import trial_groups
 from riskft.training.schedule import schedule_over
 
 STEPS = 10
@@ -26,12 +26,12 @@ def try_training(
 
     Raises InputError if one of them rejects its options or fails, or a learning rate is not a finite number.
     """
-    numbers = {name: nn.Parameter(torch.zeros(1)) for name in ("backbone", "head")}
-    made = optimizer([{"params": [number], "name": name} for name, number in numbers.items()])
+    groups = trial_groups()
+    made = optimizer(groups)
 
     def closure() -> float:
-        for number in numbers.values():
-            number.grad = torch.ones(1)
+        for group in groups:
+            group["params"][0].grad = torch.ones(1)
         return 0.0
 
     with _refusing("model.optimizer", made):

@@ -1,10 +1,9 @@
-"""Examines one test case: runs all networks, and returns its scored voxels and its outcomes in the scan's geometry."""
+"""Examines the test cases of a pair of runs: scores voxels, and finds the outcomes in the scans' geometry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,20 +14,15 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.data.patches.batch import read_case
 from riskft.data.prepare.cache import PreparedCase
 from riskft.evaluation.cases import native_label, native_segmentation, spacing_of, voxel_ml
+from riskft.progress import track
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.leep import conditional_from_joint, hardness
+from riskft.validity.maps import NativeMaps, write_maps
 from riskft.validity.opening import OpenRunPair
-from riskft.validity.outcomes import ClassVolumes, class_volumes, outcome_map, targets
+from riskft.validity.outcomes import NEGATIVE_TRANSFER, ClassVolumes, class_volumes, outcome_map, targets
 from riskft.validity.predictors import boundary_distance, predictors, region
-from riskft.validity.scores import Voxels
-
-
-@dataclass(frozen=True)
-class NativeMaps:
-    """Maps on the scan's own grid."""
-
-    outcome: npt.NDArray[np.uint8]  #: (X, Y, Z) uint8 from ``outcome_map``.
-    hardness: npt.NDArray[np.float32]  #: (X, Y, Z) float32, nats; 0 where the scan was cropped away.
+from riskft.validity.scores import PredictorScore, Voxels, pooled_scores, score_all
+from riskft.validity.table import Key, RunResult
 
 
 @dataclass(frozen=True)
@@ -80,3 +74,21 @@ class Examiner:
             values = hardness(states[None], target[None], conditional_from_joint(pair.joint), IGNORE_INDEX)
             maps = NativeMaps(outcome, to_native(values, volume.affine, case.case)[0].numpy())
         return ExaminedCase(case.subject, voxels, volumes, maps)
+
+
+def examine(pair: OpenRunPair, margin: int, folder: Path | None) -> RunResult:
+    """Examines the test cases one at a time, keeps only their scored voxels, and writes maps if a folder is given."""
+    examiner = Examiner(pair, margin, maps=folder is not None)
+    cases = pair.run.data.prepared("test")
+    scores: dict[str, dict[Key, PredictorScore]] = {}
+    volumes: dict[str, list[ClassVolumes]] = {}
+    kept: list[Voxels] = []
+    for case in track(cases, len(cases), f"Test cases of seed {pair.pair.run.seed}"):
+        found = examiner.examine(case)
+        if folder is not None and found.maps is not None:
+            write_maps(folder, case.case, found.maps)
+        scores[case.subject] = score_all(found.voxels)
+        volumes[case.subject] = found.volumes
+        kept.append(found.voxels)
+    pooled, curves = pooled_scores(kept, NEGATIVE_TRANSFER)
+    return RunResult(pair.pair.run, scores, pooled, curves, volumes)

@@ -47,11 +47,7 @@ class LoadedRun:
 
 
 def load_run(folder: Path, accelerator: str | None = None) -> LoadedRun:
-    """Builds a run from its config and prepares its data, which are in the cache if the run was tested.
-
-    Raises:
-        InputError: If the config or the data can no longer be used.
-    """
+    """Builds a run from its config and prepares its data; raises InputError if they can no longer be used."""
     run = RunFolder(folder)
     arguments = ["test", "--config", str(run.config), "--trainer.strategy", "auto"]
     arguments += ["--trainer.devices", "1", "--trainer.num_nodes", "1"]

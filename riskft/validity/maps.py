@@ -1,17 +1,28 @@
 """Maps of a case as NIfTI files that a viewer overlays on the scan."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from riskft.data.io.native import native_grid, reference_image
 from riskft.data.io.volumes import write_nifti
 from riskft.data.records import Case
 from riskft.files import safe_name
-from riskft.validity.cases import NativeMaps
 from riskft.validity.outcomes import LEGEND
 from riskft.validity.pairs import RunPair
 
 HARDNESS = "transfer hardness in nats, 0 outside"
+
+
+@dataclass(frozen=True)
+class NativeMaps:
+    """Maps on the scan's own grid."""
+
+    outcome: npt.NDArray[np.uint8]  #: (X, Y, Z) uint8 from ``outcome_map``.
+    hardness: npt.NDArray[np.float32]  #: (X, Y, Z) float32, nats; 0 where the scan was cropped away.
 
 
 def map_folder(out: Path, pair: RunPair, alone: bool) -> Path:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.labels import IGNORE_INDEX
-from riskft.errors import InputError, first_few
+from riskft.errors import first_few, refuse
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target
 from riskft.risk.store import RiskStore
@@ -41,8 +41,7 @@ def open_pair(pair: RunPair, accelerator: str | None = None) -> OpenRunPair:
     problems = found.stale(tuned.module, tuned.data)
     problems += [f"the run from scratch {problem}" for problem in differences(tuned.data, scratch.data)]
     problems += [f"test case {case.subject}: has no label" for case in tuned.data.prepared("test") if not case.labelled]
-    if problems:
-        raise InputError(f"cannot be compared with {pair.scratch.folder}:", problems)
+    refuse(f"cannot be compared with {pair.scratch.folder}:", problems)
     dataset = kept_distribution(tuned.folder, tuned.data)
     return OpenRunPair(pair, tuned, scratch, found.source, found.joint, found.use_mask, dataset)
 

@@ -13,7 +13,6 @@ from riskft.data.labels import IGNORE_INDEX
 ERROR = "error"
 NEGATIVE_TRANSFER = "negative transfer"
 FOREGROUND_ERROR = "foreground error"
-TARGETS = (ERROR, NEGATIVE_TRANSFER, FOREGROUND_ERROR)
 
 RIGHT, BOTH_WRONG, NEGATIVE, POSITIVE = range(4)
 #: What the map's values mean, for the header of its file (at most 79 characters).

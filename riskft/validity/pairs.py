@@ -7,7 +7,7 @@ from typing import Any
 
 from riskft.analysis.runs import run_folders
 from riskft.analysis.started import started_from
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.run.folder import RunFolder
 from riskft.training.checkpoints import find_checkpoint
 
@@ -65,8 +65,7 @@ def find_pairs(runs: Sequence[Path], scratch: Sequence[Path]) -> list[RunPair]:
         problems += _lacking_from_scratch(name)
     if not tuned:
         problems.append("all runs are also given as --scratch: give fine-tuned runs first")
-    if problems:
-        raise InputError("These runs do not show whether the map is right:", problems)
+    refuse("These runs do not show whether the map is right:", problems)
     return sorted(pairs, key=lambda pair: (pair.run.study, pair.run.method, pair.run.seed))
 
 
@@ -98,7 +97,9 @@ def _lacking(name: RunName) -> list[str]:
 def _lacking_from_scratch(name: RunName) -> list[str]:
     problems = _untrained(name)
     if started_from(name.folder) == "source":
-        problems.append(f"{name.folder}: was not trained from scratch, but from {_source_checkpoint(name)}")
+        model: dict[str, Any] = RunFolder(name.folder).read_config().get("model") or {}
+        checkpoint = (model.get("source") or {}).get("checkpoint")
+        problems.append(f"{name.folder}: was not trained from scratch, but from {checkpoint}")
     return problems
 
 
@@ -111,9 +112,3 @@ def _untrained(name: RunName) -> list[str]:
     except InputError:
         return [f"{name.folder}: has no checkpoint. Run fit first"]
     return []
-
-
-def _source_checkpoint(name: RunName) -> str | None:
-    model: dict[str, Any] = RunFolder(name.folder).read_config().get("model") or {}
-    checkpoint: str | None = (model.get("source") or {}).get("checkpoint")
-    return checkpoint

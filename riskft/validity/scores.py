@@ -12,8 +12,7 @@ from torchmetrics.functional.classification import binary_auroc, binary_average_
 
 from riskft.validity.outcomes import NOT_ASKED
 
-#: False positive rates at which ROC curves are sampled.
-RATES = np.linspace(0, 1, 401)
+RATES = np.linspace(0, 1, 401)  #: False positive rates at which ROC curves are sampled.
 RocCurve = npt.NDArray[np.float64]
 
 

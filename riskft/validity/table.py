@@ -12,8 +12,7 @@ from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName
 from riskft.validity.scores import PredictorScore, RocCurve
 
-#: Stands for the seed in rows over all seeds of a run.
-ALL = "all"
+ALL = "all"  #: Stands for the seed in rows over all seeds of a run.
 Key = tuple[str, str]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule
 
 from riskft.data.datamodule import RiskDataModule
-from riskft.errors import InputError
+from riskft.errors import InputError, refuse
 from riskft.run.folder import RunFolder
 from riskft.run.record import Record, read_record
 from riskft.training.checkpoint_io import WholeCheckpointIO
@@ -29,8 +29,7 @@ from riskft.training.record_of import record_of
 
 log = logging.getLogger(__name__)
 _TRAINING = ("optimizer_states", "lr_schedulers", "loops", "epoch", "global_step")
-#: Errors that a damaged record can cause.
-_DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+_DAMAGED = (AttributeError, IndexError, KeyError, TypeError, ValueError)  #: Errors that a damaged record can cause.
 
 
 def check_checkpoint(
@@ -63,19 +62,14 @@ def check_content(
             log.warning("%s: its record of what it was made with is damaged (%s) and is not compared.", path, error)
     if not errors and (misfit := _misfit(module, content["state_dict"])) is not None:
         errors = [misfit]
-    if errors and command == "fit":
-        raise InputError(
-            f"{path} was trained with other options than this command gives. Resume it with the checkpoint's options. "
-            "To train with this command's options, start again: leave out --ckpt_path, and add --run.overwrite true or "
-            "choose another --run.method or --run.folder.",
-            errors,
-        )
-    if errors:
-        raise InputError(
-            f"{path} was trained with other options than this command gives. Use those of the checkpoint (the "
-            "config.yaml in its run folder has them), or train another run with `riskft fit`.",
-            errors,
-        )
+    advice = (
+        "Resume it with the checkpoint's options. To train with this command's options, start again: leave out "
+        "--ckpt_path, and add --run.overwrite true or choose another --run.method or --run.folder."
+        if command == "fit"
+        else "Use those of the checkpoint (the config.yaml in its run folder has them), or train another run with "
+        "`riskft fit`."
+    )
+    refuse(f"{path} was trained with other options than this command gives. {advice}", errors)
 
 
 def check_filing(folder: RunFolder, path: Path) -> None:

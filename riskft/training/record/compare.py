@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from riskft.errors import first_few
 from riskft.run.record import Cases, Record
-from riskft.training.record.options import CASES, differences, line, shown
+from riskft.training.record.options import CASES, differences, line
 
 TrainerCommand = Literal["fit", "validate", "test", "predict"]
 #: Options that set how much is kept around the body, and change none of its voxels.
@@ -24,15 +24,15 @@ def class_lines(then: Record, now: Record) -> list[str]:
     if sorted(then.class_names) == sorted(now.class_names):
         return []
     if not then.classes or not now.classes:
-        return [_line("data.labels.classes", then.class_names[1:], now.class_names[1:])]
-    return [_line("data.labels.classes", then.values, now.values)]
+        return [line("data.labels.classes", then.class_names[1:], now.class_names[1:])]
+    return [line("data.labels.classes", then.values, now.values)]
 
 
 def value_lines(then: Record, now: Record) -> list[str]:
     """Returns which classes consist of different raw label values."""
     theirs, mine = then.values, now.values
     return [
-        _line(f"data.labels.classes.{name}", theirs[name], mine[name])
+        line(f"data.labels.classes.{name}", theirs[name], mine[name])
         for name in theirs
         if name in mine and set(theirs[name]) != set(mine[name])
     ]
@@ -41,9 +41,9 @@ def value_lines(then: Record, now: Record) -> list[str]:
 def modality_lines(then: Record, now: Record) -> list[str]:
     """Returns how the input channels differ."""
     if then.modalities and now.modalities and then.modalities != now.modalities:
-        return [_line("data.modalities", then.modalities, now.modalities)]
+        return [line("data.modalities", then.modalities, now.modalities)]
     if then.in_channels != now.in_channels:
-        return [_line("data.modalities", f"{then.in_channels} channels", f"{now.in_channels} channels")]
+        return [line("data.modalities", f"{then.in_channels} channels", f"{now.in_channels} channels")]
     return []
 
 
@@ -51,18 +51,13 @@ def preprocessing_lines(then: Record, now: Record) -> list[str]:
     """Returns which preprocessing options differ."""
     if not then.preprocessing or not now.preprocessing:
         return []
-    return [line(each) for each in differences(then.preprocessing, now.preprocessing, "data.preprocessing")]
+    return [line(*each) for each in differences(then.preprocessing, now.preprocessing, "data.preprocessing")]
 
 
 def network_lines(then: Record, now: Record) -> list[str]:
     """Returns which network options differ, if both networks come from configs."""
     old, new = (_option(record, "model", "source", "network") for record in (then, now))
-    return [line(each) for each in differences(old, new, "model.source.network")] if old and new else []
-
-
-def same_data(then: Record, subjects: Collection[str]) -> bool:
-    """Returns whether the command uses the training data set, that is, contains any training case by name."""
-    return bool(then.cases.get("train", {}).keys() & set(subjects))
+    return [line(*each) for each in differences(old, new, "model.source.network")] if old and new else []
 
 
 def use_lines(
@@ -75,7 +70,8 @@ def use_lines(
     """
     errors = class_lines(then, now)
     warnings: list[str] = []
-    strict = command == "fit" or same_data(then, subjects)
+    # the command uses the training data set if it has any training case by name
+    strict = command == "fit" or bool(then.cases.get("train", {}).keys() & set(subjects))
     if command != "predict":
         (errors if strict else warnings).extend(value_lines(then, now))
     reordered = sorted(then.modalities) == sorted(now.modalities)
@@ -91,16 +87,16 @@ def resume_lines(then: Record, now: Record) -> list[str]:
     lines = use_lines(then, now, "fit", ())[0]
     for name in ("background", "ignore"):
         if then.classes and now.classes and getattr(then, name) != getattr(now, name):
-            lines.append(_line(f"data.labels.{name}", getattr(then, name), getattr(now, name)))
+            lines.append(line(f"data.labels.{name}", getattr(then, name), getattr(now, name)))
     if then.patch_size and now.patch_size and then.patch_size != now.patch_size:
-        lines.append(_line("data.patch_size", then.patch_size, now.patch_size))
+        lines.append(line("data.patch_size", then.patch_size, now.patch_size))
     lines += _case_lines(then, now, content=not lines)
     found = differences(then.options, now.options) if then.options and now.options else []
     told = [f"data.{name}" for name in CASES] + ["model.source.network"]
-    lines += [line(each) for each in found if not each[0].startswith(tuple(told))]
+    lines += [line(*each) for each in found if not each[0].startswith(tuple(told))]
     if not found:
         lines += [
-            _line(f"model.{name}", then.parts[name], now.parts.get(name))
+            line(f"model.{name}", then.parts[name], now.parts.get(name))
             for name in then.parts
             if then.parts[name] != now.parts.get(name)
         ]
@@ -126,7 +122,7 @@ def _case_lines(then: Record, now: Record, content: bool) -> list[str]:
             lines.append(f"{name} cases: the files of {some(sorted(changed))} have changed since")
     if lines:
         pairs = ((_option(then, "data", name), _option(now, "data", name), f"data.{name}") for name in CASES)
-        lines[:0] = [line(each) for old, new, option in pairs for each in differences(old, new, option)]
+        lines[:0] = [line(*each) for old, new, option in pairs for each in differences(old, new, option)]
     return lines
 
 
@@ -147,7 +143,7 @@ def source_lines(then: Record, now: Record, train: Iterable[str], test: Iterable
     """Returns what differs between a source's training and the target, and which people (or subjects) they share."""
     lines = []
     if then.modalities != now.modalities and sorted(then.modalities) == sorted(now.modalities):
-        lines.append(f"{_line('data.modalities', then.modalities, now.modalities)}: the channels are exchanged")
+        lines.append(f"{line('data.modalities', then.modalities, now.modalities)}: the channels are exchanged")
     lines += [each for each in preprocessing_lines(then, now) if not each.startswith(_FRAMING)]
     people = {person for _, person in then.cases.get("train", {}).values()}
     if shared := sorted(people & set(train)):
@@ -179,10 +175,6 @@ def _option(record: Record, *names: str) -> Any:
     for name in names:
         value = value.get(name) if isinstance(value, Mapping) else None
     return value
-
-
-def _line(option: str, then: Any, now: Any) -> str:
-    return f"{option}: {shown(then)} in the checkpoint, {shown(now)} in this command"
 
 
 def some(names: Sequence[str]) -> str:

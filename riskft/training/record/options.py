@@ -78,9 +78,8 @@ def differences(then: Any, now: Any, option: str = "") -> list[Difference]:
     return found
 
 
-def line(difference: Difference) -> str:
+def line(option: str, then: Any, now: Any) -> str:
     """Returns a difference as one line of a report."""
-    option, then, now = difference
     return f"{option}: {shown(then)} in the checkpoint, {shown(now)} in this command"
 
 
