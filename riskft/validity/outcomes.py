@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from riskft.data.labels import IGNORE_INDEX
+from riskft.evaluation.metrics import pair_counts
 
 ERROR = "error"
 NEGATIVE_TRANSFER = "negative transfer"
@@ -63,9 +64,8 @@ def class_volumes(
 ) -> list[ClassVolumes]:
     """Returns each class's volumes, background included, from the label's classes and the codes of ``outcome_map``."""
     result = []
-    for index, name in enumerate(class_names):
-        counts = np.bincount(codes[truth == index], minlength=4)
-        right, both, negative, positive = (float(count) * voxel_ml for count in counts)
+    for name, counts in zip(class_names, pair_counts(truth, codes), strict=False):  # up to the last class
+        right, both, negative, positive = (float(count) * voxel_ml for count in counts[:4])
         total = float(counts.sum()) * voxel_ml
         result.append(ClassVolumes(name, total, both + negative, both + positive, right, both, negative, positive))
     return result
