@@ -234,8 +234,13 @@ class RiskModule(SegmentationModule):
         self._check.patch(outputs[0])
         logits = outputs if len(outputs) > 1 else outputs[0]
         loss: Tensor = self.loss(logits, batch.label, batch.weight, batch.foreground_fraction, batch.eep)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.label))
+        self.log("train/loss", loss, batch_size=len(batch.label))
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: PatchBatch, batch_idx: int) -> None:
+        """Shows the loss as often as it is logged; ``prog_bar=True`` would wait for the GPU in every step."""
+        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.trainer.progress_bar_metrics["train/loss"] = float(self.trainer.callback_metrics["train/loss"])
 
     def on_validation_start(self) -> None:
         """Makes the counts of the loss equal on all processes, because a checkpoint may follow."""
