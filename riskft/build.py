@@ -13,12 +13,13 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+import riskft
 from riskft.arguments.given import options_of
 from riskft.arguments.merging import merged_callbacks, warn_of_two_methods
 from riskft.arguments.moved import bring_along, moved_run, place_is_given, settle
 from riskft.arguments.objects import refused_by, refused_objects
 from riskft.arguments.package_defaults import package_defaults
-from riskft.arguments.parser import BriefParser, CommandParser, config_faults
+from riskft.arguments.parser import CommandParser, config_faults
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
@@ -38,14 +39,6 @@ from riskft.training.wandb_online import refuse_unreachable, refuse_unusable_set
 
 log = logging.getLogger(__name__)
 
-DESCRIPTION = """Transfer risk maps and risk-weighted fine-tuning of segmentation networks.
-
-`riskft fit` computes the risk maps and fine-tunes; `riskft riskmap` only computes the maps. Further commands, each with
-its own --help: `riskft data phantom` writes a cohort to try riskft on, and `riskft data check` looks for faults in a
-data set. `riskft convert` extracts the weights from a checkpoint. `riskft sweep` starts many runs from one file, here
-or on a SLURM cluster. `riskft compare` compares tested runs, paired by case and seed, and writes a report.
-`riskft validity` checks on the test cases whether the risk map predicts the errors of fine-tuning."""
-
 #: Defaults that a constructor cannot have: one refers to another option, the other depends on the run's length.
 DEFAULTS = {
     "model.inferer": {
@@ -54,6 +47,14 @@ DEFAULTS = {
     },
     "model.schedule": {"class_path": "torch.optim.lr_scheduler.PolynomialLR", "init_args": {"power": 0.9}},
 }
+
+
+#: All that riskft offers, imported because the parser knows the classes of imported modules by their short names.
+OFFERED = [getattr(riskft, name) for name in riskft.__all__]
+
+
+class _Parser(CommandParser, LightningArgumentParser):
+    """The parser of the commands with a trainer."""
 
 
 class Command(LightningCLI):
@@ -74,18 +75,19 @@ class Command(LightningCLI):
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self._held = ExitStack()
+        self._given = arguments[0]
         set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
         super().__init__(
             RiskModule,
             RiskDataModule,
             trainer_class=RiskTrainer,
-            parser_class=BriefParser,
+            parser_class=_Parser,
             # the data module shards its loaders; Lightning would shard them a second time
             trainer_defaults={"use_distributed_sampler": False, "log_every_n_steps": 10},
             save_config_callback=SaveRun,
             save_config_kwargs={"save_to_log_dir": False},  # but to the run folder, whichever loggers there are
             seed_everything_default=0,
-            parser_kwargs={"parser_mode": "omegaconf+", "description": DESCRIPTION},
+            parser_kwargs={"parser_mode": "omegaconf+"},
             auto_configure_optimizers=False,
             args=list(arguments),
         )
@@ -98,11 +100,9 @@ class Command(LightningCLI):
 
     # -- parsed ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Returns Lightning's commands and ``riskmap``, each with the trainer arguments that are not options."""
-        skipped = {"model", "datamodule"}
-        return {name: set(skipped) for name in ("fit", "validate", "test", "predict", "riskmap")}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Returns the command with the trainer arguments that are not options; building five parsers takes a second."""
+        return {self._given: {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds ``run`` and ``wandb``, and links options that must agree."""

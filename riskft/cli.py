@@ -1,19 +1,41 @@
-"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep,compare,validity}``."""
+"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep,compare,validity}``.
+
+Each command imports what it needs when it is chosen: torch and Lightning take seconds.
+"""
 
 import logging
 import sys
 from collections.abc import Sequence
 
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-
+from riskft import __version__
 from riskft.arguments.flags import with_values
-from riskft.build import Command
 from riskft.commands.interruptions import again, ending_with, go_on, sigterm_raised
 from riskft.commands.messages import message
 from riskft.compat import hide_warnings
 from riskft.distributed import is_first_rank
 from riskft.errors import UsageError
-from riskft.training.loggers import staging_undone
+from riskft.run.staging import staging_undone
+
+HELP = """usage: riskft COMMAND [OPTIONS]
+
+Transfer risk maps and risk-weighted fine-tuning of segmentation networks.
+
+commands (`riskft COMMAND --help` lists the options of each):
+  fit        compute the risk maps and fine-tune
+  validate   score the validation cases
+  test       score the test cases in the scans' own geometry
+  predict    write segmentations in the scans' own geometry
+  riskmap    only compute the risk maps
+  data       write a phantom cohort to try riskft on, or look for faults in a data set
+  convert    extract the weights from a checkpoint
+  sweep      start many runs from one file, here or on a SLURM cluster
+  compare    compare tested runs, paired by case and seed, and write a report
+  validity   check on the test cases whether the risk map predicts the errors of fine-tuning
+
+options:
+  -h, --help  show this message
+  --version   show the version"""
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict", "riskmap")
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -35,7 +57,7 @@ def main(args: Sequence[str] | None = None) -> None:
             print(f"riskft: {error.args[0]}\n{error.args[1]}", file=sys.stderr)  # noqa: T201
             raise SystemExit(2) from None
         except Exception as error:
-            if isinstance(error, SIGTERMException) or (reason := message(error)) is None:
+            if (reason := message(error)) is None:
                 raise
             print(f"riskft: {reason}", file=sys.stderr)  # noqa: T201
             raise SystemExit(1) from None
@@ -64,12 +86,21 @@ def _dispatch(arguments: list[str]) -> None:
         from riskft.commands.validity import main as validity_main
 
         validity_main(arguments[1:])
-    else:
+    elif arguments[:1] in (["-h"], ["--help"]):
+        print(HELP)  # noqa: T201
+    elif arguments[:1] == ["--version"]:
+        print(f"riskft {__version__}")  # noqa: T201
+    elif arguments and arguments[0] in TRAINER_COMMANDS:
         _run(arguments)
+    else:
+        found = f"There is no command '{arguments[0]}'." if arguments else "Give a command."
+        raise UsageError(found, "(all commands: riskft --help)")
 
 
 def _run(arguments: list[str]) -> None:
     """Runs a command that has a trainer."""
+    from riskft.build import Command
+
     command: Command | None = None
 
     def advice() -> str:

@@ -4,22 +4,25 @@ Each has a test in `tests/test_compat.py` that says what a new version changed a
 that a class of riskft overrides stay in the class; the tests list them too.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from subprocess import Popen
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import jsonargparse
-import torch
-import torch.distributed as dist
-import torchio as tio
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import WeightAveraging
-from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
-from torchmetrics import Metric
+if TYPE_CHECKING:  # only for annotations: commands without a trainer import this file too
+    from subprocess import Popen
+
+    import torch
+    import torchio as tio
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.callbacks import WeightAveraging
+    from lightning.pytorch.strategies import DDPStrategy
+    from torch import Tensor
+    from torchmetrics import Metric
 
 #: Hidden warnings: a regular expression for the start of each, and why it does not apply.
 HIDDEN_WARNINGS = {
@@ -36,15 +39,26 @@ T = TypeVar("T")
 
 # -- jsonargparse ------------------------------------------------------------------------------------------------------
 
-#: Public, but mypy does not see it.
-lazy_instance: Any = jsonargparse.lazy_instance  # type: ignore[attr-defined]
+
+def lazy_instance(class_type: type[T]) -> T:
+    """Returns a default that is an object: a lazy instance of jsonargparse, whose options a config can set one by one.
+
+    It is made in a thread, because jsonargparse reads the source of all frames on the stack, 0.2 to 0.5 s in an import.
+    """
+    import jsonargparse
+
+    def make() -> T:
+        return jsonargparse.lazy_instance(class_type)  # type: ignore[attr-defined]
+
+    with ThreadPoolExecutor(1) as empty_stack:
+        return empty_stack.submit(make).result()
 
 
 def made(item: T) -> T:
     """Returns the object that a lazy default of jsonargparse stands for; the default itself has no attributes yet."""
     if not hasattr(item, "lazy_get_init_args"):
         return item
-    result: T = type(item).__bases__[-1](**item.lazy_get_init_args().as_dict())
+    result: T = type(item).__bases__[-1]()
     return result
 
 
@@ -68,7 +82,7 @@ def note_sigterm(trainer: Trainer) -> None:
     trainer._signal_connector.received_sigterm = True
 
 
-def launched_processes(trainer: Trainer) -> Sequence["Popen[bytes]"]:
+def launched_processes(trainer: Trainer) -> Sequence[Popen[bytes]]:
     """Returns the processes that this process started for other devices."""
     processes: Sequence[Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
     return processes
@@ -99,6 +113,8 @@ SPECTRAL_NORM = {
 
 def group_timeout(device: torch.device) -> timedelta:
     """Returns the timeout of the process group; torch's default if it is not known."""
+    import torch.distributed as dist
+
     try:
         timeout = dist.group.WORLD._get_backend(device).options._timeout  # type: ignore[union-attr]
     except (AttributeError, RuntimeError):

@@ -2,13 +2,12 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from riskft.compat import group_timeout
@@ -19,13 +18,18 @@ ADVICE = (
     "the timeout: trainer.strategy.class_path: lightning.pytorch.strategies.DDPStrategy, init_args.timeout: "
     "'2:00:00'. `--ckpt_path last` continues the run."
 )
+#: Where launchers say a process's rank, in the order in which Lightning looks for it.
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 def is_first_rank() -> bool:
     """Whether this process is the first; works before process groups exist, from the launcher's environment."""
+    rank = getattr(rank_zero_only, "rank", None)
+    if rank is None:  # Lightning, which would have read it from there, is not imported yet
+        rank = int(next((os.environ[name] for name in RANKS if os.environ.get(name)), 0))
     # if Lightning starts the processes of each node itself, the first process of a later node has no rank yet
     later_node = "RANK" not in os.environ and int(os.environ.get("NODE_RANK") or 0) > 0
-    return getattr(rank_zero_only, "rank", 0) in (None, 0) and not later_node
+    return rank == 0 and not later_node
 
 
 def gather_objects(item: Any, what: str) -> list[Any]:
@@ -77,6 +81,8 @@ Letter = tuple[str, str | None, Any]  #: The phase, the bad input found in it if
 def _exchange(letter: Letter) -> list[Letter]:
     if not _is_distributed():
         return [letter]
+    import torch.distributed as dist
+
     what = letter[0]
     letters: list[Any] = [None] * dist.get_world_size()
     with losses_named(lambda: what), _host_group() as group:
@@ -96,6 +102,8 @@ def _exchange(letter: Letter) -> list[Letter]:
 @contextmanager
 def _host_group() -> Iterator[Any]:
     """Yields a gloo group of all processes: it needs no GPU, and its barrier can be monitored."""
+    import torch.distributed as dist
+
     if dist.get_backend() == "gloo":
         yield dist.group.WORLD
         return
@@ -107,15 +115,24 @@ def _host_group() -> Iterator[Any]:
 
 
 def _timeout() -> timedelta:
+    import torch
+    import torch.distributed as dist
+
     device = torch.device("cpu") if dist.get_backend() == "gloo" else torch.device("cuda", torch.cuda.current_device())
     return group_timeout(device)
 
 
 def _is_distributed() -> bool:
+    if "torch" not in sys.modules:  # commands without torch start without it
+        return False
+    import torch.distributed as dist
+
     return dist.is_available() and dist.is_initialized()
 
 
 def _is_of_a_collective(error: RuntimeError) -> bool:
+    import torch.distributed as dist
+
     text = str(error)
     return isinstance(error, dist.DistError) or any(
         word in text for word in ("gloo", "monitoredBarrier", "NCCL", "closed by peer", "reset by peer")
@@ -123,6 +140,8 @@ def _is_of_a_collective(error: RuntimeError) -> bool:
 
 
 def _lost(what: str, error: Exception) -> ProcessLost:
+    import torch.distributed as dist
+
     rank, size = (dist.get_rank(), dist.get_world_size()) if _is_distributed() else (0, 1)
     reason = re.sub(r"^\[[^]]*\] ", "", " ".join(str(error).split())).split(". ")[0][:300]
     return ProcessLost(f"{what}: process {rank} of {size} lost another process ({reason}). {ADVICE}")

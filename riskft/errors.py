@@ -40,6 +40,15 @@ class ProcessLost(RuntimeError):  # noqa: N818
     """Another process of the run died, hangs, or is in another phase. The command line prints only the message."""
 
 
+class Terminated(SystemExit):
+    """A SIGTERM arrived. Lightning's loops raise ``SIGTERMException`` for it, see ``is_terminated``."""
+
+
+def is_terminated(error: BaseException | None) -> bool:
+    """Whether an error is ``Terminated`` or Lightning's own (by its name, because importing it takes seconds)."""
+    return isinstance(error, Terminated) or type(error).__name__ == "SIGTERMException"
+
+
 def first_line(error: BaseException) -> str:
     """Returns an error's kind and the first line of its message, shortened."""
     lines = str(error).splitlines() or [""]

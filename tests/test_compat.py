@@ -83,10 +83,11 @@ def test_only_listed_warnings_are_hidden():
 
 def test_lazy_defaults():
     with contract("jsonargparse", "lazy_instance and its lazy_get_init_args", "for defaults that are objects"):
-        lazy = compat.lazy_instance(Box, width=3)
+        lazy = compat.lazy_instance(Box)
         assert isinstance(lazy, Box)
+        assert type(lazy) is type(compat.lazy_instance(Box))
         assert type(compat.made(lazy)) is Box
-        assert compat.made(lazy).width == 3
+        assert compat.made(lazy).width == 1
     box = Box(2)
     assert compat.made(box) is box
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from jsonargparse import ArgumentParser
-from lightning.pytorch.cli import LightningArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
 from riskft.arguments.given import Option
@@ -21,22 +20,14 @@ _INNER = re.compile(
 )
 
 
-class _Brief(ArgumentParser):
-    """Reports an error without printing the usage of two hundred options first."""
+class CommandParser(ArgumentParser):
+    """A parser that reports an error without printing the usage of two hundred options first."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises UsageError; jsonargparse would exit."""
         if not self.exit_on_error:
             super().error(message, ex)
         raise UsageError(brief(message), f"(all options: {self.prog} --help)") from ex
-
-
-class CommandParser(_Brief):
-    """The parser of a command without a model."""
-
-
-class BriefParser(_Brief, LightningArgumentParser):
-    """The parser of the commands with a model."""
 
 
 @contextmanager

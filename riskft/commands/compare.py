@@ -3,19 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from riskft.analysis.comparison import Comparison, compare
-from riskft.analysis.output import cases_csv, log_tables, table_csv, unpaired_csv
-from riskft.analysis.runs import FoundRuns, Metric
+from riskft.analysis.runs import Metric
 from riskft.arguments.parser import CommandParser
-from riskft.compare.exports import find_runs_and_exports
-from riskft.compare.page import report_html
-from riskft.compare.tables import common_scope, interval, number, outcomes, p_value
-from riskft.errors import InputError, first_few
+from riskft.errors import InputError
 from riskft.files import write_text
 from riskft.run.places import refuse_unwritable
 
@@ -25,7 +15,6 @@ Prints a table and writes table.csv, cases.csv (all runs), unpaired.csv and repo
 learning curves, heatmaps and a viewer of risk maps."""
 
 NAMES = ("table.csv", "cases.csv", "unpaired.csv", "report.html")
-LISTED = 20
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -52,6 +41,14 @@ def main(arguments: Sequence[str]) -> None:
         there := [str(options.out / name) for name in NAMES if (options.out / name).exists()]
     ) and not options.overwrite:
         raise InputError("A report already exists. Add --overwrite true, or choose another --out:", there)
+    from rich.console import Console
+
+    from riskft.analysis.comparison import compare
+    from riskft.analysis.output import cases_csv, log_tables, table_csv, unpaired_csv
+    from riskft.compare.exports import find_runs_and_exports
+    from riskft.compare.page import report_html
+    from riskft.compare.terminal import say_left_out, study_table
+
     found = find_runs_and_exports(options.runs, options.metric)
     comparison = compare(found.runs, options.metric, options.baseline)
     contents = (
@@ -69,42 +66,5 @@ def main(arguments: Sequence[str]) -> None:
         console.print(study_table(study, comparison))
     for note in found.notes:
         console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
-    _say_left_out(console, found, comparison)
+    say_left_out(console, found, comparison)
     console.print(f"Report: {options.out / 'report.html'}", soft_wrap=True, markup=False, highlight=False)
-
-
-def study_table(study: str, comparison: Comparison) -> Table:
-    """Returns a study's rows for the terminal, one section per class, narrow enough for 80 columns."""
-    unit = comparison.unit
-    rows = [row for row in comparison.rows if row.study == study]
-    scope = common_scope(rows)
-    title = f"{study}: {unit.title}, {unit.unit}, paired differences from the baseline{scope}"
-    result = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    result.add_column("method", overflow="fold")
-    for name in ("mean", "diff.", "95 % interval", "p Holm", "cases", "seeds", "w/l/t"):
-        result.add_column(name, justify="right", no_wrap=bool(scope) or name != "95 % interval")
-    for class_name in dict.fromkeys(row.class_name for row in rows):
-        result.add_section()
-        result.add_row(Text(class_name, style="bold"))
-        for row in rows:
-            if row.class_name == class_name:
-                result.add_row(
-                    Text(row.method),
-                    number(row.mean, unit),
-                    number(row.difference, unit, signed=True),
-                    interval(row, unit, noted=not scope),
-                    p_value(row.p_holm),
-                    str(row.cases),
-                    str(row.seeds),
-                    outcomes(row),
-                )
-    return result
-
-
-def _say_left_out(console: Console, found: FoundRuns, comparison: Comparison) -> None:
-    lines = [f"{folder}: not tested, left out" for folder in found.untested]
-    lines += first_few((f"not paired: {item}" for item in comparison.unpaired), LISTED)
-    if len(comparison.unpaired) > LISTED:
-        lines[-1] += ", all in unpaired.csv and in the report"
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from riskft.arguments.parser import CommandParser
-from riskft.source.convert import convert
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -25,5 +22,9 @@ def main(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--overwrite", type=bool, default=False, help="replace NEW")
     options = parser.parse_args(list(arguments))
+    from rich.console import Console
+
+    from riskft.source.convert import convert
+
     count = convert(options.old, options.new, trust_pickle=options.trust_pickle, overwrite=options.overwrite)
     Console().print(f"{options.new}: {count} tensors", soft_wrap=True)

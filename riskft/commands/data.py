@@ -3,11 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from riskft.arguments.parser import CommandParser
-from riskft.build import build_data
-from riskft.run.places import refuse_unwritable
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -28,7 +24,10 @@ def main(arguments: Sequence[str]) -> None:
     commands.add_subcommand("phantom", phantom)
     commands.add_subcommand("check", checker)
     options = parser.parse_args(list(arguments))
+    from rich.console import Console
+
     from riskft.phantom import write_cohort
+    from riskft.run.places import refuse_unwritable
 
     refuse_unwritable({"out": options.phantom.out})
     paths = write_cohort(**options.phantom.as_dict())
@@ -36,6 +35,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _check(arguments: Sequence[str]) -> None:
+    from rich.console import Console
+
+    from riskft.build import build_data
+
     data = build_data(arguments)
     report = data.check(data.cases())
     report.render(Console())

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-
 from riskft.distributed import is_first_rank
+from riskft.errors import Terminated, is_terminated
 from riskft.run.folder import RunFolder
 
 CTRL_C, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -24,13 +23,14 @@ def ending_with(advice: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         status = CTRL_C
-    except SIGTERMException:  # by itself it would exit with status 0, as if the command had finished
-        status = TERMINATED
     except SystemExit as error:
+        if is_terminated(error):  # by itself it would exit with status 0, as if the command had finished
+            status = TERMINATED
         # Lightning exits with status 1 after a Ctrl-C; exits from an inner block are already reported
-        if not isinstance(error.__context__, KeyboardInterrupt) or error.code in (CTRL_C, TERMINATED):
+        elif isinstance(error.__context__, KeyboardInterrupt) and error.code not in (CTRL_C, TERMINATED):
+            status = CTRL_C
+        else:
             raise
-        status = CTRL_C
     else:
         return
     if is_first_rank():
@@ -50,7 +50,7 @@ def sigterm_raised() -> Iterator[None]:
 
     def stop(signum: int, frame: FrameType | None) -> None:
         if signal.getsignal(signal.SIGTERM) is stop:  # otherwise Lightning's handler called this and only takes note
-            raise SIGTERMException
+            raise Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:

@@ -4,9 +4,6 @@ import os
 import sys
 from pathlib import Path
 
-import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-
 from riskft.errors import InputError, ProcessLost, first_line
 from riskft.files import FULL, no_space_message
 
@@ -29,16 +26,21 @@ def message(error: BaseException) -> str | None:
 def _of_a_library(error: BaseException) -> str | None:
     """Returns a library's message about options that do not fit together or resources that the machine lacks."""
     said = " ".join(str(error).split())
-    if isinstance(error, MisconfigurationException):
+    if _is(error, "lightning.fabric.utilities.exceptions", "MisconfigurationException"):
         return said
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in said:
+    if isinstance(error, MemoryError) or _is(error, "torch", "OutOfMemoryError") or "DefaultCPUAllocator" in said:
         return (
             f"Out of memory ({first_line(error)}). Use a smaller data.patch_size, data.batch_size, data.queue_length "
             "or window of model.inferer, or a coarser data.preprocessing.spacing."
         )
-    if (wandb := sys.modules.get("wandb")) is not None and isinstance(error, wandb.Error):
+    if _is(error, "wandb", "Error"):
         return f"W&B: {said.rstrip('.')}. To do without it: --wandb.offline true or --wandb.enabled false."
     return None
+
+
+def _is(error: BaseException, module: str, kind: str) -> bool:
+    """Whether an error is of a library's kind; a library that is not loaded is not imported for it."""
+    return isinstance(error, getattr(sys.modules.get(module), kind, ()))
 
 
 def _of_the_system(error: OSError) -> str | None:

@@ -17,7 +17,6 @@ from riskft.sweep.agent import given_values, read_for_wandb, take_wandb_id
 from riskft.sweep.local import CommandLine, Commands, run_locally, run_steps
 from riskft.sweep.plan import Run, plan_run, plan_runs
 from riskft.sweep.record import read_run, refuse_others, steps_done, write_record
-from riskft.sweep.resolve import resolve
 from riskft.sweep.runner import run_step
 from riskft.sweep.slurm import SlurmOptions, queue, submit
 from riskft.sweep.spec import Combination, Sweep, read_sweeps
@@ -92,6 +91,8 @@ def _sweep(arguments: Sequence[str], command_line: CommandLine) -> None:
 
 def _planned(sweep: Sweep, tested: bool) -> tuple[str, Path, list[Run]]:
     """Returns a sweep's name, its folder and its runs."""
+    from riskft.sweep.resolve import resolve
+
     runs = plan_runs(sweep, resolve, tested)
     return sweep.name, Path(resolve(tuple(runs[0].arguments))[0].root) / "sweeps" / sweep.name, runs
 
@@ -169,6 +170,8 @@ def _agent(arguments: Sequence[str], command_line: CommandLine) -> None:
     )
     parser.add_argument("file", type=Path, help="the sweep file")
     parser.add_argument("values", nargs="*", help="--<parameter>=<value> of each parameter")
+    from riskft.sweep.resolve import resolve
+
     sweep = read_for_wandb(parser.parse_args(list(arguments[:1])).file)
     run = plan_run(sweep, Combination(given_values(sweep, arguments[1:])), resolve)
     refuse_others([run])

@@ -3,20 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from riskft.arguments.parser import CommandParser
 from riskft.errors import InputError, first_few, refuse
 from riskft.files import write_text
-from riskft.plots.figure import save_figure
 from riskft.run.places import refuse_unwritable
-from riskft.validity.cases import examine
-from riskft.validity.figures import roc_figure
-from riskft.validity.maps import existing_maps, map_folder
-from riskft.validity.opening import OpenRunPair, open_pair
-from riskft.validity.pairs import RunPair, find_pairs
-from riskft.validity.report import notes, shown, target_table
-from riskft.validity.table import RunResult, ValidityRow, case_scores_csv, table, validity_csv, volumes_csv
 
 DESCRIPTION = """Check the risk map on unseen test cases.
 
@@ -71,7 +61,16 @@ def main(arguments: Sequence[str]) -> None:
     refuse_unwritable({"--out": options.out})
     if not options.overwrite:
         refuse(EXIST, [str(options.out / name) for name in NAMES if (options.out / name).exists()])
-    opened = _open(find_pairs(options.runs, options.scratch), options.accelerator)
+    from riskft.plots.figure import save_figure
+    from riskft.validity.cases import examine
+    from riskft.validity.figures import roc_figure
+    from riskft.validity.maps import existing_maps, map_folder
+    from riskft.validity.opening import open_all
+    from riskft.validity.pairs import find_pairs
+    from riskft.validity.report import show
+    from riskft.validity.table import RunResult, case_scores_csv, table, validity_csv, volumes_csv
+
+    opened = open_all(find_pairs(options.runs, options.scratch), options.accelerator)
     folders = [map_folder(options.out, pair.pair, alone=len(opened) == 1) for pair in opened]
     if options.maps and not options.overwrite:
         for pair, folder in zip(opened, folders, strict=True):
@@ -87,27 +86,4 @@ def main(arguments: Sequence[str]) -> None:
     write_text(options.out / "volumes.csv", volumes_csv(results))
     save_figure(roc_figure(results), options.out / "roc.png")
     write_text(options.out / "validity.csv", validity_csv(rows))
-    _print(shown(rows), results, options.margin, options.out)
-
-
-def _open(pairs: Sequence[RunPair], accelerator: str | None) -> list[OpenRunPair]:
-    """Opens all pairs before anything is computed, so that one report lists all problems."""
-    opened: list[OpenRunPair] = []
-    problems: list[str] = []
-    for pair in pairs:
-        try:
-            opened.append(open_pair(pair, accelerator))
-        except InputError as error:
-            problems.append("\n    ".join([f"{pair.run.folder}: {error.title}", *error.problems]))
-    refuse("These runs do not show whether the map is right:", problems)
-    return opened
-
-
-def _print(rows: Sequence[ValidityRow], results: Sequence[RunResult], margin: int, out: Path) -> None:
-    console = Console()
-    for name in dict.fromkeys((row.run, row.target) for row in rows):
-        console.print(target_table([row for row in rows if (row.run, row.target) == name]))
-        console.print()
-    where = f"voxels up to {margin} from the foreground" if margin else "all voxels"
-    for line in [*notes(rows, results), f"Scored: {where}", f"Results: {out}"]:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+    show(rows, results, options.margin, options.out)

@@ -3,7 +3,7 @@
 The paper says that the map quantifies hardness and weights the loss. How hardness becomes a weight is our
 interpretation, so every part is an option (see ``RiskMapping`` for the default and its reason).
 
-To add one, derive from ``Normalise`` or ``WeightFunction``, export it in ``riskft/__init__.py``, and name it in a
+To add one, derive from ``Normalise`` or ``WeightFunction``, export it in ``riskft/__init__.pyi``, and name it in a
 config as ``configs/method/prior_relative.yaml`` does.
 """
 

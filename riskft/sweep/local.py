@@ -13,8 +13,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-
+from riskft.errors import Terminated
 from riskft.run.folder import RunFolder
 from riskft.sweep.plan import Run
 from riskft.sweep.record import steps_done
@@ -39,7 +38,7 @@ def prepared_processes() -> BaseContext:
     if sys.platform != "linux":
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload(["riskft.cli"])
+    context.set_forkserver_preload(["riskft.build"])
     return context
 
 
@@ -63,7 +62,7 @@ class Commands:
             self._running.append(process)
         try:
             process.join()
-        except (KeyboardInterrupt, SIGTERMException):  # where this is the main thread
+        except (KeyboardInterrupt, Terminated):  # where this is the main thread
             self.end()
             process.join()
             raise
@@ -97,7 +96,7 @@ def run_locally(runs: Sequence[Run], jobs: int, command: CommandLine) -> Generat
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             commands.end(running=False)
-            if isinstance(error, KeyboardInterrupt | SIGTERMException | GeneratorExit):
+            if isinstance(error, KeyboardInterrupt | Terminated | GeneratorExit):
                 log.info("Stopping what is running; wait for it to end.")
                 if isinstance(error, KeyboardInterrupt):
                     wait([future for future in futures if not future.cancelled()], CTRL_C_SECONDS)

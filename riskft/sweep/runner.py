@@ -4,10 +4,8 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-
 from riskft.distributed import is_first_rank
-from riskft.errors import InputError
+from riskft.errors import InputError, is_terminated
 from riskft.files import write_text
 from riskft.run.folder import RunFolder
 from riskft.run.lock import held
@@ -47,8 +45,10 @@ def run_step(folder: Path, step: str, command: CommandLine, more: Sequence[str] 
 def _reason(error: BaseException) -> str:
     """Returns one line; the exit of the command line has the error only as its context."""
     cause = error.__context__ if isinstance(error, SystemExit) and error.__context__ else error
-    if isinstance(cause, KeyboardInterrupt | SIGTERMException):
-        return "stopped by " + ("Ctrl-C" if isinstance(cause, KeyboardInterrupt) else "SIGTERM")
+    if isinstance(cause, KeyboardInterrupt):
+        return "stopped by Ctrl-C"
+    if is_terminated(cause):
+        return "stopped by SIGTERM"
     if isinstance(cause, SystemExit):
         return f"{type(cause).__name__}: status {cause.code}"
     lines = str(cause).strip().splitlines() or [""]

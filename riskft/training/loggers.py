@@ -1,8 +1,7 @@
 """The loggers of a run: W&B and ``metrics.csv``."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -16,10 +15,8 @@ from riskft.distributed import is_first_rank
 from riskft.files import keep_old
 from riskft.run.folder import RunFolder
 from riskft.run.options import WandbOptions
+from riskft.run.staging import stage_in
 from riskft.run.wandb_id import run_id
-
-#: Where W&B stages data and caches. The default is the home folder, which containers may lack.
-STAGING = {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache", "WANDB_CONFIG_DIR": "config"}
 
 
 def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> list[Logger]:
@@ -95,29 +92,6 @@ def _wandb_id(folder: Path, command: str, starts_anew: bool) -> str | None:
     if not is_first_rank():
         return None  # other ranks log nothing
     return run_id(RunFolder(folder), starts_anew) + ("" if command == "fit" else f"-{command}")
-
-
-def stage_in(folder: Path, offline: bool) -> None:
-    """Makes W&B write into the run folder, so that an offline run needs nothing outside it.
-
-    An online run takes its login and any paths from the user's environment.
-    """
-    for name, place in STAGING.items():
-        if offline or (name not in os.environ and name != "WANDB_CONFIG_DIR"):
-            os.environ[name] = str(RunFolder(folder.absolute()).wandb / place)
-
-
-@contextmanager
-def staging_undone() -> Iterator[None]:
-    """Undoes ``stage_in`` on exit, so that the next command in this process does not use this run's folder."""
-    before = {name: os.environ.get(name) for name in STAGING}
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def wandb_run(trainer: Trainer) -> Any | None:

@@ -1,5 +1,6 @@
 """Opens a pair of runs and the results of phase 1, and checks that they belong together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.labels import IGNORE_INDEX
-from riskft.errors import first_few, refuse
+from riskft.errors import InputError, first_few, refuse
 from riskft.risk.distribution import ClassDistribution
 from riskft.risk.forward import counted_target
 from riskft.risk.store import RiskStore
@@ -80,3 +81,16 @@ def kept_distribution(run: RunFolder, data: RiskDataModule) -> ClassDistribution
         counts = target != IGNORE_INDEX
         dataset.update(store.read_hardness(case.subject)[0][counts], target[counts])
     return dataset
+
+
+def open_all(pairs: Sequence[RunPair], accelerator: str | None) -> list[OpenRunPair]:
+    """Opens all pairs before anything is computed, so that one report lists all problems."""
+    opened: list[OpenRunPair] = []
+    problems: list[str] = []
+    for pair in pairs:
+        try:
+            opened.append(open_pair(pair, accelerator))
+        except InputError as error:
+            problems.append("\n    ".join([f"{pair.run.folder}: {error.title}", *error.problems]))
+    refuse("These runs do not show whether the map is right:", problems)
+    return opened

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -80,3 +82,14 @@ def span(low: float, high: float) -> str:
 def percent(share: float) -> str:
     """Returns a share in percent."""
     return "-" if math.isnan(share) else f"{100 * share:.3g} %"
+
+
+def show(rows: Sequence[ValidityRow], results: Sequence[RunResult], margin: int, out: Path) -> None:
+    """Prints a table per run and target, and the notes."""
+    console, rows = Console(), shown(rows)
+    for name in dict.fromkeys((row.run, row.target) for row in rows):
+        console.print(target_table([row for row in rows if (row.run, row.target) == name]))
+        console.print()
+    where = f"voxels up to {margin} from the foreground" if margin else "all voxels"
+    for line in [*notes(rows, results), f"Scored: {where}", f"Results: {out}"]:
+        console.print(line, soft_wrap=True, markup=False, highlight=False)

@@ -15,6 +15,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 from monai.networks.nets import UNet
 
+import riskft.build  # noqa: F401  (which the command line would import in each process)
 from riskft.cli import main
 from riskft.training.module import RiskModule
 

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 import riskft.sweep.local
 from riskft.cli import main
 from riskft.commands.interruptions import sigterm_raised
+from riskft.errors import Terminated
 from riskft.sweep.local import Commands, run_locally, run_steps
 from riskft.sweep.plan import Run
 from riskft.sweep.record import steps_done, write_record
@@ -122,7 +122,7 @@ def planned(root):
     return runs
 
 
-@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, SIGTERMException), (signal.SIGINT, KeyboardInterrupt)])
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
 def test_an_interruption_ends_what_runs_and_starts_nothing_else(tmp_path, endless, number, error):
     """Sent to the sweep alone, as by ``kill`` or a scheduler; a Ctrl-C in a terminal reaches its processes too."""
     interruption = threading.Timer(0.5, os.kill, (os.getpid(), number))
@@ -146,6 +146,6 @@ def test_a_sweep_that_is_left_while_it_tells_of_a_run_ends_the_others(tmp_path, 
 
 def test_an_agents_run_ends_with_it(tmp_path, endless):
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with sigterm_raised(), pytest.raises(SIGTERMException):
+    with sigterm_raised(), pytest.raises(Terminated):
         run_steps(planned(tmp_path)[0], {}, Commands(print))
     assert [process.exitcode for process in endless] == [-signal.SIGTERM]
