@@ -35,14 +35,8 @@ def is_first_rank() -> bool:
 def gather_objects(item: Any, what: str) -> list[Any]:
     """Returns the objects of all processes in rank order, or a list of one object without process groups.
 
-    Args:
-        item: This process's object.
-        what: The phase, for messages.
-
-    Raises:
-        InputError: If another process found bad input (see ``together``).
-        ProcessLost: If another process died, does not arrive within the process group's timeout, or is in another
-            phase.
+    ``what`` names the phase in messages. Raises InputError if another process found bad input (see ``together``), and
+    ProcessLost if one died, does not arrive within the process group's timeout, or is in another phase.
     """
     return [part for _, _, part in _exchange((what, None, item))]
 

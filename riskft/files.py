@@ -22,18 +22,12 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def atomic_path(target: Path) -> Iterator[Path]:
-    """Yields a temporary path in the target's folder, and renames it to ``target`` on success.
+    """Yields a temporary path in the target's folder, made if needed, and renames it to ``target`` on success.
 
     A reader never sees a half-written file, whatever kills the writer. On an error, the temporary file is removed. The
     temporary name keeps only the target's endings, by which many writers choose the format: Lightning takes any file
-    with ``last`` in its name for a checkpoint.
-
-    Args:
-        target: Where the finished file goes. Missing parent folders are created.
-
-    Raises:
-        NoSpaceError: If the file system is full, or the file is larger than allowed.
-        InputError: If the system gives another reason why the file cannot be written.
+    with ``last`` in its name for a checkpoint. Raises NoSpaceError if the file system is full or the file is larger
+    than allowed, and InputError if the system gives another reason why the file cannot be written.
     """
     temporary = target.with_name(f".tmp-{uuid.uuid4().hex[:8]}{''.join(target.suffixes)}")
     try:

@@ -18,16 +18,11 @@ def draw_properties(rng: np.random.Generator) -> npt.NDArray[np.float64]:
 def mix(
     fractions: FloatArray, properties: Values, sequence: PulseSequence, concentration: FloatArray | None = None
 ) -> FloatArray:
-    """Computes the noiseless signal, in which the tissues of a voxel add up by volume.
+    """Computes the noiseless signal, float32, voxels, in which the tissues of a voxel add up by volume.
 
-    Args:
-        fractions: float32, tissues x voxels, tissues in the order of ``TISSUES`` (later ones may be missing).
-        properties: tissues x 3: proton density, T1 and T2 in ms.
-        sequence: The pulse sequence.
-        concentration: voxels, mmol/L of contrast agent in the enhancing tumour; None before the injection.
-
-    Returns:
-        float32, voxels.
+    ``fractions`` are float32, tissues x voxels, in the order of ``TISSUES`` (later ones may be missing), ``properties``
+    tissues x 3: proton density, T1 and T2 in ms. ``concentration``, voxels, is mmol/L of contrast agent in the
+    enhancing tumour; None before the injection.
     """
     density, t1, t2 = properties[: len(fractions)].T
     signals = sequence(density, t1, t2)

@@ -40,20 +40,14 @@ class _Surfaces:
 def grow(
     rng: np.random.Generator, grid: Grid, lesions: Sequence[Lesion], tissues: FloatArray, lateral: FloatArray
 ) -> Tumour:
-    """Grows the foci in a subject's brain.
+    """Grows the foci, given in subject coordinates, in a subject's brain.
 
     Core and rim are sublevel sets of the distance from an ellipsoid plus smooth noise (in mm). The oedema consists of
     the voxels with the smallest ``distance from the rim + GREY_DELAY (1 - white matter) + noise`` (plus
     ``MIDLINE_DELAY`` in the other hemisphere), so that the whole tumour makes up 1.5 to 7 % of the brain, or 2.5 times
-    the solid part if that is more. If a coarse grid leaves fewer than ``MIN_VOXELS`` of oedema or enhancing tumour,
-    the foci are enlarged.
-
-    Args:
-        rng: Source of the irregularities.
-        grid: The subject's voxels.
-        lesions: Foci in subject coordinates.
-        tissues: 3 x X x Y x Z, fractions of CSF, grey and white matter; all 0 outside the brain.
-        lateral: X x Y x Z, template coordinate in mm to the right of the midline.
+    the solid part if that is more. If a coarse grid leaves fewer than ``MIN_VOXELS`` of oedema or enhancing tumour, the
+    foci are enlarged. ``tissues`` are fractions of CSF, grey and white matter, 3 x X x Y x Z, all 0 outside the brain;
+    ``lateral`` is the template coordinate in mm to the right of the midline, X x Y x Z.
     """
     bumps = [(smooth_noise(rng, grid, 12), smooth_noise(rng, grid, 5)) for _ in lesions]
     thickness, front, texture = smooth_noise(rng, grid, 9), smooth_noise(rng, grid, 8), smooth_noise(rng, grid, 6)

@@ -21,17 +21,11 @@ _OPTION = (
 
 
 def readings(network: nn.Module, size: Sequence[int], output: SourceOutput | None) -> Readings:
-    """Returns how to read the network's result.
+    """Returns how to read a network's result on a window, in training and in evaluation mode.
 
-    Recognises a network that ends in a softmax or sigmoid. ``ProbabilityCheck`` finds other probabilities at run time.
-
-    Args:
-        network: Not changed.
-        size: Window that the network can run on, voxels along x, y, z.
-        output: What its output channels mean; its ``applied`` overrides what is found.
-
-    Raises:
-        InputError: If the network does not run, or its output has no gradient.
+    Recognises a network that ends in a softmax or sigmoid; the ``applied`` of ``output`` overrides what is found.
+    ``ProbabilityCheck`` finds other probabilities at run time. Raises InputError if the network does not run, or its
+    output has no gradient.
     """
     train = trace(network, size)
     if not train.differentiable:

@@ -20,16 +20,9 @@ def with_classes(
     The head is the shortest tail of layers that each have one output channel per class and whose replacement gives a
     network that runs with ``classes`` outputs. In a plain U-Net this is the last convolution. If a residual block works
     on the class channels (MONAI's UNet with residual units), the convolution before it and the normalisation between
-    them are part of the head. New weights are random.
-
-    Args:
-        network: Not changed.
-        classes: Number of classes, background included.
-        size: Window that the network can run on, voxels along x, y, z.
-        head: Names of the modules that make up the head; None to find them.
-
-    Raises:
-        InputError: If no such tail exists, the head is grouped, or the named modules do not form a head.
+    them are part of the head. New weights are random. ``size`` is a window that the network can run on, voxels along x,
+    y, z; ``head`` names the modules, None finds them. Raises InputError if no such tail exists, the head is grouped, or
+    the named modules do not form a head.
     """
     found = trace(network, size)
     old = found.channels[0]

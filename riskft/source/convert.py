@@ -28,17 +28,11 @@ def convert(old: Path, new: Path, *, trust_pickle: bool = False, overwrite: bool
     """Writes only a checkpoint's weights, with riskft's own entry if any, and returns the number of tensors.
 
     If the file holds several copies of the weights (a moving average, for example), all are written;
-    ``model.source.weights`` chooses among them.
-
-    Args:
-        old: Any checkpoint file, or a TorchScript program.
-        new: File to write, .safetensors, .pt or .pth; written atomically.
-        trust_pickle: Unpickle everything, which runs code that the file names. A file that holds only tensors and plain
-            values does not need it, and then nothing is run.
-        overwrite: Replace an existing ``new``.
-
-    Raises:
-        InputError: If the file cannot be read, holds no state dict, needs ``trust_pickle``, or ``new`` exists.
+    ``model.source.weights`` chooses among them. ``old`` is any checkpoint file or TorchScript program, ``new`` a
+    .safetensors, .pt or .pth file, written atomically. With ``trust_pickle`` everything is unpickled, which runs code
+    that the file names; a file that holds only tensors and plain values does not need it, and then nothing is run.
+    Raises InputError if the file cannot be read, holds no state dict, needs ``trust_pickle``, or ``new`` exists without
+    ``overwrite``.
     """
     _check_new(new, overwrite)
     if not old.is_file():

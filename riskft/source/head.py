@@ -34,16 +34,10 @@ def mixed_head(
 ) -> None:
     """Sets the target's head to weighted sums of the source head's rows, in place.
 
-    A row is the weights and bias of one channel; row y becomes sum_k rows[y, k] row_k. If a convolution of the head
-    takes class channels as input, the pseudo-inverse maps these back, so that a linear head gives exactly the weighted
-    sums of the source's logits.
-
-    Args:
-        target: Network with Y output channels.
-        source: The same network with K output channels.
-        names: The head's modules, from ``with_classes``.
-        rows: (Y, K), from ``head_rows``.
-        parallel: Those of ``names`` that are parallel heads (deep supervision); they take the backbone's channels.
+    A row is the weights and bias of one channel; row y becomes sum_k rows[y, k] row_k, with ``rows`` (Y, K) from
+    ``head_rows``. If a convolution of the head takes class channels as input, the pseudo-inverse maps these back, so
+    that a linear head gives exactly the weighted sums of the source's logits. Those of the head's modules, ``names``,
+    that are ``parallel`` heads (deep supervision) take the backbone's channels.
     """
     back = torch.linalg.pinv(rows)
     for name in names:

@@ -29,17 +29,11 @@ def with_input_channels(
 ) -> tuple[nn.Module, list[str]]:
     """Returns a copy whose first convolutions take ``channels`` channels, and their names (none if unchanged).
 
-    Args:
-        network: Not changed.
-        channels: Number of input channels.
-        size: Window that the network can run on, voxels along x, y, z.
-        how: A new channel's weights: ``mean`` of the old channels, or ``repeat``, where new channel c takes old channel
-            c mod C_old. Both are scaled by C_old / C_new, so that C_new equal channels give the same response as C_old
-            equal ones did (with ``repeat`` exactly only if C_old divides C_new).
-
-    Raises:
-        InputError: If no convolution takes the input directly, one that does is grouped, or the network does not run
-            with ``channels`` channels.
+    A new channel's weights are the ``mean`` of the old channels, or ``repeat``: new channel c takes old channel c mod
+    C_old. Both are scaled by C_old / C_new, so that C_new equal channels give the same response as C_old equal ones did
+    (with ``repeat`` exactly only if C_old divides C_new). ``size`` is a window that the network can run on, voxels
+    along x, y, z. Raises InputError if no convolution takes the input directly, one that does is grouped, or the
+    network does not run with ``channels`` channels.
     """
     found = trace(network, size)
     if found.in_channels == channels:
@@ -111,14 +105,9 @@ def inverted_network(network: nn.Module, size: Sequence[int]) -> tuple[nn.Module
 
     Some MRI contrasts invert each other's brightness (T1w and T2w). Negating the first convolutions' weights has the
     same effect as negating the image, so data and checkpoints stay as they are. Meant for images with background 0 and
-    grey values around it, as from ``ZScoreIntensity``.
-
-    Args:
-        network: Not changed.
-        size: Window that the network can run on, voxels along x, y, z.
-
-    Raises:
-        InputError: If no convolution takes the input directly, or a layer takes something calculated from it.
+    grey values around it, as from ``ZScoreIntensity``. ``size`` is a window that the network can run on, voxels along
+    x, y, z. Raises InputError if no convolution takes the input directly, or a layer takes something calculated from
+    it.
     """
     found = trace(network, size)
     names = found.first

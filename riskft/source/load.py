@@ -38,17 +38,11 @@ def load_source(
 ) -> SourceNetwork:
     """Builds the frozen source network from its checkpoint; not inverted if ``invert`` is ``auto``.
 
-    Args:
-        source: Architecture and file; the architecture is copied, not changed.
-        in_channels: The target's number of channels.
-        size: Window that the network can run on, voxels along x, y, z.
-        inferer: How it runs on whole volumes if the source has no inferer of its own; by default in one pass.
-        channels_last: Run it in channels-last memory order.
-        whole: Require every parameter, as phase 1 does. Otherwise ``source.min_loaded`` of the parameters are enough;
-            the others keep their initial values, with a warning.
-
-    Raises:
-        InputError: If no checkpoint is set, ``source.load`` is ``none``, or the checkpoint does not fit.
+    The architecture is copied, not changed. ``size`` is a window that the network can run on, voxels along x, y, z.
+    Whole volumes go through the source's own inferer, else through ``inferer``, else through the network in one pass.
+    Phase 1 needs the ``whole`` network; otherwise ``source.min_loaded`` of the parameters are enough, and the others
+    keep their initial values, with a warning. Raises InputError if no checkpoint is set, ``source.load`` is ``none``,
+    or the checkpoint does not fit.
     """
     checkpoint = read_checkpoint(_checkpoint_of(source))
     network, missing, unused = _trained(source, checkpoint, size, whole)
@@ -144,24 +138,13 @@ def fill(
     min_loaded: float | None = None,
     weights: str | None = None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Loads a checkpoint's parameters into the source network, in place.
+    """Loads a checkpoint's parameters into the source network, in place, and returns two lists of keys.
 
-    The risk map needs the complete source network, head included; plain fine-tuning can do with less.
-
-    Args:
-        network: The source network.
-        checkpoint: Its weights.
-        size: Window that the network can run on, voxels along x, y, z.
-        min_loaded: Share of the parameters' elements that the checkpoint must fill, with the same name and shape; None
-            if nothing may be missing.
-        weights: Name of the copy to take if the checkpoint holds several, see ``choose_copy``.
-
-    Returns:
-        The network's entries that the checkpoint lacks or has in another shape, which keep their values; and the
-        checkpoint's keys that the network does not have.
-
-    Raises:
-        InputError: If too much is missing or the weights are integers. The network is then unchanged.
+    The first are the network's entries that the checkpoint lacks or has in another shape, which keep their values; the
+    second the checkpoint's keys that the network does not have. The checkpoint must fill ``min_loaded`` of the
+    parameters' elements, with the same name and shape, or all (None): the risk map needs the complete source network,
+    head included; plain fine-tuning can do with less. For ``weights``, see ``choose_copy``. Raises InputError, and
+    leaves the network unchanged, if too much is missing or the weights are integers.
     """
     own = network.state_dict()
     state = choose_copy(checkpoint.states, own, weights).state

@@ -113,12 +113,10 @@ class Readings:
 
 
 def logits_of(output: Tensor, activation: Activation | None) -> Tensor:
-    """Returns logits that give the same probabilities under the activation.
+    """Returns logits that give the same probabilities, (B, K, *spatial), under an activation that was already applied.
 
-    Args:
-        output: (B, K, *spatial), logits or probabilities.
-        activation: The activation already applied, or None. Logits of a softmax are log p, those of a sigmoid
-            log p - log (1 - p), all finite. In float32 a sigmoid is 1 from a logit of about 16 upwards.
+    Those of a softmax are log p, those of a sigmoid log p - log (1 - p), all finite. In float32 a sigmoid is 1 from a
+    logit of about 16 upwards.
     """
     if activation is None:
         return output

@@ -98,16 +98,11 @@ def transfer_backbone(
     unused: Sequence[str],
     missing: Sequence[str] = (),
 ) -> AdaptationReport:
-    """Copies everything but the head from the source to the target network, in place.
+    """Copies everything but the head's modules from the source to the target network, in place.
 
-    Args:
-        target: Network with the target's classes.
-        source: Network with the source's classes and the target's input channels.
-        head: Names of the head's modules, which are not changed.
-        adapted: Names of the first convolutions that were adapted to the target's channels or negated.
-        head_status: Status of the head in the report: ``loaded``, ``adapted`` or ``new``.
-        unused: Keys of the checkpoint that the source network does not have.
-        missing: Keys of the source network that the checkpoint did not fill, reported as ``new``.
+    The source has the target's input channels; the first convolutions in ``adapted`` were adapted to these or negated.
+    The report gives the head ``head_status`` (``loaded``, ``adapted`` or ``new``), the checkpoint's ``unused`` keys as
+    such, and the keys that the checkpoint did not fill (``missing``) as ``new``.
     """
     # by identity because a module may be registered under several names (DynUNet's deep-supervision heads are)
     heads = {id(target.get_submodule(name)) for name in head}

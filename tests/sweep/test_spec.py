@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from riskft.errors import InputError
-from riskft.sweep.distributions import from_entry
+from riskft.sweep.parameters import from_entry
 from riskft.sweep.spec import read_sweeps
 
 

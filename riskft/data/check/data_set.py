@@ -4,12 +4,11 @@ import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from riskft.data.check.between import duplicates, leaks, people_in_two_splits, visits_in_two_splits
+from riskft.data.check.across import duplicates, leaks, people_in_two_splits, poor_splits, visits_in_two_splits
 from riskft.data.check.case import CheckedCase, inspect_case
 from riskft.data.check.header import silent_itk
 from riskft.data.check.memory import CheckMemory
 from riskft.data.check.report import CheckReport
-from riskft.data.check.splits import poor_splits
 from riskft.data.findings import FaultKind, Finding, WarningKind
 from riskft.data.io.grid import TOLERANCE_MM
 from riskft.data.labels import LabelMap

@@ -25,13 +25,9 @@ _NO_ARGUMENTS = ("_target_", *_NOTES, "_disabled_", "_mode_")
 def find(path: Path) -> Package | None:
     """Returns the description of the model in a MONAI bundle's folder, or None if the path is something else.
 
-    Only literal values and references are used; expressions (``$...``) are Python code and are not evaluated.
-
-    Args:
-        path: The bundle's folder, with ``configs/inference.json`` (or train, or YAML) and ``models/model.pt``.
-
-    Raises:
-        InputError: If the network is not described in plain values or not 3-D, or the weights are missing.
+    It has ``configs/inference.json`` (or train, or YAML) and ``models/model.pt``. Only literal values and references
+    are used; expressions (``$...``) are Python code and are not evaluated. Raises InputError if the network is not
+    described in plain values or not 3-D, or the weights are missing.
     """
     files = [file for name in _CONFIG_FILES if (file := path / "configs" / name).is_file()]
     if not files:

@@ -22,13 +22,10 @@ _T = TypeVar("_T")
 def find(path: Path) -> Package | None:
     """Returns the description of a model that nnU-Net v2 trained, or None if the path is something else.
 
-    Args:
-        path: The folder ``<trainer>__<plans>__<configuration>``, a ``fold_*`` folder in it, or a checkpoint in a fold.
-            The default fold is the lowest (``fold_all`` if there is no other), the default checkpoint the final one,
-            then the best, then the latest.
-
-    Raises:
-        InputError: If a part is missing, or riskft cannot use the model (2-D, second stage of a cascade).
+    The path is the folder ``<trainer>__<plans>__<configuration>``, a ``fold_*`` folder in it, or a checkpoint in a
+    fold. The default fold is the lowest (``fold_all`` if there is no other), the default checkpoint the final one, then
+    the best, then the latest. Raises InputError if a part is missing, or riskft cannot use the model (2-D, second stage
+    of a cascade).
     """
     located = _locate(Path(os.path.abspath(path)))  # the folders' names count, and "." and ".." hide them
     if located is None:
