@@ -148,6 +148,14 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} is not valid JSON in UTF-8 ({error}). Correct it.") from error
 
 
+def json_or_none(path: Path) -> Any:
+    """Returns what a JSON file holds; None if there is none, or it is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """Returns the mapping that a JSON file holds; raises InputError if it holds something else, or cannot be read."""
     content = read_json(path)

@@ -1,12 +1,11 @@
 """What a run started from, by its record and not by its name."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from riskft.run.folder import RunFolder
-from riskft.run.record import Start, read_record
+from riskft.run.record import Start
 
 
 def started_from(folder: Path) -> Start | None:
@@ -15,11 +14,7 @@ def started_from(folder: Path) -> Start | None:
     ``record.json`` in the run folder takes precedence over ``config.yaml``, which only says what was asked for.
     """
     run = RunFolder(folder)
-    try:
-        record = read_record(json.loads(run.record.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        record = None
-    if record is not None:
+    if (record := run.read_record()) is not None:
         return record.started_from
     model = run.read_config().get("model")
     source: Any = model.get("source") if isinstance(model, dict) else None

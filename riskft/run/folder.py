@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from riskft.errors import InputError, refuse
-from riskft.files import earlier, read_text, safe_name
+from riskft.files import earlier, json_or_none, read_text, safe_name
 from riskft.run.lock import held
 from riskft.run.options import RunOptions
+from riskft.run.record import Record, read_record
 from riskft.run.risk import RunRisk
 
 SEED_FOLDER = re.compile(r"seed=(\d+)$")
@@ -59,6 +60,10 @@ class RunFolder:
         except (yaml.YAMLError, RecursionError) as error:
             raise InputError(f"{self.config}: is not YAML ({' '.join(str(error).split())}).") from error
         return content if isinstance(content, dict) else {}
+
+    def read_record(self) -> Record | None:
+        """Returns how the weights were made; None if the record is missing or damaged."""
+        return read_record(json_or_none(self.record))
 
     def name(self) -> tuple[str, str, int]:
         """Returns study, method and seed, from the config or the folder's name; raises InputError without a seed."""

@@ -67,14 +67,10 @@ def describe(network: nn.Module, found: Readings) -> list[str]:
 
 
 class ProbabilityCheck:
-    """Checks a network's outputs until it is clear whether they are probabilities.
+    """Checks a network's outputs, unless not ``asked`` to, until it is clear whether they are probabilities.
 
     Values in 0..1 that sum to 1 over the channels throughout a patch are not logits. Other values in 0..1 come from a
     sigmoid if they approach both ends within a volume; the logits of an untrained network can also stay in 0..1.
-
-    Args:
-        name: The network's name in messages.
-        asked: Whether to check at all.
     """
 
     def __init__(self, name: str, asked: bool = True) -> None:

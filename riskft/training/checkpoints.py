@@ -13,11 +13,7 @@ from riskft.training.of_trainer import data_of
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps ``best.ckpt`` by ``val/dice``, or nothing if there are no validation cases.
-
-    Args:
-        path: Path of ``best.ckpt``.
-    """
+    """Keeps ``best.ckpt``, at ``path``, by ``val/dice``; keeps nothing if there are no validation cases."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -47,13 +43,10 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LatestCheckpoint(ModelCheckpoint):
-    """Writes ``last.ckpt`` after each epoch.
+    """Writes ``last.ckpt``, at ``path``, after each epoch.
 
     Checkpoints key callback states by class and options, and Lightning rejects two callbacks with the same key. As a
     separate class, this one cannot clash with a ``ModelCheckpoint`` that a user adds.
-
-    Args:
-        path: Path of ``last.ckpt``.
     """
 
     def __init__(self, path: Path) -> None:

@@ -14,12 +14,7 @@ from riskft.training.risk_maps import RiskMapCallback
 
 
 class RiskExport(Callback):
-    """Writes the maps after phase 1. Each process writes its share.
-
-    Args:
-        folder: Output folder.
-        overwrite: Replace existing files.
-    """
+    """Writes the maps into a folder after phase 1, each process its share; replaces files only with ``overwrite``."""
 
     def __init__(self, folder: Path, overwrite: bool) -> None:
         super().__init__()

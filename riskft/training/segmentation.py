@@ -18,15 +18,7 @@ from riskft.training.scores import gather_scores, keep_cases, log_means
 
 
 class SegmentationModule(LightningModule):
-    """Validates, tests and predicts with a network that takes patches.
-
-    Args:
-        class_names: Classes, background first.
-        regions: Unions of class indices by name, scored instead of the single classes.
-        inferer: Segments whole volumes.
-        channels_last: Pass images to the network in channels-last memory order.
-        validation_surface: Compute HD95 in every validation too.
-    """
+    """Validates, tests and predicts with a network that takes patches; for the arguments, see ``RiskModule``."""
 
     def __init__(
         self,

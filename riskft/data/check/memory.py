@@ -1,6 +1,5 @@
 """Remembers the cases that passed the check, so that only new and changed files are read."""
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from riskft.data.io.formats import parts
 from riskft.data.labels import LabelMap
 from riskft.data.records import Case
 from riskft.errors import InputError
-from riskft.files import fingerprint, write_json
+from riskft.files import fingerprint, json_or_none, write_json
 
 CHECK_VERSION = 2  #: Raise it when you add a check, so that every case is checked again.
 
@@ -22,18 +21,15 @@ CHECK_VERSION = 2  #: Raise it when you add a check, so that every case is check
 class CheckMemory:
     """Remembers cases without faults by their files' paths, sizes and times, and by the label map.
 
-    Args:
-        path: JSON file; created if missing, left alone if it cannot be written.
+    They are kept in a JSON file, created if missing, left alone if it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[str, Any] = {}
         self._new = False
-        if path.is_file():
-            with suppress(OSError, ValueError):  # the scans are read again
-                known = json.loads(path.read_text())
-                self._known = known if isinstance(known, dict) else {}
+        if isinstance(known := json_or_none(path), dict):  # otherwise the scans are read again
+            self._known = known
 
     def recall(self, split: str, case: Case, labels: LabelMap) -> CheckedCase | None:
         """Returns an earlier result without grey values and background; None if the case is new or has changed."""

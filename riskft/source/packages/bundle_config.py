@@ -13,12 +13,7 @@ Config = Mapping[str, Any]
 
 
 class NotPlainError(Exception):
-    """A value that is not plain: an expression (arbitrary Python) or a reference that leads nowhere.
-
-    Args:
-        key: Position of the value in MONAI's notation (``network_def::in_channels``).
-        reason: What the value is.
-    """
+    """A value that is an expression (arbitrary Python) or leads nowhere, at a ``key`` like ``network_def::net``."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"'{key}' {reason}")

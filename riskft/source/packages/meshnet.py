@@ -5,7 +5,6 @@ A model is a layer table ``<name>.json`` with the weights ``<name>.safetensors``
 https://github.com/neuroneural/brainchop.
 """
 
-import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, TypedDict
 from torch import Tensor, nn
 
 from riskft.errors import InputError, refuse
+from riskft.files import json_or_none
 from riskft.source.packages.base import Package
 
 _OPTIONS = ("bnorm", "elu", "gelu", "dropout_p", "bias")
@@ -172,10 +172,7 @@ def _table_of(path: Path) -> Path | None:
 
 def _read_table(path: Path) -> dict[str, Any] | None:
     """Returns the content of a layer table, or None if the file is missing or something else."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    content = json_or_none(path)
     layers = content.get("layers") if isinstance(content, dict) else None
     if not isinstance(layers, list) or not layers:
         return None
@@ -184,10 +181,7 @@ def _read_table(path: Path) -> dict[str, Any] | None:
 
 def _class_names(table: Path, classes: int | None) -> tuple[str, ...] | None:
     """Returns the labels in the colour table beside the layer table, or None unless there is one per class."""
-    try:
-        content = json.loads(table.with_suffix(".colormap.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    content = json_or_none(table.with_suffix(".colormap.json"))
     labels = content.get("labels") if isinstance(content, dict) else None
     if not isinstance(labels, list) or len(labels) != classes:
         return None  # that of model5_gw_ae names 2 of 3 classes

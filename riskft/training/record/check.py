@@ -1,6 +1,5 @@
 """Checking that a checkpoint fits a command, before any other work."""
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,15 +76,12 @@ def check_filing(folder: RunFolder, path: Path) -> None:
 
     Raises InputError if the folder belongs to a run with another method or seed than the tested checkpoint.
     """
-    if path.resolve().parent == folder.checkpoints.resolve() or not folder.record.is_file():
-        return
-    try:
-        own = read_record(json.loads(folder.record.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    own = folder.read_record()
+    if own is None or path.resolve().parent == folder.checkpoints.resolve():
         return
     content = WholeCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True)
     other = read_record(content.get("riskft"))
-    if own is None or other is None or own.name == other.name or not (own.options and other.options):
+    if other is None or own.name == other.name or not (own.options and other.options):
         return
     raise InputError(
         f"{path} is of method {other.name[0]}, seed {other.name[1]}, and its scores would be kept in {folder.path} as "
