@@ -9,6 +9,8 @@ from riskft.analysis.pairs import Unpaired
 from riskft.analysis.runs import Metric, RunScores
 from riskft.files import csv_text
 
+CASE_COLUMNS = ("study", "method", "seed", "subject", "class_name")  #: Of ``case_rows``; the metric comes last.
+
 
 def table_csv(comparison: Comparison) -> str:
     """Returns all rows as CSV, with the metric and its unit."""
@@ -21,12 +23,7 @@ def table_csv(comparison: Comparison) -> str:
 
 def cases_csv(runs: Sequence[RunScores], metric: Metric) -> str:
     """Returns all runs' cases as CSV, with the metric as ``riskft test`` wrote it."""
-    return csv_text(case_columns(metric), case_rows(runs))
-
-
-def case_columns(metric: Metric) -> list[str]:
-    """Returns the columns of ``case_rows``."""
-    return ["study", "method", "seed", "subject", "class_name", metric]
+    return csv_text([*CASE_COLUMNS, metric], case_rows(runs))
 
 
 def case_rows(runs: Sequence[RunScores]) -> list[list[object]]:
@@ -46,7 +43,7 @@ def log_tables(folder: Path, runs: Sequence[RunScores], comparison: Comparison) 
     results = [list(astuple(row)) for row in comparison.rows]
     tables = {
         "compare/table": wandb.Table(columns=[field.name for field in fields(ComparisonRow)], data=results),
-        "compare/cases": wandb.Table(columns=case_columns(comparison.metric), data=case_rows(runs)),
+        "compare/cases": wandb.Table(columns=[*CASE_COLUMNS, comparison.metric], data=case_rows(runs)),
     }
     with wandb.init(
         project="riskft",

@@ -54,9 +54,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         path = index
     file = path if package is None else package.weights
     content = load_content(file)
-    states = states_in(content)
-    if not states:
-        raise no_state(file)
+    states = states_of(content, file)
     names, channels = own_description(content)
     if package is not None:
         names, channels = package.class_names or names, package.in_channels or channels
@@ -66,9 +64,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(file, states, names, channels, record)
 
 
-def no_state(path: Path) -> InputError:
-    """Returns the error for a file without a dictionary of tensors."""
-    return InputError(f"{path}: no state dict found: none of its dictionaries holds tensors by name.")
+def states_of(content: Any, path: Path) -> dict[str, dict[str, Tensor]]:
+    """Returns ``states_in`` the content of a file; raises InputError if there is none."""
+    if not (states := states_in(content)):
+        raise InputError(f"{path}: no state dict found: none of its dictionaries holds tensors by name.")
+    return states
 
 
 def own_description(content: Any) -> tuple[tuple[str, ...] | None, int | None]:

@@ -15,9 +15,9 @@ from torch import Tensor
 from riskft.errors import InputError, first_line
 from riskft.files import atomic_path
 from riskft.run.places import refuse_unwritable
-from riskft.source.checkpoint import no_state, own_description
+from riskft.source.checkpoint import own_description, states_of
 from riskft.source.checkpoint_file import UntrustedError, is_program, load_content
-from riskft.source.copies import USUAL, states_in
+from riskft.source.copies import USUAL
 
 log = logging.getLogger(__name__)
 
@@ -43,10 +43,7 @@ def convert(old: Path, new: Path, *, trust_pickle: bool = False, overwrite: bool
         if not trust_pickle:
             raise
         content = _unpickled(old)
-    states = states_in(content)
-    if not states:
-        raise no_state(old)
-    state = _with_copies(states)
+    state = _with_copies(states_of(content, old))
     # cloned because views would save their whole storage, and safetensors refuses shared storage
     alone = {key: value.detach().as_subclass(Tensor).cpu().contiguous().clone() for key, value in state.items()}
     names, channels = own_description(content)
