@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torchio as tio
+import wandb
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.cli import LightningCLI
@@ -282,3 +283,10 @@ def names_in(member):
     function = member.fget if isinstance(member, property) else member
     code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
     return set(code.co_names) if code is not None else set()
+
+
+def test_what_every_run_of_wandb_imports():
+    with contract("wandb", "sdk.launch.inputs.internal", "to import it before torch, which takes a tenth of the time"):
+        assert "wandb.sdk.launch.inputs.internal" in inspect.getsource(wandb.Run._detect_and_apply_job_inputs)
+    compat.import_wandb()
+    assert "wandb.sdk.launch.inputs.internal" in sys.modules
