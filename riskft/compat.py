@@ -132,6 +132,11 @@ def softmax_axis(node: Any, dimensions: int) -> int:
     return axis % dimensions
 
 
+def assert_on_device(condition: Tensor, message: str) -> None:
+    """Raises RuntimeError unless a scalar tensor is true; on an accelerator without waiting for it."""
+    torch._assert_async(condition, message)
+
+
 # -- torchmetrics ------------------------------------------------------------------------------------------------------
 
 
