@@ -1,7 +1,6 @@
 """Maps of a case as NIfTI files that a viewer overlays on the scan."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,6 @@ from riskft.validity.outcomes import LEGEND
 from riskft.validity.pairs import RunPair
 
 HARDNESS = "transfer hardness in nats, 0 outside"
-
-
-@dataclass(frozen=True)
-class NativeMaps:
-    """Maps on the scan's own grid."""
-
-    outcome: npt.NDArray[np.uint8]  #: (X, Y, Z) uint8 from ``outcome_map``.
-    hardness: npt.NDArray[np.float32]  #: (X, Y, Z) float32, nats; 0 where the scan was cropped away.
 
 
 def map_folder(out: Path, pair: RunPair, alone: bool) -> Path:
@@ -42,9 +33,9 @@ def existing_maps(folder: Path, subjects: Sequence[str]) -> list[str]:
     return [str(path) for subject in subjects for path in map_paths(folder, subject) if path.exists()]
 
 
-def write_maps(folder: Path, case: Case, maps: NativeMaps) -> None:
-    """Writes a case's maps in the scan's own geometry; the header says what the values mean."""
+def write_maps(folder: Path, case: Case, outcome: npt.NDArray[np.uint8], nats: npt.NDArray[np.float32]) -> None:
+    """Writes outcome and hardness, (X, Y, Z), in the scan's own geometry; the header says what the values mean."""
     _, affine = native_grid(case)
-    outcome, hardness = map_paths(folder, case.subject)
-    write_nifti(outcome, maps.outcome, affine, reference_image(case), LEGEND)
-    write_nifti(hardness, maps.hardness, affine, reference_image(case), HARDNESS)
+    first, second = map_paths(folder, case.subject)
+    write_nifti(first, outcome, affine, reference_image(case), LEGEND)
+    write_nifti(second, nats, affine, reference_image(case), HARDNESS)

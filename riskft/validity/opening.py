@@ -1,6 +1,6 @@
 """Opens a pair of runs and the results of phase 1, and checks that they belong together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,13 @@ class OpenRunPair:
     joint: Tensor  #: (Y, Z) float64, unnormalised.
     use_mask: bool  #: Whether voxels outside the body are ignored.
     dataset: ClassDistribution | None  #: The training cases' hardness by class, or None if it is no longer kept.
+
+    def loaded(self) -> Callable[[Tensor], Tensor]:
+        """Loads all weights onto the run's device, and returns the source as phase 1 runs it on whole volumes."""
+        self.run.load_weights()
+        self.scratch.load_weights()
+        self.source.network.to(self.run.device)
+        return self.source.predictor()
 
 
 def open_pair(pair: RunPair, accelerator: str | None = None) -> OpenRunPair:

@@ -14,7 +14,7 @@ import yaml
 from riskft.cli import main
 from riskft.risk.store import RiskStore
 from riskft.run.folder import RunFolder
-from riskft.validity.cases import Examiner
+from riskft.validity.cases import examined
 from riskft.validity.opening import open_pair
 from riskft.validity.pairs import find_pairs
 from riskft.validity.predictors import region
@@ -144,12 +144,11 @@ def test_hardness_is_phase_1_s_and_predictions_are_test_s(study):
     run, scratch = (Path(folder) for folder in runs(study))
     pair = open_pair(find_pairs([run], [scratch])[0])
     case = pair.run.data.prepared("train")[1]
-    examiner = Examiner(pair, 2, maps=True)
-    found = examiner.examine(case)
+    voxels, _ = examined(pair, pair.loaded(), case, 2, None)
     store = RiskStore.of(RunFolder(run).risk.store())
     label = torch.from_numpy(np.asarray(nib.load(case.folder / "label.nii").dataobj).astype(np.int64))
     chosen = region(label, 2)
-    torch.testing.assert_close(found.voxels.predictors["hardness"], store.read_hardness(case.subject)[0][chosen])
+    torch.testing.assert_close(voxels.predictors["hardness"], store.read_hardness(case.subject)[0][chosen])
     state = torch.load(run / "checkpoints/best.ckpt", weights_only=True)
     assert "current_model_state" in state  # the weights are averages
     for name, value in pair.run.module.state_dict().items():
@@ -159,7 +158,7 @@ def test_hardness_is_phase_1_s_and_predictions_are_test_s(study):
         prediction = pair.run.module.infer(image).argmax(1)[0]
     wrong = (prediction != label)[chosen]
     assert 0 < wrong.sum() < len(wrong)
-    torch.testing.assert_close(found.voxels.targets["error"].bool(), wrong)
+    torch.testing.assert_close(voxels.targets["error"].bool(), wrong)
 
 
 def test_results_are_not_overwritten_unasked(study, out, capsys):
