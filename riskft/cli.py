@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 from riskft import __version__
 from riskft.arguments.flags import with_values
-from riskft.commands.imports import quick_imports
 from riskft.commands.interruptions import again, ending_with, go_on, sigterm_raised
 from riskft.commands.messages import message
 from riskft.compat import hide_warnings
@@ -100,8 +99,7 @@ def _dispatch(arguments: list[str]) -> None:
 
 def _run(arguments: list[str]) -> None:
     """Runs a command that has a trainer."""
-    with quick_imports(arguments):
-        from riskft.build import Command
+    from riskft.build import Command
 
     command: Command | None = None
 

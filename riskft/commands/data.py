@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from riskft.arguments.parser import CommandParser
-from riskft.commands.imports import quick_imports
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,8 +37,7 @@ def main(arguments: Sequence[str]) -> None:
 def _check(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
-    with quick_imports():
-        from riskft.build import build_data
+    from riskft.build import build_data
 
     data = build_data(arguments)
     report = data.check(data.cases())

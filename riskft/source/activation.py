@@ -34,14 +34,10 @@ def readings(network: nn.Module, size: Sequence[int], output: SourceOutput | Non
             "under no_grad). riskft needs logits or probabilities; have the network return these."
         )
     found = Readings(train.reading, trace(network, size, training=False).reading)
-    if output is None or output.applied is None:
-        return found
-    if not output.applied:
-        return Readings(replace(found.training, activation=None), replace(found.evaluation, activation=None))
-    if found.evaluation.activation is not None:
-        return found  # it may be absent in training mode
-    read = (replace(reading, activation=output.activation) for reading in (found.training, found.evaluation))
-    return Readings(*read)
+    if output is None or output.applied is None or (output.applied and found.evaluation.activation is not None):
+        return found  # the activation may be absent in training mode
+    activation = output.activation if output.applied else None
+    return Readings(*(replace(each, activation=activation) for each in (found.training, found.evaluation)))
 
 
 def freeze_unused(network: nn.Module, found: Readings) -> None:

@@ -118,17 +118,7 @@ class _StandIn:
     def __init__(self, *_: object, **__: object) -> None:
         pass
 
-    def __setstate__(self, _: object) -> None:
-        pass
-
-    def __setitem__(self, _: object, __: object) -> None:
-        pass
-
-    def append(self, _: object) -> None:
-        """As a list's."""
-
-    def extend(self, _: object) -> None:
-        """As a list's."""
+    __setstate__ = __setitem__ = append = extend = __init__
 
 
 def _forgiving_pickle(left_out: set[str]) -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -97,29 +98,14 @@ def _copies(path: str, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -
     """Returns one copy for each prefix under which the state has names of the network; at least one."""
     if not any(_WRAPPERS.search(key) for key in own):
         state = {_WRAPPERS.sub("", key): value for key, value in state.items()}
-    named: dict[str, int] = {"": 0}
-    fitting: dict[str, int] = {"": 0}
+    named, fitting = Counter({"": 0}), Counter[str]()
     for key, value in state.items():
-        for prefix in _prefixes(key):
-            if (mine := own.get(key[len(prefix) :])) is not None:
-                named[prefix] = named.get(prefix, 0) + 1
-                fitting[prefix] = fitting.get(prefix, 0) + (mine.shape == value.shape)
-    return [
-        Copy(
-            ".".join(part for part in (path, prefix.rstrip(".")) if part),
-            _without(prefix, state),
-            fitting.get(prefix, 0),
-            named[prefix],
-        )
-        for prefix in sorted(named, key=len)
-    ]
-
-
-def _prefixes(key: str) -> Iterator[str]:
-    yield ""
-    for place, character in enumerate(key):
-        if character == ".":
-            yield key[: place + 1]
+        for end in (0, *(dot.end() for dot in re.finditer(r"\.", key))):
+            if (mine := own.get(key[end:])) is not None:
+                named[key[:end]] += 1
+                fitting[key[:end]] += mine.shape == value.shape
+    names = {prefix: ".".join(part for part in (path, prefix.rstrip(".")) if part) for prefix in sorted(named, key=len)}
+    return [Copy(name, _without(prefix, state), fitting[prefix], named[prefix]) for prefix, name in names.items()]
 
 
 def _without(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -80,12 +80,10 @@ def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace
 
 def _possible_channels(network: nn.Module) -> list[int]:
     convolutions = [in_channels(module) for module in network.modules() if isinstance(module, CONVOLUTIONS)]
-    layers = any(isinstance(module, LAYERS) for module in network.modules())
-    if not layers:
+    if not any(isinstance(module, LAYERS) for module in network.modules()):
         raise InputError(f"{type(network).__name__} has no convolution, expected a convolutional segmentation network.")
     own = getattr(network, "in_channels", None)
-    named = [own] if isinstance(own, int) and own not in convolutions else []
-    return list(dict.fromkeys([*convolutions, *named, 1, 2, 3, 4]))
+    return list(dict.fromkeys([*convolutions, *([own] if isinstance(own, int) else []), 1, 2, 3, 4]))
 
 
 def _run(network: nn.Module, channels: int, size: Sequence[int], training: bool) -> Trace:
@@ -102,9 +100,9 @@ def _run(network: nn.Module, channels: int, size: Sequence[int], training: bool)
 
         def record(name: str, module: nn.Module) -> Any:
             def hook(_: nn.Module, arguments: tuple[Any, ...], result: Any) -> None:
-                _move_to_end(found.sized, name)
+                found.sized.append(name)
                 if isinstance(module, LAYERS):
-                    _move_to_end(found.executed, name)
+                    found.executed.append(name)
                     if arguments and isinstance(arguments[0], Tensor):
                         inputs.append((name, arguments[0]))
                         _sort(name, arguments[0], example, set(nodes), found)
@@ -121,20 +119,18 @@ def _run(network: nn.Module, channels: int, size: Sequence[int], training: bool)
         try:
             result = network(example)
         except Exception as error:  # the network's code may raise anything
-            raise FailedRunError(error, len(found.executed)) from error
+            raise FailedRunError(error, len(set(found.executed))) from error
         finally:
             for handle in handles:
                 handle.remove()
     if not found.first and inputs and in_channels(network.get_submodule(inputs[0][0])) == channels:
         found.first = [inputs[0][0]]  # its input was computed without a gradient
+    for part in (found.first, found.altered, found.mixed):  # layers may run several times
+        part[:] = dict.fromkeys(part)
+    for part in (found.executed, found.sized):
+        part[:] = reversed(dict.fromkeys(reversed(part)))
     _read(network, result, size, nodes, found)
     return found
-
-
-def _move_to_end(names: list[str], name: str) -> None:
-    if name in names:
-        names.remove(name)
-    names.append(name)
 
 
 def _sort(name: str, value: Tensor, example: Tensor, layers: set[Any], found: Trace) -> None:
@@ -145,17 +141,12 @@ def _sort(name: str, value: Tensor, example: Tensor, layers: set[Any], found: Tr
     if example.grad_fn not in above:
         return
     if above & layers:
-        _add(found.mixed, name)
+        found.mixed.append(name)
         return
-    _add(found.first, name)
+    found.first.append(name)
     kinds = [node.name() for node in between if not hasattr(node, "variable")]
     if not all(kind.startswith((*KEEPS, "ConstantPad")) for kind in kinds):
-        _add(found.altered, name)
-
-
-def _add(names: list[str], name: str) -> None:
-    if name not in names:
-        names.append(name)
+        found.altered.append(name)
 
 
 def _read(network: nn.Module, result: object, size: Sequence[int], nodes: dict[Any, str], found: Trace) -> None:

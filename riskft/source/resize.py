@@ -45,12 +45,9 @@ def resize_tail(
     The layer ``entry`` takes the backbone's channels. Those of the other layers, ``rest``, that are in ``inner`` take
     class channels; ``others`` are normalisations and activations of class channels.
     """
-    resize_outputs(network, entry, outputs=classes)
-    for name in rest:
+    for name in (names := [entry, *rest, *others]):
         resize_outputs(network, name, outputs=classes, inputs=classes if name in inner else None)
-    for name in others:
-        resize_outputs(network, name, outputs=classes)
-    return [entry, *rest, *others]
+    return names
 
 
 @torch.no_grad()

@@ -76,10 +76,7 @@ def directives(options: SlurmOptions, name: str, count: int, log: Path, after: S
     given = {
         "gpus-per-node": options.gpus_per_node or None,
         "mem": options.memory,
-        "time": options.time,
-        "partition": options.partition,
-        "account": options.account,
-        "constraint": options.constraint,
+        **{name: getattr(options, name) for name in ("time", "partition", "account", "constraint")},
         "dependency": ":".join(["afterok", *map(str, after)]) if after else None,
         "kill-on-invalid-dep": "yes" if after else None,
     }

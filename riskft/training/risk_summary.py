@@ -39,11 +39,7 @@ def log_risk_summary(
     }
     for name, figure in figures.items():
         save_figure(figure, folder.figure(name))
-    values = {
-        "risk/leep": summary.leep,
-        "risk/label_entropy": summary.label_entropy,
-        "risk/knowledge": summary.knowledge,
-    }
+    values = {f"risk/{name}": getattr(summary, name) for name in ("leep", "label_entropy", "knowledge")}
     for name, hardness, weight in zip(classes, summary.class_hardness, summary.class_weight, strict=True):
         values |= {f"risk/hardness/{name}": hardness, f"risk/weight/{name}": weight}
     for logger in trainer.loggers:

@@ -23,16 +23,12 @@ def duplicates(results: Iterable[CheckedCase]) -> list[Finding]:
     splits: dict[str, list[str]] = {}
     for result in results:
         splits.setdefault(result.row.subject, []).append(result.row.split)
-    return [
-        Finding(
-            FaultKind.DUPLICATE_SUBJECT,
-            subject,
-            None,
-            f"{len(where)} cases have this name (in {', '.join(where)}), expected one. Rename or drop the others.",
-        )
+    messages = {
+        subject: f"{len(where)} cases have this name (in {', '.join(where)}), expected one. Rename or drop the others."
         for subject, where in splits.items()
         if len(where) > 1
-    ]
+    }
+    return [Finding(FaultKind.DUPLICATE_SUBJECT, subject, None, message) for subject, message in messages.items()]
 
 
 def leaks(results: Iterable[CheckedCase]) -> list[Finding]:
