@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from riskft import __version__
 from riskft.arguments.flags import with_values
+from riskft.commands.imports import quick_imports
 from riskft.commands.interruptions import again, ending_with, go_on, sigterm_raised
 from riskft.commands.messages import message
 from riskft.compat import hide_warnings
@@ -99,7 +100,8 @@ def _dispatch(arguments: list[str]) -> None:
 
 def _run(arguments: list[str]) -> None:
     """Runs a command that has a trainer."""
-    from riskft.build import Command
+    with quick_imports(arguments):
+        from riskft.build import Command
 
     command: Command | None = None
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
+from importlib import import_module
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -130,6 +132,13 @@ def softmax_axis(node: Any, dimensions: int) -> int:
     return axis % dimensions
 
 
+def assert_on_device(condition: Tensor, message: str) -> None:
+    """Raises RuntimeError unless a scalar tensor is true; on an accelerator without waiting for it."""
+    import torch
+
+    torch._assert_async(condition, message)
+
+
 # -- torchmetrics ------------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +157,16 @@ def empty_queue(queue: tio.Queue) -> None:
     queue._subjects_iterable = None
     queue._incomplete_subject = None
     queue._num_sampled_subjects = 0
+
+
+# -- W&B ---------------------------------------------------------------------------------------------------------------
+
+
+def import_wandb() -> None:
+    """Imports W&B, and the part of it that every run imports when it starts."""
+    for name in ("wandb", "wandb.sdk.launch.inputs.internal"):
+        with suppress(ImportError):
+            import_module(name)
 
 
 # -- warnings ----------------------------------------------------------------------------------------------------------

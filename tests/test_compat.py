@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torchio as tio
+import wandb
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.cli import LightningCLI
@@ -170,6 +171,13 @@ def test_the_axis_of_a_softmax(axis, found):
         assert compat.softmax_axis(node, 5) == found
 
 
+def test_an_assertion_that_does_not_wait_for_the_device():
+    with contract("torch", "torch._assert_async", "to refuse labels that are no class"):
+        compat.assert_on_device(torch.tensor(True), "all is well")
+        with pytest.raises(RuntimeError, match="a label"):
+            compat.assert_on_device(torch.tensor(False), "a label")
+
+
 def test_a_metric_whose_state_was_set():
     class Sum(Metric):
         def __init__(self):
@@ -274,7 +282,7 @@ def test_no_other_private_name_is_overridden(modules):
 
 def names_of(base):
     """Returns the names that a class has or uses."""
-    return (set(vars(base)) - {"_abc_impl"}).union(*map(names_in, vars(base).values()))
+    return (set(vars(base)) - {"_abc_impl", "_backward_cls"}).union(*map(names_in, vars(base).values()))
 
 
 def names_in(member):
@@ -282,3 +290,10 @@ def names_in(member):
     function = member.fget if isinstance(member, property) else member
     code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
     return set(code.co_names) if code is not None else set()
+
+
+def test_what_every_run_of_wandb_imports():
+    with contract("wandb", "sdk.launch.inputs.internal", "to import it before torch, which takes a tenth of the time"):
+        assert "wandb.sdk.launch.inputs.internal" in inspect.getsource(wandb.Run._detect_and_apply_job_inputs)
+    compat.import_wandb()
+    assert "wandb.sdk.launch.inputs.internal" in sys.modules

@@ -31,8 +31,8 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.data.patches.subjects import TrainingMaps
 from riskft.errors import InputError
 from riskft.files import csv_text, read_rows, write_text
+from riskft.losses.fused import loss_terms
 from riskft.losses.refresh import weight_table
-from riskft.losses.weighted import soft_dice_loss, weighted_cross_entropy
 from riskft.progress import track
 from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.forward import counted_target, source_probabilities
@@ -151,12 +151,13 @@ class Gradients:
         entropy, dice = dict.fromkeys(names, torch.zeros(())), torch.zeros(())
         for output, (_, target, static, border), new in zip(logits, self.batches, fresh, strict=True):
             place = places(output.detach(), target, border)
+            terms = loss_terms(output, target, IGNORE_INDEX)
             for name, weight in zip(names, (None, static, new), strict=True):
                 sums[name] += gradient_sums(output.detach(), target, weight, place)
                 pushes[name] += push_to_background(output.detach(), target, weight)
-                loss = weighted_cross_entropy(output, target, weight, IGNORE_INDEX).mean()
+                loss = (terms.entropy if weight is None else terms.entropy * weight).mean()
                 entropy[name] = entropy[name] + loss / len(self.batches)
-            dice = dice + soft_dice_loss(output, target, IGNORE_INDEX) / len(self.batches)
+            dice = dice + terms.dice_loss() / len(self.batches)
         of_entropy = {name: parameter_gradient(loss, network) for name, loss in entropy.items()}
         of_dice = parameter_gradient(dice, network)
         plain = of_entropy["none"]
@@ -176,7 +177,7 @@ class Gradients:
     def _fresh(self, logits: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Returns the weights that ``riskft.RefreshedLoss`` would give these patches."""
         hardness = [
-            weighted_cross_entropy(output, target, None, IGNORE_INDEX)
+            loss_terms(output, target, IGNORE_INDEX).entropy
             for output, (_, target, *_) in zip(logits, self.batches, strict=True)
         ]
         classes = logits[0].shape[1]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from riskft.arguments.parser import CommandParser
+from riskft.commands.imports import quick_imports
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str]) -> None:
 def _check(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
-    from riskft.build import build_data
+    with quick_imports():
+        from riskft.build import build_data
 
     data = build_data(arguments)
     report = data.check(data.cases())

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from riskft.arguments.parser import CommandParser
+from riskft.commands.imports import quick_imports
 from riskft.errors import InputError
 from riskft.files import read_json, write_json
 from riskft.run.places import refuse_unwritable
@@ -91,7 +92,8 @@ def _sweep(arguments: Sequence[str], command_line: CommandLine) -> None:
 
 def _planned(sweep: Sweep, tested: bool) -> tuple[str, Path, list[Run]]:
     """Returns a sweep's name, its folder and its runs."""
-    from riskft.sweep.resolve import resolve
+    with quick_imports():
+        from riskft.sweep.resolve import resolve
 
     runs = plan_runs(sweep, resolve, tested)
     return sweep.name, Path(resolve(tuple(runs[0].arguments))[0].root) / "sweeps" / sweep.name, runs
@@ -170,7 +172,8 @@ def _agent(arguments: Sequence[str], command_line: CommandLine) -> None:
     )
     parser.add_argument("file", type=Path, help="the sweep file")
     parser.add_argument("values", nargs="*", help="--<parameter>=<value> of each parameter")
-    from riskft.sweep.resolve import resolve
+    with quick_imports():
+        from riskft.sweep.resolve import resolve
 
     sweep = read_for_wandb(parser.parse_args(list(arguments[:1])).file)
     run = plan_run(sweep, Combination(given_values(sweep, arguments[1:])), resolve)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from riskft.arguments.parser import CommandParser
+from riskft.commands.imports import quick_imports
 from riskft.errors import InputError, first_few, refuse
 from riskft.files import write_text
 from riskft.run.places import refuse_unwritable
@@ -61,14 +62,15 @@ def main(arguments: Sequence[str]) -> None:
     refuse_unwritable({"--out": options.out})
     if not options.overwrite:
         refuse(EXIST, [str(options.out / name) for name in NAMES if (options.out / name).exists()])
-    from riskft.plots.figure import save_figure
-    from riskft.validity.cases import examine
-    from riskft.validity.figures import roc_figure
-    from riskft.validity.maps import existing_maps, map_folder
-    from riskft.validity.opening import open_all
-    from riskft.validity.pairs import find_pairs
-    from riskft.validity.report import show
-    from riskft.validity.table import RunResult, case_scores_csv, table, validity_csv, volumes_csv
+    with quick_imports():
+        from riskft.plots.figure import save_figure
+        from riskft.validity.cases import examine
+        from riskft.validity.figures import roc_figure
+        from riskft.validity.maps import existing_maps, map_folder
+        from riskft.validity.opening import open_all
+        from riskft.validity.pairs import find_pairs
+        from riskft.validity.report import show
+        from riskft.validity.table import RunResult, case_scores_csv, table, validity_csv, volumes_csv
 
     opened = open_all(find_pairs(options.runs, options.scratch), options.accelerator)
     folders = [map_folder(options.out, pair.pair, alone=len(opened) == 1) for pair in opened]

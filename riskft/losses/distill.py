@@ -8,7 +8,7 @@ from torch import Tensor
 from riskft.compat import lazy_instance, made
 from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError
-from riskft.losses.weighted import Loss, RiskWeightedLoss, without_channel
+from riskft.losses.weighted import Loss, RiskWeightedLoss, Weight, without_channel
 from riskft.risk.leep import MIN_PROBABILITY, class_prior
 
 _FULL = 0.5
@@ -75,7 +75,7 @@ class DistilledLoss(Loss):
         self,
         logits: Tensor | Sequence[Tensor],
         target: Tensor,
-        weight: Tensor | None = None,
+        weight: Weight = None,
         foreground_fraction: Tensor | None = None,
         eep: Tensor | None = None,
     ) -> Tensor:

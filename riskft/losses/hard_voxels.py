@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import torch
-from monai.losses import FocalLoss as MonaiFocalLoss
 from torch import Tensor
 
 from riskft.errors import InputError
@@ -12,7 +11,7 @@ from riskft.losses.weighted import RiskWeightedLoss
 
 
 class FocalLoss(RiskWeightedLoss):
-    """``RiskWeightedLoss`` with MONAI's focal loss instead of cross-entropy, (1 - p_i)^gamma CE_i.
+    """``RiskWeightedLoss`` with the focal loss instead of cross-entropy, (1 - p_i)^gamma CE_i.
 
     Args:
         gamma: 0 is cross-entropy.
@@ -24,13 +23,11 @@ class FocalLoss(RiskWeightedLoss):
         # between 0 and 1 the gradient is infinite for certain voxels
         if gamma < 0 or 0 < gamma < 1:
             raise InputError(f"Expected argument `gamma` to be 0 or at least 1, but got {gamma}")
-        self.focal = MonaiFocalLoss(gamma=gamma, use_softmax=True, to_onehot_y=True, reduction="none")
+        self.gamma = gamma
 
-    def voxel_losses(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Returns w_i (1 - p_i)^gamma CE_i, (B, *spatial) float32, 0 at ignored voxels."""
-        counted = target != self.ignore_index
-        losses: Tensor = self.focal(logits.float(), target.masked_fill(~counted, 0).unsqueeze(1)).sum(1)
-        return losses * (counted if weight is None else counted * weight.float())
+    def voxel_losses(self, entropy: Tensor, weight: Tensor | None) -> Tensor:
+        """Returns w_i (1 - p_i)^gamma CE_i, (B, *spatial), 0 at ignored voxels."""
+        return super().voxel_losses((-torch.expm1(-entropy)) ** self.gamma * entropy, weight)
 
 
 class TopKLoss(RiskWeightedLoss):
@@ -50,13 +47,11 @@ class TopKLoss(RiskWeightedLoss):
             raise InputError("riskft.TopKLoss averages over the worst voxels: set divisor to 'voxels'.")
         self.share = share
 
-    def sample_losses(self, voxels: Tensor, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:
+    def sample_losses(self, voxels: Tensor, counts: Tensor, foreground_fraction: Tensor | None) -> Tensor:
         """Returns the mean of each sample's worst voxels, (B,), 0 for a sample with only ignored voxels."""
-        counted = (target != self.ignore_index).flatten(1).sum(1)
-        wanted = torch.ceil(
-            self.share * counted.double()
-        ).long()  # each sample's own number, without leaving the device
-        most = math.ceil(self.share * target[0].numel())
+        # each sample's own number, without leaving the device
+        wanted = torch.ceil(self.share * counts.sum(1).double()).long()
+        most = math.ceil(self.share * voxels[0].numel())
         worst = voxels.flatten(1).topk(most, dim=1).values
         among = torch.arange(most, device=worst.device) < wanted.unsqueeze(1)
         return (worst * among).sum(1) / wanted.clamp_min(1)

@@ -2,20 +2,23 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as nnf
 from torch import Tensor
+from torch.nn.functional import pad
 
 from riskft.compat import lazy_instance, made
 from riskft.data.labels import IGNORE_INDEX
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
+from riskft.losses.fused import blocks
 from riskft.losses.length import check_length, counted, is_part
-from riskft.losses.weighted import Loss, RiskWeightedLoss, without_channel
+from riskft.losses.weighted import Loss, RiskWeightedLoss, Weight
 from riskft.risk.distribution import BINS, ClassDistribution
+from riskft.risk.float_bins import float_bins
 from riskft.risk.mapping import RiskMapping, source_knowledge
 from riskft.risk.weighting import Normalise, PowerWeight, RankNormalise, WeightFunction
 
@@ -131,52 +134,54 @@ class RefreshedLoss(Loss):
         self,
         logits: Tensor | Sequence[Tensor],
         target: Tensor,
-        weight: Tensor | None = None,
+        weight: Weight = None,
         foreground_fraction: Tensor | None = None,
         eep: Tensor | None = None,
     ) -> Tensor:
-        """Computes the inner loss with refreshed weights; see ``Loss``."""
-        fresh = self._refreshed(logits if isinstance(logits, Tensor) else logits[0], target)
-        weight = weight if fresh is None else fresh
+        """Computes the inner loss with refreshed weights; see ``Loss``.
+
+        Raises:
+            InputError: If ``start`` or ``every`` is a fraction and the length of the run is unknown.
+        """
+        if self.training:
+            if self._timing is None:
+                start, every = self.given
+                raise InputError(
+                    f"riskft.RefreshedLoss: start: {start} and every: {every} are fractions of a run of unknown "
+                    "length. Give numbers of steps, or call runs_for(batches) first."
+                )
+            classes = (logits if isinstance(logits, Tensor) else logits[0]).shape[1]
+            weight = partial(self._refreshed, weight, classes, self._timing)
         result: Tensor = self.loss(logits, target, weight, foreground_fraction, eep)
         return result
 
     @torch.no_grad()
-    def _refreshed(self, logits: Tensor, target: Tensor) -> Tensor | None:
-        """Counts the patches' hardness; returns their weights, (B, *spatial) float32, or None before ``start``."""
-        target = without_channel(target, logits, "target").long()
-        if not self.training:
-            return None
-        if self._timing is None:
-            start, every = self.given
-            raise InputError(
-                f"riskft.RefreshedLoss: start: {start} and every: {every} are fractions of a run of unknown length. "
-                "Give numbers of steps, or call runs_for(batches) first."
-            )
-        first, every = self._timing
-        known = target != self.ignore_index
-        hardness = nnf.cross_entropy(logits.float(), target, ignore_index=self.ignore_index, reduction="none")
-        # one index for class and bin; ignored voxels get a last one, which avoids a synchronisation
-        cells = torch.where(known, target * BINS + ClassDistribution.bin_of(hardness), logits.shape[1] * BINS)
-        self._windows = [window.to(logits.device) for window in self._windows]  # a checkpoint's are on the CPU
+    def _refreshed(
+        self, static: Weight, classes: int, timing: tuple[int, int], entropy: Tensor, target: Tensor
+    ) -> Tensor | None:
+        """Counts the patches' hardness; returns their weights, (B, *spatial) float32, or the static map's."""
+        first, every = timing
+        self._windows = [window.to(entropy.device) for window in self._windows]  # a checkpoint's are on the CPU
         if self._steps % every == 0:
-            self._make_table(logits.shape[1])
-            self._windows.append(torch.zeros(logits.shape[1] * BINS + 1, dtype=torch.int64, device=logits.device))
-        self._windows[-1].index_add_(0, cells.flatten(), torch.ones_like(cells.flatten()))
+            self._make_table()
+            self._windows.append(torch.zeros(classes, BINS, dtype=torch.int64, device=entropy.device))
         self._steps += 1
-        if self._steps <= first or self._table is None:
-            return None
-        self._table = self._table.to(logits.device)
-        return self._table[cells]
+        if self._table is not None:
+            self._table = self._table.to(entropy.device)
+        table = self._table if self._steps > first else None
+        counts, weights = count_voxels(entropy, target, classes, self.ignore_index, table)
+        self._windows[-1] += counts
+        if weights is not None:
+            return weights
+        return static(entropy, target) if callable(static) else static
 
-    def _make_table(self, classes: int) -> None:
+    def _make_table(self) -> None:
         """Makes the table from the full windows; the last one holds only this process's counts until now."""
         if not self._windows:
             return
         self._windows = [*self._windows[-self.memory : -1], self._summed(self._windows[-1])]
         self._settled = None
-        counts = torch.stack(self._windows).sum(0)[:-1].view(classes, BINS)
-        self._table = weight_table(counts.cpu(), self.mapping)
+        self._table = weight_table(torch.stack(self._windows).sum(0).cpu(), self.mapping)
 
     def _summed(self, own: Tensor) -> Tensor:
         """Returns a window's counts over all processes, given this one's unsettled counts; all must call it."""
@@ -207,6 +212,38 @@ class RefreshedLoss(Loss):
             self._windows[-1] = torch.zeros_like(self._windows[-1])
 
 
+def count_voxels(
+    entropy: Tensor, target: Tensor, classes: int, ignore_index: int, table: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Counts voxels by class and bin of their hardness, and looks their weights up.
+
+    Block by block, as ``loss_terms``, and without boolean indices, for which the device would have to wait.
+
+    Args:
+        entropy: (B, *spatial) hardness.
+        target: (B, *spatial) integer classes or ``ignore_index``.
+        classes: Y.
+        ignore_index: Label of ignored voxels.
+        table: See ``weight_table``; None to look nothing up.
+
+    Returns:
+        (Y, BINS) int32 voxels, and (B, *spatial) float32 weights or None.
+    """
+    values, labels = entropy.float().flatten(), target.flatten()
+    counts = torch.zeros((classes + 1) * BINS, dtype=torch.int32, device=values.device)
+    one = torch.ones((), dtype=torch.int32, device=values.device)
+    weights = None if table is None else torch.empty_like(values)
+    for block in blocks(len(values), 4, values.device):
+        row = labels[block].int()
+        # the second is slower
+        row = row.clamp_(max=classes) if ignore_index >= classes else row.masked_fill_(row == ignore_index, classes)
+        cells = float_bins(values[block]).add_(row, alpha=BINS)
+        counts.index_add_(0, cells, one.expand_as(cells))
+        if table is not None and weights is not None:
+            torch.index_select(table, 0, cells, out=weights[block])
+    return counts.view(-1, BINS)[:-1], None if weights is None else weights.view(entropy.shape)
+
+
 def weight_table(counts: Tensor, mapping: RiskMapping) -> Tensor:
     """Returns the weight of each class's bins from the number of voxels in them.
 
@@ -215,7 +252,7 @@ def weight_table(counts: Tensor, mapping: RiskMapping) -> Tensor:
         mapping: Options of the map.
 
     Returns:
-        (Y * BINS + 1,) float32; 1 for a class without voxels, and for the last entry, for ignored voxels.
+        ((Y + 1) * BINS,) float32; 1 for a class without voxels, and in the last row, for ignored voxels.
     """
     recent, centres = ClassDistribution.of_counts(counts), ClassDistribution.bin_centres()
     classes = torch.arange(len(counts)).repeat_interleave(BINS)
@@ -224,4 +261,4 @@ def weight_table(counts: Tensor, mapping: RiskMapping) -> Tensor:
     knowledge = source_knowledge(joint, -mean_hardness)
     weights = mapping.weights(centres.repeat(len(counts)), classes, recent, knowledge)
     weights = torch.where(joint[classes, 0] > 0, weights, 1.0)
-    return torch.cat([weights, torch.ones(1)])
+    return pad(weights, (0, BINS), value=1.0)

@@ -1,8 +1,8 @@
 """The map-weighted segmentation loss."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as nnf
@@ -10,39 +10,14 @@ from torch import Tensor, nn
 
 from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError
+from riskft.losses.fused import Terms, loss_terms
 
+Weight: TypeAlias = Tensor | Callable[[Tensor, Tensor], Tensor | None] | None
+"""Risk weights of the target's shape, or None for 1 everywhere, or a function that returns either.
 
-def weighted_cross_entropy(logits: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
-    """Returns w_i CE_i, (B, *spatial) float32, 0 at ignored voxels.
-
-    Args:
-        logits: (B, Y, *spatial), any floating dtype; converted to float32.
-        target: (B, *spatial) int64 classes or ``ignore_index``.
-        weight: (B, *spatial) weights, or None for 1.
-        ignore_index: Label of ignored voxels.
-    """
-    entropy = nnf.cross_entropy(logits.float(), target, ignore_index=ignore_index, reduction="none")
-    return entropy if weight is None else entropy * weight.float()
-
-
-def soft_dice_loss(logits: Tensor, target: Tensor, ignore_index: int, smooth: float = 1e-5) -> Tensor:
-    """Returns 1 - soft Dice averaged over samples and classes, background included, as MONAI's DiceLoss(softmax=True).
-
-    Args:
-        logits: (B, Y, *spatial), any floating dtype; converted to float32.
-        target: (B, *spatial) int64 classes or ``ignore_index``.
-        ignore_index: Label of ignored voxels, excluded from both sums.
-        smooth: Added to numerator and denominator.
-
-    Returns:
-        Scalar float32 in [0, 1].
-    """
-    counted = target != ignore_index
-    truth = nnf.one_hot(target.masked_fill(~counted, 0), logits.shape[1]).movedim(-1, 1)
-    truth = (truth * counted.unsqueeze(1)).float().flatten(2)
-    probs = (logits.float().softmax(1) * counted.unsqueeze(1)).flatten(2)
-    overlap = 2 * (probs * truth).sum(2) + smooth
-    return 1 - (overlap / (probs.sum(2) + truth.sum(2) + smooth)).mean()
+The function takes the finest output's cross-entropies and its target, both (B, *spatial) and without gradient. It is
+called once per batch.
+"""
 
 
 class Loss(nn.Module, ABC):
@@ -85,7 +60,7 @@ class Loss(nn.Module, ABC):
         self,
         logits: Tensor | Sequence[Tensor],
         target: Tensor,
-        weight: Tensor | None = None,
+        weight: Weight = None,
         foreground_fraction: Tensor | None = None,
         eep: Tensor | None = None,
     ) -> Tensor:
@@ -94,7 +69,7 @@ class Loss(nn.Module, ABC):
         Args:
             logits: (B, Y, *spatial), or a sequence of such with the finest first (deep supervision).
             target: (B, *spatial) or (B, 1, *spatial) integer classes or the ignored label.
-            weight: Risk weights of the target's shape, or None for 1 everywhere.
+            weight: See ``Weight``.
             foreground_fraction: (B,) the volumes' foreground fractions.
             eep: The EEP, (B, Y, *spatial), or None.
         """
@@ -158,7 +133,7 @@ class RiskWeightedLoss(Loss):
         self,
         logits: Tensor | Sequence[Tensor],
         target: Tensor,
-        weight: Tensor | None = None,
+        weight: Weight = None,
         foreground_fraction: Tensor | None = None,
         eep: Tensor | None = None,
     ) -> Tensor:
@@ -168,7 +143,7 @@ class RiskWeightedLoss(Loss):
             logits: (B, Y, *spatial), or a sequence of such with the finest first (deep supervision); target and map
                 are resampled to the coarser outputs.
             target: (B, *spatial) or (B, 1, *spatial) integer classes or ``ignore_index``.
-            weight: Risk weights of the target's shape, or None for 1 everywhere (plain fine-tuning).
+            weight: See ``Weight``; None for plain fine-tuning.
             foreground_fraction: (B,) the volumes' foreground fractions, for patches without foreground.
             eep: Unused.
 
@@ -178,51 +153,45 @@ class RiskWeightedLoss(Loss):
         Raises:
             ValueError: If shapes disagree, or there is no output.
         """
-        if not self.use_map:
-            weight = None
-        if isinstance(logits, Tensor):
-            return self._single(logits, target, weight, foreground_fraction)
-        if len(logits) == 0:
+        levels = [logits] if isinstance(logits, Tensor) else logits
+        if len(levels) == 0:
             raise ValueError("Expected `logits` to hold at least one output, but got an empty sequence")
         # checked here, because `_resized` accepts any size; the finest output has the target's
-        target = without_channel(target, logits[0], "target")
-        weight = None if weight is None else without_channel(weight, logits[0], "weight")
-        factors = [self.deep_supervision_decay**level for level in range(len(logits))]
-        losses = [
-            factor * self._single(level, *_resized(level, target, weight), foreground_fraction)
-            for factor, level in zip(factors, logits, strict=True)
-        ]
-        return torch.stack(losses).sum() / sum(factors)
+        target = without_channel(target, levels[0], "target")
+        finest = loss_terms(levels[0], target, self.ignore_index)
+        if callable(weight):
+            weight = weight(finest.entropy.detach(), target)
+        weight = None if weight is None or not self.use_map else without_channel(weight, levels[0], "weight")
+        losses = [self._single(finest, weight, foreground_fraction)]
+        for level in levels[1:]:
+            small, mean = _resized(level, target, weight)
+            losses.append(self._single(loss_terms(level, small, self.ignore_index), mean, foreground_fraction))
+        factors = [self.deep_supervision_decay**level for level in range(len(losses))]
+        return torch.stack([factor * loss for factor, loss in zip(factors, losses, strict=True)]).sum() / sum(factors)
 
-    def _single(
-        self, logits: Tensor, target: Tensor, weight: Tensor | None, foreground_fraction: Tensor | None
-    ) -> Tensor:
-        target = without_channel(target, logits, "target").long()
-        if weight is not None:
-            weight = without_channel(weight, logits, "weight")
-        loss = logits.new_zeros((), dtype=torch.float32)
+    def _single(self, terms: Terms, weight: Tensor | None, foreground_fraction: Tensor | None) -> Tensor:
+        loss = terms.entropy.new_zeros(())
         if self.ce_weight:
-            voxels = self.voxel_losses(logits, target, weight)
-            loss = loss + self.ce_weight * self.sample_losses(voxels, target, foreground_fraction).mean()
+            voxels = self.voxel_losses(terms.entropy, weight)
+            loss = loss + self.ce_weight * self.sample_losses(voxels, terms.counts, foreground_fraction).mean()
         if self.dice_weight:
-            loss = loss + self.dice_weight * soft_dice_loss(logits, target, self.ignore_index)
+            loss = loss + self.dice_weight * terms.dice_loss()
         return loss
 
-    def voxel_losses(self, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
-        """Returns w_i CE_i, (B, *spatial) float32, 0 at ignored voxels."""
-        return weighted_cross_entropy(logits, target, weight, self.ignore_index)
+    def voxel_losses(self, entropy: Tensor, weight: Tensor | None) -> Tensor:
+        """Returns w_i CE_i, (B, *spatial), from the cross-entropies, which are 0 at ignored voxels."""
+        return entropy if weight is None else entropy * weight.to(entropy.dtype)
 
-    def sample_losses(self, voxels: Tensor, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:
-        """Returns each sample's loss, (B,), from its voxels' losses (B, *spatial)."""
-        return voxels.flatten(1).sum(1) / self._divisor(target, foreground_fraction)
+    def sample_losses(self, voxels: Tensor, counts: Tensor, foreground_fraction: Tensor | None) -> Tensor:
+        """Returns each sample's loss, (B,), from its voxels' losses (B, *spatial) and voxels of each class (B, Y)."""
+        return voxels.flatten(1).sum(1) / self._divisor(counts, foreground_fraction)
 
-    def _divisor(self, target: Tensor, foreground_fraction: Tensor | None) -> Tensor:
-        """Returns N_b, (B,) float32, at least 1."""
-        flat = target.flatten(1)
-        counted = (flat != self.ignore_index).sum(1).float()
+    def _divisor(self, counts: Tensor, foreground_fraction: Tensor | None) -> Tensor:
+        """Returns N_b, (B,), at least 1."""
+        counted = counts.sum(1)
         if self.divisor == "voxels":
             return counted.clamp_min(1)
-        foreground = ((flat != self.ignore_index) & (flat > 0)).sum(1).float()
+        foreground = counts[:, 1:].sum(1)
         fallback = torch.zeros_like(counted) if foreground_fraction is None else foreground_fraction.to(counted)
         foreground = torch.where(foreground > 0, foreground, fallback * counted)
         return torch.maximum(foreground, self.min_foreground * counted).clamp_min(1)
@@ -244,12 +213,10 @@ def without_channel(volume: Tensor, logits: Tensor, name: str) -> Tensor:
 
 
 def _resized(logits: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Returns target and weight, both without a channel axis, at the size of the logits, with one."""
+    """Returns target and weight, both without a channel axis, at the size of the logits."""
     size = logits.shape[2:]
-    target = target.unsqueeze(1)
-    weight = None if weight is None else weight.unsqueeze(1)
-    if target.shape[2:] == size:
+    if target.shape[1:] == size:
         return target, weight
     if weight is not None:
-        weight = nnf.interpolate(weight.float(), size=size, mode="area")
-    return nnf.interpolate(target.float(), size=size, mode="nearest-exact"), weight
+        weight = nnf.interpolate(weight.float().unsqueeze(1), size=size, mode="area").squeeze(1)
+    return nnf.interpolate(target.float().unsqueeze(1), size=size, mode="nearest-exact").squeeze(1), weight

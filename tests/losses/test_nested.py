@@ -10,7 +10,7 @@ import riskft.losses.refresh
 from riskft.losses.distill import DistilledLoss
 from riskft.losses.hard_voxels import FocalLoss, TopKLoss
 from riskft.losses.refresh import RefreshedLoss
-from riskft.losses.weighted import Loss, RiskWeightedLoss, soft_dice_loss
+from riskft.losses.weighted import Loss, RiskWeightedLoss
 from riskft.risk.weighting import LinearWeight, RankNormalise
 
 SPATIAL = (4, 3, 2)
@@ -68,7 +68,7 @@ def test_all_hooks_reach_the_inner_loss(around):
     assert inner.calls.pop() == ("settle",)
     loss.runs_for(300)
     assert inner.calls.pop() == ("runs for", 300)
-    loss(logits, target, weight, fraction, eep)
+    loss.eval()(logits, target, weight, fraction, eep)
     given = inner.calls.pop()
     assert all(one is other for one, other in zip(given, (logits, target, weight, fraction, eep), strict=True))
     assert loss.needs_eep == ("Distilled" in repr(loss))
@@ -188,7 +188,7 @@ def test_dice_sums_in_single_precision(dtype):
     target[:, :25] = 1
     # p = 1/2 everywhere: 2 * 112500 / (150000 + 225000), 2 * 37500 / (150000 + 75000)
     expected = 1 - (225 / 375 + 75 / 225) / 2
-    assert float(soft_dice_loss(logits, target, 255)) == pytest.approx(expected, abs=1e-5)
+    assert float(RiskWeightedLoss(ce_weight=0)(logits, target)) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"ce_weight": 0.0}, {"dice_weight": 0.0}, {}])

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from riskft.errors import InputError
+from riskft.losses.fused import loss_terms
 from riskft.losses.refresh import RefreshedLoss, weight_table
 from riskft.losses.weighted import RiskWeightedLoss
 from riskft.risk.distribution import BINS, ClassDistribution
@@ -22,15 +23,15 @@ SHAPE = (7, 6, 5)
 
 
 class Recorded(RiskWeightedLoss):
-    """Keeps the weights that it is given."""
+    """Keeps the weights that it uses."""
 
     def __init__(self, **options):
         super().__init__(**options)
         self.seen = []
 
-    def forward(self, logits, target, weight=None, foreground_fraction=None, eep=None):
+    def voxel_losses(self, entropy, weight):
         self.seen.append(weight)
-        return super().forward(logits, target, weight, foreground_fraction, eep)
+        return super().voxel_losses(entropy, weight)
 
 
 def batch(seed=0, classes=3, sharpness=2.0):
@@ -48,7 +49,7 @@ def plain(**options):
 
 
 def hardness(logits, target):
-    return torch.nn.functional.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+    return loss_terms(logits, target, IGNORE).entropy  # to the last digit, so that bins are equal
 
 
 # -- what the weights are ---------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ def test_a_class_that_was_not_seen_lately_has_weight_1():
     counts[0, ClassDistribution.bin_of(torch.tensor([0.1, 2.0]))] = torch.tensor([90, 10])
     counts[1, ClassDistribution.bin_of(torch.tensor([0.3]))] = 20
     table = weight_table(counts, RiskMapping(temper=False))
-    assert table.shape == (3 * BINS + 1,)
+    assert table.shape == (4 * BINS,)
     assert table.isfinite().all()
     assert (table[2 * BINS :] == 1).all()
     mean = (table[: 2 * BINS].view(2, BINS).double() * counts[:2]).sum(1) / counts[:2].sum(1)
@@ -155,7 +156,7 @@ def test_static_map_until_the_start_and_a_table_every_so_many_steps():
             for index in range(3):
                 bins = ClassDistribution.bin_of(h[counted & (target == index)])
                 counts[index] += torch.bincount(bins, minlength=BINS)
-        table = weight_table(counts, loss.mapping)[:-1].view(3, BINS)
+        table = weight_table(counts, loss.mapping).view(4, BINS)
         logits, target = fed[of]
         found = table[target.masked_fill(target == IGNORE, 0), ClassDistribution.bin_of(hardness(logits, target))]
         return torch.where(target == IGNORE, 1.0, found)

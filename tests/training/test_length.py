@@ -102,7 +102,7 @@ def steps_with_the_static_map(loss, batches):
     inner = loss
     while isinstance(inner, (RefreshedLoss, DistilledLoss)):
         inner = inner.loss
-    inner.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
+    inner.voxel_losses = lambda entropy, weight: seen.append(weight) or entropy
     for _ in range(batches):
         logits = torch.randn(1, 2, 4, 4, 4)
         loss(logits, torch.randint(0, 2, (1, 4, 4, 4)), static, None, torch.full_like(logits, 0.5))
