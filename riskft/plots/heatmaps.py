@@ -53,20 +53,12 @@ def upright(volume: npt.NDArray[Number], axis: int, index: int) -> npt.NDArray[N
 
 def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
     """Draws the panel: one row per orthogonal slice and one column per volume, with colour bars for the risk."""
-    overlays = [
-        ("truth", panel.truth),
-        ("source's expected class", panel.expected_class),
-        ("prediction", panel.prediction),
-    ]
-    shown = [(title, classes) for title, classes in overlays if classes is not None]
+    overlays = {"truth": panel.truth, "source's expected class": panel.expected_class, "prediction": panel.prediction}
+    shown = {title: classes for title, classes in overlays.items() if classes is not None}
+    harm = panel.relative_to_prior
     heats = [
         ("transfer hardness (nats)", panel.hardness, "inferno", 0.0, _top(panel.hardness)),
-        (
-            "hardness relative to prior (nats)",
-            panel.relative_to_prior,
-            "PuOr_r",
-            *_around(panel.relative_to_prior, 0.0),
-        ),
+        ("hardness relative to prior (nats)", harm, "PuOr_r", *_around(harm, 0.0)),
     ]
     if panel.weight is not None:
         heats.append(("weight in the loss", panel.weight, "RdBu_r", *_around(panel.weight, 1.0)))
@@ -85,20 +77,17 @@ def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
             axes.set_xticks([])
             axes.set_yticks([])
         grid[axis, 0].set_ylabel(f"{AXES[axis]} {index}")
-        for axes, (_, classes) in zip(grid[axis, 1:], shown, strict=False):
+        for axes, classes in zip(grid[axis, 1:], shown.values(), strict=False):
             axes.imshow(_overlay(upright(classes, axis, index)), aspect=aspect, interpolation="nearest")
         for axes, (_, volume, colours, bottom, top) in zip(grid[axis, -len(heats) :], heats, strict=True):
             plane = upright(volume, axis, index)
             heat = axes.imshow(plane, cmap=colours, vmin=bottom, vmax=top, aspect=aspect, interpolation="nearest")
-            if (
-                0 < foreground.mean() < 1 and min(foreground.shape) > 1
-            ):  # contour needs both values, and two rows and columns
+            # contour needs both values, and two rows and columns
+            if 0 < foreground.mean() < 1 and min(foreground.shape) > 1:
                 axes.contour(foreground.astype(float), levels=[0.5], colors="lime", linewidths=0.6)
             if axis == 2:
                 figure.colorbar(heat, ax=axes, location="bottom", shrink=0.9, pad=0.03)
-    for axes, title in zip(
-        grid[0], ["image", *(title for title, *_ in shown), *(heat[0] for heat in heats)], strict=True
-    ):
+    for axes, title in zip(grid[0], ["image", *shown, *(title for title, *_ in heats)], strict=True):
         axes.set_title(title, fontsize=9)
     names = ", ".join(f"{index} {name}" for index, name in enumerate(class_names) if index)
     figure.suptitle(f"{panel.subject}    classes: {names}    green: border of the truth", fontsize=10)

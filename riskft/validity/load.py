@@ -58,9 +58,8 @@ def load_run(folder: Path, accelerator: str | None = None) -> LoadedRun:
     except UsageError as error:
         raise InputError(f"{run.config}: {error.args[0]}") from None
     except InputError as error:
-        if not isinstance(
-            error.__cause__, MisconfigurationException
-        ):  # which Lightning raises for the trainer's options
+        # Lightning raises this for the trainer's options
+        if not isinstance(error.__cause__, MisconfigurationException):
             raise
         raise InputError(f"{run.config}: {error.__cause__} Choose another device with --accelerator.") from error
     data: RiskDataModule = built.datamodule

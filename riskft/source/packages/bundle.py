@@ -45,16 +45,10 @@ def find(path: Path) -> Package | None:
     if names is not None and isinstance(outputs, int) and outputs != len(names):
         names = None  # the metadata is wrong; the network is what was trained
     output = "riskft.SigmoidOutput" if any(is_sigmoid(config) for config in configs) else "riskft.SoftmaxOutput"
-    data = data_defaults(configs[0], channels)
-    return Package(
-        weights=weights,
-        config={
-            "model": {"source": {"network": network, "output": {"class_path": output}}},
-            **({"data": data} if data else {}),
-        },
-        class_names=names,
-        in_channels=channels,
-    )
+    config: dict[str, Any] = {"model": {"source": {"network": network, "output": {"class_path": output}}}}
+    if data := data_defaults(configs[0], channels):
+        config["data"] = data
+    return Package(weights, config, names, channels)
 
 
 def _weights(folder: Path) -> Path:

@@ -126,33 +126,17 @@ def find(path: Path) -> Package | None:
         raise InputError(f"{table}: a MeshNet's layer table, expected its weights {weights.name} beside it: add them.")
     layers = content["layers"]
     options = {key: content[key] for key in _OPTIONS if key in content}
+    window = {"roi_size": list(WINDOW), "sw_batch_size": 1, "overlap": 0.25, "mode": "gaussian"}
+    source = {
+        "network": {"class_path": "riskft.MeshNet", "init_args": {"layers": layers, **options}},
+        "output": {"class_path": "riskft.SoftmaxOutput"},
+        "inferer": {"class_path": "monai.inferers.SlidingWindowInferer", "init_args": window},
+    }
+    intensity = {"class_path": "riskft.PercentileIntensity", "init_args": {"low": 2.0, "high": 98.0}}
+    grid = {"spacing": [1.0, 1.0, 1.0], "orientation": "LIA", "crop": False}
     return Package(
         weights=weights,
-        config={
-            "model": {
-                "source": {
-                    "network": {"class_path": "riskft.MeshNet", "init_args": {"layers": layers, **options}},
-                    "output": {"class_path": "riskft.SoftmaxOutput"},
-                    "inferer": {
-                        "class_path": "monai.inferers.SlidingWindowInferer",
-                        "init_args": {
-                            "roi_size": list(WINDOW),
-                            "sw_batch_size": 1,
-                            "overlap": 0.25,
-                            "mode": "gaussian",
-                        },
-                    },
-                }
-            },
-            "data": {
-                "preprocessing": {
-                    "spacing": [1.0, 1.0, 1.0],
-                    "orientation": "LIA",
-                    "crop": False,
-                    "intensity": {"class_path": "riskft.PercentileIntensity", "init_args": {"low": 2.0, "high": 98.0}},
-                },
-            },
-        },
+        config={"model": {"source": source}, "data": {"preprocessing": {**grid, "intensity": intensity}}},
         class_names=_class_names(table, layers[-1].get("out_channels")),
         in_channels=layers[0].get("in_channels"),
     )

@@ -44,15 +44,11 @@ def _package(plans: plan.Json, weights: Path, in_channels: int, names: tuple[str
     chosen = plan.configuration(plans, _configuration_name(plans, weights))
     axes = plan.kernel_axes(plans)
     class_name, options = plan.architecture(chosen, axes)
-    network = {
-        "class_path": "riskft.nnunet_network",
-        "init_args": {
-            "network_class_name": class_name,
-            "arch_kwargs": options,
-            "in_channels": in_channels,
-            "num_classes": len(names),
-            "deep_supervision": True,
-        },
+    network = {"network_class_name": class_name, "arch_kwargs": options, "in_channels": in_channels}
+    network |= {"num_classes": len(names), "deep_supervision": True}
+    source = {
+        "network": {"class_path": "riskft.nnunet_network", "init_args": network},
+        "output": {"class_path": "riskft.SigmoidOutput" if regions else "riskft.SoftmaxOutput"},
     }
     preprocessing = {
         "spacing": plan.along_xyz(plan.entry(chosen, "spacing"), axes),
@@ -61,17 +57,8 @@ def _package(plans: plan.Json, weights: Path, in_channels: int, names: tuple[str
         "margin": 0,
         "intensity": plan.intensity(plans, chosen),
     }
-    output = {"class_path": "riskft.SigmoidOutput" if regions else "riskft.SoftmaxOutput"}
-    return Package(
-        weights=weights,
-        config={
-            "model": {"source": {"network": network, "output": output}},
-            "data": {"patch_size": plan.along_xyz(chosen["patch_size"], axes), "preprocessing": preprocessing},
-        },
-        class_names=names,
-        in_channels=in_channels,
-        kernel_axes=axes,
-    )
+    data = {"patch_size": plan.along_xyz(chosen["patch_size"], axes), "preprocessing": preprocessing}
+    return Package(weights, {"model": {"source": source}, "data": data}, names, in_channels, axes)
 
 
 def _configuration_name(plans: plan.Json, weights: Path) -> str:
