@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # only for annotations: commands without a trainer import thi
     from subprocess import Popen
 
     import torch
-    import torchio as tio
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.callbacks import WeightAveraging
     from lightning.pytorch.strategies import DDPStrategy
@@ -146,17 +145,6 @@ def count_update(metric: Metric) -> None:
     """Tells a metric that its state changed other than by `update`, so that `compute` does not use its cache."""
     metric._update_count += 1
     metric._computed = None
-
-
-# -- TorchIO -----------------------------------------------------------------------------------------------------------
-
-
-def empty_queue(queue: tio.Queue) -> None:
-    """Discards a queue's patches and its current subject, so that it starts its sampler again."""
-    queue.patches_list = []
-    queue._subjects_iterable = None
-    queue._incomplete_subject = None
-    queue._num_sampled_subjects = 0
 
 
 # -- W&B ---------------------------------------------------------------------------------------------------------------

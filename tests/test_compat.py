@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torchio as tio
 import wandb
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
@@ -201,29 +200,6 @@ def test_a_metric_whose_state_was_set():
             compat.count_update(metric)
             metric.compute()
         assert metric.compute() == 6
-
-
-def test_an_emptied_queue():
-    with contract("torchio", "Queue's private state", "to start every epoch with the same patches"):
-        subjects = [tio.Subject(image=tio.ScalarImage(tensor=torch.full((1, 4, 4, 4), float(i)))) for i in range(2)]
-        queue = tio.Queue(
-            tio.SubjectsDataset(subjects),
-            max_length=3,  # which leaves a subject incomplete
-            samples_per_volume=2,
-            sampler=tio.UniformSampler(2),
-            shuffle_subjects=False,
-            shuffle_patches=False,
-        )
-
-        def walk():
-            return [queue[0].image.data.max().item() for _ in range(4)]
-
-        first = walk()
-        assert sorted(first) == [0, 0, 1, 1]
-        queue[0]
-        compat.empty_queue(queue)
-        assert queue.num_patches == 0
-        assert walk() == first
 
 
 @pytest.mark.parametrize(("owner", "name"), OVERRIDDEN)

@@ -17,11 +17,11 @@ from riskft.data.check.data_set import CheckReport, check
 from riskft.data.check.memory import CheckMemory
 from riskft.data.check.training import huge_grids, refuse_unusable, too_few_patches
 from riskft.data.labels import LabelMap
-from riskft.data.patches.augment import training_transform
 from riskft.data.patches.batch import share_of, volume_loader
-from riskft.data.patches.queue import ShardedQueue, patch_loader
+from riskft.data.patches.queue import PatchLoader
 from riskft.data.patches.sampling import BalancedSampling, PatchSampling
 from riskft.data.patches.subjects import NamedSubjects, TrainingMaps, maps_made_for
+from riskft.data.patches.volumes import training_patches
 from riskft.data.prepare.cache import PreparedCache, PreparedCase
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers.base import Reader
@@ -51,11 +51,12 @@ class RiskDataModule(LightningDataModule):
         train_limit_seed: Selects the people for ``train_limit``; studies over seeds should vary it too.
         cache_dir: Folder of the preprocessed cases, shared by runs and methods.
         preprocessing: Deterministic preprocessing, done once.
-        augment: TorchIO transforms of the training volumes, applied before patches are sampled.
+        augment: TorchIO transforms of the training volumes. Those of ``configs/data/augment.yaml`` are computed for the
+            patches alone; with others, whole volumes are transformed, which takes longer.
         patch_size: Voxels of a training patch along x, y, z.
         patches_per_volume: Patches sampled from a training volume each epoch.
         batch_size: Patches per step and rank.
-        queue_length: Patches held in memory and shuffled.
+        queue_length: Patches that are shuffled together and held in memory; with workers, up to twice as many are held.
         sampling: Where patches are sampled.
         num_workers: Processes that load and augment training volumes.
         check_files: First check all files as ``riskft data check`` does; files that passed and have not changed are
@@ -244,19 +245,25 @@ class RiskDataModule(LightningDataModule):
                 "data.sampling follows the risk map, but there is none: add riskft.RiskMapCallback with "
                 "attach: true to trainer.callbacks, or choose another sampling."
             )
-        subjects = maps.subjects(self.prepared("train"))
         rank, world_size = self._ranks()
-        queue = ShardedQueue(
-            NamedSubjects(subjects, transform=training_transform(self.augment, self.patch_size)),
-            sampler=self.sampling.build(self.patch_size, len(self.labels.names)),
-            samples_per_volume=self.patches_per_volume,
-            max_length=self.queue_length,
+        return PatchLoader(
+            training_patches(
+                self.prepared("train"),
+                maps,
+                self.augment,
+                self.patch_size,
+                self.sampling,
+                len(self.labels.names),
+                self.patches_per_volume,
+            ),
+            self.batch_size,
+            self.queue_length,
             num_workers=self.num_workers,
             rank=rank,
             world_size=world_size,
             seed=self._seed,
+            pin_memory=torch.cuda.is_available(),
         )
-        return patch_loader(queue, self.batch_size, pin_memory=torch.cuda.is_available())
 
     def val_dataloader(self) -> Any:
         """Returns the loader of ``VolumeBatch`` for validation."""

@@ -2,31 +2,30 @@
 
 import copy
 import time
-from itertools import islice
 
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from riskft.data.datamodule import RiskDataModule
-from riskft.data.patches.queue import ShardedQueue
+from riskft.data.patches.queue import PatchLoader
 from riskft.source.reading import tensors_in
 from riskft.training.module import RiskModule
 
 
 def time_batch(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> float | None:
-    """Returns the time of a training batch in s, or None if the trainer has no ``ShardedQueue``.
+    """Returns the time of a training batch in s, or None if the trainer has no ``PatchLoader``.
 
     The time covers loading, augmenting and cropping, and a forward and a backward pass of a copy of the network, but
     neither loss nor optimizer. The state of the run and of its random generators does not change.
     """
-    queue = getattr(trainer.train_dataloader, "dataset", None)
-    if not isinstance(queue, ShardedQueue):
+    loader = trainer.train_dataloader
+    if not isinstance(loader, PatchLoader):
         return None
     with isolate_rng():
         start = time.perf_counter()
-        patches = list(islice(queue.sampler(queue.subjects_dataset[0]), data.patches_per_volume))
-        load = (time.perf_counter() - start) * data.batch_size / len(patches)
+        patches = loader.source[next(loader.visits())]
+        load = (time.perf_counter() - start) * data.batch_size / len(patches.image)
         compute = _time_passes(trainer, module, data)
     # worker processes load while this one trains
     return max(load / data.num_workers, compute) if data.num_workers else load + compute

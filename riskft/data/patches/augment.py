@@ -1,14 +1,102 @@
 """Augmentation that moves the risk map and the EEP with the image and never changes their values otherwise."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress
 
+import numpy as np
+import torch
 import torchio as tio
+from torch import Tensor
 from torchio.transforms.augmentation.composition import Compose, OneOf
 from torchio.transforms.spatial_transform import SpatialTransform
+
+from riskft.data.patches.warp import Grid
 
 WEIGHT = "weight"
 EEP = "eep"
 _MAPS = (WEIGHT, EEP)
+
+
+_SPATIAL = (tio.RandomFlip, tio.RandomAffine, tio.RandomElasticDeformation)
+_LOCAL = (tio.RandomGamma, tio.RandomNoise, tio.RandomBiasField)
+
+
+def works_on_patches(augment: Sequence[tio.Transform]) -> bool:
+    """Whether a patch of the transformed volume can be made from a part of the volume, see ``drawn``.
+
+    The transforms must be known here, with linear interpolation of all images, and leave a patch's voxels where they
+    are from the first intensity transform on. An elastic deformation must come after the affine transforms.
+    """
+    elastic = local = False
+    for transform in _parts(augment):
+        spatial = type(transform) in _SPATIAL
+        usual = getattr(transform, "image_interpolation", "linear") == "linear"
+        usual &= getattr(transform, "label_interpolation", "nearest") == "nearest"
+        usual &= getattr(transform, "default_pad_value", 0) not in ("mean", "otsu")
+        own = transform.include, transform.keep, transform.label_keys
+        whole = any(each is not None for each in own) or not set(transform.exclude or ()) <= set(_MAPS)
+        late = local or (elastic and not isinstance(transform, tio.RandomFlip))
+        if not (spatial or type(transform) in _LOCAL) or not usual or whole or (spatial and late):
+            return False
+        local |= not spatial
+        elastic |= isinstance(transform, tio.RandomElasticDeformation)
+    return True
+
+
+def drawn(augment: tio.Transform, grid: Grid, channels: int) -> tuple[list[tio.Transform], list[tio.Transform]]:
+    """Draws which transforms apply and with which parameters; returns the spatial and the other ones, in order.
+
+    TorchIO draws them, for a volume of 8 voxels with the outline of the given one.
+    """
+    affine = grid.affine @ np.diag([*np.array(grid.shape) / 2, 1])
+    subject = tio.Subject(image=tio.ScalarImage(tensor=torch.zeros(channels, 2, 2, 2), affine=affine))
+    applied = augment(subject).get_applied_transforms()
+    spatial = [isinstance(transform, SpatialTransform) for transform in applied]
+    return list(compress(applied, spatial)), [each for each, moves in zip(applied, spatial, strict=True) if not moves]
+
+
+def with_intensities(image: Tensor, transforms: Sequence[tio.Transform], start: Sequence[int], grid: Grid) -> Tensor:
+    """Applies intensity transforms to the image of a patch, (C, X, Y, Z).
+
+    Args:
+        image: The patch.
+        transforms: From ``drawn``.
+        start: The patch's first voxel in the volume.
+        grid: The volume.
+    """
+    for transform in transforms:
+        if isinstance(transform, tio.BiasField):
+            image = image * _bias_field(transform, image.shape[1:], start, grid)
+        else:
+            subject = tio.Subject(image=tio.ScalarImage(tensor=image))
+            image = transform.apply_transform(subject)["image"].data
+    return image
+
+
+def _bias_field(transform: tio.BiasField, size: Sequence[int], start: Sequence[int], grid: Grid) -> Tensor:
+    """Returns the part of TorchIO's bias field that lies in a patch, (X, Y, Z) float32."""
+    order, given = transform.order["image"], iter(transform.coefficients["image"])
+    field = torch.zeros((order + 1,) * 3, dtype=torch.float64)
+    for i, j, k in itertools.product(range(order + 1), repeat=3):
+        if i + j + k <= order:
+            field[i, j, k] = next(given)
+    for first, count, edge in zip(start, size, grid.shape, strict=True):  # each axis from -1 to 1 in the volume
+        middle = (edge - 1) / 2
+        place = (torch.arange(first, first + count, dtype=torch.float64) - middle) / (middle or 1)
+        powers = place[:, None] ** torch.arange(order + 1)
+        field = torch.tensordot(field, powers, dims=([0], [1]))
+    return field.exp().float()
+
+
+def _parts(transforms: Iterable[tio.Transform]) -> Iterator[tio.Transform]:
+    for transform in transforms:
+        if type(transform) is Compose:
+            yield from _parts(transform.transforms)
+        elif type(transform) is OneOf:
+            yield from _parts(transform.transforms_dict)
+        else:
+            yield transform
 
 
 def training_transform(augment: Sequence[tio.Transform], patch_size: Sequence[int]) -> tio.Transform:
@@ -36,6 +124,9 @@ class PadToPatch(SpatialTransform):  # type: ignore[misc]
         patch_size: Smallest size of the volume, voxels along x, y, z.
     """
 
+    values = {WEIGHT: 1}  # noqa: RUF012
+    """The value of an image beyond its border, if it is not 0."""
+
     def __init__(self, patch_size: Sequence[int]) -> None:
         super().__init__()
         self.patch_size = tuple(patch_size)
@@ -47,7 +138,7 @@ class PadToPatch(SpatialTransform):  # type: ignore[misc]
         if any(missing):
             bounds = [part for total in missing for part in (total // 2, total - total // 2)]
             for name, image in subject.get_images_dict(intensity_only=False).items():
-                padded = tio.Pad(bounds, padding_mode=1 if name == WEIGHT else 0)(image)
+                padded = tio.Pad(bounds, padding_mode=self.values.get(name, 0))(image)
                 image.set_data(padded.data)
                 image.affine = padded.affine
         return subject

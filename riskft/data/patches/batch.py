@@ -81,6 +81,32 @@ def patch_batch(patches: Sequence[tio.Subject]) -> PatchBatch:
     )
 
 
+class Patch(NamedTuple):
+    """One of several patches.
+
+    Attributes:
+        among: The patches.
+        number: Its index.
+    """
+
+    among: PatchBatch
+    number: int
+
+
+def joined(patches: Sequence[Patch], pin_memory: bool = False) -> PatchBatch:
+    """Collates patches of several volumes, on request in pinned memory."""
+
+    def stacked(name: str) -> Any:
+        parts = [getattr(patch.among, name) for patch in patches]
+        if parts[0] is None:
+            return None
+        out = torch.empty((len(parts), *parts[0].shape[1:]), dtype=parts[0].dtype, pin_memory=pin_memory)
+        return torch.stack([part[patch.number] for part, patch in zip(parts, patches, strict=True)], out=out)
+
+    subjects = tuple(patch.among.subjects[patch.number] for patch in patches)
+    return PatchBatch(subjects, *map(stacked, ("image", "label", "foreground_fraction", "weight", "eep")))
+
+
 def volume_batch(volumes: Sequence[tio.Subject]) -> VolumeBatch:
     """Collates a single whole volume."""
     (volume,) = volumes

@@ -1,109 +1,193 @@
-"""A TorchIO patch queue, sharded over ranks and reshuffled every epoch."""
+"""Batches of patches in an order that depends only on the seed, the epoch and the rank."""
 
-from collections.abc import Iterator
-from typing import Any
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
 
 import torch
-import torchio as tio
-from torch.utils.data import DataLoader, DistributedSampler, Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from riskft.compat import empty_queue
-from riskft.data.patches.batch import patch_batch
+from riskft.data.patches.batch import Patch, PatchBatch, joined
 from riskft.errors import InputError
 
 
-class ShardedQueue(tio.Queue):  # type: ignore[misc]
-    """Each rank draws its own share of the subjects; all ranks draw the same number of patches.
+class Visit(NamedTuple):
+    """What a process needs to make the patches of a training volume.
 
-    If the number of subjects is not a multiple of the ranks, PyTorch's sampler repeats a few, because ranks must take
-    the same number of steps.
+    Attributes:
+        volume: Index of the volume.
+        numbers: State of torch's generator from which the patches' places are drawn.
+        seed: Seed of the augmentation; None without.
+    """
+
+    volume: int
+    numbers: Tensor
+    seed: int | None
+
+
+class Patches(ABC, Dataset[PatchBatch]):
+    """Makes the patches of a training volume, in this process or in workers.
+
+    Attributes:
+        per_volume: Patches of each volume.
+        numbers: Random numbers that the place of a patch takes from torch's generator.
+        augmented: Whether there is augmentation.
+    """
+
+    per_volume: int
+    numbers: int
+    augmented: bool
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of volumes."""
+
+    @abstractmethod
+    def __getitem__(self, visit: Visit) -> PatchBatch:
+        """Returns a volume's patches."""
+
+    @abstractmethod
+    def numbers_before(self, index: int) -> int:
+        """Returns how many random numbers come before those of a volume's patches: of TorchIO's transforms."""
+
+
+class PatchLoader:
+    """Loads ``PatchBatch``. Each rank draws its own share of the volumes; all ranks take the same number of steps.
+
+    If the number of volumes is not a multiple of the ranks, PyTorch's sampler repeats a few. The last incomplete batch
+    is dropped.
 
     Args:
-        subjects: The training subjects with their transform.
-        sampler: Patch sampler.
-        samples_per_volume: Patches per subject and epoch.
-        max_length: Patches held in memory, rounded down to whole subjects, at least one.
-        num_workers: Processes that load and augment volumes; 0 loads in the training process.
+        source: Makes the patches of a volume.
+        batch_size: Patches per batch.
+        queue_length: Patches that are shuffled together, rounded down to whole volumes, at least one. Workers load as
+            many again while these are used.
+        num_workers: Processes that load and augment volumes; they stay for all epochs. 0 loads in this process.
         rank: This process of ``world_size``.
         world_size: Number of processes.
         seed: Seed of everything random in an epoch.
-    """
-
-    def __init__(
-        self,
-        subjects: tio.SubjectsDataset,
-        sampler: tio.data.PatchSampler,
-        samples_per_volume: int,
-        max_length: int,
-        num_workers: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-        seed: int = 0,
-    ) -> None:
-        self._seed, self._rank = seed, rank
-        super().__init__(
-            subjects,
-            # otherwise TorchIO fills the queue with part of a subject's patches, or with those of the next epoch
-            max_length=max(1, max_length // samples_per_volume) * samples_per_volume,
-            samples_per_volume=samples_per_volume,
-            sampler=sampler,
-            subject_sampler=DistributedSampler(subjects, num_replicas=world_size, rank=rank, shuffle=True, seed=seed),
-            num_workers=num_workers,
-            shuffle_subjects=False,  # the sampler shuffles
-            start_background=False,
-        )
-
-    def set_epoch(self, epoch: int) -> None:
-        """Starts an epoch: new order, empty queue, and random numbers that depend only on the epoch.
-
-        So a resumed run sees the same patches as an uninterrupted one.
-        """
-        self.subject_sampler.set_epoch(epoch)
-        torch.manual_seed((self._seed + 1_000_003 * epoch + 7919 * self._rank) % 2**63)
-        empty_queue(self)
-
-    @property
-    def iterations_per_epoch(self) -> int:
-        """Patches per epoch and rank (TorchIO's own property visits all subjects at each call)."""
-        return len(self.subject_sampler) * int(self.samples_per_volume)
-
-
-class EpochSampler(Sampler[int]):
-    """Walks the queue in order and forwards Lightning's ``set_epoch`` to it."""
-
-    def __init__(self, queue: ShardedQueue) -> None:
-        self.queue = queue
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(len(self.queue)))
-
-    def __len__(self) -> int:
-        return len(self.queue)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Starts an epoch; Lightning calls it with the right number after a resume, too."""
-        self.queue.set_epoch(epoch)
-
-
-def patch_loader(queue: ShardedQueue, batch_size: int, pin_memory: bool = False) -> Any:
-    """Returns a loader of ``PatchBatch``; the last incomplete batch is dropped, so that ranks stay in step.
+        pin_memory: Whether a thread puts the next batches together, in memory from which a GPU copies faster.
 
     Raises:
         InputError: If an epoch has fewer patches than a batch.
     """
-    if len(queue) < batch_size:
-        raise InputError(
-            f"An epoch has {len(queue)} patches per rank, fewer than data.batch_size ({batch_size}): raise "
-            "data.patches_per_volume or lower the batch size."
+
+    def __init__(
+        self,
+        source: Patches,
+        batch_size: int,
+        queue_length: int,
+        num_workers: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.source, self.batch_size, self.pin_memory = source, batch_size, pin_memory
+        self.sampler = self  # whose ``set_epoch`` Lightning calls
+        self._seed, self._rank = seed, rank
+        self._order: DistributedSampler[Any] = DistributedSampler(
+            source, num_replicas=world_size, rank=rank, shuffle=True, seed=seed
         )
-    return DataLoader(
-        queue,
-        batch_size=batch_size,
-        sampler=EpochSampler(queue),
-        num_workers=0,  # the queue has its own workers
-        drop_last=True,
-        collate_fn=patch_batch,
-        pin_memory=pin_memory,
-        # its own, because a new iterator would otherwise use up random numbers of the epoch, and not in every epoch
-        generator=torch.Generator(),
-    )
+        self._fill = max(1, queue_length // source.per_volume)
+        self._shuffles: deque[list[int]] = deque()
+        self._volumes: DataLoader[PatchBatch] = DataLoader(
+            source,
+            batch_size=None,
+            sampler=_Visits(self),
+            num_workers=num_workers,
+            collate_fn=_as_it_is,
+            persistent_workers=num_workers > 0,
+            prefetch_factor=max(2, -(-self._fill // num_workers)) if num_workers else None,
+            generator=torch.Generator(),  # its own: it must not take random numbers of the epoch
+        )
+        if len(self) < 1:
+            raise InputError(
+                f"An epoch has {self._count} patches per rank, fewer than data.batch_size ({batch_size}): raise "
+                "data.patches_per_volume or lower the batch size."
+            )
+
+    @property
+    def _count(self) -> int:
+        return len(self._order) * self.source.per_volume
+
+    def __len__(self) -> int:
+        return self._count // self.batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Starts an epoch: new order, and random numbers that depend only on the seed, the epoch and the rank.
+
+        So a resumed run sees the same patches as an uninterrupted one. Lightning makes the first iterator before this
+        call, so nothing is drawn before the first batch is asked for.
+        """
+        self._order.set_epoch(epoch)
+        torch.manual_seed((self._seed + 1_000_003 * epoch + 7919 * self._rank) % 2**63)
+
+    def __iter__(self) -> Iterator[PatchBatch]:
+        patches = self._patches()
+        batches = (list(islice(patches, self.batch_size)) for _ in range(len(self)))
+        yield from _pinned_ahead(batches) if self.pin_memory else map(joined, batches)
+
+    def _patches(self) -> Iterator[Patch]:
+        """Yields the patches of an epoch, shuffled among those of ``_fill`` volumes."""
+        volumes = iter(self._volumes)
+        for start in range(0, len(self._order), self._fill):
+            made = list(islice(volumes, min(self._fill, len(self._order) - start)))
+            patches = [Patch(volume, number) for volume in made for number in range(self.source.per_volume)]
+            yield from (patches[number] for number in self._shuffles.popleft())
+
+    def visits(self) -> Iterator[Visit]:
+        """Draws the order and the numbers of an epoch, when the first volume of a fill is asked for.
+
+        The numbers are taken from torch's generator in the order of a ``torchio.Queue``, which studies were measured
+        with; the volumes' transforms take theirs in the process that loads them.
+        """
+        self._shuffles.clear()
+        torch.empty((), dtype=torch.int64).random_()  # the seed of the queue's loader
+        order, per_volume = list(self._order), self.source.per_volume
+        for start in range(0, len(order), self._fill):
+            fill = []
+            for index in order[start : start + self._fill]:
+                if not self._volumes.num_workers:
+                    _skip(self.source.numbers_before(index))
+                seed = int(torch.empty((), dtype=torch.int64).random_()) if self.source.augmented else None
+                fill.append(Visit(index, torch.get_rng_state(), seed))
+                _skip(per_volume * self.source.numbers)
+            self._shuffles.append(torch.randperm(per_volume * len(fill)).tolist())
+            yield from fill
+
+
+class _Visits:
+    """The order of an epoch as a sampler, which a ``DataLoader`` starts again in each epoch."""
+
+    def __init__(self, loader: PatchLoader) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Visit]:
+        return self._loader.visits()
+
+
+def _skip(count: int) -> None:
+    for _ in range(count):
+        torch.rand(1)
+
+
+def _as_it_is(patches: Any) -> Any:
+    return patches
+
+
+def _pinned_ahead(batches: Iterable[list[Patch]]) -> Iterator[PatchBatch]:
+    """Puts the next two batches together, in pinned memory, in a thread."""
+    waiting: deque[Future[PatchBatch]] = deque()
+    with ThreadPoolExecutor(1) as pool:
+        for patches in batches:
+            waiting.append(pool.submit(partial(joined, pin_memory=True), patches))
+            if len(waiting) > 2:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

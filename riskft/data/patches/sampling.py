@@ -19,6 +19,8 @@ class PatchSampling(ABC):
 
     needs_risk = False
     """Whether subjects must carry a risk map."""
+    numbers = 2
+    """Random numbers that the sampler takes from torch's generator for a patch: one for a centre, one for the crop."""
 
     @abstractmethod
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
@@ -47,6 +49,8 @@ class BalancedSampling(PatchSampling):
 
 class UniformSampling(PatchSampling):
     """Patch centres are uniformly distributed."""
+
+    numbers = 4
 
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
         """Returns a uniform sampler."""

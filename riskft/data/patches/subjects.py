@@ -8,7 +8,6 @@ from typing import Any, Protocol, runtime_checkable
 import torchio as tio
 
 from riskft.data.io.damage import files_named
-from riskft.data.io.memory import GivesBack
 from riskft.data.io.volumes import read_channels
 from riskft.data.patches.augment import EEP, WEIGHT
 from riskft.data.prepare.cache import PreparedCase
@@ -63,13 +62,8 @@ def maps_made_for(trainer: Any) -> TrainingMaps:
 class NamedSubjects(tio.SubjectsDataset):  # type: ignore[misc]
     """A TorchIO dataset whose errors name the subject and the unreadable file."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._give_back = GivesBack()
-
     def __getitem__(self, index: int) -> tio.Subject:
         """Loads and transforms a subject."""
-        self._give_back()  # memory of earlier volumes
         subject = self.dry_iter()[int(index)]
         with files_named(subject["name"], [Path(image.path) for image in subject.get_images(intensity_only=False)]):
             return super().__getitem__(index)

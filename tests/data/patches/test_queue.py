@@ -14,7 +14,8 @@ from fit_and_record import main as fit_and_record
 from lightning.pytorch import LightningModule, Trainer
 
 from riskft.data.patches.augment import training_transform
-from riskft.data.patches.queue import ShardedQueue, patch_loader
+from riskft.data.patches.queue import PatchLoader
+from riskft.data.patches.volumes import PatchesOfWholes
 
 PATCH = (3, 3, 3)
 
@@ -32,9 +33,10 @@ def subjects(count: int) -> list[tio.Subject]:
     ]
 
 
-def queue(count=4, samples=3, length=100, augment=(), **options) -> ShardedQueue:
-    dataset = tio.SubjectsDataset(subjects(count), transform=training_transform(list(augment), PATCH))
-    return ShardedQueue(dataset, tio.UniformSampler(PATCH), samples_per_volume=samples, max_length=length, **options)
+def loader_of(count=4, samples=3, length=100, augment=(), batch_size=2, **options) -> PatchLoader:
+    volumes = tio.SubjectsDataset(subjects(count), transform=training_transform(list(augment), PATCH))
+    source = PatchesOfWholes(volumes, tio.UniformSampler(PATCH), samples, numbers=4, augmented=bool(augment))
+    return PatchLoader(source, batch_size, length, **options)
 
 
 def epoch(loader, number: int) -> list[tuple[str, bytes]]:
@@ -54,24 +56,26 @@ def names(patches) -> list[str]:
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 7, 12, 100])
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_each_subject_gives_its_patches_once_an_epoch(length, workers):
-    loader = patch_loader(queue(4, 3, length, num_workers=workers), batch_size=2)
+    loader = loader_of(4, 3, length, num_workers=workers)
     for number in range(3):
         assert Counter(names(epoch(loader, number))) == {f"p{k}": 3 for k in range(4)}
 
 
 def test_without_set_epoch_too():
-    loader = patch_loader(queue(4, 3, 5), batch_size=2)
+    loader = loader_of(4, 3, 5)
     for _ in range(2):
         assert Counter(name for batch in loader for name in batch.subjects) == {f"p{k}": 3 for k in range(4)}
 
 
-def test_patches_in_memory_are_whole_subjects():
-    assert queue(samples=3, length=8).max_length == 6
-    assert queue(samples=3, length=2).max_length == 3
+@pytest.mark.parametrize(("length", "volumes"), [(8, 2), (2, 1), (9, 3), (100, 4)])
+def test_patches_of_whole_volumes_are_shuffled_together(length, volumes):
+    seen = names(epoch(loader_of(4, 3, length, batch_size=3), 0))
+    together = [set(seen[start : start + 3 * volumes]) for start in range(0, 12, 3 * volumes)]
+    assert sum(len(part) for part in together) == 4  # no volume is in two of them
 
 
 def test_epochs_have_other_orders_and_patches():
-    loader = patch_loader(queue(6, 2), batch_size=2)
+    loader = loader_of(6, 2)
     epochs = [epoch(loader, number) for number in range(4)]
     assert len({tuple(names(patches)) for patches in epochs}) == 4
     assert len({frozenset(patches) for patches in epochs}) == 4
@@ -81,7 +85,7 @@ def test_epochs_have_other_orders_and_patches():
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_epoch_depends_on_its_seed_and_number_alone(augment, workers):
     def loader(seed=5):
-        return patch_loader(queue(5, 2, 4, augment, seed=seed, num_workers=workers), batch_size=2)
+        return loader_of(5, 2, 4, augment, seed=seed, num_workers=workers)
 
     undisturbed = loader()
     expected = [epoch(undisturbed, number) for number in range(3)]
@@ -102,7 +106,7 @@ def test_lightning_s_order_of_calls_does_not_matter():
     """The first epoch's iterator is made before ``set_epoch``, the later ones' after it."""
 
     def patches(first):
-        loader = patch_loader(queue(5, 2, seed=5), batch_size=2)
+        loader = loader_of(5, 2, seed=5)
         steps = [lambda: loader.sampler.set_epoch(1), lambda: iter(loader)]
         done = [step() for step in (steps if first else steps[::-1])]
         iterator = next(step for step in done if step is not None)
@@ -113,7 +117,7 @@ def test_lightning_s_order_of_calls_does_not_matter():
 
 @pytest.mark.parametrize("count", [4, 6])
 def test_ranks_share_the_subjects(count):
-    loaders = [patch_loader(queue(count, 2, rank=rank, world_size=2, seed=3), batch_size=2) for rank in (0, 1)]
+    loaders = [loader_of(count, 2, rank=rank, world_size=2, seed=3) for rank in (0, 1)]
     shares = []
     for number in range(3):
         first, second = (names(epoch(loader, number)) for loader in loaders)
@@ -126,7 +130,7 @@ def test_ranks_share_the_subjects(count):
 @pytest.mark.parametrize("count", [3, 5])
 @pytest.mark.parametrize("world_size", [2, 4])
 def test_ranks_take_equally_many_steps_with_an_odd_number(count, world_size):
-    loaders = [patch_loader(queue(count, 2, rank=rank, world_size=world_size), 2) for rank in range(world_size)]
+    loaders = [loader_of(count, 2, rank=rank, world_size=world_size) for rank in range(world_size)]
     shares = [epoch(loader, 0) for loader in loaders]
     assert {len(share) for share in shares} == {2 * -(-count // world_size)}
     assert {len(loader) for loader in loaders} == {-(-count // world_size)}
@@ -135,7 +139,7 @@ def test_ranks_take_equally_many_steps_with_an_odd_number(count, world_size):
 
 def test_ranks_draw_other_patches_of_a_repeated_subject():
     first, second = (
-        epoch(patch_loader(queue(1, 4, rank=rank, world_size=2), batch_size=2), 0) for rank in (0, 1)
+        epoch(loader_of(1, 4, rank=rank, world_size=2), 0) for rank in (0, 1)
     )  # fmt: skip
     assert names(first) == names(second) == ["p0"] * 4
     assert set(first) != set(second)
@@ -143,7 +147,7 @@ def test_ranks_draw_other_patches_of_a_repeated_subject():
 
 @pytest.mark.parametrize(("batch_size", "batches"), [(2, 7), (4, 3), (5, 3), (15, 1)])
 def test_the_last_incomplete_batch_is_dropped(batch_size, batches):
-    loader = patch_loader(queue(5, 3), batch_size)
+    loader = loader_of(5, 3, batch_size=batch_size)
     assert len(loader) == batches
     patches = epoch(loader, 0)
     assert len(patches) == batches * batch_size
@@ -152,9 +156,9 @@ def test_the_last_incomplete_batch_is_dropped(batch_size, batches):
 
 
 def test_length_needs_no_walk_over_the_subjects(monkeypatch):
-    made = queue(5, 3, world_size=2)
+    made = loader_of(5, 3, world_size=2)
     monkeypatch.setattr(tio.SubjectsDataset, "dry_iter", None)
-    assert len(made) == 9
+    assert len(made) == 4
 
 
 class Recorder(LightningModule):
@@ -193,7 +197,7 @@ def fit(folder: Path, loader, epochs: int, checkpoint: Path | None = None) -> tu
 
 def test_lightning_starts_each_epoch_and_a_resumed_run_sees_the_same(tmp_path):
     def loader():
-        return patch_loader(queue(4, 2, seed=1), batch_size=2)
+        return loader_of(4, 2, seed=1)
 
     whole, _ = fit(tmp_path, loader(), 3)
     assert sorted(whole.seen) == [0, 1, 2]

@@ -1,0 +1,82 @@
+"""Reads boxes of the volumes that riskft wrote itself: uncompressed NIfTI, and the ``.npz`` of ``write_channels``."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from riskft.data.io.volumes import Affine, read_channels
+
+
+class Boxes:
+    """An uncompressed NIfTI file, of which boxes are read; its header is read once.
+
+    Args:
+        path: ``.nii`` without scale factors, (X, Y, Z) or (X, Y, Z, C).
+    """
+
+    def __init__(self, path: Path) -> None:
+        image = nib.load(path)
+        self.path = path
+        self.shape: tuple[int, ...] = image.shape[:3]
+        self.affine: Affine = np.asarray(image.affine, dtype=np.float64)
+        self.channels = math.prod(image.shape[3:])
+        self._dtype, self._offset = image.dataobj.dtype, int(image.dataobj.offset)
+        self._minima: list[float] | None = None
+
+    def read(self, start: Sequence[int], stop: Sequence[int]) -> Tensor:
+        """Returns a box inside the volume, (C, *(stop - start)), float32 or uint8.
+
+        Raises:
+            OSError: If the file is gone or too short.
+        """
+        (x, y, z), (to_x, to_y, to_z) = start, stop
+        kind = torch.uint8 if self._dtype == np.uint8 else torch.float32
+        box = torch.empty(self.channels, to_x - x, to_y - y, to_z - z, dtype=kind)
+        for channel in range(self.channels):
+            planes = self._planes(channel, z, to_z)
+            box[channel] = torch.from_numpy(planes[:, y:to_y, x:to_x]).permute(2, 1, 0)
+        return box
+
+    def minima(self) -> list[float]:
+        """Returns the smallest value of each channel, which is read once."""
+        if self._minima is None:
+            self._minima = [float(self._planes(channel, 0, self.shape[2]).min()) for channel in range(self.channels)]
+        return self._minima
+
+    def _planes(self, channel: int, start: int, stop: int) -> npt.NDArray[np.generic]:
+        """Reads planes of a channel, (Z, Y, X): NIfTI stores them one after the other, x fastest."""
+        width, height, depth = self.shape
+        first, count = (channel * depth + start) * height * width, (stop - start) * height * width
+        offset = self._offset + first * self._dtype.itemsize
+        values = np.fromfile(self.path, self._dtype, count, offset=offset)
+        if len(values) < count:
+            raise OSError(f"{self.path} is too short")
+        return values.reshape(stop - start, height, width)
+
+
+class ChannelBoxes:
+    """What ``write_channels`` wrote, held in memory.
+
+    Args:
+        path: ``.npz``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._values, self.affine = read_channels(path)
+        self.channels, *shape = self._values.shape
+        self.shape = tuple(shape)
+
+    def read(self, start: Sequence[int], stop: Sequence[int]) -> Tensor:
+        """Returns a box inside the volume, (C, *(stop - start)) float32."""
+        (x, y, z), (to_x, to_y, to_z) = start, stop
+        return self._values[:, x:to_x, y:to_y, z:to_z]
+
+    def minima(self) -> list[float]:
+        """Returns the smallest value of each channel."""
+        return [float(value) for value in self._values.flatten(1).min(1).values]
