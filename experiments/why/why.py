@@ -68,7 +68,7 @@ def touching(target: torch.Tensor) -> torch.Tensor:
 def whole(run: LoadedRun, case: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns a case's image (1, C, X, Y, Z) and classes (X, Y, Z)."""
     image = case.to_subject()["image"].data[None].float()
-    return image, counted_target(case, False, torch.device("cpu"))
+    return image, counted_target(case, False).long()
 
 
 def wrong(plain: LoadedRun, weighted: LoadedRun) -> Iterator[Row]:

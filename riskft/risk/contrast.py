@@ -56,9 +56,11 @@ def knowledge(source: SourcePass, cases: Sequence[PreparedCase]) -> float:
     conditional = conditional_from_joint(joint)
     sums = {}
     for case in ranks.share(cases):
-        target = source.target(case).cpu()
-        values = hardness(source.probabilities(case).cpu(), target[None], conditional, IGNORE_INDEX)
-        sums[case.subject] = values.sum(dtype=torch.float64)
+        parts = source.parts(case, source.target(case))
+        own = [
+            hardness(planes, target, conditional, IGNORE_INDEX).sum(dtype=torch.float64) for _, planes, target in parts
+        ]
+        sums[case.subject] = torch.stack(own).sum().cpu()
     total = ordered_sum(ranks.gather(sums, "phase 1: comparison"))
     result = source_knowledge(joint, -float(total / joint.sum()))
     if ranks.rank == 0:

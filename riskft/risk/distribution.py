@@ -46,7 +46,7 @@ class ClassDistribution:
     @staticmethod
     def bin_of(values: Tensor) -> Tensor:
         """Returns the bin, int64, of each value."""
-        position = (torch.asinh(values.double() / _UNIT) + _LIMIT) * (BINS / (2 * _LIMIT))
+        position = (values.double() / _UNIT).asinh_().add_(_LIMIT).mul_(BINS / (2 * _LIMIT))
         return position.clamp_(0, BINS - 1).long()
 
     @staticmethod
@@ -58,12 +58,10 @@ class ClassDistribution:
     def update(self, values: Tensor, classes: Tensor) -> None:
         """Adds values (N,) of the given classes (N,)."""
         values, classes = values.detach().cpu().double(), classes.detach().cpu().long()
-        flat = torch.bincount(classes * BINS + self.bin_of(values), minlength=self.counts.numel())
-        self.counts += flat.view_as(self.counts)
-        for index in torch.bincount(classes).nonzero().flatten().tolist():
-            chosen = values[classes == index]
-            self.low[index] = torch.minimum(self.low[index], chosen.min())
-            self.high[index] = torch.maximum(self.high[index], chosen.max())
+        cells = self.bin_of(values).add_(classes, alpha=BINS)
+        self.counts.view(-1).scatter_add_(0, cells, torch.ones_like(cells))
+        self.low.scatter_reduce_(0, classes, values, "amin")
+        self.high.scatter_reduce_(0, classes, values, "amax")
 
     def merge(self, other: "ClassDistribution") -> None:
         """Adds another distribution over the same classes."""

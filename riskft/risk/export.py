@@ -52,7 +52,7 @@ def export_case(folder: Path, store: RiskStore, case: PreparedCase, class_names:
     volumes = to_native(torch.stack([weight, hardness]), affine, case.case)
     for path, volume in zip(_targets(folder, case.subject), volumes, strict=True):
         write_native(path, volume.numpy(), case.case)
-    label = counted_target(case, bool(store.inputs.get("mask")), torch.device("cpu"))
+    label = counted_target(case, bool(store.inputs.get("mask")))
     rows: list[SummaryRow] = []
     for index, name in enumerate(class_names):
         inside = label == index

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from riskft.compat import count_update
+from riskft.data.io.memory import BLOCK
 
 MIN_PROBABILITY = 1e-12
 """Floor of EEP_i(y_i), so that hardness stays finite (27.6 nats) for a label that the training cases rule out."""
@@ -51,15 +52,35 @@ def joint_mass(
         TypeError: If ``target`` is floating.
     """
     _validate(source_probs, target)
-    counted = target[target != ignore_index] if ignore_index is not None else target
-    if counted.numel() and (int(counted.min()) < 0 or int(counted.max()) >= num_target_classes):
-        raise ValueError(
-            f"Expected `target` in [0, {num_target_classes}), but got values {int(counted.min())} to "
-            f"{int(counted.max())}"
-        )
-    probs = source_probs.movedim(1, -1)
-    # one masked sum per class: exact in float64 and, unlike an indexed add, in a fixed order on a GPU
-    return torch.stack([probs[target == index].sum(dim=0, dtype=torch.float64) for index in range(num_target_classes)])
+    index = _class_index(target, num_target_classes, ignore_index).flatten()
+    if source_probs.device.type == "cpu":
+        columns = (column.flatten().double() for column in source_probs.unbind(1))
+        sums = [torch.bincount(index, weights=column, minlength=num_target_classes + 1) for column in columns]
+        return torch.stack(sums, dim=1)[:num_target_classes]
+    return _product_mass(source_probs.movedim(1, 0).flatten(1), index, num_target_classes)
+
+
+def _product_mass(probs: Tensor, index: Tensor, num_target_classes: int) -> Tensor:
+    """Sums (Z, N) per class by a product, whose order is fixed on a GPU too, unlike that of an indexed sum."""
+    chosen = index == torch.arange(num_target_classes, device=index.device)[:, None]
+    return chosen.double() @ probs.double().T
+
+
+def _class_index(target: Tensor, num_classes: int, ignore_index: int | None) -> Tensor:
+    """Returns the classes in a dtype that holds ``num_classes``, which stands for ignored voxels.
+
+    Raises:
+        ValueError: If another label is outside [0, num_classes).
+    """
+    if torch.iinfo(target.dtype).max < num_classes:
+        target = target.long()
+    ignored = target == ignore_index if ignore_index is not None else torch.zeros_like(target, dtype=torch.bool)
+    counted = target.masked_fill(ignored, 0)
+    if counted.numel():
+        lowest, highest = (int(value) for value in counted.aminmax())
+        if lowest < 0 or highest >= num_classes:
+            raise ValueError(f"Expected `target` in [0, {num_classes}), but got values {lowest} to {highest}")
+    return counted.masked_fill_(ignored, num_classes)
 
 
 def conditional_from_joint(joint: Tensor) -> Tensor:
@@ -89,7 +110,8 @@ def label_entropy(joint: Tensor) -> float:
 
 def expected_empirical_prediction(source_probs: Tensor, conditional: Tensor) -> Tensor:
     """Returns the EEP, (B, Y, *spatial), in the dtype of ``source_probs`` (B, Z, *spatial), given P(y|z) (Y, Z)."""
-    return torch.einsum("yz,bz...->by...", conditional.to(source_probs), source_probs)
+    flat = source_probs.reshape(*source_probs.shape[:2], -1)
+    return (conditional.to(source_probs) @ flat).reshape(len(flat), len(conditional), *source_probs.shape[2:])
 
 
 def hardness(source_probs: Tensor, target: Tensor, conditional: Tensor, ignore_index: int | None = None) -> Tensor:
@@ -113,18 +135,21 @@ def hardness(source_probs: Tensor, target: Tensor, conditional: Tensor, ignore_i
         raise ValueError(
             f"Expected `conditional` of shape (Y, {source_probs.shape[1]}), but got {tuple(conditional.shape)}"
         )
-    ignored = torch.zeros_like(target, dtype=torch.bool) if ignore_index is None else target == ignore_index
-    index = target.masked_fill(ignored, 0).long()
-    if index.numel() and (int(index.min()) < 0 or int(index.max()) >= conditional.shape[0]):
-        raise ValueError(
-            f"Expected `target` in [0, {conditional.shape[0]}), but got values {int(index.min())} to {int(index.max())}"
-        )
-    rows = conditional.to(source_probs.device, torch.float64)
-    likelihood = torch.zeros(target.shape, dtype=torch.float64, device=source_probs.device)
-    for z in range(source_probs.shape[1]):  # a loop needs memory for one volume only, unlike an (N, Z) gather
-        likelihood += rows[:, z][index] * source_probs[:, z]
-    result = -likelihood.clamp(MIN_PROBABILITY, 1.0).log()
-    return result.masked_fill(ignored, 0.0).float()
+    _class_index(target, len(conditional), ignore_index)
+    probs, classes = source_probs.reshape(*source_probs.shape[:2], -1), target.reshape(len(target), -1)
+    blocks = [
+        hardness_of(expected_empirical_prediction(part.double(), conditional), own, ignore_index)
+        for part, own in zip(torch.split(probs, BLOCK, 2), torch.split(classes, BLOCK, 1), strict=True)
+    ]
+    return torch.cat(blocks, 1).view(target.shape)
+
+
+def hardness_of(eep: Tensor, target: Tensor, ignore_index: int | None = None) -> Tensor:
+    """Computes the hardness from an EEP, (B, Y, *spatial) float64; see ``hardness``."""
+    index = _class_index(target, eep.shape[1], ignore_index)
+    ignored = index == eep.shape[1]
+    likelihood = eep.gather(1, index.masked_fill_(ignored, 0).long().unsqueeze(1)).squeeze(1)
+    return likelihood.clamp_(MIN_PROBABILITY, 1.0).log_().neg_().masked_fill_(ignored, 0.0).float()
 
 
 class LeepConditional(Metric):

@@ -1,5 +1,6 @@
 """Maps a hardness volume to a weight volume, with all options in one place."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from riskft.compat import lazy_instance, made
 from riskft.errors import InputError
 from riskft.files import without_addresses
-from riskft.risk.distribution import ClassDistribution
+from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.leep import class_prior, label_entropy
 from riskft.risk.weighting import Normalise, PowerWeight, RankNormalise, WeightFunction, mean_weight
 
@@ -92,17 +93,36 @@ class RiskMapping:
         Returns:
             (N,) float32 weights > 0.
         """
-        own, normalise, function = dataset, made(self.normalise), made(self.weight)
+        own = dataset
         if self.scope == "volume":
             own = ClassDistribution(dataset.num_classes)
             own.update(values, classes)
+        return self.weighting(own, knowledge)(values, classes)
+
+    def weighting(self, own: ClassDistribution, knowledge: float) -> Callable[[Tensor, Tensor], Tensor]:
+        """Returns the function that maps values and classes to weights, as ``weights`` does.
+
+        Args:
+            own: Distribution of the values of all training volumes; with the scope ``volume``, of one volume.
+            knowledge: ``source_knowledge`` of the joint, in [0, 1].
+        """
+        normalise, function = made(self.normalise), made(self.weight)
         scale = own if self.scope == "class" else own.pooled()
-        weight = function(normalise(values, classes, scale))
-        if self.balance:
-            weight = weight / mean_weight(normalise, function, scale, own, self.balance == "gradient")[classes]
-        if self.temper:
-            weight = 1 + knowledge * (weight - 1)
-        return weight.float()
+        means = mean_weight(normalise, function, scale, own, self.balance == "gradient") if self.balance else None
+
+        def weigh(values: Tensor, classes: Tensor) -> Tensor:
+            weight = function(normalise(values, classes, scale))
+            if means is not None:
+                weight = weight / means[classes]
+            if self.temper:
+                weight = 1 + knowledge * (weight - 1)
+            return weight.float()
+
+        if not normalise.by_bin:
+            return weigh
+        classes = torch.arange(own.num_classes).repeat_interleave(BINS)
+        table = weigh(ClassDistribution.bin_centres().repeat(own.num_classes), classes)
+        return lambda values, classes: table[ClassDistribution.bin_of(values).add_(classes, alpha=BINS)]
 
 
 def source_knowledge(joint: Tensor, leep: float) -> float:

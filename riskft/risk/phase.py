@@ -1,19 +1,21 @@
 """Phase 1 without Lightning: makes hardness and weight volumes from prepared cases and a frozen source network."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import nibabel as nib
 import numpy as np
 import torch
 from torch import Tensor
 
 from riskft.data.io.damage import files_named
-from riskft.data.io.memory import give_back, volumes_given_back
+from riskft.data.io.memory import BLOCK
+from riskft.data.io.volumes import Affine
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
 from riskft.progress import track
 from riskft.risk.distribution import ClassDistribution
-from riskft.risk.leep import conditional_from_joint, expected_empirical_prediction, hardness, label_entropy
+from riskft.risk.leep import conditional_from_joint, expected_empirical_prediction, hardness_of, label_entropy
 from riskft.risk.mapping import RiskMapping, source_knowledge
 from riskft.risk.ranks import ordered_sum
 from riskft.risk.source_pass import SourcePass
@@ -21,6 +23,7 @@ from riskft.risk.summary import RiskSummary
 
 log = logging.getLogger(__name__)
 
+_Hardness = tuple[Tensor, Tensor, Affine]
 _WEIGHT_EDGES = np.concatenate([np.linspace(0, 4, 81), [5, 6, 8, 10, 20, 1e9]])
 
 
@@ -106,53 +109,48 @@ class RiskPhase:
         mine = self.ranks.share(everyone)
         for case in track(mine, len(mine), "Phase 1: hardness"):
             in_training = case.subject in counted
-            give_back()  # of the case before
-            probabilities = self._needed_probabilities(case, in_training)
-            if probabilities is None and not in_training:
+            lacks_eep = self.keep_eep and in_training and not self.store.has_eep(case.subject)
+            made = None
+            if lacks_eep or not self.store.has_hardness(case.subject):
+                made = self._make_hardness(case, conditional, lacks_eep)
+            if not in_training:
                 continue
-            with volumes_given_back():  # not around the line that may run the network: it would slow it down
-                volume, target = self._hardness(case, probabilities, conditional, in_training)
-                if in_training:
-                    values, classes = volume[target != IGNORE_INDEX], target[target != IGNORE_INDEX]
-                    own.update(self.mapping.values(values, classes, joint), classes)
-                    sums[case.subject] = self._class_sums(values, classes)
+            volume, target, _ = made or self._read_hardness(case)
+            own.merge(self._distribution(volume, target, joint))
+            parts = [self._class_sums(hardness, classes) for _, hardness, classes in _counted(volume, target)]
+            sums[case.subject] = torch.stack(parts).sum(0)
         gathered = self.ranks.gather((own, sums), "phase 1: hardness")
         distribution = ClassDistribution(self.num_classes)
         for part, _ in gathered:
             distribution.merge(part)
         return distribution, ordered_sum([part for _, part in gathered])
 
-    def _needed_probabilities(self, case: PreparedCase, in_training: bool) -> Tensor | None:
-        """Returns the source probabilities, (1, Z, X, Y, Z), or None if the store has everything made from them."""
-        made = self.store.has_hardness(case.subject) and not self._lacks_eep(case, in_training)
-        return None if made else self.source.probabilities(case)
+    def _make_hardness(self, case: PreparedCase, conditional: Tensor, keep_eep: bool) -> _Hardness:
+        """Writes the EEP, if asked for, and the hardness, if it is missing.
 
-    def _lacks_eep(self, case: PreparedCase, in_training: bool) -> bool:
-        return self.keep_eep and in_training and not self.store.has_eep(case.subject)
-
-    def _hardness(
-        self, case: PreparedCase, probabilities: Tensor | None, conditional: Tensor, in_training: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Returns a case's hardness and classes, (X, Y, Z) each; makes it and the EEP if the store lacks them."""
-        if probabilities is None:
-            return self._read_hardness(case)
-        target = self.source.target(case)
-        affine = case.to_subject()["label"].affine
-        eep = expected_empirical_prediction(probabilities, conditional)[0]
-        if self._lacks_eep(case, in_training):  # before the hardness, whose writing drops the probabilities
+        Returns:
+            Hardness and classes, (X, Y, Z) each, and their affine.
+        """
+        target, affine = self.source.target(case), nib.load(case.folder / "label.nii").affine
+        volume, expected_class = torch.empty_like(target, dtype=torch.float32), torch.empty_like(target)
+        eep = torch.empty(self.num_classes if keep_eep else 0, *target.shape, dtype=torch.float16)
+        for here, planes, label in self.source.parts(case, target):
+            own = expected_empirical_prediction(planes.double(), conditional)
+            if keep_eep:
+                eep[:, here] = own.movedim(1, 0).cpu()
+            expected_class[here] = own.max(1).indices.to("cpu", torch.uint8)  # argmax takes ten times as long
+            volume[here] = hardness_of(own, label, IGNORE_INDEX).cpu()
+        if keep_eep:  # before the hardness, whose writing drops the probabilities
             self.store.write_eep(case.subject, eep, affine)
         if self.store.has_hardness(case.subject):
             return self._read_hardness(case)
-        expected_class = eep.argmax(0)
-        del eep
-        volume = hardness(probabilities, target[None], conditional, IGNORE_INDEX)[0]
         self.store.write_hardness(case.subject, volume, expected_class, affine)
-        return volume.cpu(), target.cpu()
+        return volume, target, affine
 
-    def _read_hardness(self, case: PreparedCase) -> tuple[Tensor, Tensor]:
+    def _read_hardness(self, case: PreparedCase) -> _Hardness:
         with files_named(case.subject, [self.store.hardness_path(case.subject)]):
-            volume, _ = self.store.read_hardness(case.subject)
-        return volume, self.source.target(case).cpu()
+            volume, affine = self.store.read_hardness(case.subject)
+        return volume, self.source.target(case), affine
 
     def _weight_pass(
         self,
@@ -168,23 +166,55 @@ class RiskPhase:
             Each class's sum of weights (Y,) and the histogram's counts, over the training cases.
         """
         sums: dict[str, Tensor] = {}
-        histogram = torch.zeros(len(_WEIGHT_EDGES) - 1, dtype=torch.int64)
+        edges = torch.from_numpy(_WEIGHT_EDGES)
+        histogram = torch.zeros(len(edges) + 1, dtype=torch.int64)  # with what is below and above all edges
+        weigh = self.mapping.weighting(distribution, knowledge)
         mine = self.ranks.share(everyone)
-        with volumes_given_back():
-            for case in track(mine, len(mine), "Phase 1: risk maps"):
-                volume, target = self._read_hardness(case)
-                inside = target != IGNORE_INDEX
-                classes = target[inside]
-                values = self.mapping.values(volume[inside], classes, joint)
-                weights = self.mapping.weights(values, classes, distribution, knowledge)
-                # ignored voxels get 1, which is neutral when the map is warped
-                whole = torch.ones(target.shape).masked_scatter_(inside, weights)
-                self.store.write_weights(case.subject, whole, case.to_subject()["label"].affine)
+        for case in track(mine, len(mine), "Phase 1: risk maps"):
+            volume, target, affine = self._read_hardness(case)
+            if self.mapping.scope == "volume":
+                weigh = self.mapping.weighting(self._distribution(volume, target, joint), knowledge)
+            # ignored voxels get 1, which is neutral when the map is warped
+            whole, own = torch.ones(target.numel()), torch.zeros(self.num_classes, dtype=torch.float64)
+            for where, hardness, classes in _counted(volume, target):
+                weights = weigh(self.mapping.values(hardness, classes, joint), classes)
+                whole[where] = weights
                 if case.subject in counted:
-                    sums[case.subject] = self._class_sums(weights, classes)
-                    histogram += torch.from_numpy(np.histogram(weights.numpy(), _WEIGHT_EDGES)[0])
+                    own += self._class_sums(weights, classes)
+                    bins = torch.bucketize(weights.double(), edges, right=True)
+                    histogram += torch.bincount(bins, minlength=len(histogram))
+            if case.subject in counted:
+                sums[case.subject] = own
+            self.store.write_weights(case.subject, whole.view(*target.shape[::-1]).permute(2, 1, 0), affine)
         gathered = self.ranks.gather((sums, histogram), "phase 1: risk maps")
-        return ordered_sum([part for part, _ in gathered]), torch.stack([part for _, part in gathered]).sum(0)
+        return ordered_sum([part for part, _ in gathered]), torch.stack([part for _, part in gathered]).sum(0)[1:-1]
+
+    def _distribution(self, volume: Tensor, target: Tensor, joint: Tensor) -> ClassDistribution:
+        """Returns the distribution of the mapping's values of a volume, given its hardness and classes."""
+        own = ClassDistribution(self.num_classes)
+        for _, hardness, classes in _counted(volume, target):
+            own.update(self.mapping.values(hardness, classes, joint), classes)
+        return own
 
     def _class_sums(self, values: Tensor, classes: Tensor) -> Tensor:
         return torch.bincount(classes, weights=values.double(), minlength=self.num_classes)
+
+
+def _counted(volume: Tensor, target: Tensor) -> Iterator[tuple[slice | Tensor, Tensor, Tensor]]:
+    """Yields the voxels that are not ignored in blocks.
+
+    Args:
+        volume: (X, Y, Z).
+        target: Classes (X, Y, Z) uint8.
+
+    Yields:
+        Places in the flat volume with x fastest, as NIfTI files have it, and the values and classes, int64, there.
+    """
+    # views, if the volumes are read from files
+    values, labels = (each.permute(2, 1, 0).reshape(-1) for each in (volume, target))
+    for start in range(0, len(labels), BLOCK):
+        where: slice | Tensor = slice(start, start + BLOCK)
+        counts = labels[where] != IGNORE_INDEX
+        if not counts.all():
+            where = counts.nonzero().flatten() + start
+        yield where, values[where], labels[where].long()

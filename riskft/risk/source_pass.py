@@ -1,6 +1,6 @@
 """The frozen source's single pass over the cases: each case's part of P(y, z), and its probabilities until used."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -10,8 +10,8 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
 from riskft.errors import InputError
 from riskft.progress import track
-from riskft.risk.forward import counted_target, source_probabilities
-from riskft.risk.leep import LeepConditional
+from riskft.risk.forward import Infer, counted_target, source_parts
+from riskft.risk.leep import joint_mass
 from riskft.risk.ranks import Ranks
 from riskft.risk.store import RiskStore
 
@@ -19,11 +19,12 @@ from riskft.risk.store import RiskStore
 class SourcePass:
     """Runs the source once over each volume and keeps its output in the store.
 
-    The processes share the cases; memory holds one volume at a time. A killed pass continues with the next case.
+    The processes share the cases; memory holds one volume at a time, and only a part of its probabilities. A killed
+    pass continues with the next case.
 
     Args:
         store: Store for the files.
-        infer: (1, C, X, Y, Z) image -> (1, |Z|, X, Y, Z) source probabilities.
+        infer: Gives the source's probabilities of an image, see ``Infer``.
         num_classes: |Y|.
         use_mask: Ignore voxels outside the body.
         device: Device of the computation.
@@ -33,7 +34,7 @@ class SourcePass:
     def __init__(
         self,
         store: RiskStore,
-        infer: Callable[[Tensor], Tensor],
+        infer: Infer,
         num_classes: int,
         *,
         use_mask: bool = False,
@@ -59,16 +60,14 @@ class SourcePass:
         for case in track(missing, len(missing), "Phase 1: source network"):
             if self.store.has_forward(case.subject):
                 continue  # another run that shares the store was faster
-            probabilities = source_probabilities(case, self.infer, self.device)
-            target = self.target(case)
-            if not torch.isfinite(probabilities).all():
+            joints: list[Tensor] = []
+            try:
+                target = self.target(case)
+                self.store.write_probabilities(case.subject, self._counted(case, target, joints), len(target))
+            except FloatingPointError:
                 broken.append(f"{case.subject}: {case.folder / 'image.nii'}")
-                continue
-            metric = LeepConditional(probabilities.shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
-            # an inferer may keep its result on another device than the network, to save GPU memory
-            metric = metric.to(probabilities.device)
-            metric.update(probabilities, target[None].to(probabilities.device))
-            self.store.write_forward(case.subject, probabilities[0], metric.joint)
+            else:
+                self.store.write_joint(case.subject, torch.stack(joints).sum(0))
         # all ranks raise together; otherwise those without a broken case would wait forever
         gathered = self.ranks.gather(broken, "phase 1: source network")
         if found := sorted(line for part in gathered for line in part):
@@ -77,29 +76,50 @@ class SourcePass:
                 found,
             )
 
+    def _counted(self, case: PreparedCase, target: Tensor, joints: list[Tensor]) -> Iterator[Tensor]:
+        """Yields the source's probabilities, (depth, |Z|, Y, Z), and adds the joint of each part to the list.
+
+        Raises:
+            FloatingPointError: If they are not finite.
+        """
+        done = 0
+        for planes in source_parts(case, self.infer, self.device):
+            if not torch.isfinite(planes.sum()):
+                raise FloatingPointError
+            # an inferer may keep its result on another device than the network, to save GPU memory
+            own = target[done : (done := done + len(planes))].contiguous().to(planes.device)
+            joints.append(joint_mass(planes, own, self.num_classes, IGNORE_INDEX))
+            yield planes
+
     def joint(self, cases: Sequence[PreparedCase]) -> Tensor:
         """Returns the unnormalised P(y, z) of cases after ``run``, (Y, Z) float64."""
         joints = [self.store.read_joint(case.subject) for case in sorted(cases, key=lambda case: case.subject)]
-        metric = LeepConditional(joints[0].shape[1], self.num_classes, IGNORE_INDEX, sync_on_compute=False)
-        for joint in joints:
-            metric.add_joint(joint)
-        return metric.joint
+        return torch.stack(joints).sum(0)
 
-    def probabilities(self, case: PreparedCase) -> Tensor:
-        """Returns the source probabilities of a case, (1, Z, X, Y, Z).
+    def parts(self, case: PreparedCase, target: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Yields a case's source probabilities part by part; runs the source again if another run dropped them.
 
-        Runs the source again if another run dropped them.
+        Args:
+            case: The case.
+            target: Its classes (X, Y, Z), see ``target``.
+
+        Yields:
+            Where along x the part is, its probabilities (depth, |Z|, Y, Z), and its classes (depth, Y, Z), on the
+            device.
         """
         try:
-            kept = self.store.read_probabilities(case.subject)[None]
+            kept = self.store.read_probabilities(case.subject)
         except FileNotFoundError:
-            kept = source_probabilities(case, self.infer, self.device)
-        return kept.to(self.device)  # an inferer may leave its result on the CPU
+            kept = source_parts(case, self.infer, self.device)
+        done = 0
+        for planes in kept:
+            here = slice(done, done := done + len(planes))
+            yield here, planes.to(self.device), target[here].contiguous().to(self.device)
 
     def target(self, case: PreparedCase) -> Tensor:
         """Returns the classes of a case's voxels, see ``counted_target``."""
         with files_named(case.subject, case.files):
-            return counted_target(case, self.use_mask, self.device)
+            return counted_target(case, self.use_mask)
 
     def drop(self, cases: Sequence[PreparedCase]) -> None:
         """Removes the stored probabilities of cases that will not be mapped."""

@@ -1,23 +1,25 @@
 """Keeps risk maps under a fingerprint of everything that they depend on; files are written atomically."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from riskft.data.io.damage import is_whole
+from riskft.data.io.memory import planes_at_once
 from riskft.data.io.volumes import Affine, read_volume, write_channels, write_nifti
 from riskft.errors import InputError
 from riskft.files import atomic_path, fingerprint, write_json
 from riskft.run.places import why_not_writable
 from riskft.run.risk import StoreFiles
 
-STORE_VERSION = 4
+STORE_VERSION = 5
 
 
 class RiskStore(StoreFiles):
@@ -85,10 +87,24 @@ class RiskStore(StoreFiles):
         """Whether the subject's hardness exists; damaged files do not count."""
         return is_whole(self.hardness_path(subject)) and is_whole(self.expected_class_path(subject))
 
-    def write_forward(self, subject: str, probabilities: Tensor, joint: Tensor) -> None:
-        """Keeps a subject's part of the joint and, until P(y|z) is known, its probabilities (Z, X, Y, Z)."""
-        with atomic_path(self.probabilities_path(subject)) as temporary:
-            np.save(temporary, probabilities.cpu().float().numpy())
+    def write_probabilities(self, subject: str, parts: Iterable[Tensor], depth: int) -> None:
+        """Keeps a subject's probabilities until P(y|z) is known.
+
+        Args:
+            subject: The subject.
+            parts: (depth of the part, Z, Y, Z) each, one after another along x.
+            depth: Planes along x of all parts together.
+        """
+        with atomic_path(self.probabilities_path(subject)) as temporary, temporary.open("wb") as stream:
+            for part in parts:
+                planes = part.cpu().float().contiguous().numpy()
+                if not stream.tell():
+                    header = {"descr": planes.dtype.str, "fortran_order": False, "shape": (depth, *planes.shape[1:])}
+                    np.lib.format.write_array_header_1_0(stream, header)
+                planes.tofile(stream)
+
+    def write_joint(self, subject: str, joint: Tensor) -> None:
+        """Keeps a subject's part of the joint; its forward pass is done then."""
         write_json(self.joint_path(subject), joint.tolist())
         self._drop_spent(subject)
 
@@ -103,14 +119,14 @@ class RiskStore(StoreFiles):
             raise InputError(f"{path}: missing after phase 1. All processes must see the same risk store.")
         return torch.tensor(json.loads(path.read_text()), dtype=torch.float64)
 
-    def read_probabilities(self, subject: str) -> Tensor:
-        """Returns the stored source probabilities, (Z, X, Y, Z) float32."""
-        return torch.from_numpy(np.load(self.probabilities_path(subject)))
+    def read_probabilities(self, subject: str) -> Iterator[Tensor]:
+        """Returns the parts of the stored source probabilities, (depth, Z, Y, Z) float32 each."""
+        return _planes(self.probabilities_path(subject).open("rb"))
 
     def write_hardness(self, subject: str, hardness: Tensor, expected_class: Tensor, affine: Affine) -> None:
-        """Writes a subject's hardness and expected class, (X, Y, Z) each, and drops its probabilities."""
-        write_nifti(self.expected_class_path(subject), expected_class.cpu().numpy().astype(np.uint8), affine)
-        write_nifti(self.hardness_path(subject), hardness.cpu().float().numpy(), affine)
+        """Writes a subject's hardness, float32, and expected class, uint8, (X, Y, Z) each; drops its probabilities."""
+        write_nifti(self.expected_class_path(subject), expected_class.numpy(), affine)
+        write_nifti(self.hardness_path(subject), hardness.numpy(), affine)
         self._drop_spent(subject)
 
     def has_eep(self, subject: str) -> bool:
@@ -148,8 +164,8 @@ class RiskStore(StoreFiles):
         return torch.from_numpy(np.asarray(array, dtype=np.float32)), affine
 
     def write_weights(self, subject: str, weights: Tensor, affine: Affine) -> None:
-        """Writes a subject's weights, (X, Y, Z)."""
-        write_nifti(self.weight_path(subject), weights.cpu().float().numpy(), affine)
+        """Writes a subject's weights, (X, Y, Z) float32."""
+        write_nifti(self.weight_path(subject), weights.numpy(), affine)
 
     def write_summary(self, summary: Mapping[str, Any], subjects: Sequence[str]) -> None:
         """Marks the maps of the subjects as complete."""
@@ -175,6 +191,16 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def _planes(stream: BinaryIO) -> Iterator[Tensor]:
+    """Yields an open .npy file's content, some planes of the first axis at a time, and closes it."""
+    with stream:
+        np.lib.format.read_magic(stream)
+        (depth, *shape), _, dtype = np.lib.format.read_array_header_1_0(stream)
+        for start in range(0, depth, step := planes_at_once(shape)):
+            planes = min(step, depth - start)
+            yield torch.from_numpy(np.fromfile(stream, dtype, planes * math.prod(shape)).reshape(planes, *shape))
 
 
 def _is_whole_npy(path: Path) -> bool:

@@ -8,6 +8,7 @@ config as ``configs/method/prior_relative.yaml`` does.
 """
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from riskft.risk.distribution import BINS, ClassDistribution
 
 class Normalise(ABC):
     """Maps values to n in [0, 1] by their distribution."""
+
+    by_bin: ClassVar[bool] = False
+    """Whether n depends only on the class and the distribution's bin of the value, so that a table can hold it."""
 
     @abstractmethod
     def __call__(self, values: Tensor, classes: Tensor, distribution: ClassDistribution) -> Tensor:
@@ -80,6 +84,8 @@ class RankNormalise(Normalise):
     Args:
         resolution: In nats, the values' unit; 0 distinguishes all values.
     """
+
+    by_bin = True
 
     def __init__(self, resolution: float = 0.01) -> None:
         if resolution < 0:

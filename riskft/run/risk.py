@@ -38,7 +38,7 @@ class StoreFiles:
         return self._subject(subject) / "joint.json"
 
     def probabilities_path(self, subject: str) -> Path:
-        """The source probabilities, (Z, X, Y, Z) float32, kept until the hardness is computed."""
+        """The source probabilities, (X, |Z|, Y, Z) float32, kept until the hardness is computed."""
         return self._subject(subject) / "probabilities.npy"
 
     def hardness_path(self, subject: str) -> Path:

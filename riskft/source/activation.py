@@ -1,6 +1,7 @@
 """Detects whether a network returns logits or probabilities, from its computation graph or from its values."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -72,6 +73,7 @@ class ProbabilityCheck:
     def __init__(self, name: str, asked: bool = True) -> None:
         self.name = name
         self._patch_open = self._volume_open = asked
+        self._lowest, self._highest, self._channels = math.inf, -math.inf, 0
 
     def patch(self, outputs: Tensor) -> None:
         """Checks patches, (B, K, *spatial), up to the first that varies; raises InputError if they sum to 1."""
@@ -88,18 +90,23 @@ class ProbabilityCheck:
                 [_OPTION.format(activation="softmax", name="SoftmaxOutput")],
             )
 
-    def volume(self, outputs: Tensor) -> None:
-        """Checks the first whole volume, (1, K, *spatial); raises InputError if all are in 0..1 and near both ends."""
+    def part(self, outputs: Tensor) -> None:
+        """Takes note of a part of the first volume, (B, K, *spatial)."""
+        if self._volume_open:
+            lowest, highest = (float(value) for value in outputs.aminmax())
+            self._volume_open = lowest >= -1e-6 and highest <= 1 + 1e-6
+            self._lowest, self._highest = min(self._lowest, lowest), max(self._highest, highest)
+            self._channels = outputs.shape[1]
+
+    def volume(self) -> None:
+        """Checks the first volume, which ``part`` has seen; raises InputError if all is in 0..1 and near both ends."""
         if not self._volume_open:
             return
         self._volume_open = False
-        values = outputs.detach().float()
-        if not _within(values, 1e-6):
-            return
+        lowest, highest = self._lowest, self._highest
         option = _OPTION.format(activation="sigmoid", name="SigmoidOutput")
-        if outputs.shape[1] > 1:
+        if self._channels > 1:
             option += " If it masks or pads what a softmax gives, the class is riskft.SoftmaxOutput."
-        lowest, highest = float(values.min()), float(values.max())
         if lowest < 0.05 and highest > 0.95:
             raise InputError(
                 f"{self.name} seems to return probabilities: all outputs of a volume are within 0..1, from "

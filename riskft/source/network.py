@@ -1,18 +1,20 @@
 """The source network adapted to the target's channels and window, ready for phase 1."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from monai.inferers import Inferer, SimpleInferer
 from torch import Tensor, nn
 
+from riskft.data.io.memory import planes_at_once
 from riskft.files import without_addresses
 from riskft.run.record import Record
 from riskft.source.activation import probability_check
 from riskft.source.input_channels import inverted_network
 from riskft.source.output import SourceOutput
 from riskft.source.reading import Readings
+from riskft.source.windows import logits_in_parts
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,11 @@ class SourceNetwork:
         adapted = tuple(dict.fromkeys([*self.adapted, *names]))
         return replace(self, network=network, adapted=adapted, inverted=True)
 
-    def predictor(self) -> Callable[[Tensor], Tensor]:
-        """Returns what phase 1 runs on whole volumes: images (1, C, X, Y, Z) to probabilities (1, |Z|, X, Y, Z).
+    def predictor(self) -> Callable[[Tensor], Iterator[Tensor]]:
+        """Returns what phase 1 runs on whole volumes.
 
-        It raises InputError if the first volumes show probabilities where logits are expected.
+        It takes images (1, C, X, Y, Z) and yields probabilities, (|Z|, depth, Y, Z), of parts that follow one another
+        along x. It raises InputError if the first volumes show probabilities where logits are expected.
         """
         check = probability_check(self.network, self.read, self.output)
 
@@ -56,12 +59,15 @@ class SourceNetwork:
             check.patch(found)
             return found
 
-        def states(image: Tensor) -> Tensor:
+        def states(image: Tensor) -> Iterator[Tensor]:
             if self.channels_last:
                 image = image.contiguous(memory_format=torch.channels_last_3d)
-            volume: Tensor = self.inferer(image, logits)
-            check.volume(volume)
-            return self.output.states(volume.float())
+            for part in logits_in_parts(self.inferer, image, logits):
+                # a few planes at a time, because float32 and softmax are copies
+                for planes in torch.split(part[0].movedim(1, 0), planes_at_once(part.shape)):
+                    check.part(planes)
+                    yield self.output.states(planes.float()).movedim(0, 1)
+            check.volume()
 
         return states
 

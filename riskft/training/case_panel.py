@@ -43,7 +43,7 @@ def unseen_panel(found: FoundRisk, module: RiskModule, case: PreparedCase, predi
     """Computes the panel of a labelled case outside phase 1; the source network is on the module's device."""
     states = source_probabilities(case, found.source.predictor(), module.device).cpu()
     with files_named(case.subject, case.files):
-        target = counted_target(case, found.use_mask, torch.device("cpu"))
+        target = counted_target(case, found.use_mask)
     conditional = conditional_from_joint(found.joint)
     return _panel(
         case,

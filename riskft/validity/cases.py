@@ -1,10 +1,8 @@
 """Examines the test cases of a pair of runs: scores voxels, and finds the outcomes in the scans' geometry."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from riskft.data.io.damage import files_named
 from riskft.data.io.memory import give_back
@@ -14,7 +12,7 @@ from riskft.data.patches.batch import read_case
 from riskft.data.prepare.cache import PreparedCase
 from riskft.evaluation.cases import native_label, native_segmentation, spacing_of, voxel_ml
 from riskft.progress import track
-from riskft.risk.forward import counted_target, source_probabilities
+from riskft.risk.forward import Infer, counted_target, source_probabilities
 from riskft.risk.leep import conditional_from_joint, hardness
 from riskft.validity.maps import write_maps
 from riskft.validity.opening import OpenRunPair
@@ -41,7 +39,7 @@ def examine(pair: OpenRunPair, margin: int, folder: Path | None) -> RunResult:
 
 @torch.no_grad()
 def examined(
-    pair: OpenRunPair, source: Callable[[Tensor], Tensor], case: PreparedCase, margin: int, folder: Path | None
+    pair: OpenRunPair, source: Infer, case: PreparedCase, margin: int, folder: Path | None
 ) -> tuple[Voxels, list[ClassVolumes]]:
     """Runs all networks on a case; writes its maps if a folder is given.
 
@@ -50,7 +48,7 @@ def examined(
     """
     states = source_probabilities(case, source, pair.run.device)[0].cpu()
     with files_named(case.subject, case.files):
-        target = counted_target(case, pair.use_mask, torch.device("cpu"))
+        target = counted_target(case, pair.use_mask).long()
     volume = read_case(case)
     finetuned, scratch = (run.probabilities(volume.image) for run in (pair.run, pair.scratch))
     chosen = region(target, margin)

@@ -1,16 +1,15 @@
 """Opens a pair of runs and the results of phase 1, and checks that they belong together."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.labels import IGNORE_INDEX
 from riskft.errors import InputError, first_few, refuse
 from riskft.risk.distribution import ClassDistribution
-from riskft.risk.forward import counted_target
+from riskft.risk.forward import Infer, counted_target
 from riskft.risk.store import RiskStore
 from riskft.run.folder import RunFolder
 from riskft.source.network import SourceNetwork
@@ -31,7 +30,7 @@ class OpenRunPair:
     use_mask: bool  #: Whether voxels outside the body are ignored.
     dataset: ClassDistribution | None  #: The training cases' hardness by class, or None if it is no longer kept.
 
-    def loaded(self) -> Callable[[Tensor], Tensor]:
+    def loaded(self) -> Infer:
         """Loads all weights onto the run's device, and returns the source as phase 1 runs it on whole volumes."""
         self.run.load_weights()
         self.scratch.load_weights()
@@ -84,7 +83,7 @@ def kept_distribution(run: RunFolder, data: RiskDataModule) -> ClassDistribution
         return None
     dataset = ClassDistribution(len(data.class_names))
     for case in cases:
-        target = counted_target(case, bool(store.inputs.get("mask")), torch.device("cpu"))
+        target = counted_target(case, bool(store.inputs.get("mask")))
         counts = target != IGNORE_INDEX
         dataset.update(store.read_hardness(case.subject)[0][counts], target[counts])
     return dataset

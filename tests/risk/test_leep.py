@@ -11,6 +11,7 @@ from torch import Tensor
 from riskft.risk.leep import (
     MIN_PROBABILITY,
     LeepConditional,
+    _product_mass,
     class_prior,
     conditional_from_joint,
     expected_empirical_prediction,
@@ -279,6 +280,21 @@ def test_volume_that_is_ignored_as_a_whole_adds_nothing() -> None:
     joint = joint_mass(VECTOR_PROBS, target, 2, IGNORE)
     assert torch.equal(joint, torch.zeros(2, 2, dtype=torch.float64))
     assert hardness(VECTOR_PROBS, target, torch.full((2, 2), 0.5), IGNORE).tolist() == [[0.0] * 4]
+
+
+def test_the_joint_on_a_gpu_is_that_on_a_cpu() -> None:
+    probs, target = volumes()
+    flat, index = probs.movedim(1, 0).flatten(1), target.masked_fill(target == IGNORE, 5).flatten()
+    expected = joint_mass(probs, target, 5, IGNORE)
+    torch.testing.assert_close(_product_mass(flat, index, 5), expected, rtol=1e-13, atol=0)
+
+
+def test_hardness_in_blocks_is_that_of_each_voxel(monkeypatch: pytest.MonkeyPatch) -> None:
+    probs, target = volumes()
+    conditional = conditional_from_joint(joint_mass(probs, target, 5, IGNORE))
+    whole = hardness(probs, target, conditional, IGNORE)
+    monkeypatch.setattr("riskft.risk.leep.BLOCK", 7)
+    torch.testing.assert_close(hardness(probs, target, conditional, IGNORE), whole, rtol=1e-6, atol=1e-9)
 
 
 # -- bad input --------------------------------------------------------------------------------------------------------

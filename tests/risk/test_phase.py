@@ -429,5 +429,6 @@ def test_another_run_with_the_same_store_may_be_faster(tmp_path: Path, risk_prep
     assert not list(store.folder.rglob("probabilities.npy"))
     # and the other way round: written again after the other's hardness, they are not kept for ever
     case = risk_prepared[0]
-    store.write_forward(case.subject, torch.zeros(2, 1, 1, 1), store.read_joint(case.subject))
+    store.write_probabilities(case.subject, [torch.zeros(1, 2, 1, 1)], 1)
+    store.write_joint(case.subject, store.read_joint(case.subject))
     assert not list(store.folder.rglob("probabilities.npy"))

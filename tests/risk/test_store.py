@@ -74,23 +74,28 @@ def test_any_subject_is_a_file_name_of_its_own(tmp_path: Path, subject: str) -> 
     assert own.weight_path(subject).parent == own.weights_folder
     assert [path.name for path in own.weights_folder.iterdir()] == [own.weight_path(subject).name]
     assert not set(own.weight_path(subject).name) & set('/\\:*?"<>|')
-    own.write_forward(subject, torch.ones(2, 3, 4, 5), torch.ones(2, 2))
+    own.write_probabilities(subject, [torch.ones(3, 2, 4, 5)], 3)
+    assert not own.has_forward(subject)
+    own.write_joint(subject, torch.ones(2, 2))
     assert own.has_forward(subject)
 
 
 def test_hardness_replaces_the_probabilities(tmp_path: Path) -> None:
     own = store(tmp_path)
-    probabilities = torch.rand(4, 3, 2, 5)
+    probabilities = torch.rand(4, 3, 2, 5)  # four planes
     joint = torch.rand(3, 4, dtype=torch.float64) / 3
     assert not own.has_forward("s1")
-    own.write_forward("s1", probabilities, joint)
+    own.write_probabilities(
+        "s1", [probabilities[:3].transpose(2, 3).contiguous().transpose(2, 3), probabilities[3:]], 4
+    )
+    own.write_joint("s1", joint)
     assert own.has_forward("s1")
     assert not own.has_hardness("s1")
     assert torch.equal(own.read_joint("s1"), joint)  # to the last bit, through JSON
-    assert torch.equal(own.read_probabilities("s1"), probabilities)
+    assert torch.equal(torch.cat(list(own.read_probabilities("s1"))), probabilities)
     hardness = torch.rand(3, 2, 5) * 27
     geometry = np.diag([1.5, 2.0, 3.0, 1.0])
-    own.write_hardness("s1", hardness, torch.randint(0, 3, (3, 2, 5)), geometry)
+    own.write_hardness("s1", hardness, torch.randint(0, 3, (3, 2, 5), dtype=torch.uint8), geometry)
     assert own.has_forward("s1")
     assert own.has_hardness("s1")
     assert sorted(path.name for path in own.hardness_path("s1").parent.iterdir()) == [

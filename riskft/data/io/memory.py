@@ -5,15 +5,21 @@ Does nothing if the C library is not glibc, or if the environment configures whe
 
 import ctypes
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 MB = 1 << 20
+BLOCK = 1 << 16  # voxels to process at a time, so that their copies stay in the processor's cache
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 _TUNABLES = ("mmap_threshold", "mmap_max", "trim_threshold", "top_pad")
+
+
+def planes_at_once(shape: Sequence[int]) -> int:
+    """Returns how many planes of a volume (..., Y, Z) to process at a time."""
+    return max(1, BLOCK // (shape[-2] * shape[-1]))
 
 
 def give_back() -> None:
