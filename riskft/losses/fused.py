@@ -1,7 +1,7 @@
 """Cross-entropy and the sums of soft Dice from one softmax, with their own gradient, block by block.
 
-Autograd keeps about ten volumes of the logits' size for DiceCE; this keeps one, the probabilities, which become the
-gradient. Blocks stay in the processor's cache from one operation to the next. Nothing waits for the device.
+This keeps one volume of the logits' size, the probabilities, which become the gradient, where autograd keeps several.
+Blocks stay in the processor's cache from one operation to the next. Nothing waits for the device.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,8 @@ _ON_CPU = 1 << 18
 """Elements of a block per thread: three buffers of 1 MB."""
 _ELSEWHERE = 1 << 22
 """Elements of a block on an accelerator: each kernel then takes longer than its launch."""
+_EXACT = 1 << 24
+"""Up to here, single precision counts exactly."""
 
 
 class Terms(NamedTuple):
@@ -61,7 +63,7 @@ def loss_terms(logits: Tensor, target: Tensor, ignore_index: int) -> Terms:
 def blocks(length: int, channels: int, device: torch.device) -> Iterator[slice]:
     """Yields slices of ``length`` voxels of ``channels`` values each that are as long as the device handles best."""
     budget = _ON_CPU * torch.get_num_threads() if device.type == "cpu" else _ELSEWHERE
-    step = max(1, budget // channels)
+    step = max(1, min(budget, _EXACT) // channels)
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))
 

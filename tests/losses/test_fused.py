@@ -167,6 +167,15 @@ def test_under_autocast_nothing_is_rounded():
     assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("small_blocks", [1 << 18], indirect=True)
+def test_compiled_it_is_the_same(small_blocks):
+    logits, target, weight = batch(dtype=torch.float32)
+    expected = with_gradient(lambda x: RiskWeightedLoss()(x, target, weight), logits)
+    compiled = torch.compile(RiskWeightedLoss(), backend="aot_eager")  # with graph breaks
+    torch.testing.assert_close(with_gradient(lambda x: compiled(x, target, weight), logits), expected)
+
+
 @pytest.mark.parametrize("wrong", [3, 254, -1])
 def test_a_label_that_is_neither_a_class_nor_ignored(wrong):
     logits, target, _ = batch(label=torch.int64)
