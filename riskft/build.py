@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Checkpoint
@@ -125,8 +125,10 @@ class Command(LightningCLI):
         given = options_of(args)
         warn_of_two_methods(given)
         with config_faults(given):
-            command = [*args[:1], *package_defaults(given), *args[1:], *merged_callbacks(given)]
-            self.config = parser.parse_args(command)
+            options = [*package_defaults(given), *args[1:], *merged_callbacks(given)]
+            # by the command's own parser: the outer one would check every option a second time
+            parsed = self._parser(self._given).parse_args(options)
+        self.config = Namespace({"subcommand": self._given, self._given: parsed})  # type: ignore[no-untyped-call]
         self.moved = moved_run(given)
         self.place_is_given = place_is_given(given)
         if self.moved is not None:

@@ -30,12 +30,13 @@ from torchmetrics import Metric
 import riskft
 from riskft import compat
 
-#: Private names of other libraries' classes that classes of riskft override or set:
+#: Private names of other libraries' classes that classes of riskft override, set or call:
 #: (our class, name): (its class, the method that calls it or "", its arguments, what it is needed for)
 OVERRIDDEN = {
     ("Command", "_parse_ckpt_path"): (LightningCLI, "__init__", [], "to compare options with a checkpoint's"),
     ("Command", "_set_seed"): (LightningCLI, "__init__", [], "to seed when a command is built, not when it is parsed"),
     ("Command", "_run_subcommand"): (LightningCLI, "__init__", ["subcommand"], "to build a command without running it"),
+    ("Command", "_parser"): (LightningCLI, "instantiate_trainer", ["subcommand"], "to check each option once"),
     ("Command", "_instantiate_trainer"): (
         *(LightningCLI, "instantiate_trainer", ["config", "callbacks"]),
         "to say which of the trainer's options are refused",

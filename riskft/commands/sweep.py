@@ -16,7 +16,7 @@ from riskft.files import read_json, write_json
 from riskft.run.places import refuse_unwritable
 from riskft.sweep.agent import given_values, read_for_wandb, take_wandb_id
 from riskft.sweep.local import CommandLine, Commands, run_locally, run_steps
-from riskft.sweep.plan import Run, plan_run, plan_runs
+from riskft.sweep.plan import Run, checked, plan_run, plan_runs
 from riskft.sweep.record import read_run, refuse_others, steps_done, write_record
 from riskft.sweep.runner import run_step
 from riskft.sweep.slurm import SlurmOptions, queue, submit
@@ -93,10 +93,12 @@ def _sweep(arguments: Sequence[str], command_line: CommandLine) -> None:
 def _planned(sweep: Sweep, tested: bool) -> tuple[str, Path, list[Run]]:
     """Returns a sweep's name, its folder and its runs."""
     with quick_imports():
-        from riskft.sweep.resolve import resolve
+        from riskft.sweep.resolve import FitOptions
 
+    resolve = FitOptions()
     runs = plan_runs(sweep, resolve, tested)
-    return sweep.name, Path(resolve(tuple(runs[0].arguments))[0].root) / "sweeps" / sweep.name, runs
+    root = resolve(checked(next(sweep.combinations()).values))[0].root
+    return sweep.name, Path(root) / "sweeps" / sweep.name, runs
 
 
 def _run_here(runs: Sequence[Run], jobs: int, command_line: CommandLine) -> bool:
@@ -173,10 +175,10 @@ def _agent(arguments: Sequence[str], command_line: CommandLine) -> None:
     parser.add_argument("file", type=Path, help="the sweep file")
     parser.add_argument("values", nargs="*", help="--<parameter>=<value> of each parameter")
     with quick_imports():
-        from riskft.sweep.resolve import resolve
+        from riskft.sweep.resolve import FitOptions
 
     sweep = read_for_wandb(parser.parse_args(list(arguments[:1])).file)
-    run = plan_run(sweep, Combination(given_values(sweep, arguments[1:])), resolve)
+    run = plan_run(sweep, Combination(given_values(sweep, arguments[1:])), FitOptions())
     refuse_others([run])
     write_record(run, steps_done(Path(run.folder)))
     take_wandb_id(Path(run.folder), os.environ)

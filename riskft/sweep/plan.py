@@ -3,13 +3,14 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from riskft.errors import InputError
 from riskft.run.options import RunOptions
+from riskft.sweep.few_parses import Resolve, with_few_parses
 from riskft.sweep.spec import Combination, Sweep
 
 #: Parameters that a run's folder shows elsewhere than in the method's name.
@@ -32,16 +33,13 @@ class Run:
         return ("fit", "test") if self.tested else ("fit",)
 
 
-#: Returns where a run with these arguments goes, and its seed; raises InputError if riskft cannot run them.
-Resolve = Callable[[tuple[str, ...]], tuple[RunOptions, int]]
-
-
 def plan_runs(sweep: Sweep, resolve: Resolve, tested: bool = True) -> list[Run]:
     """Returns a sweep's runs; ``resolve`` reads a command line as ``riskft fit`` would.
 
     Raises:
         InputError: If riskft cannot run an argument, or runs share a folder; all problems are in one report.
     """
+    resolve = with_few_parses(resolve, [checked(one.values) for one in sweep.combinations()])
     runs: list[Run] = []
     faults: dict[str, list[str]] = defaultdict(list)
     for combination in sweep.combinations():
@@ -70,8 +68,7 @@ def plan_run(sweep: Sweep, combination: Combination, resolve: Resolve, tested: b
     """Returns the run with the given values; see ``plan_runs``."""
     values = combination.values
     arguments = fit_arguments(values)
-    # without the seed: runs that differ only by it are then parsed once
-    options, seed = resolve(tuple(part for part in arguments if not part.startswith("--seed_everything=")))
+    options, seed = resolve(checked(values))
     seed = values.get("seed_everything", seed)
     if type(seed) is not int:
         raise InputError(f"seed_everything is {seed!r}, expected a whole number")
@@ -81,6 +78,11 @@ def plan_run(sweep: Sweep, combination: Combination, resolve: Resolve, tested: b
         arguments.append(f"--run.method={label}")
     folder = RunOptions(options.root, options.study, label, options.folder).path(seed)
     return Run(str(folder), arguments, _varying(sweep, combination), tested)
+
+
+def checked(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the arguments to check: without the seed, so that runs that differ only by it are parsed once."""
+    return tuple(fit_arguments({name: value for name, value in values.items() if name != "seed_everything"}))
 
 
 def _varying(sweep: Sweep, combination: Combination) -> dict[str, Any]:

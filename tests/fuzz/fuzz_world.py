@@ -92,10 +92,10 @@ def _write_sweeps() -> None:
     from riskft.files import write_json
     from riskft.sweep.plan import plan_runs
     from riskft.sweep.record import write_record
-    from riskft.sweep.resolve import resolve
+    from riskft.sweep.resolve import FitOptions
     from riskft.sweep.spec import read_sweeps
 
-    runs = plan_runs(read_sweeps(Path(SWEEPS[0]))[0], resolve)
+    runs = plan_runs(read_sweeps(Path(SWEEPS[0]))[0], FitOptions())
     for run in runs:
         write_record(run)
     write_json(Path("runs/sweeps/swept") / RUNS, [run.folder for run in runs])

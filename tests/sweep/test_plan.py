@@ -12,7 +12,7 @@ from riskft.run.options import RunOptions
 from riskft.sweep.agent import given_values, read_for_wandb, take_wandb_id
 from riskft.sweep.parameters import Parameter
 from riskft.sweep.plan import fit_arguments, plan_run, plan_runs
-from riskft.sweep.resolve import resolve
+from riskft.sweep.resolve import FitOptions
 from riskft.sweep.rows import RowGroup, TiedValues
 from riskft.sweep.spec import Sweep, read_sweeps
 
@@ -125,7 +125,7 @@ def test_a_config_can_be_written_in_a_row(monkeypatch):
         parameter(f"config.{name}", f"configs/{name}.yaml", varies=False) for name in ("model/unet", "data/fets2021")
     ]
     change = TiedValues(None, {"config.change": {"run": {"method": "short"}, "data": {"train_limit": None}}})
-    (run,) = plan_runs(grid(*files, groups=(RowGroup("change", (change,)),)), resolve)
+    (run,) = plan_runs(grid(*files, groups=(RowGroup("change", (change,)),)), FitOptions())
     assert run.folder == "runs/fets2021/short/seed=0"
     assert '--config={"run": {"method": "short"}, "data": {"train_limit": null}}' in run.arguments
 
@@ -156,6 +156,7 @@ def test_faults_of_many_runs_are_told_once_each():
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_shipped_sweeps_are_taken_by_the_command_line(path, monkeypatch):
     monkeypatch.chdir(CONFIGS.parent)
+    resolve = FitOptions()
     for sweep in read_sweeps(path):
         for combination in list(sweep.combinations())[:2]:
             run = plan_run(sweep, combination, resolve)
@@ -170,7 +171,7 @@ def test_what_the_command_line_refuses_is_said(monkeypatch):
     base = [parameter(f"config.{name}", f"configs/{name}.yaml") for name in ("model/unet", "data/fets2021")]
     sweep = grid(*base, parameter("data.batch_sise", 1), parameter("seed_everything", 0, 1))
     with pytest.raises(InputError) as raised:
-        plan_runs(sweep, resolve)
+        plan_runs(sweep, FitOptions())
     assert len(raised.value.problems) == 1
     assert "batch_sise" in raised.value.problems[0]
 
