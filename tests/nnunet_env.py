@@ -1,23 +1,22 @@
 """nnU-Net in an environment of its own, for its dependencies do not fit riskft's."""
 
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import venv
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import peers
 import pytest
 from scipy.ndimage import gaussian_filter
 
 from riskft.files import write_text
 
-VERSION = "nnunetv2>=2.6,<3"
-PACKAGES = (VERSION, "torch>=2.6,<2.14")
 CHANNELS = ("t1", "t2")
 
 TRAINER = '''
@@ -37,15 +36,6 @@ class TinyTrainer(nnUNetTrainer):
     def perform_actual_validation(self, save_probabilities=False):
         """Nothing of it is needed."""
 '''
-
-# stands in for timm: nnU-Net imports all its trainers to find one by name, some of which (none of ours) take parts of
-# timm, and timm needs a torchvision built for the very torch that is installed
-STAND_IN = """
-def __getattr__(name):
-    if name.startswith("__"):
-        raise AttributeError(name)
-    return type(name, (), {})
-"""
 
 # what nnU-Net's own predictor makes of a case: the preprocessed volume, a patch of it, and the patch's logits
 PREDICT = """
@@ -78,21 +68,14 @@ def nnunet_python() -> Path:
     """
     if given := os.environ.get("RISKFT_NNUNET_PYTHON"):
         return Path(given)
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = Path(tempfile.gettempdir()) / f"riskft-nnunet-py{version}"
-    python, whole = folder / "bin/python", folder / "complete"
+    # it sees the packages of this Python, so one for each
+    folder = Path(tempfile.gettempdir()) / f"riskft-peers-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]}"
     with Path(f"{folder}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side
-        if not whole.is_file() or whole.read_text() != " ".join(PACKAGES):
-            venv.EnvBuilder(clear=True, with_pip=True).create(folder)
-            # the CPU build of torch, if pip is told where it lies, keeps the environment small; any build does
-            done = subprocess.run(
-                [str(python), "-m", "pip", "install", "-q", *PACKAGES], capture_output=True, text=True, check=False
-            )
-            if done.returncode:
-                pytest.skip(f"pip cannot install {VERSION}: {done.stderr.strip().splitlines()[-1:]}")
-            whole.write_text(" ".join(PACKAGES))
-    return python
+        try:
+            return peers.make(folder)
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"pip cannot install nnU-Net: {error}")
 
 
 def write_raw(folder: Path, channels, labels, affine, shape=(14, 30, 26), subjects=8, inverted=False) -> Path:
@@ -128,16 +111,9 @@ class Nnunet:
 
     def __init__(self, python: Path, root: Path) -> None:
         self.python, self.root = python, root
-        for path, text in (
-            ("trainers/tiny_trainer.py", TRAINER),
-            ("path/timm/__init__.py", ""),
-            ("path/timm/layers.py", STAND_IN),
-            ("path/timm/models/__init__.py", ""),
-            ("path/timm/models/eva.py", STAND_IN),
-        ):
-            write_text(root / path, text)
+        write_text(root / "trainers/tiny_trainer.py", TRAINER)
         self.environment = {
-            **os.environ,
+            **peers.environment(),
             "nnUNet_raw": str(root / "raw"),
             "nnUNet_preprocessed": str(root / "preprocessed"),
             "nnUNet_results": str(root / "results"),
@@ -146,7 +122,6 @@ class Nnunet:
             "nnUNet_def_n_proc": "1",
             "nnUNet_compile": "f",
             "CUDA_VISIBLE_DEVICES": "",
-            "PYTHONPATH": str(root / "path"),
         }
 
     def run(self, *command: str, **environment: str) -> None:

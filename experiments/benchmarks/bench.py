@@ -22,7 +22,7 @@ from paired import Row, markdown, read_rows, write_rows
 
 FOLDER = Path(__file__).resolve().parent
 MARKS = "<!-- table: written by `make bench` -->", "<!-- end of the table -->"
-LIMIT = 300  # seconds for one script
+LIMIT = 600  # seconds for one script
 
 
 def scripts() -> list[Path]:

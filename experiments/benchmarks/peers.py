@@ -16,6 +16,7 @@ import venv
 from pathlib import Path
 
 PACKAGES = ("nnunetv2>=2.6,<3", "batchgeneratorsv2>=0.3")
+INSTALLED = " ".join(PACKAGES) + "\n"
 FOLDER = Path("runs/benchmarks/peers")
 
 # stands in for timm, which nnU-Net's package of networks imports for networks that are not used here, and which needs
@@ -38,7 +39,8 @@ TIMM = {
 
 def python(folder: Path = FOLDER) -> Path | None:
     """Returns the Python of the environment, or None if it has not been made."""
-    return folder.absolute() / "bin/python" if (folder / "complete").is_file() else None
+    complete = folder / "complete"
+    return folder.absolute() / "bin/python" if complete.is_file() and complete.read_text() == INSTALLED else None
 
 
 def environment() -> dict[str, str]:
@@ -63,7 +65,7 @@ def make(folder: Path = FOLDER) -> Path:
     made = folder.absolute() / "bin/python"
     torch = f"torch=={importlib.metadata.version('torch')}"  # or pip would rather install gigabytes than fail
     subprocess.run([made, "-m", "pip", "install", "--quiet", torch, *PACKAGES], env=environment(), check=True)
-    (folder / "complete").write_text(" ".join(PACKAGES) + "\n")
+    (folder / "complete").write_text(INSTALLED)
     return made
 
 

@@ -19,7 +19,7 @@ def test_a_benchmark_runs_at_tiny_sizes(script, tmp_path):
 
     # in a fork of this process, which has imported everything
     process = Forked(run, tmp_path / "log")
-    assert process.wait() == 0, process.text[-3000:]
+    assert process.wait(180) == 0, process.text[-3000:]
     lines = (tmp_path / f"out/{script.stem}.csv").read_text().splitlines()
     assert lines[0] == "what,against,unit,ours,peer,ratio,low,high,aim"
 
