@@ -13,12 +13,9 @@ from torch.autograd.function import once_differentiable
 
 from riskft.compat import assert_on_device
 
-_ON_CPU = 1 << 18
-"""Elements of a block per thread: three buffers of 1 MB."""
-_ELSEWHERE = 1 << 22
-"""Elements of a block on an accelerator: each kernel then takes longer than its launch."""
-_EXACT = 1 << 24
-"""Up to here, single precision counts exactly."""
+_ON_CPU = 1 << 18  # elements of a block per thread: buffers of 1 MB
+_ELSEWHERE = 1 << 22  # on an accelerator: each kernel then takes longer than its launch
+_EXACT = 1 << 24  # up to here, single precision counts exactly
 
 
 class Terms(NamedTuple):
@@ -78,12 +75,10 @@ class _Terms(torch.autograd.Function):
         probs = torch.empty_like(logits, dtype=dtype)
         counts, mass, overlap = (logits.new_zeros(logits.shape[:2], dtype=dtype) for _ in range(3))
         unknown = logits.new_zeros((), dtype=dtype)
-        own, soft, truth = (_Buffer(logits, dtype) for _ in range(3))
-        for block in blocks(logits.shape[2], logits[..., :1].numel(), logits.device):
-            x = own.like(logits[..., block]).copy_(logits[..., block])
-            p = torch.softmax(x, 1, out=soft.like(x))
-            label = target[:, None, block].to(dtype)
-            one_hot = _one_hot(label, truth.like(x), ignore_index)
+        for block, x, p, one_hot in _blocks(logits, dtype, 3):
+            torch.softmax(x.copy_(logits[..., block]), 1, out=p)
+            label = target[:, None, block].to(dtype, copy=True)
+            _one_hot(label, ignore_index, one_hot)
             counted = label.ne_(ignore_index)
             # log-sum-exp from the most probable class, whose probability is at least 1/Y
             log_sum = x.amax(1) - p.amax(1).log_()
@@ -117,35 +112,30 @@ class _Terms(torch.autograd.Function):
         by_mass, by_overlap = (
             (zero.expand(logits.shape[:2]) if by is None else by).unsqueeze(2) for by in (by_mass, by_overlap)
         )
-        truth, inner = (_Buffer(logits, probs.dtype) for _ in range(2))
-        for block in blocks(logits.shape[2], logits[..., :1].numel(), logits.device):
+        for block, v, one_hot in _blocks(logits, probs.dtype, 2):
             p, g = probs[..., block], by_entropy[:, None, block]
-            one_hot = _one_hot(target[:, None, block].to(p.dtype), truth.like(p), ctx.ignore_index)
+            _one_hot(target[:, None, block].to(p.dtype), ctx.ignore_index, one_hot)
             if soft:
-                v = torch.mul(one_hot, by_overlap, out=inner.like(p)).add_(by_mass).mul_(p)
+                torch.mul(one_hot, by_overlap, out=v).add_(by_mass).mul_(p)
                 v.addcmul_(p, g - v.sum(1, keepdim=True))
                 torch.addcmul(v, one_hot, g, value=-1, out=grad[..., block])
             else:
-                torch.mul(torch.sub(p, one_hot, out=inner.like(p)), g, out=grad[..., block])
+                torch.mul(torch.sub(p, one_hot, out=v), g, out=grad[..., block])
         return grad, None, None
 
 
-class _Buffer:
-    """Memory for a block, used again for each."""
-
-    def __init__(self, logits: Tensor, dtype: torch.dtype) -> None:
-        first = next(blocks(logits.shape[2], logits[..., :1].numel(), logits.device), slice(0))
-        self._memory = logits.new_empty(logits[..., first].numel(), dtype=dtype)
-
-    def like(self, block: Tensor) -> Tensor:
-        """Returns contiguous memory of a block's shape."""
-        return self._memory[: block.numel()].view(block.shape)
+def _blocks(logits: Tensor, dtype: torch.dtype, buffers: int) -> Iterator[Any]:
+    """Yields slices of the voxels of logits (B, Y, N), each with ``buffers`` tensors of its shape to write to."""
+    memory = None
+    for block in blocks(logits.shape[2], logits[..., :1].numel(), logits.device):
+        shape = logits[..., block].shape
+        memory = logits.new_empty((buffers, shape.numel()), dtype=dtype) if memory is None else memory
+        yield block, *(one[: shape.numel()].view(shape) for one in memory)
 
 
-def _one_hot(label: Tensor, out: Tensor, ignore_index: int) -> Tensor:
-    """Writes 1 where a label (B, 1, n) is the class and counts, and 0 elsewhere, in ``out`` (B, Y, n); returns it."""
+def _one_hot(label: Tensor, ignore_index: int, out: Tensor) -> None:
+    """Writes 1 where a label (B, 1, n) is the class and counts, and 0 elsewhere, to ``out`` (B, Y, n)."""
     classes = torch.arange(out.shape[1], dtype=out.dtype, device=out.device)
     out.copy_(label.expand_as(out)).eq_(classes.view(1, -1, 1))
     if 0 <= ignore_index < out.shape[1]:
         out[:, ignore_index] = 0
-    return out

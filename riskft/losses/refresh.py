@@ -234,7 +234,7 @@ def count_voxels(
     one = torch.ones((), dtype=torch.int32, device=values.device)
     weights = None if table is None else torch.empty_like(values)
     for block in blocks(len(values), 4, values.device):
-        row = labels[block].int()
+        row = labels[block].to(torch.int32, copy=True)
         # the second is slower
         row = row.clamp_(max=classes) if ignore_index >= classes else row.masked_fill_(row == ignore_index, classes)
         cells = float_bins(values[block]).add_(row, alpha=BINS)

@@ -64,13 +64,13 @@ class Loss(nn.Module, ABC):
         foreground_fraction: Tensor | None = None,
         eep: Tensor | None = None,
     ) -> Tensor:
-        """Returns the loss of a batch of patches, scalar float32.
+        """Returns the loss of a batch of patches, scalar float32 (float64 for such logits), finite for finite logits.
 
         Args:
             logits: (B, Y, *spatial), or a sequence of such with the finest first (deep supervision).
             target: (B, *spatial) or (B, 1, *spatial) integer classes or the ignored label.
-            weight: See ``Weight``.
-            foreground_fraction: (B,) the volumes' foreground fractions.
+            weight: See ``Weight``; None for plain fine-tuning.
+            foreground_fraction: (B,) the volumes' foreground fractions, for patches without foreground.
             eep: The EEP, (B, Y, *spatial), or None.
         """
 
@@ -137,18 +137,7 @@ class RiskWeightedLoss(Loss):
         foreground_fraction: Tensor | None = None,
         eep: Tensor | None = None,
     ) -> Tensor:
-        """Computes the loss.
-
-        Args:
-            logits: (B, Y, *spatial), or a sequence of such with the finest first (deep supervision); target and map
-                are resampled to the coarser outputs.
-            target: (B, *spatial) or (B, 1, *spatial) integer classes or ``ignore_index``.
-            weight: See ``Weight``; None for plain fine-tuning.
-            foreground_fraction: (B,) the volumes' foreground fractions, for patches without foreground.
-            eep: Unused.
-
-        Returns:
-            Scalar float32, finite for finite logits.
+        """Computes the loss; see ``Loss``. Target and map are resampled to the coarser outputs.
 
         Raises:
             ValueError: If shapes disagree, or there is no output.

@@ -68,8 +68,25 @@ def test_any_number_of_classes_and_axes(classes, spatial):
 
 @pytest.mark.parametrize("label", [torch.uint8, torch.int16, torch.int64, torch.float32])
 def test_any_type_of_label(label):
-    logits, target, weight = batch(label=label)
-    torch.testing.assert_close(RiskWeightedLoss()(logits, target, weight), plain.loss(logits, target, weight))
+    for dtype in (torch.float32, torch.float64):
+        logits, target, weight = batch(label=label, dtype=dtype)
+        before = target.clone()
+        found = with_gradient(lambda x: RiskWeightedLoss()(x, target, weight), logits)  # noqa: B023
+        assert torch.equal(target, before)
+        torch.testing.assert_close(found, with_gradient(lambda x: plain.loss(x, target, weight), logits))  # noqa: B023
+
+
+def test_the_gradients_of_coarser_outputs():
+    logits, target, weight = batch(spatial=(8, 6, 4), dtype=torch.float32)
+    coarse, _, _ = batch(spatial=(4, 3, 2), dtype=torch.float32, seed=1)
+    small = torch.nn.functional.interpolate(target[:, None].float(), size=(4, 3, 2), mode="nearest-exact")[:, 0]
+    mean = torch.nn.functional.avg_pool3d(weight, 2)
+    _, fine = with_gradient(lambda x: RiskWeightedLoss()([x, coarse], target, weight), logits)
+    _, found = with_gradient(lambda x: RiskWeightedLoss()([logits, x], target, weight), coarse)
+    _, expected = with_gradient(lambda x: plain.loss(x, target, weight) / 1.5, logits)
+    torch.testing.assert_close(fine, expected)
+    _, expected = with_gradient(lambda x: plain.loss(x, small, mean) / 3, coarse)
+    torch.testing.assert_close(found, expected)
 
 
 def test_a_sample_with_nothing_but_ignored_voxels():

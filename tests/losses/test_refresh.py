@@ -11,8 +11,9 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from riskft.errors import InputError
+from riskft.losses import fused
 from riskft.losses.fused import loss_terms
-from riskft.losses.refresh import RefreshedLoss, weight_table
+from riskft.losses.refresh import RefreshedLoss, count_voxels, weight_table
 from riskft.losses.weighted import RiskWeightedLoss
 from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.mapping import RiskMapping
@@ -165,6 +166,23 @@ def test_static_map_until_the_start_and_a_table_every_so_many_steps():
     assert torch.equal(seen[4], made_of([2, 3], 4))
     assert torch.equal(seen[5], made_of([2, 3], 5))
     assert torch.equal(seen[6], made_of([4, 5], 6))
+
+
+@pytest.mark.parametrize("ignore", [255, -1, 1])
+@pytest.mark.parametrize("label", [torch.int64, torch.int32, torch.int16, torch.float32])
+def test_voxels_are_counted_and_looked_up_for_any_label(ignore, label, monkeypatch):
+    monkeypatch.setattr(fused, "_ON_CPU", 100)  # several blocks
+    logits, target = batch()
+    target = target.masked_fill(target == ignore, 0).masked_fill(target == IGNORE, ignore).to(label)
+    entropy = loss_terms(logits, target, ignore).entropy
+    before, table = target.clone(), torch.rand(4 * BINS)
+    counts, weights = count_voxels(entropy, target, 3, ignore, table)
+    assert torch.equal(target, before)
+    known = target != ignore
+    cells = target.long() * BINS + ClassDistribution.bin_of(entropy)
+    assert torch.equal(counts.flatten().long(), torch.bincount(cells[known], minlength=3 * BINS))
+    assert torch.equal(weights[known], table[cells[known]])
+    assert torch.equal(weights[~known], table[3 * BINS + BINS // 2].expand(int((~known).sum())))
 
 
 def test_tables_cover_the_recent_steps():
