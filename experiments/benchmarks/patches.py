@@ -8,6 +8,7 @@ probability, which it applies to patches.
 """
 
 import argparse
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import peers
 import torch
 import torchio as tio
 from monai.data import CacheDataset, DataLoader, list_data_collate
@@ -30,7 +32,7 @@ from monai.transforms import (
     RandFlipd,
     RandGaussianNoised,
 )
-from paired import Row, main, paired
+from paired import Row, main, paired, row, seconds
 from scipy.ndimage import gaussian_filter
 
 from riskft.data.patches.queue import PatchLoader
@@ -130,6 +132,23 @@ def monai_epoch(cases: Sequence[PreparedCase], patch: Sequence[int]) -> Callable
     return partial(walk, DataLoader(data, batch_size=batch, shuffle=True, collate_fn=list_data_collate))
 
 
+def beside_nnunet(what: str, ours: Callable[[], None], folder: Path, patch: Sequence[int], rounds: int) -> Row | None:
+    """Returns the row against nnU-Net's augmentation, or None without the environment of the peers (see peers.py)."""
+    if (python := peers.python()) is None:
+        return None
+    command = [python, Path(__file__).with_name("peer_patches.py"), folder, str(patch[0]), str(PER_VOLUME)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    times = []
+    with subprocess.Popen(command, env=peers.environment(), **pipes) as process:
+        while process.stdout.readline() not in ("ready\n", ""):
+            pass
+        for _ in range(rounds + 1):
+            own = seconds(ours)
+            process.stdin.write("\n")
+            times.append((own, float(process.stdout.readline())))
+    return row(what, "batchgeneratorsv2, nnU-Net's defaults", "s CPU", *zip(*times[1:], strict=True), aim=1.0)
+
+
 def rows(options: argparse.Namespace) -> Iterator[Row]:
     """Yields the rows of the table."""
     count, shape, patch, rounds = (
@@ -164,6 +183,8 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
             )
         ours = riskft_epoch(cases, weights, augmentation(), patch)
         what = f"{count * PER_VOLUME} augmented patches with risk"
+        if nnunet := beside_nnunet(what, ours, Path(folder), patch, rounds):
+            yield nnunet
         yield paired(
             what, "MONAI CacheDataset, RandCropByPosNegLabel", ours, monai_epoch(cases, patch), aim=1.0, rounds=rounds
         )
