@@ -4,6 +4,7 @@ nibabel reads only as much of an archive as an image needs, and never reaches th
 """
 
 import gzip
+import math
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 from nibabel.arrayproxy import ArrayProxy
 
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 16
+_MOST = 1 << 28  # bytes of voxels that are read at once
 _STARTS = {
     b"version https://git-lfs": ("it is a Git LFS pointer", "Fetch the image with `git lfs pull`"),
     b"/annex/objects/": ("it is a git-annex pointer", "Fetch the image with `git annex get`"),
@@ -56,6 +59,9 @@ def checked_voxels(image: Any) -> Iterator[Any]:
         yield proxy
         return
     form = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
+    if (whole := _at_once(path, form, proxy.order)) is not None:
+        yield whole
+        return
     with gzip.open(path) as stream:
         try:
             yield ArrayProxy(stream, form, mmap=False, order=proxy.order)
@@ -64,6 +70,22 @@ def checked_voxels(image: Any) -> Iterator[Any]:
             raise _cut_off() from error
         except (zlib.error, gzip.BadGzipFile) as error:
             raise _damaged(error) from error
+
+
+def _at_once(path: str, form: tuple[Any, ...], order: Any) -> npt.NDArray[Any] | None:
+    """Returns the voxels of a sound archive of one part and without scale factors; much faster than a stream."""
+    shape, dtype, offset, *scale = form
+    count = math.prod(shape)
+    if scale != [1, 0] or count * dtype.itemsize > _MOST:
+        return None
+    try:
+        content = zlib.decompress(Path(path).read_bytes(), wbits=31, bufsize=offset + count * dtype.itemsize + 1)
+    except zlib.error:  # the stream says what is wrong
+        return None
+    if len(content) < offset + count * dtype.itemsize:
+        return None
+    voxels: npt.NDArray[Any] = np.frombuffer(content, dtype, count, offset).reshape(shape, order=order)
+    return voxels
 
 
 def _cut_off() -> FileError:

@@ -5,6 +5,7 @@ grid covers the whole scan, and the outermost voxels' values extend beyond their
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -64,16 +65,18 @@ def resampled(volume: Tensor, affine: Affine, shape: Sequence[int], target: Affi
         nearest: Use the nearest voxel, as labels need, instead of linear interpolation.
 
     Returns:
-        (C, *shape) with the volume's dtype.
+        (C, *shape) with the volume's dtype, in its memory order (x or z fastest).
     """
     matrix, offset = _places(affine, target)
+    shape = tuple(shape)
+    order: Literal[0, 1] = 0 if nearest else 1
+    reverse = volume.stride(1) < volume.stride(3)  # x fastest, as in files: SciPy is fast along the last axis
+    if reverse:
+        matrix, offset, shape, volume = matrix[::-1, ::-1], offset[::-1], shape[::-1], volume.permute(0, 3, 2, 1)
     result = torch.empty((len(volume), *shape), dtype=volume.dtype)
     for channel, out in zip(volume.detach().cpu().numpy(), result.numpy(), strict=True):
-        if nearest:
-            ndimage.affine_transform(channel, matrix, offset, tuple(shape), output=out, order=0, mode="nearest")
-        else:
-            ndimage.affine_transform(channel, matrix, offset, tuple(shape), output=out, order=1, mode="nearest")
-    return result
+        ndimage.affine_transform(channel, matrix, offset, shape, output=out, order=order, mode="nearest")
+    return result.permute(0, 3, 2, 1) if reverse else result
 
 
 def beyond(shape: Sequence[int], affine: Affine, target_shape: Sequence[int], target: Affine) -> Tensor:

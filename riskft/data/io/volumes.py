@@ -81,7 +81,14 @@ def write_nifti(
     if description:
         image.header["descrip"] = description
     with atomic_path(path) as temporary:
-        nib.save(image, temporary)
+        if path.suffix != ".nii" or not array.T.flags.c_contiguous:
+            nib.save(image, temporary)
+            return
+        image.header.set_slope_inter(1, 0)
+        with temporary.open("wb") as stream:  # the same, without nibabel's copy of the voxels
+            image.header.write_to(stream)
+            stream.write(bytes(image.header.get_data_offset() - stream.tell()))
+            stream.write(np.ascontiguousarray(array.T).data)
 
 
 def write_volume(path: Path, array: npt.NDArray[np.generic], affine: Affine, like: Path) -> None:
@@ -160,8 +167,3 @@ def read_channels(path: Path) -> tuple[Tensor, Affine]:
     """Reads what ``write_channels`` wrote: (C, X, Y, Z) float32, and the affine."""
     with np.load(path) as content:
         return torch.from_numpy(content["channels"].astype(np.float32)), content["affine"]
-
-
-def as_channel_last(tensor: Tensor) -> npt.NDArray[np.generic]:
-    """Converts (C, X, Y, Z) to NIfTI's (X, Y, Z, C)."""
-    return np.ascontiguousarray(torch.movedim(tensor, 0, -1).cpu().numpy())

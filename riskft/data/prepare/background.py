@@ -4,12 +4,14 @@ A background is one constant value around the scan, left by skull stripping, def
 field of view. Noisy air is not background, however few grey levels it has: the whole scan counts as body.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+
+from riskft.data.io.resample import Indices
 
 _LEAST_SHARE = 0.05
 """Smallest fraction of a scan's voxels in a background."""
@@ -45,8 +47,8 @@ lungs of a CT clipped to soft tissue. Skull-stripped T1w, T2w and FLAIR scans ha
 _HOUNSFIELD_AIR = -500.0
 """Background values up to this are a CT's air (-1000), or a scanner's padding outside its field of view."""
 
-_NEIGHBOURS = ndimage.generate_binary_structure(3, 1)
-_NEIGHBOURS[1, 1, 1] = False
+Mask = npt.NDArray[np.bool_]
+Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Background:
     """
 
     value: float | None
-    outside: npt.NDArray[np.bool_]
+    outside: Mask
     stripped: bool
 
     @property
@@ -77,78 +79,95 @@ def find_background(channel: npt.NDArray[Any]) -> Background:
     the voxels, is not porous as a single level of noise would be, and does not border on the next grey levels as
     tissue with few levels does.
     """
-    value, outside = _around(channel)
-    if not outside.mean() >= _LEAST_SHARE or _solidity(outside) < _LEAST_SOLID or _is_tissue(channel, outside, value):
+    if channel.flags.fnc:  # as nibabel reads it; the rest is fast only in C order, and no axis differs from another
+        found = find_background(channel.T)
+        return replace(found, outside=found.outside.T)
+    value, outside, box = _around(channel)
+    share = np.count_nonzero(outside) / outside.size
+    inner = channel[box], outside[box], value
+    if share < _LEAST_SHARE or _solidity(outside, box) < _LEAST_SOLID or _is_tissue(*inner):
         return Background(None, np.zeros(channel.shape, dtype=bool), stripped=False)
-    return Background(value, outside, _is_stripped(channel, outside, value))
+    return Background(value, outside, _is_stripped(*inner, int(np.count_nonzero(outside))))
 
 
-def _around(channel: npt.NDArray[Any]) -> tuple[float, npt.NDArray[np.bool_]]:
-    """Returns the most frequent of the corners' values, and where it is connected to a face of the volume.
+def _around(channel: npt.NDArray[Any]) -> tuple[float, Mask, Box]:
+    """Returns the most frequent of the corners' values, where it is connected to a face of the volume, and a box.
 
-    Faces, not corners: a body that reaches the border may cut the background into pieces.
+    Faces, not corners: a body that reaches the border may cut the background into pieces. The box holds the body and
+    one voxel around it. Beyond there is only background, which needs no look.
     """
     corners = np.unique(channel[np.ix_(*((0, size - 1) for size in channel.shape))])
-    equal = max((channel == corner for corner in corners), key=np.count_nonzero)
-    value = float(channel[equal][0])
-    if np.count_nonzero(equal) < _LEAST_SHARE * equal.size:
-        return value, np.zeros(channel.shape, dtype=bool)
-    pieces, count = ndimage.label(equal)
+    value = max(corners, key=lambda corner: np.count_nonzero(channel == corner))
+    outside: Mask = channel == value
+    if np.count_nonzero(outside) < _LEAST_SHARE * outside.size:
+        outside[...] = False
+    first, last = bounds(~outside) or (np.zeros(3, dtype=np.int64),) * 2
+    box = tuple(slice(max(low - 1, 0), high + 2) for low, high in zip(first, last, strict=True))
+    pieces, count = ndimage.label(outside[box])
     reaches = np.zeros(count + 1, dtype=bool)
     for axis in range(3):
         for end in (0, -1):
             reaches[np.unique(pieces.take(end, axis))] = True
     reaches[0] = False  # voxels with another value
-    return value, reaches[pieces]
+    outside[box] = reaches.take(pieces)
+    return float(value), outside, box
 
 
-def _solidity(outside: npt.NDArray[np.bool_]) -> float:
-    """Returns the fraction of the up to six neighbours of marked voxels that are marked."""
-    inner = sum(np.count_nonzero(here & there) for here, there in _pairs(outside))
-    mixed = sum(np.count_nonzero(here ^ there) for here, there in _pairs(outside))
-    return 2 * inner / max(1, 2 * inner + mixed)
+def _solidity(outside: Mask, box: Box) -> float:
+    """Returns the fraction of the up to six neighbours of marked voxels that are marked; beyond the box, all are."""
+    marked = mixed = 0
+    for axis in range(3):
+        ends = outside.take((0, -1), axis)
+        marked += 2 * np.count_nonzero(outside) - np.count_nonzero(ends)
+        lines = np.moveaxis(outside[box], axis, 0)
+        mixed += np.count_nonzero(lines[1:] ^ lines[:-1])
+    return (marked - mixed) / max(1, marked)
 
 
-def _is_tissue(channel: npt.NDArray[Any], outside: npt.NDArray[np.bool_], value: float) -> bool:
+def _is_tissue(channel: npt.NDArray[Any], outside: Mask, value: float) -> bool:
     """Whether the value is within the range and borders on its next levels, as in a tight crop with few levels."""
     body = channel[~outside]
-    lower, higher = body[body < value], body[body > value]
-    if min(lower.size, higher.size) <= _MOST_BELOW * body.size:
+    below, above = body < value, body > value
+    if min(np.count_nonzero(below), np.count_nonzero(above)) <= _MOST_BELOW * body.size:
         return False
-    border = channel[~outside & _touches(outside)]
-    return bool(np.isin(border, (lower.max(), higher.min())).mean() > _MOST_NEXT)
+    border = channel[~outside & ~_surrounded(~outside)]
+    return bool(np.isin(border, (body[below].max(), body[above].min())).mean() > _MOST_NEXT)
 
 
-def _is_stripped(channel: npt.NDArray[Any], outside: npt.NDArray[np.bool_], value: float) -> bool:
-    body = channel[~outside].astype(np.float64)
-    if not body.size or value <= _HOUNSFIELD_AIR:
-        return not body.size
-    if abs(body.mean() - value) <= 1e-3 * body.std():
+def _is_stripped(channel: npt.NDArray[Any], outside: Mask, value: float, count: int) -> bool:
+    """See ``Background.stripped``; ``count`` is the number of voxels outside, beyond the box too."""
+    distance = channel[~outside].astype(np.float64)
+    if not distance.size or value <= _HOUNSFIELD_AIR:
+        return not distance.size
+    distance -= value
+    if abs(distance.mean()) <= 1e-3 * distance.std():
         return True  # already standardised, with 0 outside, as normalisation would do
-    distance = np.abs(body - value)
-    limit = _NEAR * float(np.percentile(distance, 98))
-    if (
-        (body < value).mean() > _MOST_BELOW
-        or (distance < limit).mean() > _MOST_NEAR
-        or (body == body.max()).mean() > _MOST_AT_THE_TOP
-        or (body == value).mean() > _MOST_EQUAL
-    ):
+    below, equal, at_the_top = (
+        np.count_nonzero(found) / distance.size for found in (distance < 0, distance == 0, distance == distance.max())
+    )
+    np.abs(distance, out=distance)
+    limit = _NEAR * float(np.percentile(distance, 98, overwrite_input=True))
+    near = np.count_nonzero(distance < limit) / distance.size
+    if below > _MOST_BELOW or near > _MOST_NEAR or at_the_top > _MOST_AT_THE_TOP or equal > _MOST_EQUAL:
         return False
-    near = np.zeros_like(outside)
-    near[~outside] = distance < limit
-    return bool(np.count_nonzero(near & _alone(outside)) <= _MOST_SPECKLES * np.count_nonzero(outside))
+    alone = channel[_surrounded(outside) & ~outside].astype(np.float64)
+    return bool(np.count_nonzero(np.abs(alone - value) < limit) <= _MOST_SPECKLES * count)
 
 
-def _touches(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Returns the voxels of which at least one of the six neighbours is marked."""
-    return ndimage.binary_dilation(mask, _NEIGHBOURS)
-
-
-def _alone(outside: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _surrounded(mask: Mask) -> Mask:
     """Returns the voxels of which all six neighbours are marked; outside the volume counts as marked."""
-    return ndimage.binary_erosion(outside, _NEIGHBOURS, border_value=1)
+    result = np.ones_like(mask)
+    for axis in range(3):
+        here, there = np.moveaxis(result, axis, 0), np.moveaxis(mask, axis, 0)
+        here[1:] &= there[:-1]
+        here[:-1] &= there[1:]
+    return result
 
 
-def _pairs(mask: npt.NDArray[np.bool_]) -> list[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
-    """Returns, for each axis, all voxels but the last and their successors."""
-    return [(mask.take(range(size - 1), axis), mask.take(range(1, size), axis)) for axis, size in enumerate(mask.shape)]
+def bounds(mask: Mask) -> tuple[Indices, Indices] | None:
+    """Returns the first and the last voxel of a mask (X, Y, Z) along each axis; None if it is empty."""
+    lines = [mask.any(axis=(1, 2)), mask.any(axis=(0, 2)), mask.any(axis=(0, 1))]
+    if not lines[0].any():
+        return None
+    places = [np.flatnonzero(line) for line in lines]
+    return np.array([line[0] for line in places]), np.array([line[-1] for line in places])

@@ -21,8 +21,8 @@ import torchio as tio
 
 from riskft.data.io.damage import is_whole
 from riskft.data.io.formats import parts
-from riskft.data.io.memory import volumes_given_back
-from riskft.data.io.volumes import as_channel_last, write_nifti
+from riskft.data.io.memory import give_back
+from riskft.data.io.volumes import write_nifti
 from riskft.data.labels import IGNORE_INDEX, LabelMap
 from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
@@ -110,12 +110,13 @@ class PreparedCache:
             try:
                 if not full:
                     self._build(*item)
+                    give_back()  # what the next case needs has other sizes
             except NoSpaceError as error:  # the others cannot be written either
                 full.append(error)
             except InputError as error:
                 problems.append(str(error))
 
-        with volumes_given_back(), _ending_soon(ThreadPoolExecutor(max(1, workers))) as pool:
+        with _ending_soon(ThreadPoolExecutor(max(1, workers))) as pool:
             for _ in track(pool.map(build, missing), total=len(missing), description="Preprocessing"):
                 pass
         if full:
@@ -194,12 +195,12 @@ class PreparedCache:
         folder = final.with_name(f".tmp-{uuid.uuid4().hex[:8]}-{key}")
         folder.mkdir(parents=True)
         try:
-            write_nifti(folder / "image.nii", as_channel_last(volumes.image), volumes.affine)
-            write_nifti(folder / "mask.nii", volumes.mask[0].numpy().astype(np.uint8), volumes.affine)
+            write_nifti(folder / "image.nii", volumes.image.movedim(0, -1).numpy(), volumes.affine)
+            write_nifti(folder / "mask.nii", volumes.mask[0].numpy().view(np.uint8), volumes.affine)
             counts: list[int] = []
             if volumes.label is not None:
                 write_nifti(folder / "label.nii", volumes.label[0].numpy(), volumes.affine)
-                histogram = torch.bincount(volumes.label.flatten().long(), minlength=IGNORE_INDEX + 1)
+                histogram = np.bincount(volumes.label.numpy().ravel(order="K"), minlength=IGNORE_INDEX)
                 counts = histogram[: len(self.labels.names)].tolist()
             write_json(folder / "meta.json", {"subject": case.subject, "voxels_per_class": counts})
             try:

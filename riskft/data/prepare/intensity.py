@@ -1,10 +1,12 @@
 """Normalises a scanner's grey values for a network. Each method is a class with its options."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ class Intensity(ABC):
         """Normalises an image.
 
         Args:
-            image: (C, X, Y, Z) float32, resampled and cropped.
+            image: (C, X, Y, Z) float32, resampled and cropped. Usually x is fastest in memory, as in files.
             inside: (C, X, Y, Z) bool, each channel's body mask.
 
         Returns:
@@ -70,13 +72,13 @@ class ZScoreIntensity(Intensity):
         result = self(image, inside)
         for channel, mask in enumerate(inside):
             if self.masked and levels[channel] and (mask.sum() > 1) and not mask.all():
-                mean, spread = _moments(image[channel][mask])
-                place = ((image[channel][~mask].double() - mean) / spread).float()
-                found = result[channel][mask]
-                if found.min() == found.max():  # a mask: body and background are its two values
+                found = _within(result[channel], mask)
+                low, high = found.min().item(), found.max().item()
+                if low == high:  # a mask: body and background are its two values
                     result[channel] = zscore(image[[channel]], torch.ones_like(inside[[channel]]))[0]
                 else:
-                    result[channel][~mask] = place.clamp(found.min(), found.max())
+                    _standardise(image[channel], *_moments(_within(image[channel], mask)), out=result[channel])
+                    result[channel].clamp_(low, high)
         return result
 
 
@@ -104,7 +106,7 @@ class PercentileIntensity(Intensity):
     def __call__(self, image: Tensor, inside: Tensor) -> Tensor:
         """Normalises as the base class says; a channel whose percentiles are equal becomes 0."""
         # torch.quantile takes at most 2^24 values
-        limits = [np.percentile(channel.numpy(), [self.low, self.high]) for channel in image]
+        limits = [np.percentile(channel.numpy().ravel(order="K"), [self.low, self.high]) for channel in image]
         return torch.stack([_stretched(channel, *limit) for channel, limit in zip(image, limits, strict=True)])
 
 
@@ -190,21 +192,36 @@ class PerChannelIntensity(Intensity):
 def zscore(image: Tensor, inside: Tensor) -> Tensor:
     """Standardises each channel of (C, *spatial) over its voxels inside (C, *spatial) bool; the others become 0."""
     result = torch.zeros_like(image)
-    for channel, mask in enumerate(inside):
-        values = image[channel][mask]
-        if values.numel() > 1:
-            mean, spread = _moments(values)
-            result[channel][mask] = ((values.double() - mean) / spread).float()
+    for channel, mask, out in zip(image, inside, result, strict=True):
+        values = _within(channel, mask)
+        if values.size > 1:
+            _standardise(channel, *_moments(values), out=out)
+            out.masked_fill_(~mask, 0)
     return result
 
 
-def _moments(values: Tensor) -> tuple[Tensor, Tensor]:
+def _within(channel: Tensor, mask: Tensor) -> npt.NDArray[np.float32]:
+    """Returns the values of a channel in a mask, one axis, in any order."""
+    # NumPy, because torch writes three 64-bit indices for each voxel; transposed, because x is fastest in files
+    found: npt.NDArray[np.float32] = channel.numpy().T[mask.numpy().T]
+    return found
+
+
+def _standardise(channel: Tensor, mean: float, spread: float, out: Tensor) -> None:
+    """Writes (channel - mean) / spread, computed in float64."""
+    # slice by slice, because large temporary arrays cost more than the arithmetic
+    for part, target in zip(channel.numpy().T, out.numpy().T, strict=True):
+        target[...] = np.subtract(part, mean, dtype=np.float64) / spread
+
+
+def _moments(values: npt.NDArray[np.float32]) -> tuple[float, float]:
     """Returns the mean and a standard deviation above 0."""
-    values = values.double()
-    mean = values.mean()
+    mean = float(values.mean(dtype=np.float64))
+    parts = np.array_split(values, values.size // (1 << 16) + 1)  # as above
+    squares = sum(float(np.square(np.subtract(part, mean, dtype=np.float64)).sum()) for part in parts)
     # relative to the mean: images in SI units, such as diffusion in m²/s, have deviations far below 1e-8
-    least = (1e-8 * mean.abs()).clamp_min(torch.finfo(torch.float64).tiny)
-    return mean, torch.maximum(values.std(), least)
+    least = max(1e-8 * abs(mean), np.finfo(np.float64).tiny)
+    return mean, max(math.sqrt(squares / (values.size - 1)), least)
 
 
 def _stretched(channel: Tensor, low: float, high: float) -> Tensor:

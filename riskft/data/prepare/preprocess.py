@@ -1,22 +1,25 @@
 """Deterministic preprocessing of one case: pure functions from files to tensors."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-import torchio as tio
 from nibabel.affines import from_matvec
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from torch import Tensor
 
 from riskft.data.findings import FaultKind, WarningKind
 from riskft.data.io.grid import compare_grids
-from riskft.data.io.resample import Indices, covering_box, covering_grid, resampled
+from riskft.data.io.resample import covering_box, covering_grid, resampled
 from riskft.data.io.volume_faults import open_volume
 from riskft.data.io.volumes import Affine, read_volume
 from riskft.data.labels import LabelMap
-from riskft.data.prepare.background import find_background
+from riskft.data.prepare.background import bounds, find_background
 from riskft.data.prepare.intensity import Intensity, ZScoreIntensity
 from riskft.data.records import Case
 from riskft.errors import InputError
@@ -89,73 +92,70 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Prepared
         InputError: If a file cannot be read or holds NaN, grids differ, or a label value is in no class.
     """
     read = (read_volume(path, case.channels.get(name)) for name, path in case.images.items())
-    arrays, affines = zip(*read, strict=True)
-    affine = affines[0]
-    if len({array.shape for array in arrays}) > 1:
-        raise InputError(f"{case.subject}: modalities have shapes {[array.shape for array in arrays]}, expected one.")
-    image = torch.from_numpy(np.stack(arrays).astype(np.float32))
-    broken = [name for name, channel in zip(case.images, image, strict=True) if not channel.isfinite().all()]
-    if broken:  # otherwise the body would be empty and the image zero, without an error
-        files = ", ".join(str(case.images[name]) for name in broken)
+    image, affines = zip(*((_exact(array), affine) for array, affine in read), strict=True)
+    own = affines[0]
+    if len({channel.shape for channel in image}) > 1:
+        raise InputError(f"{case.subject}: modalities have shapes {[array.shape for array in image]}, expected one.")
+    ends = {name: (channel.min(), channel.max()) for name, channel in zip(case.images, image, strict=True)}
+    if broken := [str(case.images[name]) for name in ends if not np.isfinite(ends[name]).all()]:
+        # otherwise the body would be empty and the image zero, without an error
+        files = ", ".join(broken)
         raise InputError(f"{files}: NaN or infinite voxels. Correct the file, or drop the case {case.subject}.")
-    backgrounds = [find_background(channel.numpy()) for channel in image]
-    inside = np.stack([~background.outside for background in backgrounds]).astype(np.uint8)
-    subject = tio.Subject(
-        image=tio.ScalarImage(tensor=image, affine=affine),
-        inside=tio.LabelMap(tensor=torch.from_numpy(inside), affine=affine),
-    )
+    backgrounds = [find_background(channel) for channel in image]
+    outside = [background.outside for background in backgrounds]
+    arrays = {"image": image, "outside": [mask.view(np.uint8) for mask in outside]}
     if case.label is not None:
         raw, _ = read_volume(case.label)
-        if raw.shape != arrays[0].shape:
-            raise InputError(f"{case.label}: found shape {raw.shape}, expected {arrays[0].shape} as the image has.")
+        if raw.shape != image[0].shape:
+            raise InputError(f"{case.label}: found shape {raw.shape}, expected {image[0].shape} as the image has.")
         try:
-            mapped = labels.to_classes(raw)
+            arrays["label"] = [labels.to_classes(raw)]
         except InputError as error:
             raise InputError(f"{case.label}: {error}") from error
-        subject.add_image(tio.LabelMap(tensor=torch.from_numpy(mapped)[None], affine=affine), "label")
     _require_one_place(case)
+    body = ~reduce(np.logical_and, outside)
     if options.orientation is not None:
-        subject = tio.ToOrientation(options.orientation)(subject)
-    volumes = {name: image.data for name, image in subject.get_images_dict(intensity_only=False).items()}
-    scan = own = np.asarray(subject["image"].affine, dtype=np.float64)
-    body = _bounds(volumes["inside"].bool().any(0))
+        turn = ornt_transform(io_orientation(own), axcodes2ornt(options.orientation))
+        own = own @ inv_ornt_aff(turn, body.shape)
+        body = apply_orientation(body, turn)
+        arrays = {name: [apply_orientation(array, turn) for array in group] for name, group in arrays.items()}
+    shape, scan = body.shape, own
     if options.spacing is not None:
-        shape, scan = covering_grid(subject.spatial_shape, own, options.spacing)
-        if not np.array_equal(scan, own):
-            volumes = {
-                name: resampled(volume, own, shape, scan, nearest=name != "image") for name, volume in volumes.items()
-            }
-    if options.crop and body is not None:
-        starts, ends = covering_box(*body, own, scan)
-        starts = np.maximum(starts - options.margin, 0)
-        along = (slice(start, end + 1 + options.margin) for start, end in zip(starts, ends, strict=True))
-        box = (slice(None), *along)
-        volumes = {name: volume[box].contiguous() for name, volume in volumes.items()}
-        scan = scan @ from_matvec(np.eye(3), starts)
-    image, head_voxels = volumes["image"].float(), volumes["inside"].bool()
+        shape, scan = covering_grid(shape, own, options.spacing)
+    box: tuple[slice, ...] = (slice(None),) * 3
+    start = np.zeros(3, dtype=np.int64)
+    if options.crop and (found := bounds(body)) is not None:
+        first, last = covering_box(*found, own, scan)
+        start = np.maximum(first - options.margin, 0)
+        box = tuple(slice(low, high) for low, high in zip(start, last + 1 + options.margin, strict=True))
+    volumes = {
+        name: _stacked(group, box if scan is own else ..., np.float32 if name == "image" else np.uint8)
+        for name, group in arrays.items()
+    }
+    if scan is not own:
+        every = (slice(None), *box)
+        for name, volume in volumes.items():
+            volumes[name] = resampled(volume, own, shape, scan, nearest=name != "image")[every].clone()
+    result, inside = volumes["image"], ~volumes["outside"].view(torch.bool)
     if options.intensity is not None:
         levels = [background.is_level for background in backgrounds]
-        image = options.intensity.in_order(image, head_voxels, levels)
+        result = options.intensity.in_order(result, inside, levels)
     return PreparedVolumes(
-        image=image,
-        label=volumes["label"].to(torch.uint8) if "label" in volumes else None,
-        mask=head_voxels.any(0, keepdim=True),
-        affine=scan,
+        image=result,
+        label=volumes.get("label"),
+        mask=reduce(torch.logical_or, inside)[None],
+        affine=scan @ from_matvec(np.eye(3), start),
     )
 
 
-def head_mask(channel: Tensor) -> Tensor:
-    """Returns where a channel (X, Y, Z) is not background: bool of the same shape."""
-    return torch.from_numpy(~find_background(channel.numpy()).outside)
+def _exact(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Returns an array as float32, or as small integers that float32 represents exactly and that take less memory."""
+    return array if array.dtype.kind in "iu" and array.dtype.itemsize < 4 else np.asarray(array, dtype=np.float32)
 
 
-def _bounds(inside: Tensor) -> tuple[Indices, Indices] | None:
-    """Returns the first and the last voxel of a mask along each axis; None if it is empty."""
-    found = [inside.any(dim=2).any(dim=1), inside.any(dim=2).any(dim=0), inside.any(dim=1).any(dim=0)]
-    if not found[0].any():
-        return None
-    places = [line.nonzero().flatten() for line in found]
-    return np.array([int(line[0]) for line in places]), np.array([int(line[-1]) for line in places])
+def _stacked(arrays: Sequence[npt.NDArray[Any]], box: Any, dtype: Any) -> Tensor:
+    """Returns a box of arrays (X, Y, Z) as (C, X, Y, Z), with x fastest in memory, as in files."""
+    return torch.from_numpy(np.stack([array[box].T for array in arrays], dtype=dtype)).permute(0, 3, 2, 1)
 
 
 def _require_one_place(case: Case) -> None:

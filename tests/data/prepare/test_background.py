@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from riskft.data.labels import LabelMap
 from riskft.data.prepare.background import find_background
@@ -216,3 +217,17 @@ def test_resampled_edges_keep_their_order(tmp_path):
     result, mask = prepared(tmp_path, BACKGROUND_OF_A_GREY_LEVEL["CT, air of one value"][0], spacing=(1.3, 1.3, 1.3))
     assert result[~mask].max() < -0.5
     assert result[~mask].min() == result[mask].min()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_background_is_what_is_connected_to_a_face(seed):
+    """In the whole volume as in the body's box, and in both memory orders."""
+    rng = np.random.default_rng(seed)
+    field = ndimage.gaussian_filter(rng.standard_normal((14, 17, 12)), 1.2)
+    image = np.where(field > rng.uniform(-0.5, 0.5) * field.std(), 100 + field * 900, 0).astype(np.float32)
+    image[[0, -1], [0, -1], [0, -1]] = 0
+    pieces, _ = ndimage.label(image == 0)
+    faces = [pieces.take(end, axis) for axis in range(3) for end in (0, -1)]
+    expected = np.isin(pieces, np.setdiff1d(np.concatenate([face.ravel() for face in faces]), 0))
+    for found in (find_background(image), find_background(np.asfortranarray(image))):
+        np.testing.assert_array_equal(found.outside, expected if found.value is not None else np.zeros_like(expected))

@@ -6,12 +6,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+import torchio as tio
 from nibabel.affines import apply_affine
 
 from riskft.data.io.grid import TOLERANCE_MM
 from riskft.data.labels import LabelMap
+from riskft.data.prepare.background import find_background
 from riskft.data.prepare.intensity import MinMaxIntensity, PercentileIntensity
-from riskft.data.prepare.preprocess import Preprocessing, head_mask, preprocess
+from riskft.data.prepare.preprocess import Preprocessing, preprocess
 from riskft.data.records import Case
 from riskft.errors import InputError
 from riskft.evaluation.cases import native_segmentation
@@ -223,19 +225,38 @@ def test_a_constant_image_becomes_zero_and_is_not_cropped(tmp_path):
 
 
 @pytest.mark.parametrize("background", [0.0, -1024.0, 7.0])
-def test_head_mask_is_all_but_the_background_s_one_value(background):
+def test_the_body_is_all_but_the_background_s_one_value(background):
     channel = torch.randn(10, 10, 10, generator=torch.Generator().manual_seed(0))  # below and above 0
     channel[:4] = background
     expected = torch.ones(10, 10, 10, dtype=torch.bool)
     expected[:4] = False
-    assert torch.equal(head_mask(channel), expected)
+    np.testing.assert_array_equal(~find_background(channel.numpy()).outside, expected.numpy())
 
 
 @pytest.mark.parametrize(("voxels", "outside"), [(50, 50), (49, 0)])
-def test_head_mask_without_a_background(voxels, outside):
+def test_a_value_that_is_too_rare_for_a_background(voxels, outside):
     channel = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     channel[:voxels] = 0  # one in twenty, or fewer
-    assert (~head_mask(channel.reshape(10, 10, 10))).sum() == outside
+    assert find_background(channel.reshape(10, 10, 10).numpy()).outside.sum() == outside
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1)])
+def test_as_torchio_s_transforms(tmp_path, dtype, axes):
+    """Orientation and z-score of each type and memory order equal those that are applied to the whole volume."""
+    first, second = (arrays(seed)[0].transpose(axes).astype(dtype) for seed in (0, 1))
+    affine = las()
+    affine[:3, :3] = affine[:3, axes]
+    case = make(tmp_path, t1=first, t2=second, label=arrays()[1].transpose(axes), affine=affine)
+    volumes = preprocess(case, LABELS, Preprocessing(crop=False))
+    image = tio.ToOrientation("RAS")(
+        tio.ScalarImage(tensor=np.stack([first, second]).astype(np.float32), affine=affine)
+    )
+    for found, channel in zip(volumes.image, image.data, strict=True):
+        inside = channel > 0
+        expected = (channel - channel[inside].mean()) / channel[inside].std() * inside
+        torch.testing.assert_close(found.contiguous(), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(volumes.affine, image.affine, atol=1e-6)
 
 
 def test_without_label(tmp_path):
