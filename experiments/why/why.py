@@ -38,8 +38,7 @@ from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.forward import counted_target, source_probabilities
 from riskft.risk.mapping import RiskMapping
 from riskft.training.found_risk import FoundRisk, find_risk
-from riskft.validity.load import LoadedRun, load_run
-from riskft.validity.opening import kept_distribution
+from riskft.validity.opening import LoadedRun, kept_distribution, load_run
 from riskft.validity.predictors import RANK, boundary_distance, predictors, region
 from riskft.validity.scores import ranks, score
 

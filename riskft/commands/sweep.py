@@ -17,11 +17,10 @@ from riskft.run.places import refuse_unwritable
 from riskft.sweep.agent import given_values, read_for_wandb, take_wandb_id
 from riskft.sweep.local import CommandLine, Commands, run_locally, run_steps
 from riskft.sweep.plan import Run, checked, plan_run, plan_runs
-from riskft.sweep.record import read_run, refuse_others, steps_done, write_record
 from riskft.sweep.runner import run_step
 from riskft.sweep.slurm import SlurmOptions, queue, submit
 from riskft.sweep.spec import Combination, Sweep, read_sweeps
-from riskft.sweep.state import State, state_of
+from riskft.sweep.state import State, read_run, refuse_others, state_of, steps_done, write_record
 
 DESCRIPTION = """Run a grid or random draws over riskft's options, from a file in W&B's sweep syntax.
 

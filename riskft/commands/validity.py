@@ -64,12 +64,10 @@ def main(arguments: Sequence[str]) -> None:
         refuse(EXIST, [str(options.out / name) for name in NAMES if (options.out / name).exists()])
     with quick_imports():
         from riskft.plots.figure import save_figure
-        from riskft.validity.cases import examine
-        from riskft.validity.figures import roc_figure
-        from riskft.validity.maps import existing_maps, map_folder
+        from riskft.validity.cases import examine, existing_maps, map_folder
         from riskft.validity.opening import open_all
         from riskft.validity.pairs import find_pairs
-        from riskft.validity.report import show
+        from riskft.validity.report import roc_figure, show
         from riskft.validity.table import RunResult, case_scores_csv, table, validity_csv, volumes_csv
 
     opened = open_all(find_pairs(options.runs, options.scratch), options.accelerator)

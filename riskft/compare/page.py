@@ -20,7 +20,7 @@ from riskft.compare.figures import boxes_svg, curves_svg, forest_svg
 from riskft.compare.panels import ShownPanel, choose_panels
 from riskft.compare.tables import plain_table, result_table
 from riskft.compare.volumes import MappedCase, class_names, mapped_cases, viewer_entry
-from riskft.run.commit import git_commit
+from riskft.run.record import git_commit
 
 UNPAIRED = ("study", "method", "baseline", "seed", "case", "class", "reason")
 

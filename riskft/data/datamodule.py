@@ -13,8 +13,7 @@ from lightning.pytorch import LightningDataModule
 
 from riskft.compat import lazy_instance
 from riskft.data.cases import cases_read_by, split_cases
-from riskft.data.check.data_set import CheckReport, check
-from riskft.data.check.memory import CheckMemory
+from riskft.data.check.data_set import CheckMemory, CheckReport, check
 from riskft.data.check.training import huge_grids, refuse_unusable, too_few_patches
 from riskft.data.labels import LabelMap
 from riskft.data.patches.batch import share_of, volume_loader

@@ -7,10 +7,8 @@ import numpy.typing as npt
 
 from riskft.phantom.anatomy import Template, draw_tissues, draw_warp, inside_brain
 from riskft.phantom.grid import FloatArray, Grid, smooth_noise
-from riskft.phantom.lesion import draw_lesions, place, push_aside
-from riskft.phantom.scanner import draw_properties, mix, scan, white_signal
-from riskft.phantom.signal import FLAIR, T1W, T2W, jittered
-from riskft.phantom.tumour import Tumour, grow
+from riskft.phantom.scanner import FLAIR, T1W, T2W, draw_properties, jittered, mix, scan, white_signal
+from riskft.phantom.tumour import Tumour, draw_lesions, grow, place, push_aside
 
 _PATIENT, _HEALTHY = 0, 1
 

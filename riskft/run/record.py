@@ -1,8 +1,11 @@
-"""How weights were made, as plain values in their checkpoint."""
+"""How weights were made, as plain values in their checkpoint, and the commit that the code runs from."""
 
 import json
+import os
+import subprocess
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 Cases = dict[str, list[str]]
@@ -64,3 +67,23 @@ def read_record(content: object) -> Record | None:
         if isinstance(content.get(each.name), wanted):
             kept[each.name] = content[each.name]
     return Record(**kept) if {"class_names", "in_channels"} <= kept.keys() else None
+
+
+def git_commit(file: Path = Path(__file__)) -> str:
+    """Returns the commit of the checkout that tracks ``file`` (``-dirty`` if changed), or ``unknown``.
+
+    Git also searches the folders above, so an untracked, installed package could find another project's repository.
+    """
+    # a hook of another repository sets GIT_DIR and others
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=environment)
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "--", file.name)
+        return git("describe", "--always", "--dirty", "--abbrev=12")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

@@ -1,19 +1,26 @@
-"""Finds the logits in what a segmentation network returns: one tensor, or a structure that holds more."""
+"""Finds the logits in what a segmentation network returns, and the layers and activation that gave a tensor."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from riskft.compat import softmax_axis
 from riskft.errors import InputError
 
 Activation = Literal["softmax", "sigmoid"]
 
 # usual keys of the segmentation in networks with several outputs, in order of preference
 _KEYS = ("out", "logits", "seg", "segmentation", "pred", "prediction", "main", "output")
+
+# operations that turn probabilities into probabilities: changes of shape, type or memory, and interpolation
+KEEPS = (
+    *("View", "Reshape", "Slice", "Select", "Permute", "Transpose", "Clone", "ToCopy", "Unbind", "Unsqueeze"),
+    *("Squeeze", "Contiguous", "Alias", "UnsafeView", "Upsample"),
+)
 
 
 def tensors_in(result: object) -> dict[str, Tensor]:
@@ -125,3 +132,39 @@ def logits_of(output: Tensor, activation: Activation | None) -> Tensor:
     if activation == "softmax":
         return values.clamp_min(smallest).log()
     return values.clamp_min(smallest).log() - (1 - values).clamp_min(torch.finfo(torch.float32).eps / 4).log()
+
+
+def ancestors(tensors: Sequence[Tensor], stops: Collection[Any] = ()) -> Iterator[Any]:
+    """Yields the nodes of the autograd graph from the tensors back to the inputs, up to but without the stops."""
+    waiting = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    seen: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node in seen or node in stops:
+            continue
+        seen.add(node)
+        yield node
+        waiting += [above for above, _ in node.next_functions if above is not None]
+
+
+def origin(output: Tensor, nodes: dict[Any, str]) -> str | None:
+    """Returns the single layer that an output comes from, through operations of one input; None if there is none."""
+    node = output.grad_fn
+    while node is not None and node not in nodes:
+        above = [other for other, _ in node.next_functions if other is not None]
+        node = above[0] if len(above) == 1 else None
+    return None if node is None else nodes[node]
+
+
+def last_activation(output: Tensor) -> Activation | None:
+    """Returns the activation over the channels that computes the output last, or None."""
+    node: Any = output.grad_fn
+    while node is not None:
+        kind = node.name()
+        if kind.startswith("SoftmaxBackward"):
+            return "softmax" if softmax_axis(node, output.ndim) == 1 else None
+        if kind.startswith("SigmoidBackward"):
+            return "sigmoid"
+        above = [other for other, _ in node.next_functions if other is not None]
+        node = above[0] if len(above) == 1 and kind.startswith((*KEEPS, "Clamp")) else None
+    return None

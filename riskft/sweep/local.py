@@ -16,8 +16,7 @@ from pathlib import Path
 from riskft.errors import Terminated
 from riskft.run.folder import RunFolder
 from riskft.sweep.plan import Run
-from riskft.sweep.record import steps_done
-from riskft.sweep.state import State, state_of
+from riskft.sweep.state import State, state_of, steps_done
 
 log = logging.getLogger(__name__)
 

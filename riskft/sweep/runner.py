@@ -10,7 +10,7 @@ from riskft.files import write_text
 from riskft.run.folder import RunFolder
 from riskft.run.lock import held
 from riskft.sweep.local import CommandLine
-from riskft.sweep.record import read_run, steps_done, write_record
+from riskft.sweep.state import read_run, steps_done, write_record
 
 LOCK_SECONDS = 2.0  #: `status` holds the lock for an instant, and a process that was just killed a little longer.
 

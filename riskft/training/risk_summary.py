@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 
 from riskft.files import csv_text, write_json, write_text
 from riskft.plots.figure import save_figure
-from riskft.plots.risk import conditional_figure, weight_figure
+from riskft.plots.heatmaps import conditional_figure, weight_figure
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
 from riskft.training.loggers import wandb_run

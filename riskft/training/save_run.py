@@ -9,7 +9,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import WandbLogger
 
 from riskft.files import write_json, write_text
-from riskft.run.commit import git_commit
+from riskft.run.record import git_commit
 from riskft.run.wandb_id import keep_run_id
 from riskft.training.module import RiskModule
 from riskft.training.of_trainer import data_of, run_folder

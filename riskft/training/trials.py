@@ -12,8 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from riskft.errors import InputError, first_line
-from riskft.training.optimizer import trial_groups
-from riskft.training.schedule import schedule_over
+from riskft.training.schedule import schedule_over, trial_groups
 
 STEPS = 10
 LARGEST = 1 << 24

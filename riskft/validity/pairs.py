@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from riskft.analysis.runs import run_folders
-from riskft.analysis.started import started_from
+from riskft.analysis.runs import run_folders, started_from
 from riskft.errors import InputError, refuse
 from riskft.run.folder import RunFolder
 from riskft.training.checkpoints import find_checkpoint

@@ -8,9 +8,8 @@ import numpy as np
 from riskft.analysis.pairs import Matrix
 from riskft.analysis.statistics import bootstrap_interval, interval_over, mean
 from riskft.files import csv_text
-from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName
-from riskft.validity.scores import PredictorScore, RocCurve
+from riskft.validity.scores import ClassVolumes, PredictorScore, RocCurve
 
 ALL = "all"  #: Stands for the seed in rows over all seeds of a run.
 Key = tuple[str, str]

@@ -9,8 +9,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from riskft.data.check.data_set import CheckReport, FaultKind, check
-from riskft.data.label_values import common_step, nearest_whole, why_not_whole, written
-from riskft.data.labels import IGNORE_INDEX, LabelMap
+from riskft.data.labels import IGNORE_INDEX, LabelMap, common_step, nearest_whole, why_not_whole, written
 from riskft.data.prepare.cache import PreparedCache
 from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.records import Case

@@ -91,9 +91,9 @@ def _write_sweeps() -> None:
     from riskft.commands.sweep import RUNS
     from riskft.files import write_json
     from riskft.sweep.plan import plan_runs
-    from riskft.sweep.record import write_record
     from riskft.sweep.resolve import FitOptions
     from riskft.sweep.spec import read_sweeps
+    from riskft.sweep.state import write_record
 
     runs = plan_runs(read_sweeps(Path(SWEEPS[0]))[0], FitOptions())
     for run in runs:

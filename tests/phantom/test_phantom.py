@@ -18,8 +18,7 @@ from riskft.errors import InputError
 from riskft.phantom import CohortPaths, cohort, write_cohort
 from riskft.phantom.anatomy import load_template
 from riskft.phantom.grid import BOX, Grid, smooth_noise
-from riskft.phantom.scanner import mix
-from riskft.phantom.signal import (
+from riskft.phantom.scanner import (
     FLAIR,
     PD_T1_T2,
     T1W,
@@ -28,6 +27,7 @@ from riskft.phantom.signal import (
     enhanced_t1,
     inversion_recovery,
     jittered,
+    mix,
     spin_echo,
     spoiled_gradient_echo,
 )

@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import SingleDeviceStrategy
 from riskft.arguments.given import options_of
 from riskft.arguments.moved import Moved, bring_along, moved_run, place_is_given, settle
 from riskft.sweep.plan import Run
-from riskft.sweep.record import read_run, refuse_others, write_record
+from riskft.sweep.state import read_run, refuse_others, write_record
 from riskft.training.checkpoints import BestCheckpoint, moved_state
 
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from riskft.errors import InputError
-from riskft.run.commit import git_commit
 from riskft.run.folder import RunFolder, recorded_folder
+from riskft.run.record import git_commit
 from riskft.run.wandb_id import keep_run_id, run_id
 
 

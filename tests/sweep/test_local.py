@@ -16,7 +16,7 @@ from riskft.commands.interruptions import sigterm_raised
 from riskft.errors import Terminated
 from riskft.sweep.local import Commands, run_locally, run_steps
 from riskft.sweep.plan import Run
-from riskft.sweep.record import steps_done, write_record
+from riskft.sweep.state import steps_done, write_record
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,8 +7,7 @@ import pytest
 from riskft.commands.sweep import main
 from riskft.errors import InputError
 from riskft.sweep.plan import Run
-from riskft.sweep.record import read_run, steps_done, write_record
-from riskft.sweep.state import last_metric
+from riskft.sweep.state import last_metric, read_run, steps_done, write_record
 
 
 @pytest.fixture

@@ -12,9 +12,18 @@ from riskft.errors import InputError
 from riskft.run.folder import RunFolder
 from riskft.run.lock import held, is_held
 from riskft.sweep.plan import Run
-from riskft.sweep.record import read_run, refuse_others, steps_done, write_record
 from riskft.sweep.runner import run_step
-from riskft.sweep.state import Queued, State, last_line, last_metric, state_of
+from riskft.sweep.state import (
+    Queued,
+    State,
+    last_line,
+    last_metric,
+    read_run,
+    refuse_others,
+    state_of,
+    steps_done,
+    write_record,
+)
 
 
 @pytest.fixture

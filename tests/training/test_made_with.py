@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from riskft.analysis.started import misnamed, started_from
+from riskft.analysis.runs import misnamed, started_from
 from riskft.run.record import Record, read_record
 from riskft.training.record.compare import (
     class_lines,

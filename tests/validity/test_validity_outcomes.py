@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from riskft.validity.outcomes import LEGEND, class_volumes, outcome_map, targets
+from riskft.validity.scores import LEGEND, class_volumes, outcome_map, targets
 
 TRUTH = (0, 0, 0, 1, 1, 1, 2, 2, 255)
 TUNED = (0, 1, 1, 1, 0, 2, 0, 2, 0)

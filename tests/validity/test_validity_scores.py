@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from riskft.validity.outcomes import NOT_ASKED
-from riskft.validity.scores import RATES, Voxels, pooled_scores, ranks, roc_curve, score, score_all
+from riskft.validity.scores import NOT_ASKED, RATES, Voxels, pooled_scores, ranks, roc_curve, score, score_all
 
 
 def sample(seed, count=400, levels=30, scale=1.0):

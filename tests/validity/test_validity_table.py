@@ -11,11 +11,9 @@ import pytest
 from rich.console import Console
 
 from riskft.analysis.statistics import bootstrap_interval
-from riskft.validity.figures import roc_figure
-from riskft.validity.outcomes import ClassVolumes
 from riskft.validity.pairs import RunName
-from riskft.validity.report import notes, shown, target_table
-from riskft.validity.scores import RATES, PredictorScore
+from riskft.validity.report import notes, roc_figure, shown, target_table
+from riskft.validity.scores import RATES, ClassVolumes, PredictorScore
 from riskft.validity.table import RunResult, case_scores_csv, table, validity_csv, volumes_csv
 
 NAN = math.nan

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from riskft.data.labels import LabelMap
 from riskft.data.readers.base import Reader
-from riskft.data.readers.bids_labels import read_lookup
-from riskft.data.readers.bids_names import BidsName, fitting, images_in, listing, parse, parse_stem
+from riskft.data.readers.bids_files import BidsName, fitting, images_in, listing, parse, parse_stem, read_lookup
 from riskft.data.records import Case
 from riskft.errors import InputError, refuse
 

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from riskft.data.readers.base import Reader
-from riskft.data.readers.naming import NIFTI, is_nifti
-from riskft.data.readers.persons import People
+from riskft.data.readers.naming import NIFTI, People, is_nifti
 from riskft.data.records import Case
 from riskft.errors import InputError
 

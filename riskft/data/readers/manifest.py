@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from riskft.data.readers.base import Reader
-from riskft.data.readers.naming import listed_path
-from riskft.data.readers.persons import People, with_one_spelling
+from riskft.data.readers.naming import People, listed_path, with_one_spelling
 from riskft.data.records import SPLITS, Case
 from riskft.errors import InputError, refuse
 from riskft.files import read_table

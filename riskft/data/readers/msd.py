@@ -9,8 +9,7 @@ from riskft.data.io.formats import ending, stem
 from riskft.data.labels import LabelMap
 from riskft.data.readers.base import Reader
 from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json
-from riskft.data.readers.naming import is_absolute, is_subject, listed_name, listed_path
-from riskft.data.readers.persons import People
+from riskft.data.readers.naming import People, is_absolute, is_subject, listed_name, listed_path
 from riskft.data.records import Case
 from riskft.errors import InputError, refuse
 

@@ -10,8 +10,7 @@ from riskft.data.io.formats import ENDINGS
 from riskft.data.labels import LabelMap
 from riskft.data.readers.base import Reader
 from riskft.data.readers.dataset_json import DatasetJson, read_dataset_json
-from riskft.data.readers.naming import is_subject, listed_path
-from riskft.data.readers.persons import People
+from riskft.data.readers.naming import People, is_subject, listed_path
 from riskft.data.records import Case
 from riskft.errors import InputError, refuse
 from riskft.files import read_json

@@ -6,8 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from riskft.data.check.data_set import CheckReport, FaultKind, WarningKind, check
-from riskft.data.check.memory import CheckMemory
+from riskft.data.check.data_set import CheckMemory, CheckReport, FaultKind, WarningKind, check
 from riskft.data.check.report import CheckRow
 from riskft.data.check.training import huge_grids, too_few_patches
 from riskft.data.labels import LabelMap

@@ -26,7 +26,7 @@ from riskft import (
 )
 from riskft.commands.data import main
 from riskft.data.check.data_set import FaultKind, WarningKind, check
-from riskft.data.readers.persons import People
+from riskft.data.readers.naming import People
 from riskft.data.splits import few_shot
 from riskft.errors import InputError
 
