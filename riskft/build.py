@@ -26,8 +26,7 @@ from riskft.errors import InputError
 from riskft.run.folder import RunFolder
 from riskft.run.options import RunOptions, WandbOptions
 from riskft.run.places import listed, places_of, refuse_unwritable, why_not_writable
-from riskft.training.checkpoint_io import WholeCheckpointIO
-from riskft.training.checkpoints import run_checkpoints
+from riskft.training.checkpoints import WholeCheckpointIO, run_checkpoints
 from riskft.training.finite import FiniteLossGuard
 from riskft.training.loggers import logs_to_wandb, run_loggers
 from riskft.training.module import RiskModule

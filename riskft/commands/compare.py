@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     from riskft.analysis.output import cases_csv, log_tables, table_csv, unpaired_csv
     from riskft.compare.exports import find_runs_and_exports
     from riskft.compare.page import report_html
-    from riskft.compare.terminal import say_left_out, study_table
+    from riskft.compare.tables import say_left_out, study_table
 
     found = find_runs_and_exports(options.runs, options.metric)
     comparison = compare(found.runs, options.metric, options.baseline)

@@ -14,10 +14,9 @@ from riskft.commands.imports import quick_imports
 from riskft.errors import InputError
 from riskft.files import read_json, write_json
 from riskft.run.places import refuse_unwritable
-from riskft.sweep.agent import given_values, read_for_wandb, take_wandb_id
 from riskft.sweep.local import CommandLine, Commands, run_locally, run_steps
 from riskft.sweep.plan import Run, checked, plan_run, plan_runs
-from riskft.sweep.runner import run_step
+from riskft.sweep.runner import given_values, read_for_wandb, run_step, take_wandb_id
 from riskft.sweep.slurm import SlurmOptions, queue, submit
 from riskft.sweep.spec import Combination, Sweep, read_sweeps
 from riskft.sweep.state import State, read_run, refuse_others, state_of, steps_done, write_record

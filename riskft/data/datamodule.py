@@ -12,7 +12,6 @@ import torchio as tio
 from lightning.pytorch import LightningDataModule
 
 from riskft.compat import lazy_instance
-from riskft.data.cases import cases_read_by, split_cases
 from riskft.data.check.data_set import CheckMemory, CheckReport, check
 from riskft.data.check.training import huge_grids, refuse_unusable, too_few_patches
 from riskft.data.labels import LabelMap
@@ -26,7 +25,7 @@ from riskft.data.prepare.preprocess import Preprocessing
 from riskft.data.readers.base import Reader
 from riskft.data.readers.unlabelled import UnlabelledReader
 from riskft.data.records import Case
-from riskft.data.splits import FractionSplit, Split
+from riskft.data.splits import FractionSplit, Split, cases_read_by, split_cases
 from riskft.distributed import gather_objects, is_first_rank, together
 from riskft.errors import InputError
 from riskft.files import fingerprint

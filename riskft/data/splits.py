@@ -1,12 +1,15 @@
-"""Assigns cases to training, validation, test and prediction."""
+"""Assigns cases to training, validation, test and prediction, and tells which ones a command reads."""
 
 import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from riskft.data.prepare.cache import PreparedCache
+from riskft.data.readers.base import Reader
 from riskft.data.records import SPLITS, Case
 from riskft.errors import InputError, refuse
 
@@ -145,3 +148,32 @@ def _seeded_order(subjects: Sequence[str], salt: str) -> list[str]:
 
 def _size(fraction: float, count: int) -> int:
     return max(1, math.floor(fraction * count + 0.5)) if fraction > 0 else 0
+
+
+def split_cases(
+    reader: Reader, modalities: Sequence[str], split: Split, limit: int | None, limit_seed: int
+) -> dict[str, list[Case]]:
+    """Lists the cases of each split, by file names only; for ``limit`` and ``limit_seed`` see ``few_shot``."""
+    everything = reader.cases(list(modalities))
+    if all(case.label is None for case in everything):
+        # new scans: nothing to split, everything to predict
+        return {"train": [], "val": [], "test": [], "predict": everything}
+    found = split.assign(everything)
+    return {**found, "train": few_shot(found.get("train", []), limit, limit_seed)}
+
+
+def cases_to_predict(cases: Mapping[str, list[Case]]) -> list[Case]:
+    """Returns the cases that ``predict`` segments: the prediction cases, or the test cases if there are none."""
+    return cases["predict"] or cases["test"]
+
+
+def cases_read_by(command: str, cases: Mapping[str, list[Case]], cache: PreparedCache) -> dict[str, list[Case]]:
+    """Returns the cases of the splits that one of Lightning's commands reads.
+
+    ``predict`` needs no labels: it uses a case that was prepared with a label as it is, and drops other labels.
+    """
+    if command == "predict":
+        wanted = cases_to_predict(cases)
+        return {"predict": [case if cache.holds(case) else replace(case, label=None) for case in wanted]}
+    needed = {"validate": ["val"], "test": ["test"]}
+    return {split: cases[split] for split in needed.get(command, cases)}

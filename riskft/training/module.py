@@ -19,10 +19,10 @@ from riskft.source.classes import with_classes
 from riskft.source.input_channels import with_input_channels
 from riskft.source.load import load_source, say_not_loaded
 from riskft.source.network import SourceNetwork
-from riskft.source.parametrizations import plain
+from riskft.source.resize import plain
 from riskft.source.source import Source
 from riskft.source.transfer import AdaptationReport, HeadInit, start_network
-from riskft.training.checkpoint_io import misfits_named, plain_options, with_own
+from riskft.training.checkpoints import misfits_named, plain_options, with_own
 from riskft.training.length import run_length
 from riskft.training.of_trainer import data_of
 from riskft.training.record_of import record_of

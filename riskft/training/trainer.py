@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from riskft.data.cases import cases_to_predict
 from riskft.data.datamodule import RiskDataModule
+from riskft.data.splits import cases_to_predict
 from riskft.errors import InputError
 from riskft.files import file_digest, fingerprint
 from riskft.source.network import options_as_text

@@ -9,11 +9,11 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from riskft.errors import InputError
 from riskft.run.options import RunOptions
-from riskft.sweep.agent import given_values, read_for_wandb, take_wandb_id
 from riskft.sweep.parameters import Parameter
 from riskft.sweep.plan import fit_arguments, plan_run, plan_runs
 from riskft.sweep.resolve import FitOptions
 from riskft.sweep.rows import RowGroup, TiedValues
+from riskft.sweep.runner import given_values, read_for_wandb, take_wandb_id
 from riskft.sweep.spec import Sweep, read_sweeps
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

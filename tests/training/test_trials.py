@@ -7,7 +7,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 
 from riskft.errors import InputError
-from riskft.training.checkpoint_io import WholeCheckpointIO
+from riskft.training.checkpoints import WholeCheckpointIO
 from riskft.training.trials import try_inferer, try_training
 
 SGD = partial(torch.optim.SGD, lr=1.0)
