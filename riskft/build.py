@@ -23,8 +23,7 @@ from riskft.arguments.parser import CommandParser, config_faults
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import is_first_rank
 from riskft.errors import InputError
-from riskft.run.folder import RunFolder
-from riskft.run.options import RunOptions, WandbOptions
+from riskft.run.folder import RunFolder, RunOptions, WandbOptions
 from riskft.run.places import listed, places_of, refuse_unwritable, why_not_writable
 from riskft.training.checkpoints import WholeCheckpointIO, run_checkpoints
 from riskft.training.finite import FiniteLossGuard

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from riskft.errors import InputError, refuse
-from riskft.source.forward import Trace, run
 from riskft.source.resize import has_channels, in_channels, out_channels, resize_tail
-from riskft.source.trace import trace
+from riskft.source.trace import Trace, run, trace
 
 
 def with_classes(

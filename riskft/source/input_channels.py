@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from riskft.errors import InputError, first_line
-from riskft.source.forward import FailedRunError, Trace, run
 from riskft.source.resize import (
     CONVOLUTIONS,
     TRANSPOSED,
@@ -18,7 +17,7 @@ from riskft.source.resize import (
     resize_norm,
     resize_outputs,
 )
-from riskft.source.trace import trace
+from riskft.source.trace import FailedRunError, Trace, run, trace
 
 #: How a first convolution's kernel is adapted to another number of channels, see ``with_input_channels``.
 FirstConvolution = Literal["mean", "repeat"]

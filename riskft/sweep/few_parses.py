@@ -12,7 +12,7 @@ from typing import Any
 
 from riskft.arguments.given import options_of
 from riskft.errors import InputError
-from riskft.run.options import RunOptions
+from riskft.run.folder import RunOptions
 
 Arguments = tuple[str, ...]
 #: Returns where a run with these arguments goes, and its seed; raises InputError if riskft cannot run them.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from riskft.errors import InputError
-from riskft.run.options import RunOptions
+from riskft.run.folder import RunOptions
 from riskft.sweep.few_parses import Resolve, with_few_parses
 from riskft.sweep.spec import Combination, Sweep
 

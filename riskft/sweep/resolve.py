@@ -2,7 +2,7 @@
 
 from riskft.build import Command
 from riskft.errors import InputError, UsageError
-from riskft.run.options import RunOptions
+from riskft.run.folder import RunOptions
 
 
 class FitOptions:

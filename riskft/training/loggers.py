@@ -13,8 +13,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from riskft.distributed import is_first_rank
 from riskft.files import keep_old
-from riskft.run.folder import RunFolder
-from riskft.run.options import WandbOptions
+from riskft.run.folder import RunFolder, WandbOptions
 from riskft.run.staging import stage_in
 from riskft.run.wandb_id import run_id
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from riskft.errors import InputError
-from riskft.run.options import RunOptions
+from riskft.run.folder import RunOptions
 from riskft.sweep.few_parses import with_few_parses
 
 

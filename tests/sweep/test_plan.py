@@ -8,7 +8,7 @@ import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
 from riskft.errors import InputError
-from riskft.run.options import RunOptions
+from riskft.run.folder import RunOptions
 from riskft.sweep.parameters import Parameter
 from riskft.sweep.plan import fit_arguments, plan_run, plan_runs
 from riskft.sweep.resolve import FitOptions

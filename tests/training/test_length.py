@@ -17,8 +17,7 @@ from riskft.losses.refresh import RefreshedLoss
 from riskft.training.average import AveragedWeights, share_of_start
 from riskft.training.freeze import BackboneFreeze
 from riskft.training.length import RunLength, is_endless, run_length
-from riskft.training.plan import RunPlan, problems, validations
-from riskft.training.timing import in_words
+from riskft.training.plan import RunPlan, in_words, problems, validations
 from riskft.training.trainer import RiskTrainer
 
 
