@@ -1,11 +1,38 @@
 """The distribution of a value within each class, in bounded memory, merged exactly over volumes and ranks."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 BINS = 16384
 _LIMIT = 20.0
 _UNIT = 1e-6
+_TABLE_END, _TABLE_SHIFT = 128.0, 13
+
+
+def _bin_of(values: Tensor) -> Tensor:
+    position = (values.double() / _UNIT).asinh_().add_(_LIMIT).mul_(BINS / (2 * _LIMIT))
+    return position.clamp_(0, BINS - 1).long()
+
+
+@lru_cache(maxsize=1)
+def _bin_table() -> tuple[Tensor, Tensor]:
+    """Returns the bins of float32 from 0 to ``_TABLE_END`` by their first bits: asinh takes four times as long.
+
+    Floats that differ only in the last ``_TABLE_SHIFT`` bits are within 0.1 % and so in one bin or two neighbours.
+
+    Returns:
+        The bin of the first of these floats, int64; and the first float's bits, int32, that is in the next bin.
+    """
+    count = int(torch.tensor(_TABLE_END).view(torch.int32)) >> _TABLE_SHIFT
+    low = torch.arange(count, dtype=torch.int32) << _TABLE_SHIFT
+    bins, high = _bin_of(low.view(torch.float32)), low + (1 << _TABLE_SHIFT)
+    for _ in range(_TABLE_SHIFT):
+        middle = low + (high - low) // 2
+        beyond = _bin_of(middle.view(torch.float32)) > bins
+        low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
+    return bins, high
 
 
 class ClassDistribution:
@@ -46,8 +73,20 @@ class ClassDistribution:
     @staticmethod
     def bin_of(values: Tensor) -> Tensor:
         """Returns the bin, int64, of each value."""
-        position = (values.double() / _UNIT).asinh_().add_(_LIMIT).mul_(BINS / (2 * _LIMIT))
-        return position.clamp_(0, BINS - 1).long()
+        if values.dtype != torch.float32 or values.device.type != "cpu" or not values.numel():
+            return _bin_of(values)
+        lowest, highest = values.aminmax()
+        if not (lowest >= 0 and highest < _TABLE_END):
+            return _bin_of(values)
+        bins, ends = _bin_table()
+        bits = values.abs().view(torch.int32)  # not -0
+        first = bits.flatten() >> _TABLE_SHIFT
+        return bins.index_select(0, first).add_(ends.index_select(0, first) <= bits.flatten()).view(values.shape)
+
+    @classmethod
+    def cells(cls, values: Tensor, classes: Tensor) -> Tensor:
+        """Returns the place, int64, in the flat counts of each value and class."""
+        return cls.bin_of(values).add_(classes, alpha=BINS)
 
     @staticmethod
     def bin_centres() -> Tensor:
@@ -57,8 +96,8 @@ class ClassDistribution:
 
     def update(self, values: Tensor, classes: Tensor) -> None:
         """Adds values (N,) of the given classes (N,)."""
-        values, classes = values.detach().cpu().double(), classes.detach().cpu().long()
-        cells = self.bin_of(values).add_(classes, alpha=BINS)
+        values, classes = values.detach().cpu(), classes.detach().cpu().long()
+        cells, values = self.cells(values, classes), values.double()
         self.counts.view(-1).scatter_add_(0, cells, torch.ones_like(cells))
         self.low.scatter_reduce_(0, classes, values, "amin")
         self.high.scatter_reduce_(0, classes, values, "amax")

@@ -74,13 +74,21 @@ def _class_index(target: Tensor, num_classes: int, ignore_index: int | None) -> 
     """
     if torch.iinfo(target.dtype).max < num_classes:
         target = target.long()
-    ignored = target == ignore_index if ignore_index is not None else torch.zeros_like(target, dtype=torch.bool)
-    counted = target.masked_fill(ignored, 0)
+    ignored = _ignored(target, ignore_index)
+    counted = target if ignored is None else target.masked_fill(ignored, 0)
     if counted.numel():
         lowest, highest = (int(value) for value in counted.aminmax())
         if lowest < 0 or highest >= num_classes:
             raise ValueError(f"Expected `target` in [0, {num_classes}), but got values {lowest} to {highest}")
-    return counted.masked_fill_(ignored, num_classes)
+    return counted if ignored is None else counted.masked_fill_(ignored, num_classes)
+
+
+def _ignored(target: Tensor, ignore_index: int | None) -> Tensor | None:
+    """Returns which voxels are ignored; None, which takes little time to find, if none are."""
+    if ignore_index is None or not target.numel():
+        return None
+    lowest, highest = (int(value) for value in target.aminmax())
+    return target == ignore_index if lowest <= ignore_index <= highest else None
 
 
 def conditional_from_joint(joint: Tensor) -> Tensor:
@@ -146,10 +154,11 @@ def hardness(source_probs: Tensor, target: Tensor, conditional: Tensor, ignore_i
 
 def hardness_of(eep: Tensor, target: Tensor, ignore_index: int | None = None) -> Tensor:
     """Computes the hardness from an EEP, (B, Y, *spatial) float64; see ``hardness``."""
-    index = _class_index(target, eep.shape[1], ignore_index)
-    ignored = index == eep.shape[1]
-    likelihood = eep.gather(1, index.masked_fill_(ignored, 0).long().unsqueeze(1)).squeeze(1)
-    return likelihood.clamp_(MIN_PROBABILITY, 1.0).log_().neg_().masked_fill_(ignored, 0.0).float()
+    ignored = _ignored(target, ignore_index)
+    index = target if ignored is None else target.masked_fill(ignored, 0)
+    likelihood = eep.gather(1, index.long().unsqueeze(1)).squeeze(1)
+    result = likelihood.clamp_(MIN_PROBABILITY, 1.0).log_().neg_().float()
+    return result if ignored is None else result.masked_fill_(ignored, 0.0)
 
 
 class LeepConditional(Metric):

@@ -68,7 +68,7 @@ class RiskMapping:
         }
 
     def values(self, hardness: Tensor, classes: Tensor, joint: Tensor) -> Tensor:
-        """Returns what is normalised, (N,) float64 in nats: the measure.
+        """Returns the measure, which is what is normalised, in nats: (N,) float64, or the hardness as it is.
 
         Args:
             hardness: (N,) in nats.
@@ -76,7 +76,7 @@ class RiskMapping:
             joint: (Y, Z) of any scale.
         """
         if self.measure == "hardness":
-            return hardness.double()
+            return hardness
         prior = class_prior(joint)
         information = -prior.clamp_min(torch.finfo(prior.dtype).tiny).log()[classes]
         return information if self.measure == "class_prior" else hardness.double() - information
@@ -85,7 +85,7 @@ class RiskMapping:
         """Maps one volume's values to weights.
 
         Args:
-            values: (N,) float64 from ``values``, of the volume's voxels without ignored ones.
+            values: (N,) from ``values``, of the volume's voxels without ignored ones.
             classes: (N,) int64 target classes.
             dataset: Distribution of the values of all training volumes.
             knowledge: ``source_knowledge`` of the joint, in [0, 1].
@@ -99,7 +99,7 @@ class RiskMapping:
             own.update(values, classes)
         return self.weighting(own, knowledge)(values, classes)
 
-    def weighting(self, own: ClassDistribution, knowledge: float) -> Callable[[Tensor, Tensor], Tensor]:
+    def weighting(self, own: ClassDistribution, knowledge: float) -> "Weighting":
         """Returns the function that maps values and classes to weights, as ``weights`` does.
 
         Args:
@@ -111,7 +111,7 @@ class RiskMapping:
         means = mean_weight(normalise, function, scale, own, self.balance == "gradient") if self.balance else None
 
         def weigh(values: Tensor, classes: Tensor) -> Tensor:
-            weight = function(normalise(values, classes, scale))
+            weight = function(normalise(values.double(), classes, scale))
             if means is not None:
                 weight = weight / means[classes]
             if self.temper:
@@ -119,10 +119,23 @@ class RiskMapping:
             return weight.float()
 
         if not normalise.by_bin:
-            return weigh
+            return Weighting(weigh)
         classes = torch.arange(own.num_classes).repeat_interleave(BINS)
         table = weigh(ClassDistribution.bin_centres().repeat(own.num_classes), classes)
-        return lambda values, classes: table[ClassDistribution.bin_of(values).add_(classes, alpha=BINS)]
+        return Weighting(lambda *voxels: table.index_select(0, ClassDistribution.cells(*voxels)), table)
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """Maps values (N,) and classes (N,) int64 to weights (N,) float32."""
+
+    weigh: Callable[[Tensor, Tensor], Tensor]
+    table: Tensor | None = None
+    """The weight of each cell of the distribution, (Y * BINS,), if the value within a bin does not matter."""
+
+    def __call__(self, values: Tensor, classes: Tensor) -> Tensor:
+        """Returns the weights."""
+        return self.weigh(values, classes)
 
 
 def source_knowledge(joint: Tensor, leep: float) -> float:

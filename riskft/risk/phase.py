@@ -14,7 +14,7 @@ from riskft.data.io.volumes import Affine
 from riskft.data.labels import IGNORE_INDEX
 from riskft.data.prepare.cache import PreparedCase
 from riskft.progress import track
-from riskft.risk.distribution import ClassDistribution
+from riskft.risk.distribution import BINS, ClassDistribution
 from riskft.risk.leep import conditional_from_joint, expected_empirical_prediction, hardness_of, label_entropy
 from riskft.risk.mapping import RiskMapping, source_knowledge
 from riskft.risk.ranks import ordered_sum
@@ -116,9 +116,7 @@ class RiskPhase:
             if not in_training:
                 continue
             volume, target, _ = made or self._read_hardness(case)
-            own.merge(self._distribution(volume, target, joint))
-            parts = [self._class_sums(hardness, classes) for _, hardness, classes in _counted(volume, target)]
-            sums[case.subject] = torch.stack(parts).sum(0)
+            sums[case.subject] = self._count(volume, target, joint, own)
         gathered = self.ranks.gather((own, sums), "phase 1: hardness")
         distribution = ClassDistribution(self.num_classes)
         for part, _ in gathered:
@@ -165,39 +163,61 @@ class RiskPhase:
         Returns:
             Each class's sum of weights (Y,) and the histogram's counts, over the training cases.
         """
-        sums: dict[str, Tensor] = {}
-        edges = torch.from_numpy(_WEIGHT_EDGES)
-        histogram = torch.zeros(len(edges) + 1, dtype=torch.int64)  # with what is below and above all edges
-        weigh = self.mapping.weighting(distribution, knowledge)
+        found: dict[str, Tensor] = {}
+        weighting = self.mapping.weighting(distribution, knowledge)
+        by_volume = self.mapping.scope == "volume"
+        if weighting.table is not None and not by_volume:
+            found["all"] = self._statistics(weighting.table, *_cells(distribution))
         mine = self.ranks.share(everyone)
         for case in track(mine, len(mine), "Phase 1: risk maps"):
             volume, target, affine = self._read_hardness(case)
-            if self.mapping.scope == "volume":
-                weigh = self.mapping.weighting(self._distribution(volume, target, joint), knowledge)
-            # ignored voxels get 1, which is neutral when the map is warped
-            whole, own = torch.ones(target.numel()), torch.zeros(self.num_classes, dtype=torch.float64)
+            in_training = case.subject in counted
+            if by_volume:
+                own = ClassDistribution(self.num_classes)
+                self._count(volume, target, joint, own)
+                weighting = self.mapping.weighting(own, knowledge)
+                if weighting.table is not None and in_training:
+                    found[case.subject] = self._statistics(weighting.table, *_cells(own))
+            whole = torch.ones(target.numel())  # 1 for ignored voxels, which is neutral when the map is warped
+            parts = []
             for where, hardness, classes in _counted(volume, target):
-                weights = weigh(self.mapping.values(hardness, classes, joint), classes)
+                weights = weighting(self.mapping.values(hardness, classes, joint), classes)
                 whole[where] = weights
-                if case.subject in counted:
-                    own += self._class_sums(weights, classes)
-                    bins = torch.bucketize(weights.double(), edges, right=True)
-                    histogram += torch.bincount(bins, minlength=len(histogram))
-            if case.subject in counted:
-                sums[case.subject] = own
+                if weighting.table is None and in_training:
+                    parts.append(self._statistics(weights, classes))
+            if weighting.table is None and in_training:
+                found[case.subject] = torch.stack(parts).sum(0)
             self.store.write_weights(case.subject, whole.view(*target.shape[::-1]).permute(2, 1, 0), affine)
-        gathered = self.ranks.gather((sums, histogram), "phase 1: risk maps")
-        return ordered_sum([part for part, _ in gathered]), torch.stack([part for _, part in gathered]).sum(0)[1:-1]
+        total = ordered_sum(self.ranks.gather(found, "phase 1: risk maps"))
+        return total[: self.num_classes], total[self.num_classes + 1 : -1].long()
 
-    def _distribution(self, volume: Tensor, target: Tensor, joint: Tensor) -> ClassDistribution:
-        """Returns the distribution of the mapping's values of a volume, given its hardness and classes."""
-        own = ClassDistribution(self.num_classes)
+    def _count(self, volume: Tensor, target: Tensor, joint: Tensor, into: ClassDistribution) -> Tensor:
+        """Adds the mapping's values of a volume to a distribution; returns each class's sum of hardness, (Y,)."""
+        sums = torch.zeros(self.num_classes, dtype=torch.float64)
         for _, hardness, classes in _counted(volume, target):
-            own.update(self.mapping.values(hardness, classes, joint), classes)
-        return own
+            into.update(self.mapping.values(hardness, classes, joint), classes)
+            sums += torch.bincount(classes, weights=hardness.double(), minlength=self.num_classes)
+        return sums
 
-    def _class_sums(self, values: Tensor, classes: Tensor) -> Tensor:
-        return torch.bincount(classes, weights=values.double(), minlength=self.num_classes)
+    def _statistics(self, weights: Tensor, classes: Tensor, counts: Tensor | None = None) -> Tensor:
+        """Returns each class's sum of weights, and the counts of the histogram with what is below and above it.
+
+        Args:
+            weights: (N,).
+            classes: (N,) int64.
+            counts: Voxels, (N,) float64; None for one each.
+        """
+        values, edges = weights.double(), torch.from_numpy(_WEIGHT_EDGES)
+        counts = torch.ones_like(values) if counts is None else counts
+        bins = torch.bucketize(values, edges, right=True)
+        sums = torch.bincount(classes, weights=values * counts, minlength=self.num_classes)
+        return torch.cat([sums, torch.bincount(bins, weights=counts, minlength=len(edges) + 1)])
+
+
+def _cells(distribution: ClassDistribution) -> tuple[Tensor, Tensor]:
+    """Returns the class of each cell, and how many voxels it has, (Y * BINS,) float64."""
+    classes = torch.arange(distribution.num_classes).repeat_interleave(BINS)
+    return classes, distribution.counts.flatten().double()
 
 
 def _counted(volume: Tensor, target: Tensor) -> Iterator[tuple[slice | Tensor, Tensor, Tensor]]:
@@ -214,7 +234,6 @@ def _counted(volume: Tensor, target: Tensor) -> Iterator[tuple[slice | Tensor, T
     values, labels = (each.permute(2, 1, 0).reshape(-1) for each in (volume, target))
     for start in range(0, len(labels), BLOCK):
         where: slice | Tensor = slice(start, start + BLOCK)
-        counts = labels[where] != IGNORE_INDEX
-        if not counts.all():
-            where = counts.nonzero().flatten() + start
+        if labels[where].max() == IGNORE_INDEX:
+            where = (labels[where] != IGNORE_INDEX).nonzero().flatten() + start
         yield where, values[where], labels[where].long()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as nnf
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import Inferer, SlidingWindowInferer
-from monai.utils import PytorchPadMode, ensure_tuple_rep, fall_back_tuple
+from monai.utils import BlendMode, PytorchPadMode, ensure_tuple_rep, fall_back_tuple
 from torch import Tensor
 
 Network = Callable[[Tensor], Tensor]
@@ -58,11 +58,13 @@ def _parts(inferer: SlidingWindowInferer, image: Tensor, roi: tuple[int, ...], n
     weight = inferer.roi_weight_map
     if weight is None:
         weight = compute_importance_map(roi, inferer.mode, inferer.sigma_scale, device, image.dtype)
+    even = inferer.roi_weight_map is None and inferer.mode == BlendMode.CONSTANT
     planes: _Planes | None = None
     for first in range(0, len(windows), count):
         batch = windows[first : first + count]
         outputs = network(torch.cat([image[:, :, x, y, z] for x, y, z in batch]).to(device))
-        outputs *= weight.to(outputs)
+        if not even:
+            outputs *= weight.to(outputs)
         if planes is None:
             large = inferer.cpu_thresh is not None and image.shape[2:].numel() > inferer.cpu_thresh
             place = inferer.device or ("cpu" if large else image.device)

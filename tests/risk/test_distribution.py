@@ -48,6 +48,17 @@ def test_bins_are_in_the_order_of_values() -> None:
     assert torch.equal(ClassDistribution.bin_of(centres), torch.arange(BINS))
 
 
+def test_the_bins_of_floats_are_those_of_doubles() -> None:
+    """Those of float32 come from a table."""
+    bits = torch.arange(0, 0x43100000, 1009, dtype=torch.int32)
+    for values in (bits.view(torch.float32), -bits.view(torch.float32), torch.tensor([-0.0, 1e30, torch.inf])):
+        assert torch.equal(ClassDistribution.bin_of(values), ClassDistribution.bin_of(values.double()))
+    # on both sides of each edge between bins
+    edges = torch.sinh((torch.arange(1, BINS) * (40 / BINS)) - 20).double() * 1e-6
+    near = torch.stack([edges.float(), edges.float() * (1 - 1e-7), edges.float() * (1 + 1e-7)])
+    assert torch.equal(ClassDistribution.bin_of(near), ClassDistribution.bin_of(near.double()))
+
+
 @pytest.mark.parametrize("value", [1e9, -1e9, torch.inf])
 def test_values_beyond_all_bins_are_kept_in_the_last(value: float) -> None:
     own = distribution(torch.tensor([value]), torch.tensor([0]), 1)

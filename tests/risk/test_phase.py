@@ -17,10 +17,20 @@ from torch import Tensor
 from riskft.data.io.volumes import read_volume
 from riskft.data.prepare.cache import PreparedCase
 from riskft.errors import InputError
+from riskft.risk.distribution import ClassDistribution
 from riskft.risk.mapping import RiskMapping
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
-from riskft.risk.weighting import ExponentialWeight, LinearWeight, MinMaxNormalise
+from riskft.risk.weighting import (
+    ExponentialWeight,
+    LinearWeight,
+    MinMaxNormalise,
+    Normalise,
+    PowerWeight,
+    QuantileNormalise,
+    RankNormalise,
+    WindowNormalise,
+)
 
 IGNORE = 255
 
@@ -122,6 +132,59 @@ def test_weights_are_the_mapping_of_the_hardness(tmp_path: Path, risk_prepared: 
     for index in range(3):
         mean = np.concatenate([maps[s][label[s] == index] for s in maps]).mean(dtype=np.float64)
         assert summary.class_weight[index] == pytest.approx(mean, rel=1e-6)
+
+
+@pytest.mark.parametrize("scope", ["class", "dataset", "volume"])
+@pytest.mark.parametrize("normalise", [RankNormalise(), RankNormalise(0), QuantileNormalise(0.99), WindowNormalise()])
+def test_maps_and_statistics_are_those_of_each_voxel_by_itself(
+    tmp_path: Path, risk_prepared: list[PreparedCase], normalise: Normalise, scope: Any
+) -> None:
+    train = risk_prepared[:3]
+    weight = PowerWeight()
+    mapping = RiskMapping(normalise, scope=scope, weight=weight)
+    summary, store, _ = run(tmp_path, train, mapping=mapping)
+    cases = []
+    for case in train:
+        label = torch.from_numpy(voxels(case)[1])
+        cases.append((store.read_hardness(case.subject)[0][label != IGNORE].double(), label[label != IGNORE]))
+    everything, counted = [], []
+    for case, own in zip(train, cases, strict=True):
+        values, classes = own if scope == "volume" else (torch.cat(each) for each in zip(*cases, strict=True))
+        scale = ClassDistribution(3)
+        scale.update(values, classes)
+        if scope != "class":
+            scale = scale.pooled()
+        # the mean weight is exact to a bin's width, so it is taken from the bins here, too
+        raw = weight(normalise(ClassDistribution.bin_centres()[ClassDistribution.bin_of(values)], classes, scale))
+        means = torch.stack([raw[classes == index].mean() for index in range(3)])
+        expected = 1 + summary.knowledge * (weight(normalise(*own, scale)) / means[own[1]] - 1)
+        got = torch.from_numpy(weights(store, case))[torch.from_numpy(voxels(case)[1]) != IGNORE]
+        torch.testing.assert_close(got, expected.float(), rtol=1e-5 if normalise.by_bin else 5e-3, atol=0)
+        everything.append(got.double())
+        counted.append(own[1])
+    maps, classes = torch.cat(everything), torch.cat(counted)
+    assert summary.weight_counts == np.histogram(maps, summary.weight_edges)[0].tolist()
+    for index in range(3):
+        assert summary.class_weight[index] == pytest.approx(float(maps[classes == index].mean()), rel=1e-9)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_parts_of_the_source_s_output_give_the_maps_of_the_whole(
+    tmp_path: Path, risk_prepared: list[PreparedCase], monkeypatch: pytest.MonkeyPatch, depth: int
+) -> None:
+    train = risk_prepared[:2]
+    whole, expected, _ = run(tmp_path / "whole", train)
+    monkeypatch.setattr("riskft.data.io.memory.BLOCK", depth * 9 * 7)
+    monkeypatch.setattr("riskft.risk.phase.BLOCK", 50)
+    store = store_of(tmp_path / "parts", train)
+    summary = phase_of(store, lambda image: TinySource().infer(image)[0].split(depth, 1)).run(train)
+    torch.testing.assert_close(summary.joint, whole.joint, rtol=1e-13, atol=0)
+    for name in ("leep", "knowledge", "class_hardness", "class_weight"):
+        assert getattr(summary, name) == pytest.approx(getattr(whole, name), rel=1e-9)
+    for case in train:
+        hardness = [each.read_hardness(case.subject)[0] for each in (store, expected)]
+        torch.testing.assert_close(*hardness, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(weights(store, case), weights(expected, case), rtol=1e-6)
 
 
 def test_default_gives_each_class_a_mean_weight_of_one(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
