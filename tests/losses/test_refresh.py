@@ -268,7 +268,7 @@ def work(rank: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_make_one_table_of_the_patches_of_both(tmp_path):
-    multiprocessing.spawn(work, (tmp_path,), nprocs=2)
+    multiprocessing.start_processes(work, (tmp_path,), nprocs=2, start_method="fork")
     both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert both[0] == both[1]
     alone = plain(every=4, memory=2, start=1)
@@ -310,5 +310,5 @@ def work_resumed(rank: int, folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_resume_with_what_both_had_counted(tmp_path):
-    multiprocessing.spawn(work_resumed, (tmp_path,), nprocs=2)
+    multiprocessing.start_processes(work_resumed, (tmp_path,), nprocs=2, start_method="fork")
     assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [True, True]

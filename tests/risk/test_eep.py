@@ -108,7 +108,7 @@ def work(rank: int, folder: Path, prepared: list[PreparedCase]) -> None:
 
 @pytest.mark.slow
 def test_two_processes_equal_one(tmp_path: Path, risk_prepared: list[PreparedCase]) -> None:
-    multiprocessing.spawn(work, (tmp_path, risk_prepared[:3]), nprocs=2)
+    multiprocessing.start_processes(work, (tmp_path, risk_prepared[:3]), nprocs=2, start_method="fork")
     run(tmp_path / "one", risk_prepared[:3])
     files = contents(tmp_path / "one")
     assert len([name for name in files if name.endswith("eep.npz")]) == 3

@@ -48,7 +48,7 @@ def test_two_processes_equal_one(tmp_path: Path, risk_prepared: list[PreparedCas
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
         folder.mkdir()
-    multiprocessing.spawn(work, (2, two, prepared), nprocs=2)
+    multiprocessing.start_processes(work, (2, two, prepared), nprocs=2, start_method="fork")
     threads = torch.get_num_threads()
     work(0, 1, one, prepared)
     torch.set_num_threads(threads)

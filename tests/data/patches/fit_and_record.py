@@ -1,7 +1,6 @@
-"""Trains for three epochs and writes which subjects this process saw: MANIFEST FOLDER DEVICES."""
+"""Trains for three epochs and writes which subjects this process saw."""
 
 import json
-import sys
 from pathlib import Path
 
 import torch
@@ -58,7 +57,3 @@ def main(manifest: str, folder: str, devices: str) -> None:
     trainer.fit(module, datamodule=data)
     seen = {"train": module.train_names, "val": module.val_names}
     (Path(folder) / f"rank{trainer.global_rank}.json").write_text(json.dumps(seen))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,9 +1,6 @@
 """The patch queue: every subject equally often, other orders, the same again after a resume, shares of ranks."""
 
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import pytest
 import torch
 import torchio as tio
 from fit_and_record import main as fit_and_record
+from forked_runs import Forked, free_port
 from lightning.pytorch import LightningModule, Trainer
 
 from riskft.data.patches.augment import training_transform
@@ -216,18 +214,13 @@ def test_lightning_starts_each_epoch_and_a_resumed_run_sees_the_same(tmp_path):
 @pytest.mark.slow
 def test_two_processes_see_together_what_one_sees(tmp_path, tiny_manifest):
     """A real two-process fit with the data module, the processes seeded differently on purpose."""
-    script = Path(__file__).with_name("fit_and_record.py")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run(
-        [*two, str(tiny_manifest), str(tmp_path / "two"), "2"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    port = free_port()
+
+    def work() -> None:
+        fit_and_record(str(tiny_manifest), str(tmp_path / "two"), "2")
+
+    processes = [Forked(work, tmp_path / f"log.{rank}", rank, 2, port) for rank in range(2)]
+    assert [process.wait() for process in processes] == [0, 0], processes[0].text
     fit_and_record(str(tiny_manifest), str(tmp_path / "one"), "1")
 
     def read(name, rank):
