@@ -3,13 +3,13 @@
 import gc
 import os
 
-import pytest
-from tiny_cohort import write_tiny_cohort
-
-# tests run side by side; each one's share of the cores
+# tests run side by side; each one's share of the cores, which numpy and torch read when they are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
+
+import pytest
+from tiny_cohort import write_tiny_cohort
 
 #: Files whose few tests take minutes: begun first, for begun last they would run alone at the end.
 LONG = (
@@ -42,3 +42,14 @@ def tiny_manifest(tmp_path_factory):
 def even_manifest(tmp_path_factory):
     """The manifest of a tiny cohort whose four training cases two processes share evenly."""
     return write_tiny_cohort(tmp_path_factory.mktemp("even"), subjects=7)
+
+
+@pytest.fixture(scope="module")
+def no_pictures():
+    """Small black pictures in place of figures, for modules that do not look at any."""
+    from matplotlib.figure import Figure
+    from pictures import savefig
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", savefig)
+        yield

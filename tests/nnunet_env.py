@@ -30,7 +30,7 @@ class TinyTrainer(nnUNetTrainer):
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cpu")):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = 1
-        self.num_iterations_per_epoch = 6
+        self.num_iterations_per_epoch = 2
         self.num_val_iterations_per_epoch = 1
 
     def perform_actual_validation(self, save_probabilities=False):
@@ -58,6 +58,26 @@ patch[(slice(None), *seen)] = volume[(slice(None), *seen)]
 with torch.no_grad():
     logits = predictor.network(torch.from_numpy(patch)[None])[0].numpy()
 np.savez(out, volume=np.asarray(volume), patch=patch, logits=logits)
+"""
+
+
+# runs commands of nnU-Net's, or scripts, one after the other in one process, whose pools are forked: each new process
+# would import everything again
+COMMANDS = """
+import json, multiprocessing, os, sys
+from importlib.metadata import entry_points
+
+forking = multiprocessing.get_context("fork")
+multiprocessing.get_context = lambda method=None: forking
+scripts = {script.name: script for script in entry_points(group="console_scripts")}
+for command in json.loads(sys.argv[1]):
+    sys.argv = command
+    # augmentation in the training process itself; the planner takes no 0
+    os.environ["nnUNet_n_proc_DA"] = "0" if command[0] == "nnUNetv2_train" else "1"
+    if command[0] in scripts:
+        scripts[command[0]].load()()
+    else:
+        exec(command[0])
 """
 
 
@@ -118,36 +138,31 @@ class Nnunet:
             "nnUNet_preprocessed": str(root / "preprocessed"),
             "nnUNet_results": str(root / "results"),
             "nnUNet_extTrainer": str(root / "trainers"),
-            "nnUNet_n_proc_DA": "1",  # the planner takes no 0
             "nnUNet_def_n_proc": "1",
             "nnUNet_compile": "f",
             "CUDA_VISIBLE_DEVICES": "",
         }
 
-    def run(self, *command: str, **environment: str) -> None:
-        """Runs a command of nnU-Net's, or a script by ``-c``."""
-        program = [str(self.python)] if command[0] == "-c" else [str(self.python.parent / command[0])]
-        arguments = command if command[0] == "-c" else command[1:]
+    def train_and_predict(self, dataset: str, images: list[Path]) -> tuple[Path, dict[str, np.ndarray]]:
+        """Plans and trains one fold of a raw data set, and applies it to a case.
+
+        Returns the model's folder, and ``volume`` (C, *spatial), ``patch`` and ``logits``, all in nnU-Net's axis order.
+        """
+        number = str(int(dataset[7:10]))
+        model = self.root / "results" / dataset / "TinyTrainer__nnUNetPlans__3d_fullres"
+        out = self.root / "predicted.npz"
+        commands = [
+            ["nnUNetv2_plan_and_preprocess", "-d", number, "-c", "3d_fullres", "-np", "1", "-npfp", "1"],
+            ["nnUNetv2_train", number, "3d_fullres", "0", "-tr", "TinyTrainer", "-device", "cpu"],
+            [PREDICT, str(model), str(out), *map(str, images)],
+        ]
         done = subprocess.run(
-            [*program, *arguments],
-            env={**self.environment, **environment},
+            [str(self.python), "-c", COMMANDS, json.dumps(commands)],
+            env=self.environment,
             capture_output=True,
             text=True,
             check=False,
             timeout=600,
         )
         assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-
-    def train(self, dataset: str) -> Path:
-        """Plans and trains one fold of a raw data set; returns the model's folder."""
-        number = str(int(dataset[7:10]))
-        self.run("nnUNetv2_plan_and_preprocess", "-d", number, "-c", "3d_fullres", "-np", "1", "-npfp", "1")
-        train = ("nnUNetv2_train", number, "3d_fullres", "0", "-tr", "TinyTrainer", "-device", "cpu")
-        self.run(*train, nnUNet_n_proc_DA="0")  # augmentation in the training process itself
-        return self.root / "results" / dataset / "TinyTrainer__nnUNetPlans__3d_fullres"
-
-    def predict(self, model: Path, images: list[Path]) -> dict[str, np.ndarray]:
-        """Returns ``volume`` (C, *spatial), ``patch`` and ``logits``, all in nnU-Net's own axis order."""
-        out = self.root / "predicted.npz"
-        self.run("-c", PREDICT, str(model), str(out), *map(str, images))
-        return dict(np.load(out))
+        return model, dict(np.load(out))

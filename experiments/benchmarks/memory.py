@@ -2,9 +2,10 @@
 
     python experiments/benchmarks/memory.py OUT_DIR [--cases 10 40] [--shape 128 144 112] [--workers 2] [--glibc]
 
-Writes cohorts of noise with two labels into OUT_DIR, runs the command line on them on the CPU, and adds up the resident
-memory (VmRSS) of the process and its children every 50 ms. Each number is the highest sum. Exits with 1 if the larger
-number of volumes needs over 10 % (--limit) more than the smaller one. Linux only.
+Writes cohorts of noise with two labels into OUT_DIR, runs the command line on them on the CPU, each time in a fork of
+this process, and adds up the resident memory (VmRSS) of the fork and its children every 50 ms. Each number is the
+highest sum. Exits with 1 if the larger number of volumes needs over 10 % (--limit) more than the smaller one. Linux
+only.
 
 With --glibc it measures what users get. Without, glibc returns freed blocks above 1 MB at once. This slows training
 down, but shows what riskft itself holds.
@@ -12,11 +13,12 @@ down, but shows what riskft itself holds.
 
 import argparse
 import contextlib
+import ctypes
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +28,12 @@ import numpy as np
 import torch
 from monai.networks.nets import UNet
 
+import riskft.cli
+
 #: Patches held in memory: at most what the smaller cohort gives in an epoch, so that the queue makes no difference.
 QUEUE = 32
+#: Of mallopt(3).
+M_MMAP_THRESHOLD = -3
 
 
 def write_cohort(folder: Path, cases: int, shape: Sequence[int]) -> Path:
@@ -100,21 +106,28 @@ def resident(pid: int) -> int:
 
 
 def peak(command: Sequence[str], glibc: bool) -> float:
-    """Runs a riskft command; returns its highest resident memory in MB."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "riskft.cli", *command],
-        env={**os.environ, **({} if glibc else {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)})},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    highest = 0
-    while process.poll() is None:
-        highest = max(highest, resident(process.pid))
-        time.sleep(0.05)
-    if process.returncode:
-        raise SystemExit(f"riskft {command[0]} failed:\n{process.stderr.read()[-3000:] if process.stderr else ''}")
+    """Runs a riskft command in a fork of this process; returns its highest resident memory in MB."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = multiprocessing.get_context("fork").Process(target=run, args=(command, glibc, log.fileno()))
+        process.start()
+        highest = 0
+        while process.is_alive():
+            highest = max(highest, resident(process.pid or 0))
+            time.sleep(0.05)
+        if process.exitcode:
+            log.seek(0)
+            raise SystemExit(f"riskft {command[0]} failed:\n{log.read()[-3000:]}")
     return highest / 1000
+
+
+def run(command: Sequence[str], glibc: bool, log: int) -> None:
+    """Runs a command with its output in a file, given by its descriptor."""
+    for stream in (1, 2):
+        os.dup2(log, stream)
+    if not glibc:
+        os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 20)  # glibc has read it at the start; riskft leaves it alone
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
+    riskft.cli.main(command)
 
 
 def measure(folder: Path, cases: int, shape: Sequence[int], patch: int, workers: int, glibc: bool) -> dict[str, float]:

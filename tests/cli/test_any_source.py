@@ -18,13 +18,15 @@ from riskft.cli import main
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
+QUICK = TINY.with_name("quick.yaml")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 def options(root, manifest, *more, method="riskft"):
     return [
         *("--config", str(TINY), "--config", str(CONFIGS / "method" / f"{method}.yaml")),
+        *("--config", str(QUICK)),
         *("--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(root / "cache")),
         *("--run.root", str(root / "runs"), "--trainer.max_epochs", "1"),
         *more,
@@ -126,7 +128,8 @@ def test_a_model_that_describes_itself_gives_defaults_that_the_user_s_config_ove
     mine.write_text(yaml.safe_dump(config))
     arguments = options(tmp_path, tiny_manifest, "--model.source.checkpoint", str(meshnet))
     arguments[arguments.index(str(TINY))] = str(mine)
-    main(["fit", *arguments, "--data.preprocessing.spacing", "[1.5, 1.5, 2.0]"])
+    # one case, because the model's own window of 192 voxels takes its time
+    main(["fit", *arguments, "--data.preprocessing.spacing", "[1.5, 1.5, 2.0]", "--data.train_limit", "1"])
     folder = tmp_path / "runs/tiny/riskft/seed=0"
     saved = yaml.safe_load((folder / "config.yaml").read_text())
     # from the model's own files
@@ -173,7 +176,10 @@ def test_labels_come_from_the_data_set_s_description(tiny_manifest, tmp_path):
     config["trainer"]["max_epochs"] = 1
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config))
     scratch = str(CONFIGS / "method/scratch.yaml")
-    main(["fit", "--config", str(tmp_path / "mine.yaml"), "--config", scratch, "--run.root", str(tmp_path / "runs")])
+    main([
+        "fit", "--config", str(tmp_path / "mine.yaml"), "--config", scratch, "--config", str(QUICK),
+        "--run.root", str(tmp_path / "runs"),
+    ])  # fmt: skip
     saved = yaml.safe_load((tmp_path / "runs/tiny/scratch/seed=0/config.yaml").read_text())
     assert saved["data"]["labels"]["classes"] == {"rind": [1], "stone": [2]}
 

@@ -13,8 +13,9 @@ from riskft.cli import main
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
+QUICK = TINY.with_name("quick.yaml")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,9 @@ def study(tmp_path_factory, tiny_manifest):
 def options(root, manifest, *more, method="scratch"):
     return [
         *("--config", str(TINY), "--config", str(CONFIGS / f"method/{method}.yaml")),
+        *("--config", str(QUICK)),
         *("--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(root / "cache")),
-        *("--run.root", str(root / "runs"), "--wandb.enabled", "false", "--trainer.max_epochs", "1", *more),
+        *("--run.root", str(root / "runs"), "--trainer.max_epochs", "1", *more),
     ]
 
 

@@ -11,16 +11,18 @@ from riskft.cli import main
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
+QUICK = TINY.with_name("quick.yaml")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 def fit(root, manifest, method, *more):
     main(
         [
             *("fit", "--config", str(TINY), "--config", str(CONFIGS / "method" / f"{method}.yaml")),
+            *("--config", str(QUICK)),
             *("--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(root / "cache")),
-            *("--run.root", str(root / "runs"), "--wandb.enabled", "false", *more),
+            *("--run.root", str(root / "runs"), *more),
         ]
     )
     return root / "runs/tiny" / method / "seed=0"

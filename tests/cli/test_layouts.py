@@ -15,8 +15,9 @@ from riskft.cli import main
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
+QUICK = TINY.with_name("quick.yaml")
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,7 @@ def test_both_phases_test_and_maps(cohort, tmp_path, data, layout, modalities, c
         *("--data.patch_size", "[16,16,16]", "--data.num_workers", "0", "--data.patches_per_volume", "2"),
         *("--data.preprocessing.spacing", "[4,4,5]", "--data.cache_dir", str(tmp_path / "cache")),
         *("--run.root", str(tmp_path / "runs"), "--model.source.checkpoint", str(cohort / "source.pt")),
+        *("--wandb.enabled", "false"),
     ]
     main(["data", "check", *options])
     main(["fit", *options])
@@ -93,7 +95,8 @@ def test_public_layouts_through_both_phases(name, tmp_path):
     torch.save({"state_dict": UNet(3, 2, 2, (4, 8), (2,)).state_dict()}, source)
     options = [
         *("--config", str(TINY), *options_of(name, layout), "--config", str(CONFIGS / "method/riskft.yaml")),
-        *("--trainer.max_epochs", "1", "--data.patch_size", "[8,8,8]", "--data.num_workers", "0"),
+        *("--config", str(QUICK), "--trainer.max_epochs", "1"),
+        *("--data.patch_size", "[8,8,8]", "--data.num_workers", "0"),
         *("--data.cache_dir", str(tmp_path / "cache"), "--run.root", str(tmp_path / "runs")),
         *("--model.source.checkpoint", str(source), "--model.source.network.init_args.in_channels", "2"),
     ]

@@ -8,6 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
+from pictures import savefig
 
 from riskft.cli import main
 from riskft.compare.exports import read_export
@@ -40,6 +42,21 @@ def study(tmp_path_factory, tiny_manifest):
     for method in ("riskft", "vanilla"):
         main(["fit", *options(root, tiny_manifest, method, "--model.source.checkpoint", str(source))])
     return root
+
+
+@pytest.fixture(scope="module")
+def tested(study):
+    """The risk-weighted run after `riskft test`."""
+    folder = run_folder(study, "riskft")
+    (folder / "heatmaps/test_old.png").touch()
+    main(["test", "--config", str(folder / "config.yaml")])
+    return folder
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Small black pictures in place of figures, once the first runs have drawn theirs."""
+    monkeypatch.setattr(Figure, "savefig", savefig)
 
 
 def run_folder(study, method):
@@ -90,9 +107,8 @@ def test_methods_share_the_maps(study):
     assert summaries[0]["joint"] == summaries[1]["joint"]
 
 
-def test_test_scores_each_case_once_in_its_own_geometry(study, tiny_manifest):
-    folder = run_folder(study, "riskft")
-    main(["test", "--config", str(folder / "config.yaml")])
+def test_test_scores_each_case_once_in_its_own_geometry(tested, tiny_manifest):
+    folder = tested
     with (folder / "cases.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["subject"], row["class_name"]) for row in rows] == [
@@ -108,10 +124,8 @@ def test_test_scores_each_case_once_in_its_own_geometry(study, tiny_manifest):
     assert all(0 <= float(row["dice"]) <= 1 for row in rows)
 
 
-def test_test_draws_its_best_and_its_worst_case_with_the_risk_that_phase_1_would_have_given(study):
-    folder = run_folder(study, "riskft")
-    (folder / "heatmaps/test_old.png").touch()
-    main(["test", "--config", str(folder / "config.yaml")])
+def test_test_draws_its_best_and_its_worst_case_with_the_risk_that_phase_1_would_have_given(tested):
+    folder = tested
     assert {path.name for path in (folder / "heatmaps").glob("test_*")} == {"test_case04.png", "test_case05.png"}
     assert list(folder.glob("wandb/offline-run-*-test/files/media/images/risk/test/case04/hardness*.png"))
     # of cases that phase 1 has seen it is what phase 1 kept
@@ -156,6 +170,7 @@ def test_a_test_without_what_phase_1_left_warns_and_scores(study, caplog):
     assert not list((folder / "heatmaps").glob("test_*"))
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_checkpoints_are_found_by_name_and_never_silently_missing(study, tmp_path, capsys):
     """Lightning goes on with untrained weights where it finds no "last"; nothing would say that these were scored."""
     folder = run_folder(study, "vanilla")
@@ -189,6 +204,7 @@ def test_further_checkpoints_can_be_kept_and_the_run_be_tested(study, tiny_manif
     assert (folder / "cases.csv").is_file()
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_overwriting_clears_what_was_there_and_is_not_passed_on(study, tiny_manifest):
     source = run_folder(study, "source") / "checkpoints/best.ckpt"
     fit = ["fit", *options(study, tiny_manifest, "riskft", "--model.source.checkpoint", str(source))]
@@ -239,6 +255,7 @@ def test_predict_writes_the_scan_s_geometry_and_refuses_to_overwrite(study, tiny
     main(["predict", "--config", config, "--out", str(tmp_path), "--overwrite", "true"])
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_riskmap_alone(study, tiny_manifest, tmp_path):
     main(["riskmap", "--config", str(run_folder(study, "riskft") / "config.yaml"), "--out", str(tmp_path / "maps")])
     for subject in ("case00", "case01", "case02"):
@@ -253,6 +270,7 @@ def test_riskmap_alone(study, tiny_manifest, tmp_path):
     assert [row["class_name"] for row in rows] == ["background", "shell", "core"] * 3
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_finished_run_is_not_overwritten_but_resumed(study, tiny_manifest, capsys):
     folder = run_folder(study, "riskft")
     before = (folder / "checkpoints/last.ckpt").read_bytes()

@@ -12,9 +12,10 @@ from riskft.cli import main
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
+QUICK = TINY.with_name("quick.yaml")
 METHODS = sorted(path.stem for path in (CONFIGS / "method").glob("*.yaml"))
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,10 @@ def fit(study, method, *more, first=()):
     main(
         [
             *("fit", *first, "--config", str(TINY), "--config", str(CONFIGS / f"method/{method}.yaml")),
+            *("--config", str(QUICK)),
             *("--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(root / "cache")),
             *("--run.root", str(root / "runs"), "--model.source.network.init_args.out_channels", "3", *source),
-            *("--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1", "--wandb.enabled", "false", *more),
+            *("--trainer.max_epochs", "1", "--trainer.log_every_n_steps", "1", *more),
         ]
     )
     return root / "runs/tiny" / method / "seed=0"

@@ -34,8 +34,8 @@ def trained(tmp_path_factory):
     program = Nnunet(nnunet_python(), root)
     labels = {"background": 0, "shell": 1, "core": 2}
     raw = write_raw(root / "raw" / DATASET, CHANNELS, labels, rotated_affine((2.5, 1.2, 1.5)))
-    model = program.train(DATASET)
-    predicted = program.predict(model, [raw / f"imagesTr/case0_{channel:04d}.nii.gz" for channel in range(2)])
+    images = [raw / f"imagesTr/case0_{channel:04d}.nii.gz" for channel in range(2)]
+    model, predicted = program.train_and_predict(DATASET, images)
     return model, raw, predicted
 
 

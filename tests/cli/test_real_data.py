@@ -2,8 +2,7 @@
 
 import json
 import os
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import nibabel as nib
@@ -28,9 +27,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def manifests(tmp_path_factory):
     folder = tmp_path_factory.mktemp("manifests")
-    subprocess.run(
-        [sys.executable, str(ROOT / "experiments/manifests.py"), DATA, str(folder), "--absolute"], check=True
-    )
+    write = runpy.run_path(str(ROOT / "experiments/manifests.py"))["main"]
+    write([DATA, str(folder), "--absolute"])
     return folder
 
 

@@ -12,7 +12,7 @@ from riskft.data.labels import LabelMap
 from riskft.errors import InputError
 from riskft.losses.weighted import RiskWeightedLoss
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forked_runs import forked, ranks
 from monai.networks.nets import UNet
 from tiny_cohort import write_tiny_cohort
 
@@ -18,6 +19,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
 BIN = Path(sys.executable).parent
 PLAIN = [sys.executable, "-m", "riskft.cli"]
+FORKED = ()
 FABRIC = [str(BIN / "fabric"), "run", "--accelerator", "cpu", "--devices", "2", str(BIN / "riskft")]
 
 pytestmark = pytest.mark.slow
@@ -36,20 +38,25 @@ def study(tmp_path_factory):
 def launch(study, name, start, devices, command="fit"):
     root, manifest = study
     arguments = [
-        *(*start, command, "--config", str(TINY), "--config", str(CONFIGS / "method/riskft.yaml")),
+        *(command, "--config", str(TINY), "--config", str(CONFIGS / "method/riskft.yaml")),
         *("--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(root / f"cache-{name}")),
         *("--run.root", str(root / f"runs-{name}"), "--model.source.checkpoint", str(root / "source.pt")),
         *("--model.source.network.init_args.out_channels", "3", "--trainer.devices", str(devices)),
-        *(["--trainer.strategy", "ddp"] if devices > 1 else []),
     ]
+    if start is FORKED:
+        log = root / f"{name}-{command}.log"
+        processes = [forked(arguments, log)] if devices == 1 else ranks(arguments, log, size=devices)
+        assert [process.wait(240) for process in processes] == [0] * devices, processes[0].text
+        return root / f"runs-{name}/tiny/riskft/seed=0"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = [*start, *arguments, "--trainer.strategy", "ddp"]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=240, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return root / f"runs-{name}/tiny/riskft/seed=0"
 
 
 def test_two_processes_equal_one(study):
-    one = launch(study, "one", PLAIN, 1)
+    one = launch(study, "one", FORKED, 1)
     two = launch(study, "two", PLAIN, 2)
     fabric = launch(study, "fabric", FABRIC, 2)
     summaries = [json.loads((folder / "risk/summary.json").read_text()) for folder in (one, two, fabric)]
@@ -69,10 +76,10 @@ def test_two_processes_equal_one(study):
         steps = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)["global_step"]
         assert steps * 2 == torch.load(one / "checkpoints/last.ckpt", weights_only=True)["global_step"]
 
-    launch(study, "two", PLAIN, 2, command="test")
+    launch(study, "two", FORKED, 2, command="test")
     with (two / "cases.csv").open() as stream:
         rows = [(row["subject"], row["class_name"]) for row in csv.DictReader(stream)]
     assert rows == [(subject, name) for subject in ("case05", "case06") for name in ("shell", "core")]
 
-    launch(study, "two", PLAIN, 2, command="predict")
+    launch(study, "two", FORKED, 2, command="predict")
     assert sorted(path.name for path in (two / "predictions").iterdir()) == ["case05.nii.gz", "case06.nii.gz"]

@@ -21,6 +21,7 @@ from riskft.validity.predictors import region
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
+QUICK = TINY.with_name("quick.yaml")
 SUBJECTS = ("case04", "case05")
 
 pytestmark = pytest.mark.slow
@@ -30,10 +31,11 @@ def fit(root, manifest, method, *more):
     main(
         [
             *("fit", "--config", str(TINY), "--config", str(CONFIGS / "method" / f"{method}.yaml")),
+            *("--config", str(QUICK)),
             *("--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(root / "cache")),
             # another grid than the scan's own
             *("--data.preprocessing.spacing", "[1.4, 1.4, 1.7]", "--trainer.max_epochs", "4"),
-            *("--run.root", str(root / "runs"), "--wandb.enabled", "false", *more),
+            *("--run.root", str(root / "runs"), *more),
         ]
     )
 

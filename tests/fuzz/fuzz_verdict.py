@@ -8,14 +8,13 @@ import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from forked_runs import Forked
 from fuzz_draws import Draw
 from fuzz_parser import use_made_parser
 from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
-from PIL import Image
+from pictures import savefig
 
 import riskft.sweep.local
 from riskft.cli import main
@@ -60,23 +59,10 @@ def start(draw: Draw, folder: Path) -> Forked:
         _note_work(folder.parent / "works")
         use_made_parser()
         if Random(draw.name).random() > DRAWN:
-            _draw_no_pictures()
+            Figure.savefig = savefig  # type: ignore[method-assign]
         main(draw.arguments)
 
     return Forked(action, folder.parent / "log")
-
-
-def _draw_no_pictures() -> None:
-    """Writes small black pictures where figures would be."""
-    original = Figure.savefig
-
-    def savefig(self: Figure, file: Any, **options: Any) -> None:
-        if isinstance(file, Path):
-            Image.new("RGB", (8, 8)).save(file, "png")
-        else:
-            original(self, file, **options)
-
-    Figure.savefig = savefig  # type: ignore[method-assign]
 
 
 def _note_work(marker: Path) -> None:
