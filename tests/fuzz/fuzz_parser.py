@@ -1,4 +1,4 @@
-"""The parser of the Lightning commands, made once for all draws: making it takes longer than most of them."""
+"""The parsers of the Lightning commands, made once for all draws: making one takes longer than many a draw."""
 
 from functools import lru_cache
 from typing import Any
@@ -7,6 +7,7 @@ from lightning.pytorch.cli import LightningCLI
 
 from riskft.build import Command
 
+COMMANDS = ("fit", "validate", "test", "predict", "riskmap")
 PARTS = ("parser", "_subcommand_parsers", "_subcommand_method_arguments")
 
 
@@ -20,22 +21,26 @@ class _Maker(Command):
 
 
 @lru_cache
-def made_parser() -> dict[str, Any]:
-    """Returns the parser and its parts, by their names in ``LightningCLI``."""
+def made_parsers() -> dict[str, dict[str, Any]]:
+    """Returns each command's parser and its parts, by their names in ``LightningCLI``."""
+    return {command: _made(command) for command in COMMANDS}
+
+
+def _made(command: str) -> dict[str, Any]:
     try:
-        _Maker(["fit"])
+        _Maker([command])
     except _MadeError as made:
         return dict(made.args[0])
     raise AssertionError("LightningCLI has parsed nothing")
 
 
-def use_made_parser() -> None:
+def use_made_parsers() -> None:
     """Lets the first Lightning command of this process use the parser that there is; others make their own."""
-    original, unused = LightningCLI.setup_parser, [made_parser()]
+    original, unused = LightningCLI.setup_parser, [made_parsers()]
 
-    def setup_parser(self: LightningCLI, *options: Any) -> None:
-        if unused:
-            vars(self).update(unused.pop())
+    def setup_parser(self: Command, *options: Any) -> None:
+        if unused and self._given in unused[0]:
+            vars(self).update(unused.pop()[self._given])
         else:
             original(self, *options)
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fuzz_draws import known_options, make_draw
-from fuzz_parser import made_parser
+from fuzz_parser import made_parsers
 from fuzz_verdict import judge, snapshot, start
 from fuzz_world import World, inside
 
@@ -47,7 +47,7 @@ def problems_of(names: Sequence[str], world: World, tally: Tally, folder: Path) 
     with inside(world.folder):
         for command in ("fit", "data check", "convert"):
             known_options(command)  # in this process, once for all
-        made_parser()
+        made_parsers()
     gc.collect()
     gc.freeze()  # so that the processes of the draws share this one's memory
     problems = []

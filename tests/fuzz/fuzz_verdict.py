@@ -11,7 +11,7 @@ from random import Random
 
 from forked_runs import Forked
 from fuzz_draws import Draw
-from fuzz_parser import use_made_parser
+from fuzz_parser import use_made_parsers
 from lightning.pytorch import Trainer
 from matplotlib.figure import Figure
 from pictures import savefig
@@ -57,7 +57,7 @@ def start(draw: Draw, folder: Path) -> Forked:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         riskft.sweep.local.prepared_processes = lambda: multiprocessing.get_context("fork")  # type: ignore[assignment]
         _note_work(folder.parent / "works")
-        use_made_parser()
+        use_made_parsers()
         if Random(draw.name).random() > DRAWN:
             Figure.savefig = savefig  # type: ignore[method-assign]
         main(draw.arguments)
