@@ -15,7 +15,7 @@ from riskft.commands.messages import message
 from riskft.compat import hide_warnings
 from riskft.distributed import is_first_rank
 from riskft.errors import UsageError
-from riskft.run.staging import staging_undone
+from riskft.run.wandb_files import staging_undone
 
 HELP = """usage: riskft COMMAND [OPTIONS]
 

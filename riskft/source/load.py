@@ -13,9 +13,8 @@ from riskft.errors import InputError, first_few
 from riskft.source.activation import describe, readings
 from riskft.source.checkpoint import Checkpoint, read_checkpoint, state_digest
 from riskft.source.classes import with_classes
-from riskft.source.copies import choose_copy
+from riskft.source.copies import choose_copy, misfit
 from riskft.source.input_channels import with_input_channels
-from riskft.source.misfit import misfit
 from riskft.source.network import SourceNetwork
 from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
 from riskft.source.reading import Readings

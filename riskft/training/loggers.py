@@ -14,8 +14,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from riskft.distributed import is_first_rank
 from riskft.files import keep_old
 from riskft.run.folder import RunFolder, WandbOptions
-from riskft.run.staging import stage_in
-from riskft.run.wandb_id import run_id
+from riskft.run.wandb_files import run_id, stage_in
 
 
 def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> list[Logger]:

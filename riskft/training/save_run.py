@@ -10,7 +10,7 @@ from lightning.pytorch.loggers import WandbLogger
 
 from riskft.files import write_json, write_text
 from riskft.run.record import git_commit
-from riskft.run.wandb_id import keep_run_id
+from riskft.run.wandb_files import keep_run_id
 from riskft.training.module import RiskModule
 from riskft.training.of_trainer import data_of, run_folder
 

@@ -11,7 +11,7 @@ import yaml
 from riskft.errors import InputError
 from riskft.run.folder import RunFolder, recorded_folder
 from riskft.run.record import git_commit
-from riskft.run.wandb_id import keep_run_id, run_id
+from riskft.run.wandb_files import keep_run_id, run_id
 
 
 def write_run(root):

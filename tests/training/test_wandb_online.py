@@ -10,7 +10,7 @@ import pytest
 from jsonargparse import Namespace
 
 from riskft.errors import InputError
-from riskft.run.staging import STAGING, stage_in, staging_undone
+from riskft.run.wandb_files import STAGING, stage_in, staging_undone
 from riskft.training.loggers import logs_to_wandb
 from riskft.training.wandb_online import refuse_unreachable, refuse_unusable_settings
 
