@@ -105,14 +105,16 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Prepared
     outside = [background.outside for background in backgrounds]
     arrays = {"image": image, "outside": [mask.view(np.uint8) for mask in outside]}
     if case.label is not None:
-        raw, _ = read_volume(case.label)
+        raw, affine = read_volume(case.label)
+        affines = (*affines, affine)
         if raw.shape != image[0].shape:
             raise InputError(f"{case.label}: found shape {raw.shape}, expected {image[0].shape} as the image has.")
         try:
             arrays["label"] = [labels.to_classes(raw)]
         except InputError as error:
             raise InputError(f"{case.label}: {error}") from error
-    _require_one_place(case)
+    if any(not np.array_equal(affine, own) for affine in affines):
+        _require_one_place(case)
     body = ~reduce(np.logical_and, outside)
     if options.orientation is not None:
         turn = ornt_transform(io_orientation(own), axcodes2ornt(options.orientation))
