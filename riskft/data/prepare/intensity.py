@@ -191,12 +191,14 @@ class PerChannelIntensity(Intensity):
 
 def zscore(image: Tensor, inside: Tensor) -> Tensor:
     """Standardises each channel of (C, *spatial) over its voxels inside (C, *spatial) bool; the others become 0."""
-    result = torch.zeros_like(image)
+    result = torch.empty_like(image)
     for channel, mask, out in zip(image, inside, result, strict=True):
         values = _within(channel, mask)
         if values.size > 1:
             _standardise(channel, *_moments(values), out=out)
             out.masked_fill_(~mask, 0)
+        else:
+            out.zero_()
     return result
 
 
