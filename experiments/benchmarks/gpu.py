@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,12 +172,25 @@ def steps(sizes: Sizes) -> Iterator[Row]:
     yield in_turn("a step, channels-last", "channels first", plain, strided, sizes)
     yield in_turn("a step with risk", "plain", risk, plain, sizes, aim=1.02)
     yield in_turn("a step with risk, refreshed", "plain", fresh, plain, sizes, aim=1.02)
+    if sizes.device.type == "cuda":
+        count = waits(fresh)
+        yield Row("a step with risk, refreshed: waits for the card", "one", "", count, 1, count, count, count, 0)
     compiled = [copy.deepcopy(one) for one in (plain, risk, fresh)]
     for one in compiled:
         one.module.network.compile(backend="inductor" if sizes.device.type == "cuda" else "eager")
     yield in_turn("a step, compiled", "not compiled", compiled[0], plain, sizes)
     yield in_turn("a step with risk, compiled", "plain, compiled", compiled[1], compiled[0], sizes, aim=1.02)
     yield in_turn("a step with risk, refreshed, compiled", "plain, compiled", compiled[2], compiled[0], sizes, aim=1.02)
+
+
+def waits(step: Step) -> int:
+    """Returns how often a step makes the host wait for the card."""
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        step()
+    torch.cuda.set_sync_debug_mode("default")
+    return sum("synchroniz" in str(one.message) for one in found)
 
 
 def parallel(sizes: Sizes) -> Iterator[Row]:
