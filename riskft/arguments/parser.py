@@ -3,9 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pathlib import Path
 from typing import NoReturn
 
+import yaml
 from jsonargparse import ArgumentParser
 from omegaconf.errors import OmegaConfBaseException
 
@@ -18,6 +20,10 @@ _INNER = re.compile(
     r"\s*(Subtypes: .*|Given value type: .*|Errors:|(- )?Does not validate against any of the Union subtypes|"
     r"- Expected a <class 'NoneType'>|- Expected a path but [\[{].* either not accessible or invalid)\s*"
 )
+
+
+# the default of an option may be a member of an enum although its type is str, as in Lightning's Timer
+yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
 
 
 class CommandParser(ArgumentParser):

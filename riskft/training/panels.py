@@ -35,9 +35,9 @@ log = logging.getLogger(__name__)
 class RiskPanelCallback(Callback):
     """Shows per-pixel risk heatmaps beside image, ground truth and prediction.
 
-    It draws a few training cases when ``fit`` starts, a few validation cases with their prediction when training ends,
-    and the best, median and worst case by mean Dice after ``test`` (one pass of the source network per case). Without
-    a ``RiskMapCallback`` in the trainer it draws nothing.
+    It draws a few training cases after the first epoch, so that training need not wait for them, a few validation cases
+    with their prediction when training ends, and the best, median and worst case by mean Dice after ``test`` (one pass
+    of the source network per case). Without a ``RiskMapCallback`` in the trainer it draws nothing.
 
     Args:
         cases: How many of the first training and validation cases to draw. 0 draws no test cases either.
@@ -51,13 +51,15 @@ class RiskPanelCallback(Callback):
         self.subjects = subjects
         self.every_n_epochs = every_n_epochs
         self._predictions: dict[str, Classes] = {}
+        self._training_drawn = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws training cases."""
-        maps, data = _maps(trainer), data_of(trainer)
-        if maps is not None and data is not None and trainer.is_global_zero:
-            for case in self._chosen(data, "train"):
-                self._draw(trainer, read_panel(maps, case, None), data, "risk/train")
+        """Notes that the training cases of this fit are not drawn yet."""
+        self._training_drawn = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws training cases after the first epoch."""
+        self._show_training(trainer)
 
     def on_validation_batch_end(
         self,
@@ -83,6 +85,7 @@ class RiskPanelCallback(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the latest predictions of the validation cases, however training ended."""
+        self._show_training(trainer)
         self._show_validation(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -112,6 +115,14 @@ class RiskPanelCallback(Callback):
         if self.subjects is None:
             return cases[: self.cases]
         return [case for case in cases if case.subject in self.subjects]
+
+    def _show_training(self, trainer: Trainer) -> None:
+        """Draws training cases unless this fit has."""
+        maps, data = _maps(trainer), data_of(trainer)
+        if not self._training_drawn and maps is not None and data is not None and trainer.is_global_zero:
+            for case in self._chosen(data, "train"):
+                self._draw(trainer, read_panel(maps, case, None), data, "risk/train")
+        self._training_drawn = True
 
     def _show_validation(self, trainer: Trainer) -> None:
         """Draws the kept predictions of all ranks. All ranks must call it."""

@@ -229,3 +229,10 @@ def test_a_seed_that_numpy_does_not_take_is_named(capsys):
         main(["fit", *options, "--seed_everything", "-1"])
     assert stopped.value.code == 1
     assert "seed_everything: -1 is not in bounds" in capsys.readouterr().err
+
+
+def test_a_default_that_is_an_enum_can_be_saved():
+    timer = "[{class_path: lightning.pytorch.callbacks.Timer, init_args: {duration: '00:12:00:00'}}]"
+    command = Command(["fit", "--config", str(CONFIGS.parent / "tests/cli/tiny.yaml"), "--trainer.callbacks", timer])
+    saved = yaml.safe_load(command.parser.dump(command.config))
+    assert saved["fit"]["trainer"]["callbacks"][0]["init_args"]["interval"] == "step"
