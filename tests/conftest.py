@@ -49,9 +49,8 @@ def even_manifest(tmp_path_factory):
 @pytest.fixture(scope="module")
 def no_pictures():
     """Small black pictures in place of figures, for modules that do not look at any."""
-    from matplotlib.figure import Figure
-    from pictures import savefig
+    from pictures import leave_out_figures
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Figure, "savefig", savefig)
+        leave_out_figures(patch.setattr)
         yield

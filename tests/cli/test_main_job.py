@@ -8,8 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
-from pictures import savefig
+from pictures import leave_out_figures
 
 from riskft.cli import main
 from riskft.compare.exports import read_export
@@ -56,7 +55,7 @@ def tested(study):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Small black pictures in place of figures, once the first runs have drawn theirs."""
-    monkeypatch.setattr(Figure, "savefig", savefig)
+    leave_out_figures(monkeypatch.setattr)
 
 
 def run_folder(study, method):

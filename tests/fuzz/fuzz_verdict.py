@@ -13,8 +13,7 @@ from forked_runs import Forked
 from fuzz_draws import Draw
 from fuzz_parser import use_made_parsers
 from lightning.pytorch import Trainer
-from matplotlib.figure import Figure
-from pictures import savefig
+from pictures import leave_out_figures
 
 import riskft.sweep.local
 from riskft.cli import main
@@ -59,7 +58,7 @@ def start(draw: Draw, folder: Path) -> Forked:
         _note_work(folder.parent / "works")
         use_made_parsers()
         if Random(draw.name).random() > DRAWN:
-            Figure.savefig = savefig  # type: ignore[method-assign]
+            leave_out_figures()
         main(draw.arguments)
 
     return Forked(action, folder.parent / "log")
