@@ -63,19 +63,8 @@ def test_flair_to_t1ce_runs_through_both_phases(manifests, tmp_path):
     source = ["--data.modalities", "[flair]", "--run.method", "source", "--trainer.max_epochs", "10"]
     main(["fit", *common, *scratch, *source])
     checkpoint = tmp_path / "runs/brats15_2mm/source/seed=0/checkpoints/best.ckpt"
-    main(
-        [
-            "fit",
-            *common,
-            *riskft,
-            "--model.source.checkpoint",
-            str(checkpoint),
-            "--trainer.max_epochs",
-            "2",
-            "--trainer.check_val_every_n_epoch",
-            "2",
-        ]
-    )
+    short = ["--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "2"]
+    main(["fit", *common, *riskft, "--model.source.checkpoint", str(checkpoint), *short])
     folder = tmp_path / "runs/brats15_2mm/riskft/seed=0"
     main(["test", "--config", str(folder / "config.yaml")])
     summary = json.loads((folder / "risk/summary.json").read_text())

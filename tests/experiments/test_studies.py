@@ -9,10 +9,11 @@ import pytest
 
 from riskft.analysis.runs import RunScores
 from riskft.sweep.plan import plan_run
-from riskft.sweep.resolve import resolve
+from riskft.sweep.resolve import FitOptions
 from riskft.sweep.spec import read_sweeps
 
 ROOT = Path(__file__).resolve().parents[2]
+RESOLVE = FitOptions()  # which makes the parser once for all studies
 SWEEPS = [
     pytest.param(sweep, id=sweep.name)
     for path in sorted([*ROOT.glob("experiments/*/sweep.yaml"), *ROOT.glob("experiments/*/quick.yaml")])
@@ -36,7 +37,7 @@ def test_a_sweep_can_start(sweep, monkeypatch):
         assert all(Path(value).is_file() for value in configs if isinstance(value, str))
         seen.setdefault(str([value for value in configs if not isinstance(value, str)]), combination)
     for combination in seen.values():
-        assert plan_run(sweep, combination, resolve).folder.startswith("runs/evidence/")
+        assert plan_run(sweep, combination, RESOLVE).folder.startswith("runs/evidence/")
 
 
 def test_every_sweep_belongs_to_a_study_that_runs_it():
