@@ -6,6 +6,7 @@ Each command imports what it needs when it is chosen: torch and Lightning take s
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from riskft import __version__
 from riskft.arguments.flags import with_values
@@ -36,6 +37,7 @@ commands (`riskft COMMAND --help` lists the options of each):
 options:
   -h, --help  show this message
   --version   show the version"""
+COMMANDS = ("data", "convert", "compare", "validity")
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict", "riskmap")
 
 
@@ -67,34 +69,21 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _dispatch(arguments: list[str]) -> None:
-    if arguments[:1] == ["data"]:
-        from riskft.commands.data import main as data_main
-
-        data_main(arguments[1:])
-    elif arguments[:1] == ["convert"]:
-        from riskft.commands.convert import main as convert_main
-
-        convert_main(arguments[1:])
-    elif arguments[:1] == ["sweep"]:
-        from riskft.commands.sweep import main as sweep_main
-
-        sweep_main(arguments[1:], main)
-    elif arguments[:1] == ["compare"]:
-        from riskft.commands.compare import main as compare_main
-
-        compare_main(arguments[1:])
-    elif arguments[:1] == ["validity"]:
-        from riskft.commands.validity import main as validity_main
-
-        validity_main(arguments[1:])
-    elif arguments[:1] in (["-h"], ["--help"]):
-        print(HELP)  # noqa: T201
-    elif arguments[:1] == ["--version"]:
-        print(f"riskft {__version__}")  # noqa: T201
-    elif arguments and arguments[0] in TRAINER_COMMANDS:
+    name = arguments[0] if arguments else ""
+    if name in TRAINER_COMMANDS:
         _run(arguments)
+    elif name in COMMANDS:
+        import_module(f"riskft.commands.{name}").main(arguments[1:])
+    elif name == "sweep":
+        from riskft.commands.sweep import main as sweep
+
+        sweep(arguments[1:], main)
+    elif name in ("-h", "--help"):
+        print(HELP)  # noqa: T201
+    elif name == "--version":
+        print(f"riskft {__version__}")  # noqa: T201
     else:
-        found = f"There is no command '{arguments[0]}'." if arguments else "Give a command."
+        found = f"There is no command '{name}'." if name else "Give a command."
         raise UsageError(found, "(all commands: riskft --help)")
 
 

@@ -15,6 +15,7 @@ from riskft.errors import InputError
 from riskft.run.folder import RunOptions
 
 Arguments = tuple[str, ...]
+Group = tuple[int, ...]
 #: Returns where a run with these arguments goes, and its seed; raises InputError if riskft cannot run them.
 Resolve = Callable[[Arguments], tuple[RunOptions, int]]
 REFERENCE = re.compile(r"\$\{\.*([^${}:]+)\}")
@@ -34,62 +35,47 @@ def with_few_parses(resolve: Resolve, runs: Sequence[Arguments]) -> Resolve:
     values = [list(dict.fromkeys(_at(run, group) for run in distinct)) for group in groups]
     if sum(len(each) - 1 for each in values) + 1 >= len(distinct):
         return resolve
-    base, failed = _first_good(resolve, distinct, groups)
+    base = _base(resolve, distinct, groups)
     if base is None:
-        return resolve if len(set(map(str, failed.values()))) > 1 else _raiser(next(iter(failed.values())))
-    own = resolve(base)
+        return resolve
 
     def composed(run: Arguments) -> tuple[RunOptions, int]:
+        own = resolve(base)
         options, seed = own
         for group in groups:
             if _at(run, group) != _at(base, group):
-                changed = list(base)
-                for place in group:
-                    changed[place] = run[place]
-                other, other_seed = resolve(tuple(changed))
-                new = {name: value for name, value in vars(other).items() if value != getattr(own[0], name)}
-                options, seed = replace(options, **new), seed if other_seed == own[1] else other_seed
+                other = resolve(tuple(run[place] if place in group else text for place, text in enumerate(base)))
+                changes = {name: value for name, value in vars(other[0]).items() if value != vars(own[0])[name]}
+                options, seed = replace(options, **changes), seed if other[1] == own[1] else other[1]
         return options, seed
 
     return composed
 
 
-def _first_good(
-    resolve: Resolve, runs: Sequence[Arguments], groups: Sequence[Sequence[int]]
-) -> tuple[Arguments | None, Mapping[Arguments, InputError]]:
-    """Returns a run without a fault, tried until all values were in a faulty run; and the faults of those tried."""
-    failed: dict[Arguments, InputError] = {}
-    seen: set[tuple[Any, ...]] = set()
-    left = list(runs)
-    while left:
-        # first those with new values everywhere
-        left.sort(key=lambda run: sum((group, _at(run, group)) in seen for group in groups))
-        run = left.pop(0)
-        parts = {(group, _at(run, group)) for group in groups}
+def _base(resolve: Resolve, runs: Sequence[Arguments], groups: Sequence[Group]) -> Arguments | None:
+    """Returns a run without a fault; any run if each value occurs in one with the same fault; None if faults differ."""
+    seen: set[tuple[Group, Arguments]] = set()
+    faults: set[str] = set()
+    while True:
+        parts, run = min(
+            (({(group, _at(run, group)) for group in groups}, run) for run in runs), key=lambda one: len(one[0] & seen)
+        )
         if parts <= seen:
-            break
+            return run if len(faults) == 1 else None
         try:
             resolve(run)
         except InputError as error:
-            failed[run] = error
+            faults.add(str(error))
             seen |= parts
         else:
-            return run, failed
-    return None, failed
+            return run
 
 
-def _raiser(error: InputError) -> Resolve:
-    def refuse(run: Arguments) -> tuple[RunOptions, int]:
-        raise error
-
-    return refuse
-
-
-def _at(run: Arguments, group: Sequence[int]) -> Arguments:
+def _at(run: Arguments, group: Group) -> Arguments:
     return tuple(run[place] for place in group)
 
 
-def _dependent(runs: Sequence[Arguments]) -> list[tuple[int, ...]]:
+def _dependent(runs: Sequence[Arguments]) -> list[Group]:
     """Returns the places of the arguments that vary, in groups that depend on each other.
 
     Places whose values are not all combined with each other, such as those of a sweep's ``rows``, stay together.

@@ -24,7 +24,9 @@ class Parser:
                 raise InputError(f"{name} is {value}")
         if values.get("loss") == "dice" and "loss.init_args.focus" in values and values["loss.init_args.focus"] != "0":
             raise InputError("dice has no focus")
-        return RunOptions(values.get("run.root", "runs"), "s", values.get("run.method", "m")), len(values)
+        return RunOptions(values.get("run.root", "runs"), "s", values.get("run.method", "m")), int(
+            values.get("seed", 0)
+        )
 
 
 def runs_of(**values):
@@ -64,9 +66,9 @@ def parsed(runs):
 
 
 def test_independent_options_are_checked_one_value_at_a_time():
-    found, calls = parsed(runs_of(run__method="abcde", size=range(10), lr=(1, 2)))
-    assert calls == 1 + 4 + 9 + 1
-    assert [options.method for options, _ in found[::20]] == list("abcde")
+    found, calls = parsed(runs_of(run__method="abcde", size=range(10), lr=(1, 2), seed=(3, 4)))
+    assert calls == 1 + 4 + 9 + 1 + 1
+    assert [options.method for options, _ in found[::40]] == list("abcde")
 
 
 def test_a_faulty_value_is_told_for_each_of_its_runs():
