@@ -110,9 +110,10 @@ def peak(command: Sequence[str], glibc: bool) -> float:
     with tempfile.TemporaryFile("w+") as log:
         process = multiprocessing.get_context("fork").Process(target=run, args=(command, glibc, log.fileno()))
         process.start()
-        highest = 0
+        highest = before = 0
         while process.is_alive():
-            highest = max(highest, resident(process.pid or 0))
+            now = resident(process.pid or 0)
+            highest, before = max(highest, min(before, now)), now  # a new fork shows its parent's memory for a moment
             time.sleep(0.05)
         if process.exitcode:
             log.seek(0)

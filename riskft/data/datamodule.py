@@ -56,7 +56,7 @@ class RiskDataModule(LightningDataModule):
         batch_size: Patches per step and rank.
         queue_length: Patches that are shuffled together and held in memory; with workers, up to twice as many are held.
         sampling: Where patches are sampled.
-        num_workers: Processes that load and augment training volumes.
+        num_workers: Processes that load and augment training volumes; above 0, one more reads volumes to evaluate.
         check_files: First check all files as ``riskft data check`` does; files that passed and have not changed are
             not read again.
 
@@ -278,7 +278,8 @@ class RiskDataModule(LightningDataModule):
     def _volumes(self, split: str) -> Any:
         left_out = self.left_out if split == "predict" else frozenset()
         subjects = [case.to_subject() for case in self.prepared(split) if case.subject not in left_out]
-        return volume_loader(NamedSubjects(subjects) if subjects else [], share_of(len(subjects), *self._ranks()))
+        order = share_of(len(subjects), *self._ranks())
+        return volume_loader(NamedSubjects(subjects) if subjects else [], order, self.num_workers)
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)

@@ -14,11 +14,7 @@ from riskft.data.io.volumes import Affine, read_channels
 
 
 class Boxes:
-    """An uncompressed NIfTI file, of which boxes are read; its header is read once.
-
-    Args:
-        path: ``.nii`` without scale factors, (X, Y, Z) or (X, Y, Z, C).
-    """
+    """A ``.nii`` file without scale factors, of which boxes are read; its header is read once."""
 
     def __init__(self, path: Path) -> None:
         image = nib.load(path)
@@ -61,11 +57,7 @@ class Boxes:
 
 
 class ChannelBoxes:
-    """What ``write_channels`` wrote, held in memory.
-
-    Args:
-        path: ``.npz``.
-    """
+    """What ``write_channels`` wrote, held in memory."""
 
     def __init__(self, path: Path) -> None:
         self._values, self.affine = read_channels(path)

@@ -57,14 +57,7 @@ def drawn(augment: tio.Transform, grid: Grid, channels: int) -> tuple[list[tio.T
 
 
 def with_intensities(image: Tensor, transforms: Sequence[tio.Transform], start: Sequence[int], grid: Grid) -> Tensor:
-    """Applies intensity transforms to the image of a patch, (C, X, Y, Z).
-
-    Args:
-        image: The patch.
-        transforms: From ``drawn``.
-        start: The patch's first voxel in the volume.
-        grid: The volume.
-    """
+    """Applies intensity transforms from ``drawn`` to the image of a patch that starts at a voxel, (C, X, Y, Z)."""
     for transform in transforms:
         if isinstance(transform, tio.BiasField):
             image = image * _bias_field(transform, image.shape[1:], start, grid)

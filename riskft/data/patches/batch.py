@@ -82,12 +82,7 @@ def patch_batch(patches: Sequence[tio.Subject]) -> PatchBatch:
 
 
 class Patch(NamedTuple):
-    """One of several patches.
-
-    Attributes:
-        among: The patches.
-        number: Its index.
-    """
+    """One of several patches, by its index."""
 
     among: PatchBatch
     number: int
@@ -137,6 +132,10 @@ def share_of(count: int, rank: int, world_size: int) -> list[int]:
     return list(range(rank, count, world_size)) or ([0] if count else [])
 
 
-def volume_loader(volumes: Any, order: Sequence[int]) -> Any:
-    """Returns a loader of ``VolumeBatch`` for a data set of TorchIO subjects, of which it loads those in ``order``."""
-    return DataLoader(volumes, batch_size=1, sampler=order, collate_fn=volume_batch)
+def volume_loader(volumes: Any, order: Sequence[int], workers: int = 0) -> Any:
+    """Returns a loader of ``VolumeBatch`` for a data set of TorchIO subjects, of which it loads those in ``order``.
+
+    With ``workers``, one process reads the next volumes meanwhile: one volume after the other is computed.
+    """
+    pin = torch.cuda.is_available()
+    return DataLoader(volumes, 1, sampler=order, num_workers=min(1, workers), collate_fn=volume_batch, pin_memory=pin)

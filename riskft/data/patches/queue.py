@@ -22,12 +22,12 @@ class Visit(NamedTuple):
     Attributes:
         volume: Index of the volume.
         numbers: State of torch's generator from which the patches' places are drawn.
-        seed: Seed of the augmentation; None without.
+        seed: Seed of the augmentation.
     """
 
     volume: int
     numbers: Tensor
-    seed: int | None
+    seed: int
 
 
 class Patches(ABC, Dataset[PatchBatch]):
@@ -51,9 +51,9 @@ class Patches(ABC, Dataset[PatchBatch]):
     def __getitem__(self, visit: Visit) -> PatchBatch:
         """Returns a volume's patches."""
 
-    @abstractmethod
     def numbers_before(self, index: int) -> int:
         """Returns how many random numbers come before those of a volume's patches: of TorchIO's transforms."""
+        return 0
 
 
 class PatchLoader:
@@ -155,7 +155,7 @@ class PatchLoader:
             for index in order[start : start + self._fill]:
                 if not self._volumes.num_workers:
                     _skip(self.source.numbers_before(index))
-                seed = int(torch.empty((), dtype=torch.int64).random_()) if self.source.augmented else None
+                seed = int(torch.empty((), dtype=torch.int64).random_()) if self.source.augmented else 0
                 fill.append(Visit(index, torch.get_rng_state(), seed))
                 _skip(per_volume * self.source.numbers)
             self._shuffles.append(torch.randperm(per_volume * len(fill)).tolist())

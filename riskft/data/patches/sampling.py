@@ -24,7 +24,7 @@ class PatchSampling(ABC):
 
     @abstractmethod
     def build(self, patch_size: Sequence[int], num_classes: int) -> tio.data.PatchSampler:
-        """Returns the sampler.
+        """Returns the sampler. It gets the label, and the risk map if ``needs_risk``.
 
         Args:
             patch_size: Voxels along x, y, z.

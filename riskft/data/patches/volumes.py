@@ -39,16 +39,7 @@ def training_patches(
     num_classes: int,
     per_volume: int,
 ) -> Patches:
-    """Returns what makes the patches of the training cases.
-
-    Args:
-        cases: The prepared cases.
-        maps: The maps of phase 1.
-        augment: TorchIO transforms of the whole volume.
-        patch_size: Voxels along x, y, z.
-        sampling: Where patches are sampled.
-        num_classes: Y, background included.
-        per_volume: Patches of each volume.
+    """Returns what makes the patches of the training cases; see ``RiskDataModule`` for the arguments.
 
     Raises:
         InputError: If a case has no map.
@@ -62,40 +53,22 @@ def training_patches(
 
 
 class PatchesOfWholes(Patches):
-    """Transforms a whole volume, and cuts the patches from the result.
-
-    Args:
-        subjects: Training subjects with their transform.
-        sampler: Draws the places in a transformed volume.
-        per_volume: Patches of each volume.
-        numbers: See ``riskft.data.patches.queue.Patches``.
-        augmented: See there.
-    """
+    """Transforms a whole volume (``subjects`` have a transform), and cuts the patches from the result."""
 
     def __init__(
-        self,
-        subjects: tio.SubjectsDataset,
-        sampler: tio.data.PatchSampler,
-        per_volume: int,
-        numbers: int,
-        augmented: bool = True,
+        self, subjects: tio.SubjectsDataset, sampler: tio.data.PatchSampler, per_volume: int, numbers: int
     ) -> None:
-        self.per_volume, self.numbers, self.augmented = per_volume, numbers, augmented
+        self.per_volume, self.numbers, self.augmented = per_volume, numbers, True
         self._subjects, self._sampler, self._give_back = subjects, sampler, GivesBack()
 
     def __len__(self) -> int:
         return len(self._subjects)
 
-    def numbers_before(self, index: int) -> int:
-        """Returns 0: with augmentation there is nothing to repeat."""
-        return 0
-
     def __getitem__(self, visit: Visit) -> PatchBatch:
         """Returns a volume's patches."""
         self._give_back()
         with torch.random.fork_rng(devices=[]):
-            if visit.seed is not None:
-                torch.manual_seed(visit.seed)
+            torch.manual_seed(visit.seed)
             subject = self._subjects[visit.volume]
             torch.set_rng_state(visit.numbers)
             return patch_batch(list(self._sampler(subject, self.per_volume)))
@@ -106,13 +79,6 @@ class PatchesOfParts(Patches):
 
     The patches are those of the transformed volume, which has other parameters for each patch. Their centres are drawn
     before the transforms, and move with them.
-
-    Args:
-        subjects: Training subjects, of which only the names of the files are used.
-        sampler: Draws the places in a volume that is not transformed.
-        per_volume: Patches of each volume.
-        sampling: What built the sampler.
-        augment: TorchIO transforms, see ``riskft.data.patches.augment.works_on_patches``.
     """
 
     def __init__(
@@ -147,8 +113,7 @@ class PatchesOfParts(Patches):
             volume = _Volume({kind: self._open(path) for kind, path in files.items()}, self._size)
             torch.set_rng_state(visit.numbers)
             starts = places(self._sampler, volume.subject(self._needs_risk), self.per_volume)
-            if visit.seed is not None:
-                torch.manual_seed(visit.seed)
+            torch.manual_seed(visit.seed)
             parts = [self._patch(volume, start) for start in starts]
         stacked = {kind: torch.stack([part[kind] for part in parts]) for kind in files}
         count = len(parts)

@@ -25,12 +25,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Grid:
-    """The voxels of a volume, as far as TorchIO's transforms ask for them.
-
-    Attributes:
-        shape: Voxels along x, y, z.
-        affine: Voxel-to-mm, (4, 4).
-    """
+    """The voxels of a volume, as far as TorchIO's transforms ask for them."""
 
     shape: tuple[int, ...]
     affine: Affine
@@ -48,10 +43,7 @@ class Grid:
 class Warp:
     """Maps the voxels of the warped volume to those of the volume before.
 
-    Args:
-        transforms: TorchIO's ``Flip``, ``Affine`` and ``ElasticDeformation``, in the order of their application; the
-            elastic deformation comes after all affine transforms.
-        grid: The volume.
+    The transforms are TorchIO's ``Flip``, ``Affine`` and, after these, at most one ``ElasticDeformation``.
     """
 
     def __init__(self, transforms: Sequence[tio.Transform], grid: Grid) -> None:
@@ -80,12 +72,7 @@ class Warp:
         return nib.affines.apply_affine(np.linalg.inv(self.inner), point)  # type: ignore[no-any-return]
 
     def reach(self, start: Sequence[int], size: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Returns the box, start and stop, of which a patch of the warped volume takes values; clipped to the volume.
-
-        Args:
-            start: First voxel of the patch.
-            size: Voxels of the patch along x, y, z.
-        """
+        """Returns the box, start and stop, of the volume that a patch of the warped volume takes its values from."""
         half = (np.asarray(size) - 1) / 2
         centre, reach = _through(self.inner, np.asarray(start) + half, half)
         if self.elastic is not None:
@@ -111,13 +98,7 @@ class Warp:
 
 
 def sample(volume: Tensor, coordinates: Tensor, mode: str) -> Tensor:
-    """Samples (C, X, Y, Z) float32 at voxel coordinates, (3, *P); outside, at the border. Returns (C, *P).
-
-    Args:
-        volume: The volume.
-        coordinates: Along x, y, z.
-        mode: ``bilinear`` (which is trilinear here) or ``nearest``.
-    """
+    """Samples (C, X, Y, Z) float32 at voxel coordinates, (3, *P); outside, at the border. Returns (C, *P)."""
     # torch's coordinates are z, y, x, in [-1, 1] from the first voxel's centre to the last one's
     ends = [max(1, edge - 1) for edge in volume.shape[1:]]
     normed = torch.stack([coordinates[k] * (2 / ends[k]) - 1 for k in (2, 1, 0)], -1)

@@ -33,7 +33,7 @@ def subjects(count: int) -> list[tio.Subject]:
 
 def loader_of(count=4, samples=3, length=100, augment=(), batch_size=2, **options) -> PatchLoader:
     volumes = tio.SubjectsDataset(subjects(count), transform=training_transform(list(augment), PATCH))
-    source = PatchesOfWholes(volumes, tio.UniformSampler(PATCH), samples, numbers=4, augmented=bool(augment))
+    source = PatchesOfWholes(volumes, tio.UniformSampler(PATCH), samples, numbers=4)
     return PatchLoader(source, batch_size, length, **options)
 
 
