@@ -18,7 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import peers
-from paired import Row, markdown, read_rows, write_rows
+from paired import Row, cpu_time, markdown, read_rows, write_rows
 
 FOLDER = Path(__file__).resolve().parent
 MARKS = "<!-- table: written by `make bench` -->", "<!-- end of the table -->"
@@ -57,12 +57,12 @@ def measure(script: Path, out: Path, smoke: bool) -> list[Row] | None:
     command = [sys.executable, str(script), "--out", str(out), *(["--smoke"] if smoke else [])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     print(f"# {script.stem}", flush=True)
-    start = time.monotonic()
+    start = time.monotonic(), cpu_time()
     try:
         ended = f"exit status {subprocess.run(command, env=environment, timeout=LIMIT, check=False).returncode}"
     except subprocess.TimeoutExpired:
         ended = "ended for taking too long"
-    print(f"# {script.stem}: {time.monotonic() - start:.0f} s", flush=True)
+    print(f"# {script.stem}: {time.monotonic() - start[0]:.0f} s, {cpu_time() - start[1]:.0f} s CPU", flush=True)
     if not path.is_file():  # which is written last
         print(f"{script.name} failed ({ended}): its rows are missing", file=sys.stderr)
         return None
