@@ -39,10 +39,11 @@ def test_maps_are_not_needed():
     assert (batch.weight, batch.eep) == (None, None)
 
 
-def test_volumes_are_served_in_the_given_order():
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_volumes_are_served_in_the_given_order(workers):
     subjects = [subject(number) for number in range(3)]
     subjects[2].remove_image("label")
-    second, first = volume_loader(subjects, [2, 0])
+    second, first = volume_loader(subjects, [2, 0], workers)
     assert (second.subject, second.label, first.subject) == ("p2", None, "p0")
     assert torch.equal(first.image[0], subjects[0]["image"].data)
     assert torch.equal(first.label[0], subjects[0]["label"].data)

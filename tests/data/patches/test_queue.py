@@ -159,6 +159,20 @@ def test_length_needs_no_walk_over_the_subjects(monkeypatch):
     assert len(made) == 4
 
 
+def test_a_thread_puts_the_same_batches_together(monkeypatch):
+    """As for a GPU, but in ordinary memory."""
+    empty = torch.empty
+    monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **{**options, "pin_memory": False}))
+    loader = loader_of(5, 2, seed=5, pin_memory=True)
+    torch.manual_seed(0)
+    ahead = [batch.image for batch in loader]
+    torch.manual_seed(0)
+    plain = [batch.image for batch in loader_of(5, 2, seed=5)]
+    assert len(plain) == 5
+    assert all(torch.equal(one, other) for one, other in zip(ahead, plain, strict=True))
+    next(iter(loader))  # and an epoch may be left
+
+
 class Recorder(LightningModule):
     """Trains nothing and records its inputs."""
 
