@@ -5,14 +5,12 @@ Does nothing if the C library is not glibc, or if the environment configures whe
 
 import ctypes
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 MB = 1 << 20
 BLOCK = 1 << 16  # voxels to process at a time, so that their copies stay in the processor's cache
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _VARIABLES = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_")
 _TUNABLES = ("mmap_threshold", "mmap_max", "trim_threshold", "top_pad")
 
@@ -23,10 +21,7 @@ def planes_at_once(shape: Sequence[int]) -> int:
 
 
 def give_back() -> None:
-    """Returns the freed blocks that glibc keeps to the system (a few milliseconds).
-
-    For work that reuses its blocks while it runs, such as a network's; see ``volumes_given_back``.
-    """
+    """Returns the freed blocks that glibc keeps to the system (a few milliseconds)."""
     if (library := _adjustable_glibc()) is not None:
         library.malloc_trim(0)
 
@@ -50,27 +45,6 @@ class GivesBack:
         if self._held is None or held > self._held + self._step:
             give_back()
             self._held = _resident()
-
-
-@contextmanager
-def volumes_given_back() -> Iterator[None]:
-    """Inside the block, returns each allocation of 1 MB or more to the system as soon as it is freed.
-
-    glibc would keep allocations below 32 MB, in a heap with gaps that other volumes do not fit into, so that it grows
-    with the number of volumes. Do not use it for training or inference: page faults slow a network down by half.
-    Affects all threads. Not reentrant.
-
-    Afterwards the thresholds are fixed at the highest values that glibc's dynamic adjustment reaches.
-    """
-    if (library := _adjustable_glibc()) is None:
-        yield
-        return
-    library.mallopt(M_MMAP_THRESHOLD, MB)
-    try:
-        yield
-    finally:
-        library.mallopt(M_MMAP_THRESHOLD, 32 * MB)
-        library.mallopt(M_TRIM_THRESHOLD, 64 * MB)
 
 
 def chosen_by_user(environment: Mapping[str, str]) -> bool:

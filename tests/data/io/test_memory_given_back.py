@@ -1,4 +1,4 @@
-"""Freed volumes are given back to the system where that is wanted, and nowhere else."""
+"""Freed memory is given back to the system where that is wanted."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ from riskft.data.io import memory
 # memory in MB that freeing them leaves behind, and how much of that give_back() returns. The module is run by its path,
 # for the package would leave room in the heap. Each time in a new process, for the heap that is there is used again.
 PROGRAM = """
-import contextlib, runpy, sys
+import runpy, sys
 import numpy as np
 from pathlib import Path
 
@@ -24,16 +24,12 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
 np.ones(2**24, np.uint8)  # freed: from now on glibc keeps blocks of less than 16 MB
-if sys.argv[2] == "after":
-    with contextlib.suppress(KeyError), memory["volumes_given_back"]():
-        raise KeyError
-with memory["volumes_given_back"]() if sys.argv[2] == "inside" else contextlib.nullcontext():
-    start, small, large = resident(), [], []
-    for _ in range(64):
-        large.append(np.ones(2**21, np.uint8))
-        small.append(np.ones(50_000, np.uint8))
-    del large
-    left = resident()
+start, small, large = resident(), [], []
+for _ in range(64):
+    large.append(np.ones(2**21, np.uint8))
+    small.append(np.ones(50_000, np.uint8))
+del large
+left = resident()
 memory["give_back"]()
 print(left - start, left - resident())
 """
@@ -44,10 +40,10 @@ glibc = pytest.mark.skipif(
 )
 
 
-def left_behind(when, **environment):
+def left_behind(**environment):
     own = {name: value for name, value in os.environ.items() if not memory.chosen_by_user({name: value})}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, memory.__file__, when],
+        [sys.executable, "-c", PROGRAM, memory.__file__],
         env={**own, **environment},
         capture_output=True,
         text=True,
@@ -57,22 +53,15 @@ def left_behind(when, **environment):
 
 
 @glibc
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_freed_memory_is_kept_until_give_back(when):
-    left, given_back = left_behind(when)
+def test_freed_memory_is_kept_until_give_back():
+    left, given_back = left_behind()
     assert left > 120  # of 128
     assert given_back > 120
 
 
 @glibc
-def test_freed_memory_is_returned_inside_the_block():
-    left, _ = left_behind("inside")
-    assert left < 8  # the small ones take 3
-
-
-@glibc
 def test_settings_in_the_environment_take_precedence():
-    left, given_back = left_behind("inside", MALLOC_MMAP_THRESHOLD_=str(2**25))
+    left, given_back = left_behind(MALLOC_MMAP_THRESHOLD_=str(2**25))
     assert left > 120
     assert given_back < 1
 
@@ -95,12 +84,10 @@ def test_environment_variables_that_count_as_settings(environment, chosen):
 
 
 class OtherLibrary:
-    """Has glibc's functions but is not glibc: a call fails the test."""
+    """Has glibc's function but is not glibc: a call fails the test."""
 
-    def mallopt(self, *arguments):
+    def malloc_trim(self, *arguments):
         raise AssertionError(arguments)
-
-    malloc_trim = mallopt
 
 
 @pytest.mark.parametrize("error", [None, OSError, TypeError])
@@ -115,9 +102,6 @@ def test_nothing_happens_without_glibc(monkeypatch, error):
     try:
         assert memory._glibc() is None
         memory.give_back()
-        with memory.volumes_given_back():
-            ran = True
-        assert ran
     finally:
         memory._glibc.cache_clear()
 
