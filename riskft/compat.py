@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # only for annotations: commands without a trainer import thi
     from lightning.pytorch.callbacks import WeightAveraging
     from lightning.pytorch.strategies import DDPStrategy
     from torch import Tensor
-    from torchmetrics import Metric
 
 #: Hidden warnings: a regular expression for the start of each, and why it does not apply.
 HIDDEN_WARNINGS = {
@@ -136,15 +135,6 @@ def assert_on_device(condition: Tensor, message: str) -> None:
     import torch
 
     torch._assert_async(condition, message)
-
-
-# -- torchmetrics ------------------------------------------------------------------------------------------------------
-
-
-def count_update(metric: Metric) -> None:
-    """Tells a metric that its state changed other than by `update`, so that `compute` does not use its cache."""
-    metric._update_count += 1
-    metric._computed = None
 
 
 # -- W&B ---------------------------------------------------------------------------------------------------------------

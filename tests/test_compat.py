@@ -25,7 +25,6 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.strategies import DDPStrategy
 from torch.nn.utils import parametrizations
-from torchmetrics import Metric
 
 import riskft
 from riskft import compat
@@ -176,31 +175,6 @@ def test_an_assertion_that_does_not_wait_for_the_device():
         compat.assert_on_device(torch.tensor(True), "all is well")
         with pytest.raises(RuntimeError, match="a label"):
             compat.assert_on_device(torch.tensor(False), "a label")
-
-
-def test_a_metric_whose_state_was_set():
-    class Sum(Metric):
-        def __init__(self):
-            super().__init__()
-            self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
-
-        def update(self, value):
-            self.total += value
-
-        def compute(self):
-            return self.total.clone()
-
-    with (
-        contract("torchmetrics", "Metric._update_count and ._computed", "to add joints from disk"),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("error")  # computed without an update
-        metric = Sum()
-        for _ in range(2):
-            metric.total += 3
-            compat.count_update(metric)
-            metric.compute()
-        assert metric.compute() == 6
 
 
 @pytest.mark.parametrize(("owner", "name"), OVERRIDDEN)

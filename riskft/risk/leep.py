@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from riskft.compat import count_update
 from riskft.data.io.memory import BLOCK
 
 MIN_PROBABILITY = 1e-12
@@ -208,13 +207,6 @@ class LeepConditional(Metric):
                 f"Expected `source_probs` with {self.num_source_classes} channels, but got {source_probs.shape[1]}"
             )
         self.joint += joint_mass(source_probs, target, self.num_target_classes, self.ignore_index).to(self.joint)
-
-    def add_joint(self, joint: Tensor) -> None:
-        """Adds an unnormalised joint (Y, Z), for example one that an earlier pass saved."""
-        if joint.shape != self.joint.shape:
-            raise ValueError(f"Expected a joint of shape {tuple(self.joint.shape)}, but got {tuple(joint.shape)}")
-        count_update(self)
-        self.joint += joint.to(self.joint)
 
     def compute(self) -> Tensor:
         """Returns P(y|z), (Y, Z) float64; columns sum to 1."""

@@ -208,16 +208,6 @@ def test_pieces_in_any_order_equal_all_at_once(order: list[int]) -> None:
     torch.testing.assert_close(metric.compute(), filled([0, 1, 2, 3, 4, 5]).compute(), rtol=1e-13, atol=0)
 
 
-def test_joints_of_an_interrupted_pass_are_added() -> None:
-    probs, target = volumes(batch=6)
-    metric = LeepConditional(3, 5, IGNORE)
-    metric.update(probs[:2], target[:2])
-    first = metric.compute()
-    metric.add_joint(joint_mass(probs[2:], target[2:], 5, IGNORE))
-    torch.testing.assert_close(metric.compute(), filled([0, 1, 2, 3, 4, 5]).compute(), rtol=1e-13, atol=0)
-    assert not torch.equal(first, metric.compute())
-
-
 def test_calling_the_metric_gives_the_batch_and_keeps_the_sum() -> None:
     probs, target = volumes()
     metric = LeepConditional(3, 5, IGNORE)
@@ -345,8 +335,6 @@ def test_metric_checks_its_input() -> None:
     metric = LeepConditional(3, 2)
     with pytest.raises(ValueError, match="Expected `source_probs` with 3 channels, but got 2"):
         metric.update(VECTOR_PROBS, VECTOR_TARGET)
-    with pytest.raises(ValueError, match=r"Expected a joint of shape \(2, 3\), but got \(3, 2\)"):
-        metric.add_joint(torch.ones(3, 2))
     assert float(metric.joint.sum()) == 0
 
 
