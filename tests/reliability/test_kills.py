@@ -47,15 +47,15 @@ def maps(study: Study) -> dict[str, bytes]:
 
 def test_kill_in_phase_1(study, undisturbed):
     def die_after_two_subjects() -> None:
-        write, written = RiskStore.write_forward, []
+        write, written = RiskStore.write_joint, []
 
-        def write_forward(self: RiskStore, subject: str, *volumes: Any) -> None:
+        def write_joint(self: RiskStore, subject: str, joint: torch.Tensor) -> None:
             if len(written) == 2:
                 kill()
-            write(self, subject, *volumes)
+            write(self, subject, joint)
             written.append(subject)
 
-        RiskStore.write_forward = write_forward  # type: ignore[method-assign]
+        RiskStore.write_joint = write_joint  # type: ignore[method-assign]
 
     assert forked(study.arguments(), study.root / "killed", die_after_two_subjects).wait() == KILLED
     assert len(list(study.root.rglob("joint.json"))) == 2

@@ -9,7 +9,6 @@ import pytest
 import torch.distributed as dist
 from forked_runs import Forked, Study, before_step, forked, free_port, kill, ranks
 
-import riskft.risk.phase as phase_module
 from riskft.data.datamodule import RiskDataModule
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError, ProcessLost
@@ -64,7 +63,7 @@ def test_a_rank_dies_in_phase_1(study):
 def test_a_rank_that_hangs_is_waited_for_no_longer_than_the_timeout(study):
     def before(rank: int) -> None:
         if rank == 1:
-            phase_module.hardness = lambda *arguments: time.sleep(60)  # type: ignore[assignment]
+            RiskStore.write_hardness = lambda *arguments: time.sleep(60)  # type: ignore[method-assign,assignment,misc]
 
     processes = ranks(study.arguments(), study.root / "log", before, timeout="0:00:08")
     assert processes[0].wait(40) == 1
