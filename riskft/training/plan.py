@@ -204,7 +204,7 @@ def time_batch(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> fl
         return None
     with isolate_rng():
         start = time.perf_counter()
-        patches = loader.source[next(loader.visits())]
+        patches = loader.source.patches(next(loader.visits()))
         load = (time.perf_counter() - start) * data.batch_size / len(patches.image)
         compute = _time_passes(trainer, module, data)
     # worker processes load while this one trains

@@ -30,7 +30,7 @@ class Visit(NamedTuple):
     seed: int
 
 
-class Patches(ABC, Dataset[PatchBatch]):
+class Patches(ABC, Dataset[PatchBatch | InputError]):
     """Makes the patches of a training volume, in this process or in workers.
 
     Attributes:
@@ -48,8 +48,15 @@ class Patches(ABC, Dataset[PatchBatch]):
         """The number of volumes."""
 
     @abstractmethod
-    def __getitem__(self, visit: Visit) -> PatchBatch:
+    def patches(self, visit: Visit) -> PatchBatch:
         """Returns a volume's patches."""
+
+    def __getitem__(self, visit: Visit) -> PatchBatch | InputError:
+        """Returns a volume's patches, or what is wrong with its files: raised in a worker, it would lose its form."""
+        try:
+            return self.patches(visit)
+        except InputError as error:
+            return error
 
     def numbers_before(self, index: int) -> int:
         """Returns how many random numbers come before those of a volume's patches: of TorchIO's transforms."""
@@ -96,7 +103,7 @@ class PatchLoader:
         )
         self._fill = max(1, queue_length // source.per_volume)
         self._shuffles: deque[list[int]] = deque()
-        self._volumes: DataLoader[PatchBatch] = DataLoader(
+        self._volumes: DataLoader[PatchBatch | InputError] = DataLoader(
             source,
             batch_size=None,
             sampler=_Visits(self),
@@ -138,7 +145,9 @@ class PatchLoader:
         volumes = iter(self._volumes)
         for start in range(0, len(self._order), self._fill):
             made = list(islice(volumes, min(self._fill, len(self._order) - start)))
-            patches = [Patch(volume, number) for volume in made for number in range(self.source.per_volume)]
+            patches = [
+                Patch(volume, number) for volume in map(_whole, made) for number in range(self.source.per_volume)
+            ]
             yield from (patches[number] for number in self._shuffles.popleft())
 
     def visits(self) -> Iterator[Visit]:
@@ -175,6 +184,12 @@ class _Visits:
 def _skip(count: int) -> None:
     for _ in range(count):
         torch.rand(1)
+
+
+def _whole(volume: PatchBatch | InputError) -> PatchBatch:
+    if isinstance(volume, InputError):
+        raise volume
+    return volume
 
 
 def _as_it_is(patches: Any) -> Any:

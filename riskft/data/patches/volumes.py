@@ -64,7 +64,7 @@ class PatchesOfWholes(Patches):
     def __len__(self) -> int:
         return len(self._subjects)
 
-    def __getitem__(self, visit: Visit) -> PatchBatch:
+    def patches(self, visit: Visit) -> PatchBatch:
         """Returns a volume's patches."""
         self._give_back()
         with torch.random.fork_rng(devices=[]):
@@ -105,7 +105,7 @@ class PatchesOfParts(Patches):
         small = any(own < edge for own, edge in zip(self._open(files["image"]).shape, self._size, strict=True))
         return 2 + len(files) * small
 
-    def __getitem__(self, visit: Visit) -> PatchBatch:
+    def patches(self, visit: Visit) -> PatchBatch:
         """Returns a volume's patches."""
         self._give_back()
         name, fraction, files = self._subjects[visit.volume]

@@ -14,6 +14,7 @@ from lightning.pytorch import LightningModule, Trainer
 from riskft.data.patches.augment import training_transform
 from riskft.data.patches.queue import PatchLoader
 from riskft.data.patches.volumes import PatchesOfWholes
+from riskft.errors import InputError
 
 PATCH = (3, 3, 3)
 
@@ -157,6 +158,18 @@ def test_length_needs_no_walk_over_the_subjects(monkeypatch):
     made = loader_of(5, 3, world_size=2)
     monkeypatch.setattr(tio.SubjectsDataset, "dry_iter", None)
     assert len(made) == 4
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_what_is_wrong_with_a_file_is_told_in_its_own_words(workers, monkeypatch):
+    def patches(self, visit):
+        raise InputError("p0: changed during the run:", ["image.nii: truncated"])
+
+    monkeypatch.setattr(PatchesOfWholes, "patches", patches)
+    with pytest.raises(InputError) as caught:
+        next(iter(loader_of(num_workers=workers)))
+    assert str(caught.value) == "p0: changed during the run:\n  - image.nii: truncated"
+    assert caught.value.problems == ("image.nii: truncated",)
 
 
 def test_a_thread_puts_the_same_batches_together(monkeypatch):

@@ -161,14 +161,14 @@ def test_augmented_patches(volumes, name):
     assert isinstance(source, PatchesOfParts)
     torch.manual_seed(1)
     numbers = torch.get_rng_state()
-    batch = source[Visit(0, numbers, 5)]
+    batch = source.patches(Visit(0, numbers, 5))
     assert torch.equal(torch.get_rng_state(), numbers)
     if name == "spatial":  # the weight is the second channel plus 9, the EEP is the image
         torch.testing.assert_close(batch.weight[:, 0], batch.image[:, 1] + 9, rtol=0, atol=1e-3)
         torch.testing.assert_close(batch.eep, batch.image, rtol=0, atol=1e-2)  # float16 on disk
     assert batch.label.dtype == torch.uint8
     assert (batch.label[:, 0, 3:6, 3:6, 2:5].flatten(1).max(1).values > 0).float().mean() > 0.8
-    again, other = source[Visit(0, numbers, 5)], source[Visit(0, numbers, 6)]
+    again, other = source.patches(Visit(0, numbers, 5)), source.patches(Visit(0, numbers, 6))
     assert torch.equal(batch.image, again.image)
     assert not torch.equal(batch.image, other.image)
     assert len({image.numpy().tobytes() for image in batch.image}) == 24
@@ -216,7 +216,7 @@ def test_other_transforms_get_the_whole_volume(volumes, name):
     assert isinstance(source, PatchesOfWholes)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        batch = source[Visit(0, torch.get_rng_state(), 1)]
+        batch = source.patches(Visit(0, torch.get_rng_state(), 1))
     assert batch.image.shape == (2, 2, 9, 8, 7)
     assert batch.weight.shape == (2, 1, 9, 8, 7)
 
