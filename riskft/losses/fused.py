@@ -80,9 +80,9 @@ class _Terms(torch.autograd.Function):
             label = target[:, None, block].to(dtype, copy=True)
             _one_hot(label, ignore_index, one_hot)
             counted = label.ne_(ignore_index)
-            # log-sum-exp from the most probable class, whose probability is at least 1/Y
-            log_sum = x.amax(1) - p.amax(1).log_()
-            torch.mul(log_sum.sub_(x.mul_(one_hot).sum(1)), counted[:, 0], out=entropy[:, block])
+            # from the most probable class, whose probability is at least 1/Y: differences first, large logits cancel
+            own = x.amax(1).sub_(x.mul_(one_hot).sum(1)).sub_(p.amax(1).log_())
+            torch.mul(own, counted[:, 0], out=entropy[:, block])
             mass += torch.mul(p, counted, out=probs[..., block]).sum(2)
             in_block = one_hot.sum(2)
             counts += in_block

@@ -133,6 +133,13 @@ def test_half_precision_is_single_precision_of_the_rounded_logits(dtype):
     torch.testing.assert_close(gradient, wide.to(dtype))
 
 
+def test_a_constant_added_to_the_logits_changes_nothing():
+    logits, target, _ = batch(dtype=torch.float32)
+    logits += 10_000
+    found = loss_terms(logits, target, IGNORE).entropy
+    torch.testing.assert_close(found, plain.cross_entropy(logits, target, IGNORE), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("make", [FocalLoss, TopKLoss, RiskWeightedLoss])
 def test_numerical_gradients(make):
     logits, target, weight = batch(spatial=(3, 2, 2))
