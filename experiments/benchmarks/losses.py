@@ -20,8 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from riskft.losses.fused import loss_terms
 from riskft.losses.refresh import RefreshedLoss
 from riskft.losses.weighted import RiskWeightedLoss
-from riskft.risk.distribution import BINS
-from riskft.risk.float_bins import float_bins
+from riskft.risk.distribution import BINS, float_bins
 
 CLASSES, IGNORE = 4, 255
 

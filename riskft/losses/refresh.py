@@ -17,8 +17,7 @@ from riskft.errors import InputError
 from riskft.losses.fused import blocks
 from riskft.losses.length import check_length, counted, is_part
 from riskft.losses.weighted import Loss, RiskWeightedLoss, Weight
-from riskft.risk.distribution import BINS, ClassDistribution
-from riskft.risk.float_bins import float_bins
+from riskft.risk.distribution import BINS, ClassDistribution, float_bins
 from riskft.risk.mapping import RiskMapping, source_knowledge
 from riskft.risk.weighting import Normalise, PowerWeight, RankNormalise, WeightFunction
 

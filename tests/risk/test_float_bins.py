@@ -2,8 +2,7 @@
 
 import torch
 
-from riskft.risk.distribution import BINS, ClassDistribution
-from riskft.risk.float_bins import float_bins
+from riskft.risk.distribution import BINS, ClassDistribution, float_bins
 
 
 def boundaries() -> torch.Tensor:
