@@ -101,13 +101,15 @@ class RiskModule(SegmentationModule):
         self.record: Record | None = None
 
     def try_out(self) -> None:
-        """Tries the optimizer, the schedule and the inferer on tiny inputs, so that they fail before phase 1.
+        """Tries the optimizer, the schedule and the inferers on tiny inputs, so that they fail before phase 1.
 
         Raises:
             InputError: If one of them fails.
         """
         try_training(self._optimizer, self._schedule)
-        try_inferer(self.inferer, self.in_channels, window_size(self.inferer))
+        for option, inferer in (("model.inferer", self.inferer), ("model.source.inferer", self.source.inferer)):
+            if inferer is not None:
+                try_inferer(option, inferer, self.in_channels, window_size(inferer))
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads the weights of a checkpoint.
@@ -238,7 +240,8 @@ class RiskModule(SegmentationModule):
 
     def on_train_batch_end(self, outputs: Any, batch: PatchBatch, batch_idx: int) -> None:
         """Shows the loss as often as it is logged; ``prog_bar=True`` would wait for the GPU in every step."""
-        if self.trainer.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if every and self.trainer.global_step % every == 0:
             self.trainer.progress_bar_metrics["train/loss"] = float(self.trainer.callback_metrics["train/loss"])
 
     def on_validation_start(self) -> None:

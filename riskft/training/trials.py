@@ -50,14 +50,14 @@ def try_training(
             rates.step()
 
 
-def try_inferer(inferer: Inferer, channels: int, size: Sequence[int]) -> None:
+def try_inferer(option: str, inferer: Inferer, channels: int, size: Sequence[int]) -> None:
     """Runs an inferer with an identity network over volumes one voxel smaller and larger than its window, if not large.
 
     Raises InputError if it fails.
     """
     if math.prod(size) * channels > LARGEST:
         return
-    with _refusing("model.inferer", inferer):
+    with _refusing(option, inferer):
         for more in (-1, 1):  # it pads the first volume, and slides over the second
             inferer(torch.zeros(1, channels, *(max(1, edge + more) for edge in size)), lambda patch: patch)
 

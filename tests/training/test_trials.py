@@ -7,7 +7,9 @@ import torch
 from monai.inferers import SlidingWindowInferer
 
 from riskft.errors import InputError
+from riskft.source.source import Source
 from riskft.training.checkpoints import WholeCheckpointIO
+from riskft.training.module import RiskModule
 from riskft.training.trials import try_inferer, try_training
 
 SGD = partial(torch.optim.SGD, lr=1.0)
@@ -16,7 +18,7 @@ POWER = torch.optim.lr_scheduler.PolynomialLR
 
 def test_a_sound_choice_is_taken():
     try_training(SGD, lambda optimizer, steps: POWER(optimizer, steps, power=0.9))
-    try_inferer(SlidingWindowInferer(8, mode="gaussian"), 2, (8, 8, 8))
+    try_inferer("model.inferer", SlidingWindowInferer(8, mode="gaussian"), 2, (8, 8, 8))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +40,14 @@ def test_a_schedule_that_leads_nowhere(power, words):
 )
 def test_an_inferer_that_fails_at_work(options, words):
     with pytest.raises(InputError, match=rf"model.inferer \(SlidingWindowInferer\) fails when it is used .*{words}"):
-        try_inferer(SlidingWindowInferer(8, **options), 1, (8, 8, 8))
+        try_inferer("model.inferer", SlidingWindowInferer(8, **options), 1, (8, 8, 8))
+
+
+def test_the_source_s_own_inferer_is_tried_too():
+    source = Source(torch.nn.Conv3d(1, 3, 1), None, inferer=SlidingWindowInferer(8, overlap=1.0))
+    made = RiskModule(source, ["background", "a", "b"], 1, inferer=SlidingWindowInferer(8))
+    with pytest.raises(InputError, match=r"model.source.inferer \(SlidingWindowInferer\) fails .*overlap must be"):
+        made.try_out()
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ class Watched(Callback):
         self.shown.append(trainer.progress_bar_metrics.get("train/loss"))
 
 
-def test_lightning_reads_the_loss_only_when_it_is_logged(tmp_path):
+def watched_steps(folder, every):
     watched = Watched()
     trainer = Trainer(
         max_epochs=1,
@@ -142,14 +142,24 @@ def test_lightning_reads_the_loss_only_when_it_is_logged(tmp_path):
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        log_every_n_steps=3,
+        log_every_n_steps=every,
         callbacks=[watched],
-        default_root_dir=tmp_path,
+        default_root_dir=folder,
     )
     patches = [batch(seed) for seed in range(8)]
-    trained = module(RiskWeightedLoss())
-    trainer.fit(trained, DataLoader(patches, batch_size=None))
+    trainer.fit(module(RiskWeightedLoss()), DataLoader(patches, batch_size=None))
+    return watched
+
+
+def test_lightning_reads_the_loss_only_when_it_is_logged(tmp_path):
+    watched = watched_steps(tmp_path, 3)
     assert watched.watch.found == []
     # the callback looks before the module shows the loss of the third step
     assert watched.shown[:3] == [None] * 3
     assert watched.shown[3] == watched.shown[5] != watched.shown[6]
+
+
+def test_without_logs_the_loss_is_never_read(tmp_path):
+    watched = watched_steps(tmp_path, 0)
+    assert watched.watch.found == []
+    assert watched.shown == [None] * 8
