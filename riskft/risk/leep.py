@@ -71,7 +71,7 @@ def _class_index(target: Tensor, num_classes: int, ignore_index: int | None) -> 
     Raises:
         ValueError: If another label is outside [0, num_classes).
     """
-    if torch.iinfo(target.dtype).max < num_classes:
+    if target.dtype == torch.bool or torch.iinfo(target.dtype).max < num_classes:
         target = target.long()
     ignored = _ignored(target, ignore_index)
     counted = target if ignored is None else target.masked_fill(ignored, 0)

@@ -17,7 +17,8 @@ def logits_in_parts(inferer: Inferer, image: Tensor, network: Network) -> Iterat
 
     MONAI's ``SlidingWindowInferer`` keeps the whole result until its last window. Here the planes that no further
     window reaches are handed out and forgotten. The windows, their order and the sums are MONAI's, and so is each bit
-    of the result. Another inferer's result is a single part.
+    of the result, except that a single window is not multiplied and divided by its weights. Another inferer's result is
+    a single part.
 
     Args:
         inferer: Any inferer.
@@ -64,7 +65,7 @@ def _parts(inferer: SlidingWindowInferer, image: Tensor, roi: tuple[int, ...], n
         batch = windows[first : first + count]
         outputs = network(torch.cat([image[:, :, x, y, z] for x, y, z in batch]).to(device))
         if not even:
-            outputs *= weight.to(outputs)
+            outputs *= weight.to(outputs.device)
         if planes is None:
             large = inferer.cpu_thresh is not None and image.shape[2:].numel() > inferer.cpu_thresh
             place = inferer.device or ("cpu" if large else image.device)

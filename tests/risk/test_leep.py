@@ -257,6 +257,15 @@ def test_any_integer_target(dtype: torch.dtype) -> None:
     )
 
 
+def test_a_mask_as_target() -> None:
+    probs, target = volumes()
+    mask = target == 1
+    expected = joint_mass(probs, mask.long(), 2, IGNORE)
+    assert torch.equal(joint_mass(probs, mask, 2, IGNORE), expected)
+    conditional = conditional_from_joint(expected)
+    assert torch.equal(hardness(probs, mask, conditional, IGNORE), hardness(probs, mask.long(), conditional, IGNORE))
+
+
 @pytest.mark.parametrize("spatial", [(), (7,), (4, 3), (4, 3, 2)])
 def test_any_number_of_dimensions(spatial: tuple[int, ...]) -> None:
     probs = torch.full((2, 3, *spatial), 1 / 3)

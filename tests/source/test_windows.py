@@ -38,6 +38,14 @@ def test_the_parts_are_the_whole_to_the_last_bit(network, inferer):
     assert torch.equal(torch.cat(parts, 2), expected)
 
 
+def test_outputs_in_half_precision_are_blended_as_by_monai():
+    torch.manual_seed(1)
+    network = nn.Conv3d(2, 3, 3, padding=1, dtype=torch.bfloat16).requires_grad_(False)
+    inferer = SlidingWindowInferer([6, 5, 4], sw_batch_size=3, overlap=0.5, mode="gaussian")
+    parts = [part.clone() for part in logits_in_parts(inferer, IMAGE, lambda x: network(x.bfloat16()))]
+    assert torch.equal(torch.cat(parts, 2), inferer(IMAGE, lambda x: network(x.bfloat16())))
+
+
 def test_a_single_window_is_returned_without_a_copy(network):
     outputs = []
     inferer = SlidingWindowInferer([23, 13, 11], mode="gaussian")

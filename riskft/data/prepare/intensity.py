@@ -212,8 +212,9 @@ def _within(channel: Tensor, mask: Tensor) -> npt.NDArray[np.float32]:
 def _standardise(channel: Tensor, mean: float, spread: float, out: Tensor) -> None:
     """Writes (channel - mean) / spread, computed in float64."""
     # slice by slice, because large temporary arrays cost more than the arithmetic
-    for part, target in zip(channel.numpy().T, out.numpy().T, strict=True):
-        target[...] = np.subtract(part, mean, dtype=np.float64) / spread
+    with np.errstate(over="ignore"):  # outside a body of a single value
+        for part, target in zip(channel.numpy().T, out.numpy().T, strict=True):
+            target[...] = np.subtract(part, mean, dtype=np.float64) / spread
 
 
 def _moments(values: npt.NDArray[np.float32]) -> tuple[float, float]:

@@ -40,6 +40,12 @@ def test_zscore_by_hand():
     assert whole.flatten().tolist() == pytest.approx([-2 / 7**0.5, -1 / 7**0.5, 3 / 7**0.5])
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_body_of_zeros_in_another_background_is_zero():
+    image = volume([0.0, 0.0, 1.0])
+    assert (zscore(image, image == 0) == 0).all()
+
+
 def test_percentiles_by_hand():
     # 0..50: the 10th percentile is 5, the 90th 45; the second channel is the first, backwards and scaled
     image = volume(range(51), [7 * (50 - value) - 20 for value in range(51)])
