@@ -81,6 +81,7 @@ class SourcePass:
 
         Raises:
             FloatingPointError: If they are not finite.
+            ValueError: If their shape is not the target's.
         """
         done = 0
         for planes in source_parts(case, self.infer, self.device):
@@ -90,6 +91,8 @@ class SourcePass:
             own = target[done : (done := done + len(planes))].contiguous().to(planes.device)
             joints.append(joint_mass(planes, own, self.num_classes, IGNORE_INDEX))
             yield planes
+        if done < len(target):
+            raise ValueError(f"Expected source probabilities of {len(target)} planes along x, but got {done}")
 
     def joint(self, cases: Sequence[PreparedCase]) -> Tensor:
         """Returns the unnormalised P(y, z) of cases after ``run``, (Y, Z) float64."""

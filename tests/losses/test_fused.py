@@ -241,4 +241,4 @@ def test_it_needs_one_more_volume_of_probabilities(small_blocks):
         torch.autograd.grad(RiskWeightedLoss()(logits, target, weight), logits)
 
     # probabilities, which become the gradient; entropies, their weighted values and gradients; blocks
-    assert peak(step) < 1.75 * volume + 2e6
+    assert peak(step) < 1.75 * volume + 3e6  # 1.6e6 are the blocks

@@ -432,6 +432,15 @@ def test_source_that_gives_nan_is_named_with_its_case(
     assert not store_of(tmp_path, train).has_forward(train[1].subject)
 
 
+@pytest.mark.parametrize("lost", [slice(0, -1), slice(2, None)])
+def test_source_that_gives_too_few_planes(tmp_path: Path, risk_prepared: list[PreparedCase], lost: slice) -> None:
+    train = risk_prepared[:1]
+    store = store_of(tmp_path, train)
+    with pytest.raises(ValueError, match="planes along x, but got"):
+        phase_of(store, lambda image: TinySource().infer(image)[0][:, lost].split(3, 1)).run(train)
+    assert not list(store.folder.rglob("*.npy"))
+
+
 # -- processes, here as threads ---------------------------------------------------------------------------------------
 
 
