@@ -114,9 +114,8 @@ class LabelMap:
             raise InputError(f"Label {why_not_whole(found)}.")
         if rounded.size and rounded.min() >= 0 and rounded.max() < 1 << 16:  # almost always, and much faster
             codes: npt.NDArray[Any] = rounded.astype(np.uint16)
-            slices = (
-                codes.T if codes.flags.fnc else codes
-            )  # one at a time, because bincount takes 8 bytes for each voxel
+            # slices one at a time, because bincount takes 8 bytes for each voxel
+            slices = codes.T if codes.flags.fnc else codes
             present = sum(np.bincount(one.ravel(), minlength=1 << 16) for one in slices) > 0
             values = np.arange(1 << 16)
         else:
@@ -131,7 +130,7 @@ class LabelMap:
         for index, members in enumerate(self.classes.values(), start=1):
             classes[np.isin(values, members)] = index
         classes[np.isin(values, self.ignore)] = IGNORE_INDEX
-        mapped: npt.NDArray[np.uint8] = classes[codes]
+        mapped: npt.NDArray[np.uint8] = classes[codes].reshape(raw.shape)  # the inverse is flat in NumPy 1
         return mapped
 
 
