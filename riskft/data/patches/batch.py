@@ -138,4 +138,7 @@ def volume_loader(volumes: Any, order: Sequence[int], workers: int = 0) -> Any:
     With ``workers``, one process reads the next volumes meanwhile: one volume after the other is computed.
     """
     pin = torch.cuda.is_available()
-    return DataLoader(volumes, 1, sampler=order, num_workers=min(1, workers), collate_fn=volume_batch, pin_memory=pin)
+    # names for all: Lightning makes it again for `predict` and would give a size without a name twice
+    return DataLoader(
+        volumes, batch_size=1, sampler=order, num_workers=min(1, workers), collate_fn=volume_batch, pin_memory=pin
+    )
