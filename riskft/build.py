@@ -124,6 +124,8 @@ class Command(LightningCLI):
         warn_of_two_methods(given)
         with config_faults(given):
             options = [*package_defaults(given), *args[1:], *merged_callbacks(given)]
+            if any(argument.startswith("--print_config") for argument in args):
+                parser.parse_args([self._given, *options])  # prints and exits
             # by the command's own parser: the outer one would check every option a second time
             parsed = self._parser(self._given).parse_args(options)
         self.config = Namespace({"subcommand": self._given, self._given: parsed})  # type: ignore[no-untyped-call]

@@ -56,6 +56,12 @@ def names(config):
     return [callback.class_path.rpartition(".")[2] for callback in config.trainer.callbacks or []]
 
 
+def test_the_result_can_be_printed(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse("model/unet", "data/msd", "method/vanilla", more=["--data.batch_size", "7", "--print_config"])
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["batch_size"] == 7
+
+
 def test_the_order_of_configs_does_not_matter():
     files = [
         "data/fets2021",
