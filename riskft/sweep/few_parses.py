@@ -80,8 +80,14 @@ def _dependent(runs: Sequence[Arguments]) -> list[Group]:
 
     Places whose values are not all combined with each other, such as those of a sweep's ``rows``, stay together.
     """
-    columns = {place: texts for place, texts in enumerate(zip(*runs, strict=True)) if len(set(texts)) > 1}
+    given = list(zip(*runs, strict=True))
+    columns = {place: texts for place, texts in enumerate(given) if len(set(texts)) > 1}
     touched = {place: {name for text in set(texts) for name in _touched(text)} for place, texts in columns.items()}
+    for texts in given:  # a value that all runs share may refer to several options
+        for name, value in _settings(texts[0]) if len(set(texts)) == 1 else ():
+            if references := REFERENCE.findall(value):
+                number = -1 - len(columns)
+                columns[number], touched[number] = texts, {name, *references}
     groups: list[list[int]] = []
     for place, texts in columns.items():
         met = [
@@ -95,23 +101,29 @@ def _dependent(runs: Sequence[Arguments]) -> list[Group]:
         ]
         groups = [group for group in groups if group not in met]
         groups.append([*(other for group in met for other in group), place])
-    return [tuple(group) for group in groups]
+    places = [tuple(place for place in group if place >= 0) for group in groups]
+    return [group for group in places if group]
 
 
 def _touched(argument: str) -> Iterator[str]:
     """Yields the options that an argument sets or refers to."""
-    (option,) = options_of([argument])
-    for name in _leaves(option.content) if option.name == "config" else (option.name,):
+    for name, value in _settings(argument):
         plain = name.removesuffix("+").removesuffix(".class_path")
         yield plain
         yield from (part for key, parts in DESCRIBED.items() if _meet(plain, key) for part in parts)
-    yield from REFERENCE.findall(str(option.content) if option.name == "config" else option.text)
+        yield from REFERENCE.findall(value)
 
 
-def _leaves(content: Any, above: str = "") -> Iterator[str]:
+def _settings(argument: str) -> Iterator[tuple[str, str]]:
+    """Yields the options that an argument sets, and their values as text."""
+    (option,) = options_of([argument])
+    yield from _leaves(option.content) if option.name == "config" else [(option.name, option.text)]
+
+
+def _leaves(content: Any, above: str = "") -> Iterator[tuple[str, str]]:
     for key, value in content.items() if isinstance(content, Mapping) else ():
         name = f"{above}{key}"
-        yield from _leaves(value, f"{name}.") if isinstance(value, Mapping) and value else (name,)
+        yield from _leaves(value, f"{name}.") if isinstance(value, Mapping) and value else [(name, str(value))]
 
 
 def _meet(one: str, other: str) -> bool:

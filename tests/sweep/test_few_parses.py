@@ -100,6 +100,19 @@ def test_files_that_concern_each_other_are_checked_together(second, tmp_path):
     assert runs[-1] in asked
 
 
+def test_a_shared_value_that_refers_to_two_options_ties_them(tmp_path):
+    (tmp_path / "base.yaml").write_text("run: {study: '${lr}', method: '${run.study}-${size}'}")
+    shared = (f"--config={tmp_path}/base.yaml", "--network.width=${size}")
+    runs = [(*shared, f"--lr={lr}", f"--size={size}", f"--seed={seed}") for lr, size, seed in product("ab", "cd", "ef")]
+
+    def resolve(run):
+        values = dict(argument.removeprefix("--").split("=", 1) for argument in run)
+        return RunOptions("runs", "s", f"{values['lr']}-{values['size']}"), 0
+
+    few = with_few_parses(resolve, runs)
+    assert [few(run)[0].method for run in runs] == [resolve(run)[0].method for run in runs]
+
+
 def test_rows_are_not_mixed():
     rows = [("--test=a", "--train=b"), ("--test=b", "--train=a")]
     runs = [(*row, f"--size={size}") for row in rows for size in range(3)]
