@@ -101,8 +101,9 @@ class PatchesOfParts(Patches):
 
     def numbers_before(self, index: int) -> int:
         """Returns the numbers that decided whether two transforms apply, and whether the padding of each image does."""
-        _, _, files = self._subjects[index]
-        small = any(own < edge for own, edge in zip(self._open(files["image"]).shape, self._size, strict=True))
+        name, _, files = self._subjects[index]
+        with files_named(name, [files["image"]]):
+            small = any(own < edge for own, edge in zip(self._open(files["image"]).shape, self._size, strict=True))
         return 2 + len(files) * small
 
     def patches(self, visit: Visit) -> PatchBatch:
@@ -205,7 +206,9 @@ class _Volume:
     def _box(self, kind: str, start: Sequence[int], stop: Sequence[int]) -> Tensor:
         low, high = (np.clip(np.asarray(end) - self._before, 0, self._shape) for end in (start, stop))
         box = self._images[kind].read(low.tolist(), high.tolist())
-        before, after = low + self._before - start, np.asarray(stop) - self._before - high
+        size = np.subtract(stop, start)
+        before = np.clip(low + self._before - start, 0, size)  # all of it, if the box lies beyond the volume
+        after = size - before - (high - low)
         if before.any() or after.any():
             ends = [int(end) for k in (2, 1, 0) for end in (before[k], after[k])]
             box = functional.pad(box, ends, value=_beyond(kind))

@@ -17,6 +17,7 @@ from riskft.data.patches.sampling import BalancedSampling
 from riskft.data.patches.subjects import TrainingMaps
 from riskft.data.patches.volumes import PatchesOfParts, PatchesOfWholes, _Volume, training_patches
 from riskft.data.patches.warp import Warp
+from riskft.errors import InputError
 
 SHAPE = 26, 22, 18
 
@@ -53,6 +54,7 @@ TRANSFORMS = {
     "affine with values to pad": [
         tio.Affine((0.8, 0.8, 0.8), (3, 0, 0), (5, 0, 0), default_pad_value=3.5, default_pad_label=1)
     ],
+    "affine beyond the volume": [tio.Affine((1, 1, 1), (0, 0, 0), (200, 0, 0))],
     "affine about the origin": [tio.Affine((1.02, 1, 1), (3, -2, 4), (1, 1, 1), center="origin")],
     "elastic": [elastic(0)],
     "elastic to the border": [elastic(1, locked=0)],
@@ -237,3 +239,12 @@ def test_what_is_drawn_applies_with_its_probability(volumes):
     assert 70 < sum(len(spatial) for spatial, _ in found) < 130
     assert 25 < sum(len(intensities) for _, intensities in found) < 75
     assert {transform.degrees for spatial, _ in found for transform in spatial} == {(10.0, 10.0, 10.0)}
+
+
+def test_a_missing_image_is_named_before_its_patches_are_drawn(tmp_path):
+    volumes = {"image": np.zeros((5, 5, 5, 1), np.float32), "label": np.zeros((5, 5, 5), np.uint8)}
+    case = write_prepared(tmp_path / "p1", **volumes)
+    source = training_patches([case], TrainingMaps(), (), (4, 4, 4), BalancedSampling(), 2, per_volume=2)
+    (case.folder / "image.nii").unlink()
+    with pytest.raises(InputError, match=r"(?s)p1: .*image.nii: no longer there"):
+        source.numbers_before(0)
