@@ -15,6 +15,9 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from riskft.data.patches.batch import Patch, PatchBatch, joined
 from riskft.errors import InputError
 
+#: Volumes of which workers share the memory with this process; a file is open for each of their tensors.
+SHARED = 64
+
 
 class Visit(NamedTuple):
     """What a process needs to make the patches of a training volume.
@@ -110,7 +113,7 @@ class PatchLoader:
             num_workers=num_workers,
             collate_fn=_as_it_is,
             persistent_workers=num_workers > 0,
-            prefetch_factor=max(2, -(-self._fill // num_workers)) if num_workers else None,
+            prefetch_factor=max(2, -(-min(self._fill, SHARED) // num_workers)) if num_workers else None,
             generator=torch.Generator(),  # its own: it must not take random numbers of the epoch
         )
         if len(self) < 1:
@@ -140,14 +143,23 @@ class PatchLoader:
         batches = (list(islice(patches, self.batch_size)) for _ in range(len(self)))
         yield from _pinned_ahead(batches) if self.pin_memory else map(joined, batches)
 
+    @property
+    def _iterator(self) -> Any:
+        """The workers, which Lightning ends after training as those of a ``DataLoader``."""
+        return self._volumes._iterator
+
+    @_iterator.setter
+    def _iterator(self, value: Any) -> None:
+        self._volumes._iterator = value
+
     def _patches(self) -> Iterator[Patch]:
         """Yields the patches of an epoch, shuffled among those of ``_fill`` volumes."""
-        volumes = iter(self._volumes)
+        volumes = map(_whole, self._volumes)
+        if self._volumes.num_workers and self._fill > SHARED:
+            volumes = map(_own, volumes)
         for start in range(0, len(self._order), self._fill):
             made = list(islice(volumes, min(self._fill, len(self._order) - start)))
-            patches = [
-                Patch(volume, number) for volume in map(_whole, made) for number in range(self.source.per_volume)
-            ]
+            patches = [Patch(volume, number) for volume in made for number in range(self.source.per_volume)]
             yield from (patches[number] for number in self._shuffles.popleft())
 
     def visits(self) -> Iterator[Visit]:
@@ -194,6 +206,12 @@ def _whole(volume: PatchBatch | InputError) -> PatchBatch:
 
 def _as_it_is(patches: Any) -> Any:
     return patches
+
+
+def _own(patches: PatchBatch) -> PatchBatch:
+    """Returns a copy in memory that no worker shares."""
+    tensors: Any = [None if part is None else part.clone() for part in patches[1:]]
+    return PatchBatch(patches.subjects, *tensors)
 
 
 def _pinned_ahead(batches: Iterable[list[Patch]]) -> Iterator[PatchBatch]:

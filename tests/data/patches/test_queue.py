@@ -1,7 +1,9 @@
 """The patch queue: every subject equally often, other orders, the same again after a resume, shares of ranks."""
 
 import json
+import os
 from collections import Counter
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -236,6 +238,22 @@ def test_lightning_starts_each_epoch_and_a_resumed_run_sees_the_same(tmp_path):
     second, _ = fit(tmp_path, loader(), 3, tmp_path / "last.ckpt")
     assert {**first.seen, **second.seen} == whole.seen
     assert sorted(second.seen) == [2]
+
+
+@pytest.mark.slow
+def test_no_worker_outlives_the_training(tmp_path):
+    fit(tmp_path, loader_of(4, 2, num_workers=1), 2)
+    assert active_children() == []
+
+
+@pytest.mark.slow
+def test_a_long_queue_needs_few_open_files(monkeypatch):
+    """Workers hand over tensors as open files, of which many systems allow 1024."""
+    monkeypatch.setattr("riskft.data.patches.queue.SHARED", 2)
+    patches = iter(loader_of(30, 1, length=30, num_workers=1))
+    before = len(os.listdir("/dev/fd"))
+    next(patches)  # of 30 volumes, with three tensors each
+    assert len(os.listdir("/dev/fd")) < before + 30
 
 
 @pytest.mark.slow
