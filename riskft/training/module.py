@@ -241,8 +241,9 @@ class RiskModule(SegmentationModule):
     def on_train_batch_end(self, outputs: Any, batch: PatchBatch, batch_idx: int) -> None:
         """Shows the loss as often as it is logged; ``prog_bar=True`` would wait for the GPU in every step."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if every and self.trainer.global_step % every == 0:
-            self.trainer.progress_bar_metrics["train/loss"] = float(self.trainer.callback_metrics["train/loss"])
+        logged = self.trainer.callback_metrics.get("train/loss")  # a subclass may log something else
+        if every and logged is not None and self.trainer.global_step % every == 0:
+            self.trainer.progress_bar_metrics["train/loss"] = float(logged)
 
     def on_validation_start(self) -> None:
         """Makes the counts of the loss equal on all processes, because a checkpoint may follow."""
