@@ -18,15 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a command line.
+    """One option of a command line."""
 
-    Attributes:
-        name: Without dashes, such as ``model.source.checkpoint``; ``config`` for a config.
-        text: Its value as given.
-    """
-
-    name: str
-    text: str
+    name: str  #: Without dashes, such as ``model.source.checkpoint``; ``config`` for a config.
+    text: str  #: Its value as given.
 
     @cached_property
     def content(self) -> Any:
@@ -43,9 +38,8 @@ class Option:
     def values(self, wanted: str, *, is_file: bool = False) -> Iterator[tuple[str, Any]]:
         """Yields what this option sets of a wanted one: its full name, or that of a part, and the value.
 
-        Args:
-            wanted: Such as ``trainer.callbacks``, which ``--config``, ``--trainer`` and ``--trainer.callbacks+`` set.
-            is_file: Whether the wanted option names a file, which must not be read.
+        ``trainer.callbacks``, for example, is set by ``--config``, ``--trainer`` and ``--trainer.callbacks+``. The file
+        that a wanted option names (``is_file``) is not read.
         """
         name = self.name.removesuffix("+")
         if name == "config":
@@ -70,11 +64,7 @@ def options_of(arguments: Sequence[str]) -> list[Option]:
 
 
 def last_file(options: Sequence[Option], wanted: str) -> str | None:
-    """Returns the file that an option finally names, with references to other options resolved.
-
-    Returns:
-        The file's name; None if it is not given or null, or if a reference cannot be resolved.
-    """
+    """Returns the file that an option finally names, references resolved; None if there is none that can be told."""
     values = [value for option in options for _, value in option.values(wanted, is_file=True)]
     value = values[-1] if values else None
     if isinstance(value, str) and "${" in value:

@@ -28,13 +28,7 @@ def merged_callbacks(options: Sequence[Option]) -> list[str]:
     """Returns a ``--config`` to append, with the merged callbacks; empty if they all come from one place.
 
     A class that is listed again keeps one entry, in which later options win. An empty list removes all earlier
-    callbacks; null changes nothing.
-
-    Args:
-        options: All options of the command.
-
-    Raises:
-        InputError: If ``trainer.drop_callbacks`` names a class that does not exist.
+    callbacks; null changes nothing. Raises InputError if ``trainer.drop_callbacks`` names a class that does not exist.
     """
     merged: dict[tuple[str, int], Entry] = {}
     drop: dict[str, None] = {}

@@ -16,15 +16,9 @@ SHOWN = 120
 def refused_objects(parser: ArgumentParser) -> Iterator[None]:
     """Turns errors of other libraries' classes into InputError while a parser builds objects.
 
-    This covers objects that are built later too, such as an optimizer. riskft's own classes raise InputError
-    themselves, so any other error of theirs is a bug and keeps its traceback.
-
-    Args:
-        parser: Builds the objects inside.
-
-    Raises:
-        InputError: If a class of another library refuses its options, or a nested option has a value of the wrong
-            type, which the parser notices only now.
+    This covers objects that are built later too, such as an optimizer, and nested options of the wrong type, which the
+    parser notices only now. riskft's own classes raise InputError themselves, so any other error of theirs is a bug and
+    keeps its traceback.
     """
     parser.add_instantiator(_built, object)
     try:

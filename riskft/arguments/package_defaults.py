@@ -15,13 +15,8 @@ log = logging.getLogger(__name__)
 def package_defaults(options: Sequence[Option]) -> list[str]:
     """Returns a ``--config`` to put first, with the source model's own options; empty if it does not describe itself.
 
-    It comes before the user's configs, because these may override parts of it.
-
-    Args:
-        options: All options of the command.
-
-    Raises:
-        InputError: If the source model describes itself but is broken.
+    It comes before the user's configs, because these may override parts of it. Raises InputError if the model describes
+    itself but is broken.
     """
     checkpoint = last_file(options, "model.source.checkpoint")
     package = find_package(Path(checkpoint)) if checkpoint else None

@@ -40,11 +40,7 @@ class CommandParser(ArgumentParser):
 def config_faults(options: Sequence[Option]) -> Iterator[None]:
     """Turns errors in config files that jsonargparse does not catch into InputError.
 
-    Args:
-        options: All options of the command.
-
-    Raises:
-        InputError: If a file is not text, or a value refers to a missing option.
+    These are files that are not text, and values that refer to a missing option.
     """
     given = dict.fromkeys(option.text for option in options if option.name == "config")
     problems = [problem for name in given if (problem := _not_text(name))]

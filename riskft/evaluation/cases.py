@@ -34,15 +34,10 @@ class Segmentation(NamedTuple):
 def native_segmentation(
     probabilities: Tensor, affine: Affine, case: Case, keep_probabilities: bool = False
 ) -> Segmentation:
-    """Resamples probabilities linearly to the scan's own grid, then takes the most probable class.
+    """Resamples probabilities (Y, X, Y, Z) linearly to the scan's own grid, then takes the most probable class.
 
-    This order keeps thin structures and smooth borders. Cropped voxels are background.
-
-    Args:
-        probabilities: (Y, X, Y, Z) floating values on the prepared grid.
-        affine: The prepared grid's voxel-to-mm affine, (4, 4).
-        case: The case.
-        keep_probabilities: Also return the probabilities on the scan's grid.
+    This order keeps thin structures and smooth borders. Cropped voxels are background. ``affine`` is the prepared
+    grid's, (4, 4).
     """
     native = to_native(probabilities, affine, case)
     classes = native.argmax(0).to(torch.uint8).numpy()
@@ -70,11 +65,7 @@ def score_native(
     class_names: Sequence[str],
     regions: Mapping[str, Sequence[int]],
 ) -> list[CaseScore]:
-    """Scores a segmentation on the scan's own grid against the label on disk; see ``score_case``.
-
-    Raises:
-        InputError: See ``native_label``.
-    """
+    """Scores a segmentation on the scan's own grid against ``native_label``; see ``score_case``."""
     prediction, truth = torch.from_numpy(segmentation.classes), torch.from_numpy(native_label(case, labels))
     return score_case(case.subject, prediction, truth, class_names, spacing_of(native_grid(case)[1]), regions=regions)
 
@@ -86,11 +77,7 @@ def score_prepared(
     regions: Mapping[str, Sequence[int]],
     surface: bool,
 ) -> list[CaseScore]:
-    """Scores classes (X, Y, Z) on the prepared grid against the prepared label; see ``score_case``.
-
-    Raises:
-        InputError: If the volume has no label.
-    """
+    """Scores classes (X, Y, Z) on the prepared grid; raises InputError if there is no label. See ``score_case``."""
     truth, spacing = volume.truth(), spacing_of(volume.affine)
     return score_case(volume.subject, prediction.to(truth.device), truth, class_names, spacing, surface, regions)
 

@@ -20,23 +20,14 @@ from riskft.evaluation.surface import hd95
 
 @dataclass(frozen=True)
 class CaseScore:
-    """One class, or region of classes, of one case.
+    """One class, or region of classes, of one case."""
 
-    Attributes:
-        subject: The case.
-        class_name: The class or region.
-        dice: In [0, 1], or NaN.
-        hd95_mm: 95th percentile of the symmetric surface distance in mm, or NaN (also if not requested).
-        voxels_true: Voxels of the class in the label.
-        voxels_predicted: Voxels of the class in the prediction.
-    """
-
-    subject: str
-    class_name: str
-    dice: float
-    hd95_mm: float
-    voxels_true: int
-    voxels_predicted: int
+    subject: str  #: The case.
+    class_name: str  #: The class or region.
+    dice: float  #: In [0, 1], or NaN.
+    hd95_mm: float  #: 95th percentile of the symmetric surface distance in mm, or NaN (also if not requested).
+    voxels_true: int  #: Voxels of the class in the label.
+    voxels_predicted: int  #: Voxels of the class in the prediction.
 
 
 def score_case(
@@ -48,19 +39,11 @@ def score_case(
     surface: bool = True,
     regions: Mapping[str, Sequence[int]] | None = None,
 ) -> list[CaseScore]:
-    """Scores one case.
+    """Scores a prediction, (X, Y, Z) integer classes, against the truth of the same shape, in which 255 is ignored.
 
-    Args:
-        subject: The case.
-        prediction: (X, Y, Z) integer classes.
-        truth: (X, Y, Z) integer classes; 255 is ignored.
-        class_names: Names by index, background first (it is not scored).
-        spacing: Voxel size in mm.
-        surface: Compute HD95 as well (slower).
-        regions: Unions of class indices by name, scored instead of the classes.
-
-    Raises:
-        ValueError: If shapes differ.
+    ``class_names`` are by index, background first (it is not scored); ``regions``, unions of class indices by name, are
+    scored instead of the classes. ``spacing`` is in mm. ``surface`` computes HD95 as well, which is slower. Raises
+    ValueError if shapes differ.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"Expected `prediction` of shape {tuple(truth.shape)}, but got {tuple(prediction.shape)}")
@@ -105,15 +88,10 @@ def _union(boxes: Sequence[tuple[slice, ...] | None]) -> tuple[slice, ...]:
 
 @dataclass(frozen=True)
 class ClassMean:
-    """Mean of a metric over the cases that have a value.
+    """Mean of a metric over the cases that have a value."""
 
-    Attributes:
-        value: The mean, or NaN if no case has a value.
-        count: Number of cases with a value.
-    """
-
-    value: float
-    count: int
+    value: float  #: The mean, or NaN if no case has a value.
+    count: int  #: Number of cases with a value.
 
 
 def class_means(scores: Sequence[CaseScore], metric: str) -> dict[str, ClassMean]:

@@ -35,20 +35,11 @@ def _validate(source_probs: Tensor, target: Tensor) -> None:
 def joint_mass(
     source_probs: Tensor, target: Tensor, num_target_classes: int, ignore_index: int | None = None
 ) -> Tensor:
-    """Sums source probabilities per target class: the unnormalised joint.
+    """Sums source probabilities per target class: the unnormalised joint, (Y, Z) float64, on their device.
 
-    Args:
-        source_probs: (B, Z, *spatial) floating, sums to 1 over Z.
-        target: (B, *spatial) integer class indices in [0, Y), or ``ignore_index``.
-        num_target_classes: Y.
-        ignore_index: Label of ignored voxels.
-
-    Returns:
-        (Y, Z) float64, on the device of ``source_probs``. Its sum is the number of voxels that are not ignored.
-
-    Raises:
-        ValueError: If shapes disagree, or a label is outside [0, Y).
-        TypeError: If ``target`` is floating.
+    The probabilities, (B, Z, *spatial), sum to 1 over Z; the target is (B, *spatial) integer class indices in [0, Y),
+    or ``ignore_index``. The sum of the joint is the number of voxels that are not ignored. Raises ValueError if shapes
+    disagree or a label is outside [0, Y), and TypeError if ``target`` is floating.
     """
     _validate(source_probs, target)
     index = _class_index(target, num_target_classes, ignore_index).flatten()
@@ -91,11 +82,7 @@ def _ignored(target: Tensor, ignore_index: int | None) -> Tensor | None:
 
 
 def conditional_from_joint(joint: Tensor) -> Tensor:
-    """Returns P(y|z), (Y, Z), from a joint (Y, Z) of any scale; a source class without mass gets P(y).
-
-    Raises:
-        ValueError: If the joint has no mass.
-    """
+    """Returns P(y|z) from a joint (Y, Z) of any scale, P(y) for z without mass; raises ValueError without any mass."""
     total = joint.sum()
     if not total > 0:
         raise ValueError("Expected a joint with positive mass: no voxel has been counted")

@@ -139,12 +139,7 @@ class Weighting:
 
 
 def source_knowledge(joint: Tensor, leep: float) -> float:
-    """Returns the fraction of the labels' entropy that the source explains, 1 + LEEP / H(Y), clipped to [0, 1].
-
-    Args:
-        joint: (Y, Z) of any scale.
-        leep: Mean log EEP in nats, at most 0.
-    """
+    """Returns the fraction of the labels' entropy, of a joint (Y, Z), that is explained: 1 + LEEP / H(Y), in [0, 1]."""
     entropy = label_entropy(joint)
     return 0.0 if entropy <= 0 else min(1.0, max(0.0, 1 + leep / entropy))
 

@@ -48,11 +48,9 @@ class RiskPhase:
         self.keep_eep = keep_eep
 
     def run(self, train: Sequence[PreparedCase], others: Sequence[PreparedCase] = ()) -> RiskSummary:
-        """Makes the missing files and returns the summary.
+        """Makes the missing files of the labelled cases and returns the summary.
 
-        Args:
-            train: Labelled cases that define P(y|z).
-            others: Labelled cases that get maps but do not enter P(y|z), such as validation cases for display.
+        Only those for training define P(y|z); the others get maps, for display.
         """
         everyone, counted = [*train, *others], frozenset(case.subject for case in train)
         if (finished := self._finished(everyone, counted)) is not None:
@@ -98,11 +96,7 @@ class RiskPhase:
     def _hardness_pass(
         self, everyone: Sequence[PreparedCase], counted: frozenset[str], joint: Tensor
     ) -> tuple[ClassDistribution, Tensor]:
-        """Makes the missing hardness and EEP.
-
-        Returns:
-            The distribution of the mapping's values over the training cases, and each class's sum of hardness, (Y,).
-        """
+        """Makes missing hardness and EEP; returns the values' distribution, and each class's sum of hardness, (Y,)."""
         conditional = conditional_from_joint(joint)
         own = ClassDistribution(self.num_classes)
         sums: dict[str, Tensor] = {}
@@ -124,11 +118,7 @@ class RiskPhase:
         return distribution, ordered_sum([part for _, part in gathered])
 
     def _make_hardness(self, case: PreparedCase, conditional: Tensor, keep_eep: bool) -> _Hardness:
-        """Writes the EEP, if asked for, and the hardness, if it is missing.
-
-        Returns:
-            Hardness and classes, (X, Y, Z) each, and their affine.
-        """
+        """Writes EEP, if asked for, and hardness, if missing; returns hardness, classes (X, Y, Z) and their affine."""
         target, affine = self.source.target(case), nib.load(case.folder / "label.nii").affine
         volume, expected_class = torch.empty_like(target, dtype=torch.float32), torch.empty_like(target)
         eep = torch.empty(self.num_classes if keep_eep else 0, *target.shape, dtype=torch.float16)
@@ -158,11 +148,7 @@ class RiskPhase:
         distribution: ClassDistribution,
         knowledge: float,
     ) -> tuple[Tensor, Tensor]:
-        """Writes the weights of all cases.
-
-        Returns:
-            Each class's sum of weights (Y,) and the histogram's counts, over the training cases.
-        """
+        """Writes all weights; returns each class's sum (Y,) and the histogram's counts, over the training cases."""
         found: dict[str, Tensor] = {}
         weighting = self.mapping.weighting(distribution, knowledge)
         by_volume = self.mapping.scope == "volume"
@@ -221,14 +207,9 @@ def _cells(distribution: ClassDistribution) -> tuple[Tensor, Tensor]:
 
 
 def _counted(volume: Tensor, target: Tensor) -> Iterator[tuple[slice | Tensor, Tensor, Tensor]]:
-    """Yields the voxels that are not ignored in blocks.
+    """Yields the voxels of (X, Y, Z) that are not ignored, in blocks: places, values and classes, int64.
 
-    Args:
-        volume: (X, Y, Z).
-        target: Classes (X, Y, Z) uint8.
-
-    Yields:
-        Places in the flat volume with x fastest, as NIfTI files have it, and the values and classes, int64, there.
+    The places are in the flat volume with x fastest, as NIfTI files have it.
     """
     # views, if the volumes are read from files
     values, labels = (each.permute(2, 1, 0).reshape(-1) for each in (volume, target))

@@ -15,17 +15,11 @@ Gather = Callable[[Any, str], list[Any]]
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process and the others of the run; by default the only one.
+    """This process and the others of the run; by default the only one."""
 
-    Attributes:
-        rank: This process.
-        world_size: Number of processes.
-        gather: Collects objects over ranks.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    gather: Gather = lambda item, what: [item]
+    rank: int = 0  #: This process.
+    world_size: int = 1  #: Number of processes.
+    gather: Gather = lambda item, what: [item]  #: Collects objects over ranks.
 
     def share(self, items: Sequence[T]) -> list[T]:
         """Returns the items of this process."""

@@ -52,8 +52,7 @@ class SourcePass:
     def run(self, cases: Sequence[PreparedCase]) -> None:
         """Runs the source over the labelled cases that are not in the store yet.
 
-        Raises:
-            InputError: If a file is damaged, or the source gives NaN or infinite values.
+        Raises InputError if a file is damaged, or the source gives NaN or infinite values.
         """
         missing = [case for case in self.ranks.share(cases) if not self.store.has_forward(case.subject)]
         broken: list[str] = []
@@ -102,13 +101,8 @@ class SourcePass:
     def parts(self, case: PreparedCase, target: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yields a case's source probabilities part by part; runs the source again if another run dropped them.
 
-        Args:
-            case: The case.
-            target: Its classes (X, Y, Z), see ``target``.
-
-        Yields:
-            Where along x the part is, its probabilities (depth, |Z|, Y, Z), and its classes (depth, Y, Z), on the
-            device.
+        That is: where along x the part is, its probabilities (depth, |Z|, Y, Z), and its classes (depth, Y, Z), on the
+        device.
         """
         try:
             kept = self.store.read_probabilities(case.subject)

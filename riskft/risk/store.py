@@ -43,11 +43,7 @@ class RiskStore(StoreFiles):
         return cls(files.root, inputs, options)
 
     def changes(self, previous: Path | None = None) -> list[str]:
-        """Returns the names of the inputs that differ from an earlier phase 1; empty if this one exists or is first.
-
-        Args:
-            previous: Manifest of the phase 1 to compare with; by default the latest in the store.
-        """
+        """Returns the inputs that differ from an earlier phase 1, by default the latest; empty if this one exists."""
         if self.inputs_manifest.is_file():
             return []
         manifests = (
@@ -109,11 +105,7 @@ class RiskStore(StoreFiles):
         self._drop_spent(subject)
 
     def read_joint(self, subject: str) -> Tensor:
-        """Returns a subject's unnormalised joint, (Y, Z) float64.
-
-        Raises:
-            InputError: If it is missing, because the processes do not share the folder.
-        """
+        """Returns a subject's unnormalised joint, (Y, Z) float64; raises InputError if processes share no folder."""
         path = self.joint_path(subject)
         if not path.is_file():
             raise InputError(f"{path}: missing after phase 1. All processes must see the same risk store.")

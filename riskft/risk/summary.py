@@ -11,29 +11,17 @@ from riskft.errors import InputError
 
 @dataclass(frozen=True)
 class RiskSummary:
-    """The results of phase 1 on the training cases.
+    """The results of phase 1 on the training cases."""
 
-    Attributes:
-        joint: (Y, Z) float64, unnormalised.
-        leep: Mean log EEP, nats.
-        label_entropy: H(Y), nats; minus the LEEP of an uninformative source.
-        knowledge: 1 + LEEP / H(Y) in [0, 1].
-        class_voxels: Voxels of each target class.
-        class_hardness: Mean hardness of each target class, nats (0 for a class without voxels).
-        class_weight: Mean weight of each target class (0 for a class without voxels).
-        weight_edges: Edges of the histogram of weights.
-        weight_counts: Voxels between the edges.
-    """
-
-    joint: Tensor
-    leep: float
-    label_entropy: float
-    knowledge: float
-    class_voxels: list[int]
-    class_hardness: list[float]
-    class_weight: list[float]
-    weight_edges: list[float]
-    weight_counts: list[int]
+    joint: Tensor  #: (Y, Z) float64, unnormalised.
+    leep: float  #: Mean log EEP, nats.
+    label_entropy: float  #: H(Y), nats; minus the LEEP of an uninformative source.
+    knowledge: float  #: 1 + LEEP / H(Y) in [0, 1].
+    class_voxels: list[int]  #: Voxels of each target class.
+    class_hardness: list[float]  #: Mean hardness of each target class, nats (0 for a class without voxels).
+    class_weight: list[float]  #: Mean weight of each target class (0 for a class without voxels).
+    weight_edges: list[float]  #: Edges of the histogram of weights.
+    weight_counts: list[int]  #: Voxels between the edges.
 
     def to_json(self) -> dict[str, Any]:
         """Returns plain values."""

@@ -155,13 +155,9 @@ def mean_weight(
 ) -> Tensor:
     """Returns the mean weight of each class, (num_classes,) float64, 1 for a class without voxels.
 
-    Args:
-        normalise: The normalisation in use.
-        weight: The weight function in use.
-        scale: The distribution that normalises the values.
-        counted: The distribution of the voxels to average over (same classes), exact to a bin's width.
-        by_gradient: Weight each voxel by the size of its cross-entropy gradient in the logits,
-            1 - p(y) = 1 - exp(-h); values must be hardness h. A class without hard voxels gets 1.
+    ``scale`` is the distribution that normalises the values, ``counted`` that of the voxels to average over (same
+    classes), exact to a bin's width. ``by_gradient`` weights each voxel by the size of its cross-entropy gradient in
+    the logits, 1 - p(y) = 1 - exp(-h); values must be hardness h. A class without hard voxels gets 1.
     """
     result = torch.ones(counted.num_classes, dtype=torch.float64)
     values = ClassDistribution.bin_centres().clamp(counted.low.unsqueeze(1), counted.high.unsqueeze(1))

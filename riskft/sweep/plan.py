@@ -36,8 +36,7 @@ class Run:
 def plan_runs(sweep: Sweep, resolve: Resolve, tested: bool = True) -> list[Run]:
     """Returns a sweep's runs; ``resolve`` reads a command line as ``riskft fit`` would.
 
-    Raises:
-        InputError: If riskft cannot run an argument, or runs share a folder; all problems are in one report.
+    Raises InputError, with all problems, if riskft cannot run an argument, or runs share a folder.
     """
     resolve = with_few_parses(resolve, [checked(one.values) for one in sweep.combinations()])
     runs: list[Run] = []

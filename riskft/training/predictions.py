@@ -54,14 +54,9 @@ class SegmentationWriter(BasePredictionWriter):
         self._warned = False
 
     def check(self, cases: Sequence[Case], keys: Mapping[str, str] | None = None) -> None:
-        """Checks the output names before anything is computed. Opens no scan.
+        """Checks the output names before anything is computed, with the cases' keys once known. Opens no scan.
 
-        Args:
-            cases: The cases.
-            keys: Fingerprints of their scans and preprocessing by subject, once known.
-
-        Raises:
-            InputError: If the folder holds scans, files would be overwritten, or two files would have the same name.
+        Raises InputError if the folder holds scans, files would be overwritten, or two files would have the same name.
         """
         folder = self.folder.resolve()
         # a scan may be a link into the folder

@@ -124,12 +124,7 @@ class RiskMapCallback(Callback):
 
 
 def _announce(store: RiskStore, previous: Path) -> None:
-    """Logs why maps are made again.
-
-    Args:
-        store: The store of the maps.
-        previous: Manifest of the run's last phase 1; may not exist.
-    """
+    """Logs why maps are made again; ``previous`` is the manifest of the run's last phase 1, if there was one."""
     changes = ", ".join(store.changes(previous))
     if changes and previous.is_file():
         log.warning("Phase 1: this run's risk maps are out of date and are made again. Changed: %s", changes)

@@ -43,15 +43,9 @@ class FileError(ValueError):
 def checked_voxels(image: Any) -> Iterator[Any]:
     """Yields the voxels of an open image, and compares the checksum of its gzip archive when the block ends.
 
-    Args:
-        image: What ``riskft.data.io.formats.open_image`` returns.
-
-    Yields:
-        An array-like that can be sliced, with scale factors applied.
-
-    Raises:
-        FileError: If the archive is cut off, or its content does not match the stored checksum or length. Bytes after
-            a valid archive are ignored, as ``gzip`` does.
+    They are an array-like that can be sliced, with scale factors applied. Raises FileError if the archive is cut off,
+    or its content does not match the stored checksum or length. Bytes after a valid archive are ignored, as ``gzip``
+    does.
     """
     proxy = image.dataobj
     path = str(getattr(proxy, "file_like", ""))

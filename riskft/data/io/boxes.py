@@ -26,11 +26,7 @@ class Boxes:
         self._minima: list[float] | None = None
 
     def read(self, start: Sequence[int], stop: Sequence[int]) -> Tensor:
-        """Returns a box inside the volume, (C, *(stop - start)), float32 or uint8.
-
-        Raises:
-            OSError: If the file is gone or too short.
-        """
+        """Returns a box in the volume, (C, *(stop - start)), float32 or uint8; raises OSError without a whole file."""
         (x, y, z), (to_x, to_y, to_z) = start, stop
         kind = torch.uint8 if self._dtype == np.uint8 else torch.float32
         box = torch.empty(self.channels, to_x - x, to_y - y, to_z - z, dtype=kind)

@@ -60,17 +60,10 @@ def _start(path: Path) -> bytes:
 
 
 def open_image(path: Path) -> Any:
-    """Opens an image and reads its header only.
+    """Opens an image, of ``ENDINGS`` or another format that nibabel reads, and reads its header only.
 
-    Args:
-        path: A file with one of ``ENDINGS``, or another format that nibabel reads.
-
-    Returns:
-        nibabel's image, or an ``ItkImage``: both have shape, affine (RAS+ mm), dataobj and get_data_dtype().
-
-    Raises:
-        FileError: If its first bytes show that it is not what its ending says.
-        Exception: Any other error of the libraries.
+    Returns nibabel's image, or an ``ItkImage``: both have shape, affine (RAS+ mm), dataobj and get_data_dtype(). Raises
+    FileError if its first bytes show that it is not what its ending says, and any other error of the libraries.
     """
     try:
         return ItkImage(path) if is_itk(path) else nib.load(path)
@@ -102,12 +95,8 @@ def stored_header(image: nib.AnalyzeImage) -> Any:
 def spatial_shape(image: Any, channel: int | None = None) -> tuple[int, ...]:
     """Returns the three spatial sizes of an open image; trailing axes of length 1 do not count.
 
-    Args:
-        image: What ``open_image`` returns.
-        channel: Index along the fourth axis, or None for an image that must be 3-D.
-
-    Raises:
-        ValueError: If it is not 3-D, or has no such channel; the message has no file name and no full stop.
+    ``channel`` is an index along the fourth axis, None if there must be none. Raises ValueError, without file name and
+    full stop, if the image is not 3-D, or has no such channel.
     """
     full = tuple(int(size) for size in image.shape)
     while len(full) > 3 and full[-1] == 1:

@@ -17,23 +17,15 @@ TOLERANCE_MM = 0.05
 
 @dataclass(frozen=True)
 class VolumeFile:
-    """A readable 3-D file.
+    """A readable 3-D file."""
 
-    Attributes:
-        path: The file.
-        shape: Voxels along each axis.
-        spacing: Voxel edge lengths in mm.
-        affine: Voxel indices to mm, shape 4 x 4; None if the file has no meaningful one (Analyze, or singular).
-        orientation: Where the axes point, for example LPS for left, posterior, superior; "?" without an affine.
-        source: The open image, see ``riskft.data.io.formats.open_image``.
-    """
-
-    path: Path
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
+    path: Path  #: The file.
+    shape: tuple[int, ...]  #: Voxels along each axis.
+    spacing: tuple[float, ...]  #: Voxel edge lengths in mm.
+    #: Voxel indices to mm, shape 4 x 4; None if the file has no meaningful one (Analyze, or singular).
     affine: npt.NDArray[np.float64] | None
-    orientation: str
-    source: Any
+    orientation: str  #: Where the axes point, for example LPS for left, posterior, superior; "?" without an affine.
+    source: Any  #: The open image, see ``riskft.data.io.formats.open_image``.
 
 
 def has_place(path: Path, spacing: Sequence[float], affine: npt.NDArray[np.float64], report: Report) -> bool:

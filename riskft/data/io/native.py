@@ -31,17 +31,10 @@ def native_dtype(case: Case) -> np.dtype[np.generic]:
 
 
 def to_native(volume: Tensor, affine: Affine, case: Case) -> Tensor:
-    """Resamples (C, X, Y, Z) linearly from the prepared grid to the scan's own; 0 where the scan was cropped.
+    """Resamples (C, X, Y, Z) linearly to the scan's own grid, float32; 0 where the scan was cropped.
 
-    Apart from the crop, the prepared grid covers the scan; voxels at the border get the nearest prepared value.
-
-    Args:
-        volume: (C, X, Y, Z) floating.
-        affine: The prepared grid's voxel-to-mm affine, (4, 4).
-        case: The case.
-
-    Returns:
-        (C, *native shape) float32.
+    Apart from the crop, the prepared grid, with its voxel-to-mm affine (4, 4), covers the scan; voxels at the border
+    get the nearest prepared value.
     """
     shape, own = native_grid(case)
     result = resampled(volume.detach().float(), affine, shape, own)

@@ -23,14 +23,10 @@ _TOLERANCE = 1e-3
 
 
 def covering_grid(shape: Sequence[int], affine: Affine, spacing: Sequence[float]) -> tuple[tuple[int, ...], Affine]:
-    """Returns the smallest grid with a spacing that covers a whole scan, with the scan's axes and centre.
+    """Returns the smallest grid with a spacing in mm that covers a whole scan, with the scan's axes and centre.
 
-    An axis that already has the spacing keeps its voxels.
-
-    Args:
-        shape: The scan's voxels along each axis.
-        affine: The scan's voxel-to-mm affine, (4, 4).
-        spacing: Wanted voxel size in mm along the scan's axes.
+    An axis that already has the spacing keeps its voxels. The scan is given by its shape and its voxel-to-mm affine,
+    (4, 4).
     """
     sizes, scale = [], []
     for size, own, wanted in zip(shape, np.linalg.norm(affine[:3, :3], axis=0), spacing, strict=True):
@@ -55,17 +51,10 @@ def covering_box(first: Indices, last: Indices, affine: Affine, target: Affine) 
 
 
 def resampled(volume: Tensor, affine: Affine, shape: Sequence[int], target: Affine, *, nearest: bool = False) -> Tensor:
-    """Resamples a volume; voxels outside it get the value of its nearest voxel.
+    """Resamples a volume (C, X, Y, Z) to (C, *shape); voxels outside it get the value of its nearest voxel.
 
-    Args:
-        volume: (C, X, Y, Z).
-        affine: Its voxel-to-mm affine, (4, 4).
-        shape: Voxels of the wanted grid.
-        target: The wanted grid's affine.
-        nearest: Use the nearest voxel, as labels need, instead of linear interpolation.
-
-    Returns:
-        (C, *shape) with the volume's dtype, in its memory order (x or z fastest).
+    ``affine`` and ``target`` are the voxel-to-mm affines, (4, 4), of the volume and of the wanted grid. The
+    interpolation is linear, or ``nearest``, as labels need. The dtype stays the same.
     """
     matrix, offset = _places(affine, target)
     shape = tuple(shape)

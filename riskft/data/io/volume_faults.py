@@ -21,10 +21,8 @@ from riskft.errors import first_few
 def open_volume(path: Path, report: Report, channels: Sequence[int | None] = (None,)) -> VolumeFile | None:
     """Reads a file's header and reports its faults; returns None if it cannot be checked further.
 
-    Args:
-        path: NIfTI, Analyze, MetaImage, NRRD, or another format that nibabel reads.
-        report: Called with each fault: missing, unreadable, not 3-D, missing channel, unusable spacing or affine.
-        channels: Indices along the fourth axis that will be read, None for a 3-D file.
+    These are: missing, unreadable, not 3-D, a missing one of the ``channels`` along the fourth axis, unusable spacing
+    or affine.
     """
     try:
         source, stored = _load(path)
@@ -89,11 +87,7 @@ def _finite(voxels: npt.NDArray[Any], path: Path, channel: int | None, report: R
 def as_kept(
     voxels: npt.NDArray[Any], path: Path, channel: int | None, report: Report
 ) -> npt.NDArray[np.float32] | None:
-    """Converts finite voxels to float32, as they are used later, and reports what is lost.
-
-    Returns:
-        The voxels; None if they are unusable.
-    """
+    """Converts finite voxels to float32, as they are used later, and reports what is lost; None if unusable."""
     with np.errstate(over="ignore", under="ignore"):
         kept: npt.NDArray[np.float32] = voxels.astype(np.float32)
     where = channel_words(channel)

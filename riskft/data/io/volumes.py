@@ -23,16 +23,9 @@ Affine = npt.NDArray[np.float64]
 def read_volume(path: Path, channel: int | None = None) -> tuple[npt.NDArray[np.generic], Affine]:
     """Reads a 3-D volume (trailing axes of length 1 are dropped) with scale factors applied.
 
-    Args:
-        path: NIfTI, Analyze, MetaImage or NRRD file.
-        channel: Index along the fourth axis, or into vector pixels; None for a 3-D file.
-
-    Returns:
-        The array (X, Y, Z) in its stored or scaled dtype, and its voxel-to-mm affine (4, 4), RAS+.
-
-    Raises:
-        InputError: If the file cannot be read or is damaged, is not 3-D (or has no such channel), does not store
-            numbers, or has no usable spacing or affine.
+    ``channel`` is an index along the fourth axis, or into vector pixels; None for a 3-D file. Returns the array (X, Y,
+    Z) in its stored or scaled dtype, and its voxel-to-mm affine (4, 4), RAS+. Raises InputError if the file cannot be
+    read or is damaged, is not 3-D (or has no such channel), does not store numbers, or has no usable spacing or affine.
     """
     try:
         image = open_image(path)
@@ -68,14 +61,10 @@ def take_channel(data: Any, shape: tuple[int, ...], channel: int | None) -> npt.
 def write_nifti(
     path: Path, array: npt.NDArray[np.generic], affine: Affine, like: Path | None = None, description: str = ""
 ) -> None:
-    """Writes a NIfTI file atomically.
+    """Writes an array (X, Y, Z) or (X, Y, Z, C), with its voxel-to-mm affine (4, 4), as NIfTI, atomically.
 
-    Args:
-        path: Target, ``.nii`` or ``.nii.gz``.
-        array: (X, Y, Z) or (X, Y, Z, C).
-        affine: Voxel-to-mm, (4, 4).
-        like: An image whose header (units, qform and sform codes) is copied, so that viewers overlay the two.
-        description: What the values are, up to 79 characters; empty keeps that of ``like``.
+    The header (units, qform and sform codes) is copied from the image ``like``, so that viewers overlay the two. The
+    description says what the values are, in up to 79 characters; empty keeps that of ``like``.
     """
     image = nib.Nifti1Image(array, affine, None if like is None else _header_like(like, array, affine))
     if description:
@@ -94,11 +83,8 @@ def write_nifti(
 def write_volume(path: Path, array: npt.NDArray[np.generic], affine: Affine, like: Path) -> None:
     """Writes an image in the format of the path's ending; each of its files is written atomically.
 
-    Args:
-        path: Target: ``.nii``, ``.nii.gz``, ``.hdr`` or ``.img`` (a pair), ``.mha``, ``.mhd``, ``.nrrd``, ``.nhdr``.
-        array: (X, Y, Z) or (X, Y, Z, C).
-        affine: Voxel-to-mm, (4, 4).
-        like: An image on the same grid, whose header is copied if the formats allow it.
+    The endings are ``.nii``, ``.nii.gz``, ``.hdr`` or ``.img`` (a pair), ``.mha``, ``.mhd``, ``.nrrd`` and ``.nhdr``;
+    the array is (X, Y, Z) or (X, Y, Z, C). The header of the image ``like`` is copied if the formats allow it.
     """
     if ending(path).lower() in (".nii", ".nii.gz"):
         write_nifti(path, array, affine, like)
@@ -152,13 +138,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
 
 
 def write_channels(path: Path, tensor: Tensor, affine: Affine) -> None:
-    """Writes a volume with several channels atomically as float16, which NIfTI does not support.
-
-    Args:
-        path: Target, ``.npz``.
-        tensor: (C, X, Y, Z), any floating dtype.
-        affine: Voxel-to-mm, (4, 4).
-    """
+    """Writes (C, X, Y, Z) atomically as float16, which NIfTI does not support, into an ``.npz``."""
     with atomic_path(path) as temporary:
         np.savez(temporary, channels=tensor.cpu().half().numpy(), affine=affine)
 

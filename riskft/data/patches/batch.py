@@ -55,11 +55,7 @@ class VolumeBatch(NamedTuple):
     affine: npt.NDArray[np.float64]
 
     def truth(self) -> Tensor:
-        """Returns the label's classes, (X, Y, Z) uint8.
-
-        Raises:
-            InputError: If the case has no label.
-        """
+        """Returns the label's classes, (X, Y, Z) uint8; raises InputError if the case has no label."""
         if self.label is None:
             raise InputError(f"{self.subject}: a case to be scored needs a label.")
         return self.label[0, 0]
@@ -114,11 +110,7 @@ def volume_batch(volumes: Sequence[tio.Subject]) -> VolumeBatch:
 
 
 def read_case(case: PreparedCase) -> VolumeBatch:
-    """Reads the image and the label of a prepared case.
-
-    Raises:
-        InputError: If a file is damaged.
-    """
+    """Reads the image and the label of a prepared case; raises InputError if a file is damaged."""
     with files_named(case.subject, case.files):
         return volume_batch([case.to_subject()])
 

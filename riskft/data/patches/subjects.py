@@ -16,22 +16,14 @@ from riskft.errors import InputError
 
 @dataclass(frozen=True)
 class TrainingMaps:
-    """Maps that phase 1 made for the training volumes: files on the prepared grid, by subject.
+    """Maps that phase 1 made for the training volumes: files on the prepared grid, by subject."""
 
-    Attributes:
-        weights: Weight volumes, or None to train without.
-        eeps: EEP, see ``riskft.data.io.volumes.write_channels``, or None to train without.
-    """
-
-    weights: Mapping[str, Path] | None = None
+    weights: Mapping[str, Path] | None = None  #: Weight volumes, or None to train without.
+    #: EEP, see ``riskft.data.io.volumes.write_channels``, or None to train without.
     eeps: Mapping[str, Path] | None = None
 
     def subjects(self, cases: Sequence[PreparedCase]) -> list[tio.Subject]:
-        """Returns the cases as lazily loaded subjects with their maps.
-
-        Raises:
-            InputError: If a case has no map.
-        """
+        """Returns the cases as lazily loaded subjects with their maps; raises InputError if a case has none."""
         for files, name in ((self.weights, "risk map"), (self.eeps, "EEP")):
             if files is not None and (missing := [case.subject for case in cases if case.subject not in files]):
                 raise InputError(f"These training subjects have no {name}:", missing)

@@ -53,17 +53,12 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Background:
-    """The background of one channel.
+    """The background of one channel."""
 
-    Attributes:
-        value: Its grey value; None without a background.
-        outside: Its voxels, bool of the channel's shape.
-        stripped: Whether the value marks voxels without a measurement, as 0 does after a skull strip, and stands apart
-            from the grey values of the body. Otherwise it is one of the scan's grey levels, such as air.
-    """
-
-    value: float | None
-    outside: Mask
+    value: float | None  #: Its grey value; None without a background.
+    outside: Mask  #: Its voxels, bool of the channel's shape.
+    #: Whether the value marks voxels without a measurement, as 0 does after a skull strip, and stands apart from the
+    #: grey values of the body. Otherwise it is one of the scan's grey levels, such as air.
     stripped: bool
 
     @property

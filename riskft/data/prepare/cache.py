@@ -37,19 +37,12 @@ CACHE_VERSION = 2
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A preprocessed case on disk.
-
-    Attributes:
-        case: The case.
-        key: Fingerprint of its files' content, the label map and the preprocessing.
-        folder: Holds ``image.nii`` (X, Y, Z, C) float32, ``label.nii`` and ``mask.nii`` uint8, ``meta.json``.
-        foreground_fraction: Fraction of the voxels, without ignored ones, in a foreground class; 0 without label.
-    """
+    """A preprocessed case on disk."""
 
     case: Case
-    key: str
-    folder: Path
-    foreground_fraction: float
+    key: str  #: Fingerprint of its files' content, the label map and the preprocessing.
+    folder: Path  #: Holds ``image.nii`` (X, Y, Z, C) float32, ``label.nii`` and ``mask.nii`` uint8, ``meta.json``.
+    foreground_fraction: float  #: Fraction of the voxels, without ignored ones, in a foreground class; 0 without label.
 
     @property
     def subject(self) -> str:
@@ -135,11 +128,7 @@ class PreparedCache:
         return self._meta(key).is_file()
 
     def keys(self, cases: Sequence[Case]) -> list[str]:
-        """Returns each case's fingerprint; reads only files that were not read before.
-
-        Raises:
-            InputError: Naming every case with a file that cannot be read.
-        """
+        """Returns each case's fingerprint; raises InputError naming every case with a file that cannot be read."""
         labels = asdict(self.labels)
         del labels["regions"]  # these affect only the scores
         common = {

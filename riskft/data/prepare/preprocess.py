@@ -70,19 +70,12 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class PreparedVolumes:
-    """One preprocessed case.
+    """One preprocessed case."""
 
-    Attributes:
-        image: (C, X, Y, Z) float32.
-        label: (1, X, Y, Z) uint8 class indices (255: ignored), or None.
-        mask: (1, X, Y, Z) bool, body in any channel.
-        affine: Voxel-to-mm, (4, 4).
-    """
-
-    image: Tensor
-    label: Tensor | None
-    mask: Tensor
-    affine: Affine
+    image: Tensor  #: (C, X, Y, Z) float32.
+    label: Tensor | None  #: (1, X, Y, Z) uint8 class indices (255: ignored), or None.
+    mask: Tensor  #: (1, X, Y, Z) bool, body in any channel.
+    affine: Affine  #: Voxel-to-mm, (4, 4).
 
 
 def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> PreparedVolumes:
