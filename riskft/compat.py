@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # only for annotations: commands without a trainer import thi
     from lightning.pytorch.callbacks import WeightAveraging
     from lightning.pytorch.strategies import DDPStrategy
     from torch import Tensor
+    from torch.utils.data import DataLoader
 
 #: Hidden warnings: a regular expression for the start of each, and why it does not apply.
 HIDDEN_WARNINGS = {
@@ -135,6 +136,16 @@ def assert_on_device(condition: Tensor, message: str) -> None:
     import torch
 
     torch._assert_async(condition, message)
+
+
+def workers_of(loader: DataLoader[Any]) -> Any:
+    """Returns the iterator that holds a loader's persistent workers; None without."""
+    return loader._iterator
+
+
+def set_workers(loader: DataLoader[Any], iterator: Any) -> None:
+    """Sets it; Lightning sets None after it has ended the workers."""
+    loader._iterator = iterator
 
 
 # -- W&B ---------------------------------------------------------------------------------------------------------------

@@ -24,7 +24,9 @@ from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.utilities import combined_loader
 from torch.nn.utils import parametrizations
+from torch.utils.data import DataLoader
 
 import riskft
 from riskft import compat
@@ -175,6 +177,20 @@ def test_an_assertion_that_does_not_wait_for_the_device():
         compat.assert_on_device(torch.tensor(True), "all is well")
         with pytest.raises(RuntimeError, match="a label"):
             compat.assert_on_device(torch.tensor(False), "a label")
+
+
+def test_the_workers_of_a_loader():
+    with contract("lightning", "_shutdown_workers_and_reset_iterator", "to end the workers of the patch loader"):
+        assert "_iterator" in names_in(combined_loader._shutdown_workers_and_reset_iterator)
+    with contract("torch", "DataLoader._iterator", "to end the workers of the patch loader"):
+        loader = DataLoader([1, 2], num_workers=1, persistent_workers=True)
+        assert compat.workers_of(loader) is None
+        assert len(list(loader)) == 2
+        assert compat.workers_of(loader) is not None
+        combined_loader._shutdown_workers_and_reset_iterator(loader)
+        assert compat.workers_of(loader) is None
+        compat.set_workers(loader, loader)
+        assert compat.workers_of(loader) is loader
 
 
 @pytest.mark.parametrize(("owner", "name"), OVERRIDDEN)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from riskft.compat import set_workers, workers_of
 from riskft.data.patches.batch import Patch, PatchBatch, joined
 from riskft.errors import InputError
 
@@ -146,11 +147,11 @@ class PatchLoader:
     @property
     def _iterator(self) -> Any:
         """The workers, which Lightning ends after training as those of a ``DataLoader``."""
-        return self._volumes._iterator
+        return workers_of(self._volumes)
 
     @_iterator.setter
     def _iterator(self, value: Any) -> None:
-        self._volumes._iterator = value
+        set_workers(self._volumes, value)
 
     def _patches(self) -> Iterator[Patch]:
         """Yields the patches of an epoch, shuffled among those of ``_fill`` volumes."""
