@@ -28,7 +28,7 @@ evidence-quick: $(STAMP)  ## T2w to FLAIR on phantoms, four methods, two seeds a
 evidence: $(STAMP)  ## The studies of experiments/, hours; finished runs are left out
 	$(BIN)/python experiments/evidence.py
 
-bench: $(STAMP)  ## What riskft costs against MONAI, TorchIO and nnU-Net, about 15 minutes on 2 CPU cores
+bench: $(STAMP)  ## Time and memory of riskft against MONAI, TorchIO and nnU-Net, about 15 minutes on 2 CPU cores
 	$(BIN)/python experiments/benchmarks/bench.py
 
 test: $(STAMP)  ## The whole test suite

@@ -1,7 +1,7 @@
 """Transfer risk maps and risk-weighted fine-tuning for medical image segmentation.
 
-The public API, listed in ``__init__.pyi``. Everything can be named by ``class_path: riskft.<name>`` in a config. A name
-is imported when it is used, because torch and Lightning take seconds and many commands need neither.
+``__init__.pyi`` lists the public API. A config can name each part of it as ``class_path: riskft.<name>``. A name is
+imported when it is first used, because torch and Lightning take seconds and many commands need neither.
 """
 
 import ast

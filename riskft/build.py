@@ -47,7 +47,7 @@ DEFAULTS = {
 }
 
 
-#: All that riskft offers, imported because the parser knows the classes of imported modules by their short names.
+#: The whole public API, imported because the parser accepts short class names only from imported modules.
 OFFERED = [getattr(riskft, name) for name in riskft.__all__]
 
 

@@ -28,7 +28,7 @@ commands (`riskft COMMAND --help` lists the options of each):
   test       score the test cases in the scans' own geometry
   predict    write segmentations in the scans' own geometry
   riskmap    only compute the risk maps
-  data       write a phantom cohort to try riskft on, or look for faults in a data set
+  data       write a phantom cohort to try riskft on, or check a data set for faults
   convert    extract the weights from a checkpoint
   sweep      start many runs from one file, here or on a SLURM cluster
   compare    compare tested runs, paired by case and seed, and write a report

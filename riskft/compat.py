@@ -44,7 +44,7 @@ T = TypeVar("T")
 def lazy_instance(class_type: type[T]) -> T:
     """Returns a default that is an object: a lazy instance of jsonargparse, whose options a config can set one by one.
 
-    It is made in a thread, because jsonargparse reads the source of all frames on the stack, 0.2 to 0.5 s in an import.
+    A thread makes it: jsonargparse reads the source of all frames on the stack, which takes 0.2 to 0.5 s in an import.
     """
     import jsonargparse
 
@@ -139,12 +139,12 @@ def assert_on_device(condition: Tensor, message: str) -> None:
 
 
 def workers_of(loader: DataLoader[Any]) -> Any:
-    """Returns the iterator that holds a loader's persistent workers; None without."""
+    """Returns the iterator that holds a loader's persistent workers; None if there are none."""
     return loader._iterator
 
 
 def set_workers(loader: DataLoader[Any], iterator: Any) -> None:
-    """Sets it; Lightning sets None after it has ended the workers."""
+    """Sets this iterator; Lightning sets None after it has ended the workers."""
     loader._iterator = iterator
 
 
@@ -152,7 +152,7 @@ def set_workers(loader: DataLoader[Any], iterator: Any) -> None:
 
 
 def import_wandb() -> None:
-    """Imports W&B, and the part of it that every run imports when it starts."""
+    """Imports W&B, including a part that every run imports when it starts."""
     for name in ("wandb", "wandb.sdk.launch.inputs.internal"):
         with suppress(ImportError):
             import_module(name)

@@ -86,7 +86,7 @@ def write_json(target: Path, value: Any) -> None:
 
 
 def keep_old(target: Path, unless: str | None = None) -> None:
-    """Moves a file aside, ``name.csv`` to ``name.1.csv`` and so on, past the highest number; not if it holds that."""
+    """Moves a file aside, ``name.csv`` to ``name.1.csv`` or the next number, unless it holds the text ``unless``."""
     if not target.is_file() or (unless is not None and target.read_bytes() == unless.encode()):
         return
     number = max(_numbered(target), default=0) + 1

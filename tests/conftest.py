@@ -3,7 +3,7 @@
 import gc
 import os
 
-# tests run side by side; each one's share of the cores, which numpy and torch read when they are imported
+# one thread for each parallel worker; NumPy and torch read this when they are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["WANDB_MODE"] = "offline"
 os.environ["WANDB_SILENT"] = "true"
@@ -11,7 +11,7 @@ os.environ["WANDB_SILENT"] = "true"
 import pytest
 from tiny_cohort import write_tiny_cohort
 
-#: The files that take longest, begun first and in this order, for begun last they would run alone at the end.
+#: The slowest files, started first and in this order; if started last, they would run alone at the end.
 LONG = (
     *("test_sweep_on_slurm", "test_fuzz_even", "test_fuzz_odd", "test_memory", "test_main_job", "test_two_processes"),
     *("test_methods", "test_nnunet_transfer", "test_real_data", "test_layouts", "test_contradictions"),
@@ -19,7 +19,7 @@ LONG = (
 )
 
 
-# what tests import stays: looking for garbage in it takes a fifth of the time of imports
+# imported modules stay in memory, and looking for garbage in them takes a fifth of the time of the imports
 gc.disable()
 
 
@@ -48,7 +48,7 @@ def even_manifest(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def no_pictures():
-    """Small black pictures in place of figures, for modules that do not look at any."""
+    """Small black pictures instead of figures, for modules that do not look at any."""
     from pictures import leave_out_figures
 
     with pytest.MonkeyPatch.context() as patch:

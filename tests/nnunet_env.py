@@ -61,7 +61,7 @@ np.savez(out, volume=np.asarray(volume), patch=patch, logits=logits)
 """
 
 
-# runs commands of nnU-Net's, or scripts, one after the other in one process, whose pools are forked: each new process
+# runs nnU-Net's commands, or scripts, one after the other in one process, whose pools are forked: each new process
 # would import everything again
 COMMANDS = """
 import json, multiprocessing, os, sys
@@ -72,7 +72,7 @@ multiprocessing.get_context = lambda method=None: forking
 scripts = {script.name: script for script in entry_points(group="console_scripts")}
 for command in json.loads(sys.argv[1]):
     sys.argv = command
-    # augmentation in the training process itself; the planner takes no 0
+    # augmentation in the training process itself; the planner does not accept 0
     os.environ["nnUNet_n_proc_DA"] = "0" if command[0] == "nnUNetv2_train" else "1"
     if command[0] in scripts:
         scripts[command[0]].load()()
@@ -88,7 +88,7 @@ def nnunet_python() -> Path:
     """
     if given := os.environ.get("RISKFT_NNUNET_PYTHON"):
         return Path(given)
-    # it sees the packages of this Python, so one for each
+    # the environment sees this Python's packages, so each Python has its own
     folder = Path(tempfile.gettempdir()) / f"riskft-peers-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]}"
     with Path(f"{folder}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run side by side

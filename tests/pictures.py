@@ -1,4 +1,4 @@
-"""Leaves out the drawing of figures, which takes more than half of the time of a tiny training."""
+"""Skips the drawing of figures, which takes more than half of the time of a tiny training run."""
 
 from collections.abc import Callable
 from pathlib import Path

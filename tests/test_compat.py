@@ -173,7 +173,7 @@ def test_the_axis_of_a_softmax(axis, found):
 
 
 def test_an_assertion_that_does_not_wait_for_the_device():
-    with contract("torch", "torch._assert_async", "to refuse labels that are no class"):
+    with contract("torch", "torch._assert_async", "to refuse labels that are not classes"):
         compat.assert_on_device(torch.tensor(True), "all is well")
         with pytest.raises(RuntimeError, match="a label"):
             compat.assert_on_device(torch.tensor(False), "a label")

@@ -1,4 +1,4 @@
-"""Commands start without what they do not need, so that they answer at once."""
+"""Commands import only what they need, so that they answer at once."""
 
 import subprocess
 import sys

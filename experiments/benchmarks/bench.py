@@ -1,8 +1,8 @@
-"""Runs the benchmarks of this folder and writes one table: bench.csv, and README.md between its marks.
+"""Runs the benchmarks of this folder and writes one table, into bench.csv and between the marks in README.md.
 
     make bench        or        python experiments/benchmarks/bench.py [NAME ...] [--smoke]
 
-Each script runs in a process of its own, on one thread. With names or with --smoke only OUT is written to.
+Each script runs in a process of its own, on one thread. With names or with --smoke, only OUT is written to.
 """
 
 import argparse
@@ -26,14 +26,14 @@ LIMIT = 600  # seconds for one script
 
 
 def scripts() -> list[Path]:
-    """Returns the scripts of this folder that measure rows, which they do by ``main("<name>", ...)`` of paired.py."""
+    """Returns this folder's benchmarks, which are the scripts that call ``main("<name>", ...)`` of paired.py."""
     return [
         path for path in sorted(FOLDER.glob("*.py")) if re.search(r'^    (paired\.)?main\("', path.read_text(), re.M)
     ]
 
 
 def machine() -> str:
-    """Returns what was measured on and with, in one paragraph."""
+    """Returns one paragraph about the date, the machine and the versions of the libraries."""
     cpu = _after(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
     memory = int((_after(Path("/proc/meminfo"), "MemTotal") or "0 kB").split()[0]) / 2**20
     packages = ("torch", "monai", "torchio", "lightning", "numpy", "scipy")
@@ -61,9 +61,9 @@ def measure(script: Path, out: Path, smoke: bool) -> list[Row] | None:
     try:
         ended = f"exit status {subprocess.run(command, env=environment, timeout=LIMIT, check=False).returncode}"
     except subprocess.TimeoutExpired:
-        ended = "ended for taking too long"
+        ended = f"stopped after {LIMIT} s"
     print(f"# {script.stem}: {time.monotonic() - start[0]:.0f} s, {cpu_time() - start[1]:.0f} s CPU", flush=True)
-    if not path.is_file():  # which is written last
+    if not path.is_file():  # the script writes it last
         print(f"{script.name} failed ({ended}): its rows are missing", file=sys.stderr)
         return None
     return read_rows(path)
@@ -81,10 +81,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Run the benchmarks and write one table.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to run, by default all: {', '.join(known)}")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of the scripts' CSV files")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes, to see that everything works")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes, to check that everything works")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(known):
-        parser.error(f"no benchmark named {', '.join(sorted(unknown))}: there are {', '.join(known)}")
+        parser.error(f"no benchmark is named {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
     if not options.smoke:
         peers.make()
     described = machine()

@@ -1,9 +1,9 @@
-"""Times fine-tuning with risk maps end to end, beside a plain loop.
+"""Times fine-tuning with risk maps end to end, against a plain training loop.
 
     python experiments/benchmarks/end_to_end.py [--out FOLDER] [--smoke]
 
 riskft's side is a whole ``Trainer.fit`` from prepared volumes: phase 1 finds its maps in the store, as the second run
-of a study does, the network is adapted from the source's checkpoint, and all steps are made with the weighted loss. The
+of a study does, the network is adapted from the source's checkpoint, and all steps use the weighted loss. The
 plain loop trains the same network on the same files with TorchIO's queue and MONAI's DiceCELoss. Neither validates.
 """
 
@@ -50,14 +50,14 @@ def data(folder: Path, patch: Sequence[int]) -> RiskDataModule:
 
 
 class Scores(CSVLogger):
-    """Writes the scores, but not the hyperparameters: made in Python, these are objects, which take YAML a second."""
+    """Writes the scores but not the hyperparameters, which are objects here and take YAML a second."""
 
     def log_hyperparams(self, params: object = None) -> None:
         """Does nothing."""
 
 
 def with_riskft(folder: Path, patch: Sequence[int], steps: int) -> Callable[[], None]:
-    """Returns what fine-tunes with risk maps."""
+    """Returns a function that fine-tunes with risk maps."""
     torch.save(network().state_dict(), folder / "source.pt")
 
     def fit() -> None:
@@ -83,7 +83,7 @@ def with_riskft(folder: Path, patch: Sequence[int], steps: int) -> Callable[[], 
 
 
 def plain_loop(folder: Path, patch: Sequence[int], steps: int) -> Callable[[], None]:
-    """Returns what trains without risk; call it when the volumes are prepared."""
+    """Returns a function that trains without risk maps; build it once the volumes are prepared."""
     prepared = data(folder, patch)
     prepared.prepare_data()
     prepared.setup("fit")

@@ -1,7 +1,7 @@
-"""Dice and HD95 of a whole volume with riskft and with MONAI's two metrics, on one core.
+"""Times Dice and HD95 of a whole volume with riskft and with MONAI's two metrics, on one core.
 
-Usage: ``python experiments/benchmarks/evaluation.py [--out FOLDER] [--smoke]``. Both get the classes as integers. MONAI
-needs them one-hot. The values must agree.
+Usage: ``python experiments/benchmarks/evaluation.py [--out FOLDER] [--smoke]``. Both get integer classes, which MONAI
+needs as one-hot. Their values must agree.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def field(generator: np.random.Generator, edge: int, width: float) -> np.ndarray
 
 
 def shells(edge: int, error: float) -> tuple[Tensor, Tensor]:
-    """Returns a segmentation and a label (edge, edge, edge) of four classes that enclose each other, as in a head."""
+    """Returns a segmentation and a label (edge, edge, edge) of four nested classes, like the layers of a head."""
     generator = np.random.default_rng(0)
     axis = np.linspace(-1.1, 1.1, edge)
     radius = np.sqrt(axis[:, None, None] ** 2 + axis[:, None] ** 2 + axis**2) + 0.15 * field(generator, edge, 6)
@@ -39,7 +39,7 @@ def shells(edge: int, error: float) -> tuple[Tensor, Tensor]:
 
 
 def lesions(edge: int) -> tuple[Tensor, Tensor]:
-    """Returns a segmentation and a label of four classes with an ellipsoid each, which lie apart by up to 2 voxels."""
+    """Returns a segmentation and a label of four classes, one ellipsoid each, shifted by up to 2 voxels."""
     generator = np.random.default_rng(1)
     grid = np.stack(np.meshgrid(*[np.arange(edge)] * 3, indexing="ij"), axis=-1)
     pair = np.zeros((2, edge, edge, edge), dtype=np.uint8)
@@ -51,7 +51,7 @@ def lesions(edge: int) -> tuple[Tensor, Tensor]:
 
 
 def with_monai(predicted: Tensor, true: Tensor, surface: bool) -> list[float]:
-    """Returns the Dice of each class, and then HD95 if wanted."""
+    """Returns the Dice of each class, followed by the HD95 of each if asked for."""
     pair = [torch.nn.functional.one_hot(one.long(), CLASSES + 1).movedim(-1, 0)[None] for one in (predicted, true)]
     found = [DiceMetric(include_background=False)(*pair)]
     if surface:

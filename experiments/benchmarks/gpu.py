@@ -1,10 +1,11 @@
-"""Measures a training step, the loader, phase 1 and DDP on one NVIDIA card, against what the card itself can do.
+"""Measures a training step, the loader, phase 1 and DDP on one NVIDIA GPU, against what the GPU itself can do.
 
     bash experiments/benchmarks/gpu.sh [OUT]
 
-Wall time, and the device is waited for before and after. Without a card there are no rows, except with --smoke, which
-runs all of it on the CPU at tiny sizes. The floor of a step is the larger of two times: its floating-point operations
-at the rate of the card's own matrix products, and the bytes that its unfused operations move at its bandwidth.
+All times are wall times, with the device synchronised before and after. Without a GPU there are no rows, except with
+--smoke, which runs everything on the CPU at tiny sizes. The floor of a step is the larger of two times: that of its
+floating-point operations at the GPU's rate for matrix products, and that of moving the bytes of its unfused operations
+at the GPU's bandwidth.
 """
 
 import argparse
@@ -42,7 +43,7 @@ CLASSES = ["background", "one", "two", "three"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large everything is."""
+    """The sizes of everything that is measured."""
 
     device: torch.device
     patch: int
@@ -57,12 +58,12 @@ SMOKE = Sizes(torch.device("cpu"), 16, (4, 8), 1, 64, 2**20, 24)
 
 
 def card() -> Sizes:
-    """Returns the sizes for the first card."""
+    """Returns the sizes for the first GPU."""
     return Sizes(torch.device("cuda"), 128, (32, 64, 128, 256, 320), 15, 8192, 2**30, 160)
 
 
 def milliseconds(function: Callable[[], object], device: torch.device) -> float:
-    """Returns the wall time of one call, waiting for the device before and after."""
+    """Returns the wall time of one call, with the device synchronised before and after."""
     wait(device)
     start = time.perf_counter()
     function()
@@ -83,7 +84,7 @@ def in_turn(
     sizes: Sizes,
     aim: float | None = None,
 ) -> Row:
-    """Times both in turn, after two calls of each that do not count."""
+    """Times both alternately, after two calls of each that do not count."""
     for _ in range(2):
         ours()
         peer()
@@ -92,7 +93,7 @@ def in_turn(
 
 
 class Bytes(TorchDispatchMode):
-    """Adds up what operations that compute read and write."""
+    """Adds up the bytes that the computing operations read and write."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +142,7 @@ def refreshed() -> Loss:
 
 
 def floors(sizes: Sizes) -> tuple[float, float]:
-    """Returns the card's floating-point operations (bf16) and bytes per ms."""
+    """Returns the GPU's floating-point operations (bf16) per ms, and its bytes per ms."""
     half = torch.randn(sizes.matrix, sizes.matrix, device=sizes.device, dtype=torch.bfloat16)
     held = torch.empty(sizes.copied, dtype=torch.uint8, device=sizes.device)
     other = torch.empty_like(held)
@@ -184,7 +185,7 @@ def steps(sizes: Sizes) -> Iterator[Row]:
 
 
 def waits(step: Step) -> int:
-    """Returns how often a step makes the host wait for the card."""
+    """Returns how often a step makes the host wait for the GPU."""
     torch.cuda.set_sync_debug_mode("warn")
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")
@@ -215,7 +216,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         print("no CUDA device: no rows")
         return
     sizes = SMOKE if options.smoke else card()
-    torch.backends.cudnn.benchmark = True  # as configs/trainer/gpu.yaml
+    torch.backends.cudnn.benchmark = True  # as in configs/trainer/gpu.yaml
     name = torch.cuda.get_device_name() if sizes.device.type == "cuda" else "CPU"
     found: list[Row] = []
     for part in (steps, parallel):

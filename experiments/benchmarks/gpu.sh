@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# What riskft costs on one NVIDIA card, in at most 8 minutes: step, loader, phase 1, DDP.
+# Measures riskft on one NVIDIA GPU, in at most 8 minutes: training step, loader, phase 1, DDP.
 #
 #   bash experiments/benchmarks/gpu.sh [OUT [--smoke]]
 #
-# Writes OUT/gpu.csv and OUT/gpu.md (with the card's name). For a machine without network whose Python has torch but not
-# all that riskft needs, put the missing wheels into a folder first, and name it in WHEELS:
+# Writes OUT/gpu.csv and OUT/gpu.md (with the GPU's name). If the machine has no internet access and its Python has torch
+# but not everything else that riskft needs, first put the missing wheels into a folder, and name it in WHEELS:
 #
 #   python -m pip download --no-deps --only-binary=:all: -d wheels torchio monai SimpleITK nibabel ...
 #   WHEELS=wheels bash experiments/benchmarks/gpu.sh

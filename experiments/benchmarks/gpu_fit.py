@@ -1,4 +1,4 @@
-"""The parts of ``gpu.py`` that a whole ``riskft fit`` shows: phase 1, and the wait for patches."""
+"""Measures what ``gpu.py`` needs a whole ``riskft fit`` for: phase 1, and the wait for patches."""
 
 import json
 import time
@@ -19,14 +19,14 @@ from riskft.training.risk_maps import RiskMapCallback
 
 
 def now(device: torch.device) -> float:
-    """Returns the time in ms when the device has nothing left to do."""
+    """Waits for the device to finish, and returns the time in ms."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return 1000 * time.perf_counter()
 
 
 class Waits(Callback):
-    """Measures how long each step waits for its patches, and how long it takes with them."""
+    """Measures how long each step waits for its patches, and how long it takes once it has them."""
 
     def __init__(self) -> None:
         self.waited: list[float] = []
@@ -40,14 +40,14 @@ class Waits(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         end = now(pl_module.device)
-        if self._last is not None and batch_idx:  # between epochs other things happen
+        if self._last is not None and batch_idx:  # not the time between epochs
             self.waited.append(self._begun - self._last)
             self.worked.append(end - self._begun)
         self._last = end
 
 
 class TimedMaps(RiskMapCallback):
-    """Times phase 1, and a bare pass of the inferer over the same prepared volumes after it."""
+    """Times phase 1, and then a bare pass of the inferer over the same prepared volumes."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         device = trainer.strategy.root_device
@@ -87,5 +87,5 @@ def fit(folder: Path, device: torch.device, volume: int, patch: int, channels: S
     maps = next(one for one in callbacks if isinstance(one, TimedMaps))
     waits = next(one for one in callbacks if isinstance(one, Waits))
     yield row("phase 1, 8 volumes", "a bare pass", "ms", [maps.took], [maps.bare])
-    totals = [sum(waits.waited)], [sum(waits.worked)]  # most of the waiting is in few steps
+    totals = [sum(waits.waited)], [sum(waits.worked)]  # a few steps do most of the waiting
     yield row("waiting for patches, two epochs", "the steps themselves", "ms", *totals, aim=0.05)

@@ -1,8 +1,8 @@
 """Measures how CPU time and memory grow with the number of training volumes, from 5 to 40.
 
-Each command runs in a fork of this process, so imports are not counted; what it needs with two tiny volumes is
-subtracted from its time. The exponent is the slope of the logarithm of the time over that of the number of volumes, 1
-for linear growth; lowest and highest are those from one number to its double.
+Each command runs in a fork of this process, so imports are not counted. Its time with two tiny volumes is subtracted.
+The exponent is the slope of log(time) over log(number of volumes), which is 1 for linear growth; "lowest" and "highest"
+are the exponents from one number of volumes to the next.
 """
 
 import argparse
@@ -46,11 +46,11 @@ def forked(arguments: list[str]) -> tuple[float, float]:
 
 
 def measure(folder: Path, count: int, edge: int, patch: int) -> dict[str, tuple[float, float]]:
-    """Returns time and memory of each part with so many training volumes."""
+    """Returns the time and memory of each part with ``count`` training volumes."""
     folder.mkdir()
     path = config(folder, write_cohort(folder / "cohort", count, [edge] * 3), patch, workers=0)
     content = json.loads(path.read_text())
-    content["data"]["queue_length"] = 4  # so that the queue holds as much of few volumes as of many
+    content["data"]["queue_length"] = 4  # so that the queue holds as many patches of few volumes as of many
     content["trainer"] |= {"limit_val_batches": 1, "num_sanity_val_steps": 0}
     path.write_text(json.dumps(content))
     options = ["--config", str(path)]

@@ -1,4 +1,4 @@
-"""Measures the weighted loss against MONAI's DiceCE, refreshed weights against the loss inside, and a training step.
+"""Measures the weighted loss against MONAI's DiceCELoss, RefreshedLoss against the loss inside it, and a training step.
 
     python experiments/benchmarks/losses.py [--out FOLDER] [--smoke]
 
@@ -36,25 +36,25 @@ class Batch:
         self.logits = (2 * noise + 4 * truth).contiguous()
         self.weight = torch.rand(self.label.shape, generator=generator) + 0.5
         self.image = torch.randn(self.label.shape, generator=generator)
-        self.partly = self.label.clone()  # MONAI's loss takes no ignored voxels
+        self.partly = self.label.clone()  # MONAI's loss cannot ignore voxels
         self.partly[:, :, : edge // 8] = IGNORE
 
 
 def differentiated(
     loss: Callable[..., Tensor], logits: Tensor, *arguments: Tensor | None
 ) -> Callable[[], tuple[Tensor, ...]]:
-    """Returns a call of the loss with its backward pass."""
+    """Returns a function that computes the loss and its gradient."""
     leaf = logits.detach().requires_grad_(True)
     return lambda: torch.autograd.grad(loss(leaf, *arguments), leaf)
 
 
 def refreshed() -> RefreshedLoss:
-    """Returns a refreshed loss that makes its only table at its second step."""
+    """Returns a refreshed loss that makes its first table at its second step."""
     return RefreshedLoss(RiskWeightedLoss(), start=0, every=1)
 
 
 def with_table(loss: RefreshedLoss, logits: Tensor, label: Tensor) -> RefreshedLoss:
-    """Makes the first table; the next one is far away."""
+    """Makes the first table, and postpones the next one beyond the measurement."""
     for _ in range(2):
         loss(logits, label)
     loss.load_state_dict({"_extra_state": {**loss.get_extra_state(), "timing": [0, 10**9]}})
@@ -133,7 +133,7 @@ def steps(batch: Batch, channels: tuple[int, ...], rounds: int) -> Iterator[Row]
         differentiated(fresh, batch.logits, batch.partly, batch.weight),
         differentiated(RiskWeightedLoss(), batch.logits, batch.partly),
     )
-    # the rest of both steps is the same: the difference of their losses is not lost in its noise
+    # the steps differ only in their losses, whose difference is measured alone because the rest is noisier than it
     loss = paired("", "", *alone, rounds=4 * rounds + 1)
     whole = timed.peer + loss.ours - loss.peer
     yield row(f"{what}: the losses' difference added", "without", "s CPU", [whole], [timed.peer], aim=1.02)

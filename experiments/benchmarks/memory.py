@@ -32,7 +32,7 @@ import riskft.cli
 
 #: Patches held in memory: at most what the smaller cohort gives in an epoch, so that the queue makes no difference.
 QUEUE = 32
-#: Of mallopt(3).
+#: A parameter of mallopt(3).
 M_MMAP_THRESHOLD = -3
 
 
@@ -126,7 +126,7 @@ def run(command: Sequence[str], glibc: bool, log: int) -> None:
     for stream in (1, 2):
         os.dup2(log, stream)
     if not glibc:
-        os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 20)  # glibc has read it at the start; riskft leaves it alone
+        os.environ["MALLOC_MMAP_THRESHOLD_"] = str(1 << 20)  # so riskft leaves glibc alone, which no longer reads it
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
     riskft.cli.main(command)
 

@@ -1,11 +1,11 @@
 """Fine-tunes the same nnU-Net with riskft and with nnU-Net v2 itself, from raw scans to the scores of the validation.
 
-nnU-Net trains the source for some steps on generated scans, with its own plans except for fewer channels and a smaller
-batch, for a CPU. Both then fine-tune it on scans of another contrast with the same patch, batch, steps,
-cases and optimizer, and segment the same validation cases whole: nnU-Net by ``-pretrained_weights``, riskft with
-``configs/method/riskft.yaml`` (phase 1 with inverted images too, and a refreshed map). Each augments as it does by
-default or by ``configs/data/augment.yaml``. Imports, preprocessing, phase 1 and the validation are counted. The network
-is small and the run short, so what is not the network counts more than usual.
+nnU-Net trains the source for some steps on generated scans, with its own plans but fewer channels and a smaller batch,
+so that a CPU can do it. Both then fine-tune it on scans of another contrast, with the same patch size, batch size,
+number of steps, cases and optimizer, and segment the same whole validation cases: nnU-Net with ``-pretrained_weights``,
+riskft with ``configs/method/riskft.yaml`` (phase 1 with inverted images too, and a refreshed map). nnU-Net augments as
+by default, riskft as in ``configs/data/augment.yaml``. Imports, preprocessing, phase 1 and validation are counted. The
+network is small and the run short, so everything but the network takes a larger share than in practice.
 """
 
 import argparse
@@ -80,13 +80,13 @@ class Study:
         self.results = root / "results/Dataset002_Target"
 
     def peer(self) -> None:
-        """Lets nnU-Net fine-tune."""
+        """Fine-tunes with nnU-Net."""
         for folder in (self.results, self.root / "preprocessed/Dataset002_Target"):
             shutil.rmtree(folder, ignore_errors=True)
         self._nnunet(str(self.steps), str(self.source / "fold_0/checkpoint_final.pth"))
 
     def ours(self) -> None:
-        """Lets riskft fine-tune."""
+        """Fine-tunes with riskft."""
         for folder in ("cache", "run"):
             shutil.rmtree(self.root / folder, ignore_errors=True)
         configs = ["data/nnunet", "data/augment", "method/riskft", "model/sgd", "trainer/cpu"]

@@ -1,10 +1,10 @@
-"""What nnU-Net v2 does in ``nnunet.py``: runs in the environment of ``peers.py``, on one thread.
+"""Does nnU-Net v2's part of ``nnunet.py``, in the environment of ``peers.py`` and on one thread.
 
     python nnunet_peer.py STEPS                           plan, preprocess and train dataset 1
     python nnunet_peer.py STEPS CHECKPOINT                preprocess dataset 2 and fine-tune
 
-Each in one process, which spares nnU-Net the imports of its separate commands. nnU-Net finds the trainer by its name,
-in a copy of this file.
+Each line runs in one process, which spares nnU-Net the imports of its separate commands. nnU-Net finds the trainer by
+its name, in a copy of this file.
 """
 
 import json
@@ -22,7 +22,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
 class ShortTrainer(nnUNetTrainer):
-    """One epoch of so many steps, a fifth of them again to validate; no mirrored copies at prediction."""
+    """Trains for one epoch of STEPS steps, validates for a fifth as many, and predicts without mirroring."""
 
     def initialize(self):
         self.num_epochs = 1
@@ -43,7 +43,7 @@ def train(dataset: str, plans: str, weights: str | None = None) -> None:
 
 def source() -> None:
     extract_fingerprints([1], num_processes=1)
-    os.environ.update(nnUNet_n_proc_DA="1")  # the planner takes no 0
+    os.environ.update(nnUNet_n_proc_DA="1")  # the planner does not accept 0
     plan_experiments([1])
     os.environ.update(nnUNet_n_proc_DA="0")
     (path,) = Path(nnUNet_preprocessed).glob("Dataset001_*/nnUNetPlans.json")
@@ -61,7 +61,7 @@ def tune(checkpoint: str) -> None:
     extract_fingerprints([2], num_processes=1, clean=True)
     move_plans_between_datasets(1, 2, "nnUNetPlans", "sourcePlans")
     (description,) = Path(nnUNet_raw).glob("Dataset002_*/dataset.json")
-    shutil.copy(description, Path(nnUNet_preprocessed, description.parent.name))  # which else the planner does
+    shutil.copy(description, Path(nnUNet_preprocessed, description.parent.name))  # otherwise the planner does this
     preprocess([2], "sourcePlans", configurations=("3d_fullres",), num_processes=(1,))
     train("2", "sourcePlans", checkpoint)
 

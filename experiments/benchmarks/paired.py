@@ -1,4 +1,4 @@
-"""Times two ways to do the same in turn, in one process on one thread, and writes the ratios.
+"""Times two ways to do the same thing alternately, in one process on one thread, and writes the ratios.
 
 A script of this folder gives ``main`` a function that yields its rows:
 
@@ -8,7 +8,7 @@ A script of this folder gives ``main`` a function that yields its rows:
     if __name__ == "__main__":
         main("losses", rows)
 
-CPU time instead of wall time, and ratios pair by pair: what else runs on the machine slows both of a pair down alike.
+It measures CPU time, not wall time, and takes the ratio of each pair: other load slows both calls of a pair alike.
 """
 
 import argparse
@@ -29,18 +29,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for torch, if it is imported la
 class Row:
     """One line of the table.
 
-    For a limit that is no ratio (seconds, bytes), ``against`` and ``peer`` are the limit and ``aim`` is 1.
+    For a limit that is not a ratio (seconds, bytes), ``against`` and ``peer`` are the limit and ``aim`` is 1.
 
     Args:
         what: What riskft does.
-        against: What does the same otherwise.
+        against: What it is compared with.
         unit: Unit of ``ours`` and ``peer``, such as ``s CPU`` or ``MB``.
-        ours: Median of riskft.
-        peer: Median of the other.
-        ratio: Median of the ratios pair by pair.
+        ours: Median of riskft's measurements.
+        peer: Median of the other's measurements.
+        ratio: Median of the pairs' ratios.
         low: Lowest ratio.
         high: Highest ratio.
-        aim: Ratio to stay at or below. None: there is no aim.
+        aim: Ratio to stay at or below; None without an aim.
     """
 
     what: str
@@ -62,7 +62,7 @@ class Row:
 def row(
     what: str, against: str, unit: str, ours: Sequence[float], peer: Sequence[float], aim: float | None = None
 ) -> Row:
-    """Returns the row of measurements in pairs: ``ours[i]`` was measured next to ``peer[i]``."""
+    """Returns the row of paired measurements: ``ours[i]`` was taken next to ``peer[i]``."""
     ratios = [one / other for one, other in zip(ours, peer, strict=True)]
     medians = statistics.median(ours), statistics.median(peer)
     return Row(what, against, unit, *medians, statistics.median(ratios), min(ratios), max(ratios), aim)
@@ -91,7 +91,7 @@ def paired(
     rounds: int = 7,
     warmup: int = 1,
 ) -> Row:
-    """Times both in turn, A B A B ..., after ``warmup`` calls of each that do not count; see ``cpu_time``."""
+    """Times both alternately, A B A B ..., after ``warmup`` calls of each that do not count; see ``cpu_time``."""
     for _ in range(warmup):
         ours()
         peer()
@@ -108,13 +108,13 @@ def peaks(
     aim: float | None = None,
     rounds: int = 3,
 ) -> Row:
-    """Measures the highest resident memory of each above that at its start, each call in a forked process."""
+    """Measures how far each raises the resident memory at its peak, each call in a forked process."""
     found = [(peak(ours), peak(peer)) for _ in range(rounds)]
     return row(what, against, "MB", [one for one, _ in found], [other for _, other in found], aim)
 
 
 def peak(function: Callable[[], object]) -> float:
-    """Returns the highest resident memory of a call in MB, above that before it, in a forked process. Linux only.
+    """Returns by how many MB a call raises the resident memory at its peak, in a forked process. Linux only.
 
     Raises:
         RuntimeError: If the call failed; its traceback is on standard error.
@@ -124,7 +124,7 @@ def peak(function: Callable[[], object]) -> float:
     if not child:
         status = 1
         try:
-            ctypes.CDLL(None).malloc_trim(0)  # what the parent freed would serve the call unseen
+            ctypes.CDLL(None).malloc_trim(0)  # or the call would use memory that the parent freed, uncounted
             Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
             start = _status("VmRSS")
             function()
@@ -194,16 +194,16 @@ def markdown(rows: Iterable[Row]) -> str:
 def main(
     name: str, rows: Callable[[argparse.Namespace], Iterable[Row]], arguments: Sequence[str] | None = None
 ) -> None:
-    """The command line of a script: measures, prints each row when it is known, and writes ``OUT/<name>.csv``.
+    """The command line of a script: measures, prints each row as soon as it is known, and writes ``OUT/<name>.csv``.
 
     Args:
         name: Name of the CSV file.
-        rows: Yields the rows; is given the options ``out`` (a Path) and ``smoke``.
+        rows: Yields the rows, given the options ``out`` (a Path) and ``smoke``.
         arguments: The command line, by default that of this process.
     """
     parser = argparse.ArgumentParser(description=f"Measure {name}.")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), help="folder of the CSV file")
-    parser.add_argument("--smoke", action="store_true", help="tiny sizes and one round, to see that the script works")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes and one round, to check that the script works")
     options = parser.parse_args(arguments)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)

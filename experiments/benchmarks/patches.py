@@ -77,7 +77,7 @@ def augmentation() -> list[tio.Transform]:
 
 
 def walk(loader: object) -> None:
-    """Takes all batches."""
+    """Iterates over all batches."""
     for _ in loader:  # type: ignore[attr-defined]
         pass
 
@@ -88,7 +88,7 @@ def riskft_epoch(
     augment: Sequence[tio.Transform],
     patch: Sequence[int],
 ) -> Callable[[], None]:
-    """Returns what serves an epoch as riskft does."""
+    """Returns a function that serves an epoch with riskft."""
     source = training_patches(cases, TrainingMaps(weights), augment, patch, BalancedSampling(), CLASSES, PER_VOLUME)
     return partial(walk, PatchLoader(source, BATCH, QUEUE))
 
@@ -96,7 +96,7 @@ def riskft_epoch(
 def torchio_epoch(
     cases: Sequence[PreparedCase], augment: Sequence[tio.Transform], patch: Sequence[int]
 ) -> Callable[[], None]:
-    """Returns what serves an epoch as TorchIO does, without a risk map."""
+    """Returns a function that serves an epoch with TorchIO, without a risk map."""
     subjects = [
         tio.Subject(image=tio.ScalarImage(case.folder / "image.nii"), label=tio.LabelMap(case.folder / "label.nii"))
         for case in cases
@@ -108,7 +108,7 @@ def torchio_epoch(
 
 
 def monai_epoch(cases: Sequence[PreparedCase], patch: Sequence[int]) -> Callable[[], None]:
-    """Returns what serves an epoch as MONAI does, from memory, with augmentation and without a risk map."""
+    """Returns a function that serves an epoch with MONAI, from memory, augmented and without a risk map."""
     keys, modes = ["image", "label"], ["bilinear", "nearest"]
     degrees, elastic = np.deg2rad(10), {"sigma_range": (5, 7), "magnitude_range": (50, 150)}
     transform = Compose(
@@ -133,7 +133,7 @@ def monai_epoch(cases: Sequence[PreparedCase], patch: Sequence[int]) -> Callable
 
 
 def beside_nnunet(what: str, ours: Callable[[], None], folder: Path, patch: Sequence[int], rounds: int) -> Row | None:
-    """Returns the row against nnU-Net's augmentation, or None without the environment of the peers (see peers.py)."""
+    """Returns the row against nnU-Net's augmentation, or None if the peers are not installed (see peers.py)."""
     if (python := peers.python()) is None:
         return None
     command = [python, Path(__file__).with_name("peer_patches.py"), folder, str(patch[0]), str(PER_VOLUME)]

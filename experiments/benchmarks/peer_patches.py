@@ -29,7 +29,7 @@ rng = np.random.default_rng(0)
 
 
 def patch(image, label, foreground):
-    """Cuts the enlarged patch, a third of them around foreground, and transforms it."""
+    """Cuts an enlarged patch, with a probability of 0.33 around foreground, and transforms it."""
     shape = np.array(label.shape[1:])
     place = foreground[rng.integers(len(foreground))] if rng.random() < 0.33 else rng.integers(0, shape)
     start = np.clip(place - size // 2, -(size // 4), np.maximum(shape + size // 4 - size, 0))

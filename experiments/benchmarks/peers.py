@@ -20,7 +20,7 @@ INSTALLED = " ".join(PACKAGES) + "\n"
 FOLDER = Path("runs/benchmarks/peers")
 
 # stands in for timm, which nnU-Net's package of networks imports for networks that are not used here, and which needs
-# a torchvision built for the very torch that is installed
+# a torchvision built for exactly the installed torch
 STAND_IN = """
 def __getattr__(name):
     if name.startswith("__"):
@@ -63,7 +63,7 @@ def make(folder: Path = FOLDER) -> Path:
         (own / name).parent.mkdir(parents=True, exist_ok=True)
         (own / name).write_text(text)
     made = folder.absolute() / "bin/python"
-    torch = f"torch=={importlib.metadata.version('torch')}"  # or pip would rather install gigabytes than fail
+    torch = f"torch=={importlib.metadata.version('torch')}"  # so that pip fails instead of downloading gigabytes
     subprocess.run([made, "-m", "pip", "install", "--quiet", torch, *PACKAGES], env=environment(), check=True)
     (folder / "complete").write_text(INSTALLED)
     return made

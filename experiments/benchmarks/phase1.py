@@ -3,7 +3,7 @@
     python experiments/benchmarks/phase1.py [--out FOLDER] [--smoke]
 
 The bare pass reads the same prepared volumes and runs MONAI's ``SlidingWindowInferer`` on them, without softmax, and
-keeps nothing. Phase 1 does all that ``RiskPhase`` does, from the same volumes to the written weights.
+keeps nothing. Phase 1 does everything that ``RiskPhase`` does, from the same volumes to the written weights.
 """
 
 import argparse
@@ -53,14 +53,14 @@ def cohort(folder: Path, volumes: int, shape: Sequence[int]) -> list[PreparedCas
 
 
 class Light(nn.Sequential):
-    """One layer, so that little memory is the network's own."""
+    """One layer, so that the network itself needs little memory."""
 
     def __init__(self, classes: int) -> None:
         super().__init__(nn.Conv3d(1, classes, 1))
 
 
 def source(network: nn.Module, channels: int, roi: int) -> SourceNetwork:
-    """Returns a source network as ``load_source`` gives it, with MONAI's default overlap."""
+    """Returns a source network as ``load_source`` returns it, with MONAI's default overlap."""
     inferer = SlidingWindowInferer([roi] * 3)
     return SourceNetwork(network.eval(), SoftmaxOutput(), Readings(), channels, (), (roi,) * 3, "", inferer=inferer)
 
@@ -80,7 +80,7 @@ def bare_pass(found: SourceNetwork, cases: Sequence[PreparedCase]) -> None:
 
 
 def overhead(found: SourceNetwork, cases: Sequence[PreparedCase], shape: Sequence[int], rounds: int) -> Row:
-    """Measures what phase 1 takes beyond the bare pass, per voxel."""
+    """Measures the time that phase 1 takes beyond the bare pass, per voxel."""
     ours, peer = partial(phase_1, found, cases), partial(bare_pass, found, cases)
     more = [seconds(ours) - seconds(peer) for _ in range(rounds + 1)][1:]
     voxels = len(cases) * math.prod(shape)
@@ -102,7 +102,7 @@ def growth(volumes: Sequence[int], shape: Sequence[int]) -> Iterator[Row]:
     found = source(Light(4), 4, 32)
     with tempfile.TemporaryDirectory() as folder:
         cases = cohort(Path(folder), max(volumes), shape)
-        phase_1(found, cases[:1])  # what only the first call needs
+        phase_1(found, cases[:1])  # takes the one-off costs of a first call
         measures: list[tuple[str, Callable[[Callable[[], object]], float], float]] = [
             ("time", seconds, 1.05),
             ("peak memory", peak, 0.1),

@@ -1,8 +1,8 @@
-"""CPU time until commands do their work, each in a process of its own.
+"""Measures the CPU time until a command starts its work, each in a process of its own.
 
-Usage: ``python experiments/benchmarks/startup.py [--out FOLDER] [--smoke]``. The limits hold on a machine that imports
-torch in 1.9 s; each is scaled by the time of that import, measured next to it. That of the second ``fit`` is the time
-of its imports and 2 s more.
+Usage: ``python experiments/benchmarks/startup.py [--out FOLDER] [--smoke]``. The limits are meant for a machine that
+imports torch in 1.9 s; each is scaled by the time of that import, measured next to it. The limit of the second ``fit``
+is the time of its imports plus 2 s.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def cpu(*arguments: str) -> float:
 
 
 def slowness() -> float:
-    """Returns how much slower this machine imports torch than one on which the limits hold."""
+    """Returns how much slower this machine imports torch than the one that the limits are meant for."""
     return cpu("-c", "import torch") / TORCH_SECONDS
 
 

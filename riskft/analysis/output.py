@@ -9,7 +9,7 @@ from riskft.analysis.pairs import Unpaired
 from riskft.analysis.runs import Metric, RunScores
 from riskft.files import csv_text
 
-CASE_COLUMNS = ("study", "method", "seed", "subject", "class_name")  #: Of ``case_rows``; the metric comes last.
+CASE_COLUMNS = ("study", "method", "seed", "subject", "class_name")  #: Columns of ``case_rows`` before the metric's.
 
 
 def table_csv(comparison: Comparison) -> str:

@@ -47,9 +47,9 @@ class Unpaired:
 
 
 def pair(baseline: Sequence[RunScores], other: Sequence[RunScores]) -> tuple[list[PairedScores], list[Unpaired]]:
-    """Pairs the runs of two methods of a study, at least one of each and one per seed.
+    """Pairs the runs of two methods of a study, given at least one of each and at most one per seed.
 
-    Returns the scores by class, preceded by the mean over classes if there are several; and all that has no partner.
+    Returns the scores by class, after the mean over classes if there are several, and everything without a partner.
     """
     first, second = ({run.seed: run.scores for run in runs} for runs in (baseline, other))
     seeds = sorted(first.keys() & second.keys())

@@ -1,4 +1,4 @@
-"""Finds tested runs, reads their scores, and tells what they started from by their record."""
+"""Finds tested runs, reads their scores, and finds out from their records what they started from."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ def started_from(folder: Path) -> Start | None:
 
 
 def misnamed(runs: Iterable[tuple[str, str, Path]]) -> list[str]:
-    """Returns notes on misleading names, from (study, method, run folder), and on methods of source and scratch."""
+    """Returns notes on methods, given as (study, method, run folder), whose name misleads or whose starts differ."""
     methods: dict[tuple[str, str], dict[Start, list[Path]]] = {}
     for study, method, folder in runs:
         if (start := started_from(folder)) is not None:
@@ -114,7 +114,7 @@ def run_folders(paths: Sequence[Path]) -> list[Path]:
 
 
 def read_cases(path: Path, metric: Metric = "dice") -> dict[ScoreKey, float]:
-    """Reads a metric of a ``cases.csv`` by subject and class; raises InputError if it lacks that or a number."""
+    """Reads a metric of a ``cases.csv`` by subject and class; raises InputError if it is missing or not a number."""
     if not path.is_file():
         raise InputError(f"{path}: there is no such file. Run `riskft test` for this run first.")
     rows = read_rows(path)

@@ -13,7 +13,7 @@ from scipy import stats
 from riskft.analysis.pairs import Matrix
 
 REPLICATES = 10_000
-TIE = 1e-12  #: Differences up to here are ties, because rounding can turn 0 into them.
+TIE = 1e-12  #: Differences up to this size are ties, because rounding can turn 0 into one.
 
 
 def mean(values: Matrix) -> float:

@@ -36,10 +36,10 @@ class Option:
             return None
 
     def values(self, wanted: str, *, is_file: bool = False) -> Iterator[tuple[str, Any]]:
-        """Yields what this option sets of a wanted one: its full name, or that of a part, and the value.
+        """Yields the full name and the value of each part of the wanted option that this option sets.
 
-        ``trainer.callbacks``, for example, is set by ``--config``, ``--trainer`` and ``--trainer.callbacks+``. The file
-        that a wanted option names (``is_file``) is not read.
+        For example, ``--config``, ``--trainer`` and ``--trainer.callbacks+`` can set ``trainer.callbacks``. If the
+        wanted option names a file (``is_file``), the file is not read.
         """
         name = self.name.removesuffix("+")
         if name == "config":
@@ -64,7 +64,7 @@ def options_of(arguments: Sequence[str]) -> list[Option]:
 
 
 def last_file(options: Sequence[Option], wanted: str) -> str | None:
-    """Returns the file that an option finally names, references resolved; None if there is none that can be told."""
+    """Returns the file that an option names in the end, references resolved; None if there is none, or they fail."""
     values = [value for option in options for _, value in option.values(wanted, is_file=True)]
     value = values[-1] if values else None
     if isinstance(value, str) and "${" in value:

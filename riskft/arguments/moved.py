@@ -24,7 +24,7 @@ class Moved:
     now: Path
 
     def here(self, path: str) -> str:
-        """Returns the new path of what moved along with the run; any other text of the config unchanged.
+        """Returns the new path of a file or folder that moved with the run; any other text of the config unchanged.
 
         The common end of both places stayed the same, so the rest was moved as a whole: from
         ``/a/runs/study/method/seed=0`` to ``/b/study/method/seed=0``, ``/a/runs`` became ``/b``. Any other missing path

@@ -40,7 +40,7 @@ class CommandParser(ArgumentParser):
 def config_faults(options: Sequence[Option]) -> Iterator[None]:
     """Turns errors in config files that jsonargparse does not catch into InputError.
 
-    These are files that are not text, and values that refer to a missing option.
+    Such errors are a file that is not text, and a value that refers to a missing option.
     """
     given = dict.fromkeys(option.text for option in options if option.name == "config")
     problems = [problem for name in given if (problem := _not_text(name))]

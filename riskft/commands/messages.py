@@ -39,7 +39,7 @@ def _of_a_library(error: BaseException) -> str | None:
 
 
 def _is(error: BaseException, module: str, kind: str) -> bool:
-    """Whether an error is of a library's kind; a library that is not loaded is not imported for it."""
+    """Whether an error is of a library's class, without importing a library that is not loaded."""
     return isinstance(error, getattr(sys.modules.get(module), kind, ()))
 
 

@@ -35,7 +35,7 @@ RUNS = "runs.json"
 
 
 def main(arguments: Sequence[str], command_line: CommandLine) -> None:
-    """Runs ``riskft sweep``, or its command ``status``, ``offline``, ``run`` or ``agent``; exit 1 if a run fails."""
+    """Runs ``riskft sweep``, or its command ``status``, ``offline``, ``run`` or ``agent``; exits 1 if a run fails."""
     commands = {"status": _status, "offline": _offline, "run": _run, "agent": _agent}
     if (name := next(iter(arguments), "")) in commands:
         commands[name](arguments[1:], command_line)

@@ -50,13 +50,13 @@ class RiskDataModule(LightningDataModule):
         cache_dir: Folder of the preprocessed cases, shared by runs and methods.
         preprocessing: Deterministic preprocessing, done once.
         augment: TorchIO transforms of the training volumes. Those of ``configs/data/augment.yaml`` are computed for the
-            patches alone; with others, whole volumes are transformed, which takes longer.
+            patches only; others transform whole volumes, which takes longer.
         patch_size: Voxels of a training patch along x, y, z.
         patches_per_volume: Patches sampled from a training volume each epoch.
         batch_size: Patches per step and rank.
         queue_length: Patches that are shuffled together and held in memory; with workers, up to twice as many are held.
         sampling: Where patches are sampled.
-        num_workers: Processes that load and augment training volumes; above 0, one more reads volumes to evaluate.
+        num_workers: Processes that load and augment training volumes; if above 0, one more reads volumes to evaluate.
         check_files: First check all files as ``riskft data check`` does; files that passed and have not changed are
             not read again.
 

@@ -112,7 +112,7 @@ class LabelMap:
             if not np.isfinite(found).all():
                 raise InputError("Label values are NaN or infinite. Set them to a number, such as 0 for background.")
             raise InputError(f"Label {why_not_whole(found)}.")
-        if rounded.size and rounded.min() >= 0 and rounded.max() < 1 << 16:  # almost always, and much faster
+        if rounded.size and rounded.min() >= 0 and rounded.max() < 1 << 16:  # the usual case, and much faster
             codes: npt.NDArray[Any] = rounded.astype(np.uint16)
             # slices one at a time, because bincount takes 8 bytes for each voxel
             slices = codes.T if codes.flags.fnc else codes

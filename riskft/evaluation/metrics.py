@@ -72,7 +72,7 @@ def score_case(
 
 
 def pair_counts(true: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Returns how often each pair of values occurs at one voxel, (256, 256), of two volumes (X, Y, Z)."""
+    """Returns how often each pair of values occurs at the same voxel of two volumes (X, Y, Z), as (256, 256)."""
     counts = np.zeros(1 << 16, dtype=np.int64)
     for slices in zip(true, other, strict=True):  # not at once, because bincount takes 8 bytes for each voxel
         found = np.bincount((slices[0].astype(np.uint16) << 8 | slices[1]).ravel())
@@ -81,7 +81,7 @@ def pair_counts(true: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> np
 
 
 def _union(boxes: Sequence[tuple[slice, ...] | None]) -> tuple[slice, ...]:
-    """Returns the smallest box that holds some boxes; None is an empty one."""
+    """Returns the smallest box that holds all of the boxes; None is an empty box."""
     sides = zip(*(box for box in boxes if box is not None), strict=True)
     return tuple(slice(min(side.start for side in one), max(side.stop for side in one)) for one in sides)
 

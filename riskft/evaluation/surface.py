@@ -1,7 +1,7 @@
 """The 95th percentile of the distances between two surfaces, the larger of both directions (HD95).
 
 Equal to MONAI's ``compute_hausdorff_distance``, but faster: most distances are a few voxels. These are looked up around
-the surface's voxels, nearest first, until enough are known for the percentile. Only what lies farther away is searched.
+the surface's voxels, nearest first, until enough are known for the percentile. Only voxels farther away need a search.
 """
 
 import math
@@ -18,17 +18,17 @@ _REACH = 3
 """Distances up to this many of the smallest voxel edges are looked up."""
 
 _MANY = 0.05
-"""Voxels to be searched, per voxel of the box, above which a distance transform of the box is faster."""
+"""Fraction of the box's voxels to search from, above which a distance transform of the box is faster."""
 
 
 def hd95(predicted: Mask, true: Mask, spacing: Sequence[float]) -> float:
     """Returns the HD95 in mm of two masks of one shape, (X, Y, Z), neither of which is empty.
 
-    A surface is made of the mask's voxels of which one of the six neighbours is not in the mask, or outside the volume.
+    A mask's surface is its voxels with at least one of their six neighbours outside the mask or the volume.
 
     Args:
-        predicted: The one mask, any box that holds it whole.
-        true: The other, in the same box.
+        predicted: One mask, in any box that holds both masks whole.
+        true: The other mask, in the same box.
         spacing: Voxel size in mm.
     """
     limit = _REACH * min(spacing)
@@ -39,7 +39,7 @@ def hd95(predicted: Mask, true: Mask, spacing: Sequence[float]) -> float:
     order = np.argsort(lengths)[: np.count_nonzero(lengths <= limit)]
     margin = [(max(1, many),) * 2 for many in reach]
     first, second = (_surface(np.ascontiguousarray(np.pad(mask, margin))) for mask in (predicted, true))
-    # in the flattened volume; the margin keeps each step inside
+    # steps in the flattened volume, inside which the margin keeps them
     ways = steps @ np.array(first.strides)
     table = list(zip(ways[order].tolist(), lengths[order].tolist(), strict=True))
     return max(_percentile(first, second, spacing, table), _percentile(second, first, spacing, table))
@@ -59,7 +59,7 @@ def _surface(mask: Mask) -> Mask:
 def _percentile(surface: Mask, other: Mask, spacing: Sequence[float], table: Sequence[tuple[int, float]]) -> float:
     """Returns the 95th percentile of the distances from one surface's voxels to the other surface."""
     places, flat = np.flatnonzero(surface), other.ravel()
-    distances = np.full(len(places), table[-1][1])  # those above the percentile need not be right
+    distances = np.full(len(places), table[-1][1])  # those above the percentile need not be exact
     enough, known = min(len(places), math.floor(0.95 * (len(places) - 1)) + 2), 0
     for step, length in table:
         places = places[~flat[places + step]]

@@ -1,6 +1,6 @@
 """Cross-entropy and the sums of soft Dice from one softmax, with their own gradient, block by block.
 
-This keeps one volume of the logits' size, the probabilities, which become the gradient, where autograd keeps several.
+It keeps one tensor of the logits' size, the probabilities, which become the gradient; autograd would keep several.
 Blocks stay in the processor's cache from one operation to the next. Nothing waits for the device.
 """
 
@@ -19,12 +19,12 @@ _EXACT = 1 << 24  # up to here, single precision counts exactly
 
 
 class Terms(NamedTuple):
-    """What a loss of voxels and regions is made of; float64 for float64 logits, else float32.
+    """The terms of a loss of voxels and regions; float64 for float64 logits, else float32.
 
     Attributes:
         entropy: (B, *spatial) cross-entropies in nats, at least 0, 0 at ignored voxels.
         counts: (B, Y) voxels of each class; no gradient.
-        mass: (B, Y) sums of the class's probability over all voxels without ignored ones.
+        mass: (B, Y) sums of the class's probability over all voxels that are not ignored.
         overlap: (B, Y) sums of the class's probability over the class's voxels.
     """
 
@@ -51,14 +51,14 @@ def loss_terms(logits: Tensor, target: Tensor, ignore_index: int) -> Terms:
         ignore_index: Label of ignored voxels.
 
     Raises:
-        RuntimeError: If a label is neither a class nor ignored; on an accelerator when it gets there.
+        RuntimeError: If a label is neither a class nor ignored; an accelerator raises it later, when it gets there.
     """
     entropy, *sums = _Terms.apply(logits.flatten(2), target.flatten(1), ignore_index)  # type: ignore[no-untyped-call]
     return Terms(entropy.view(target.shape), *sums)
 
 
 def blocks(length: int, channels: int, device: torch.device) -> Iterator[slice]:
-    """Yields slices of ``length`` voxels of ``channels`` values each that are as long as the device handles best."""
+    """Yields slices of ``length`` voxels with ``channels`` values each, of the length that suits the device best."""
     budget = _ON_CPU * torch.get_num_threads() if device.type == "cpu" else _ELSEWHERE
     step = max(1, min(budget, _EXACT) // channels)
     for start in range(0, length, step):
@@ -80,7 +80,7 @@ class _Terms(torch.autograd.Function):
             label = target[:, None, block].to(dtype, copy=True)
             _one_hot(label, ignore_index, one_hot)
             counted = label.ne_(ignore_index)
-            # from the most probable class, whose probability is at least 1/Y: differences first, large logits cancel
+            # relative to the most probable class, whose p is at least 1/Y: large logits cancel in the difference
             own = x.amax(1).sub_(x.mul_(one_hot).sum(1)).sub_(p.amax(1).log_())
             torch.mul(own, counted[:, 0], out=entropy[:, block])
             mass += torch.mul(p, counted, out=probs[..., block]).sum(2)
@@ -102,7 +102,7 @@ class _Terms(torch.autograd.Function):
         by_entropy, _, by_mass, by_overlap = grads
         logits, target = ctx.saved_tensors
         probs, ctx.probs = ctx.probs, None
-        if probs is None:  # a second call of backward: the first one's result took their place
+        if probs is None:  # a second call of backward: the first one's result has overwritten them
             probs = logits.softmax(1, dtype=torch.promote_types(logits.dtype, torch.float32))
             probs = probs * (target != ctx.ignore_index).unsqueeze(1)
         grad = probs if probs.dtype == logits.dtype else torch.empty_like(logits)
@@ -134,7 +134,7 @@ def _blocks(logits: Tensor, dtype: torch.dtype, buffers: int) -> Iterator[Any]:
 
 
 def _one_hot(label: Tensor, ignore_index: int, out: Tensor) -> None:
-    """Writes 1 where a label (B, 1, n) is the class and counts, and 0 elsewhere, to ``out`` (B, Y, n)."""
+    """Writes to ``out`` (B, Y, n): 1 where a label (B, 1, n) is the class and not ignored, 0 elsewhere."""
     classes = torch.arange(out.shape[1], dtype=out.dtype, device=out.device)
     out.copy_(label.expand_as(out)).eq_(classes.view(1, -1, 1))
     if 0 <= ignore_index < out.shape[1]:

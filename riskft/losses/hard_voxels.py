@@ -49,7 +49,7 @@ class TopKLoss(RiskWeightedLoss):
 
     def sample_losses(self, voxels: Tensor, counts: Tensor, foreground_fraction: Tensor | None) -> Tensor:
         """Returns the mean of each sample's worst voxels, (B,), 0 for a sample with only ignored voxels."""
-        # each sample's own number, without leaving the device
+        # one number per sample, without leaving the device
         wanted = torch.ceil(self.share * counts.sum(1).double()).long()
         most = math.ceil(self.share * voxels[0].numel())
         worst = voxels.flatten(1).topk(most, dim=1).values

@@ -214,16 +214,16 @@ class RefreshedLoss(Loss):
 def count_voxels(
     entropy: Tensor, target: Tensor, classes: int, ignore_index: int, table: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Counts voxels by class and bin of their hardness, and looks their weights up.
+    """Counts voxels by class and bin of their hardness, and looks up their weights.
 
-    Block by block, as ``loss_terms``, and without boolean indices, for which the device would have to wait.
+    It works in blocks, as ``loss_terms`` does, and without boolean indices, which make the host wait for the device.
 
     Args:
         entropy: (B, *spatial) hardness.
         target: (B, *spatial) integer classes or ``ignore_index``.
         classes: Y.
         ignore_index: Label of ignored voxels.
-        table: See ``weight_table``; None to look nothing up.
+        table: See ``weight_table``; None to look up nothing.
 
     Returns:
         (Y, BINS) int32 voxels, and (B, *spatial) float32 weights or None.
@@ -234,7 +234,7 @@ def count_voxels(
     weights = None if table is None else torch.empty_like(values)
     for block in blocks(len(values), 4, values.device):
         row = labels[block].to(torch.int32, copy=True)
-        # the second is slower
+        # masking is slower
         row = row.clamp_(max=classes) if ignore_index >= classes else row.masked_fill_(row == ignore_index, classes)
         cells = float_bins(values[block]).add_(row, alpha=BINS)
         counts.index_add_(0, cells, one.expand_as(cells))

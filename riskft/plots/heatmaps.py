@@ -84,7 +84,7 @@ def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
         for axes, (_, volume, colours, bottom, top) in zip(grid[axis, -len(heats) :], heats, strict=True):
             plane = upright(volume, axis, index)
             heat = axes.imshow(plane, cmap=colours, vmin=bottom, vmax=top, aspect=aspect, interpolation="nearest")
-            # contour needs both values, and two rows and columns
+            # contour needs both values, and at least two rows and columns
             if 0 < foreground.mean() < 1 and min(foreground.shape) > 1:
                 axes.contour(foreground.astype(float), levels=[0.5], colors="lime", linewidths=0.6)
             if axis == 2:

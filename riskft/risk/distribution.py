@@ -9,15 +9,15 @@ BINS = 16384
 _LIMIT = 20.0
 _UNIT = 1e-6
 _CELL = 14
-"""Last bits of a float32 that numbers of a cell differ in. A cell is at most 2^-9 = 0.20 % wide and a bin at least
-0.24 %, so a cell meets at most two bins."""
+"""Number of low bits in which the float32 values of a cell differ. A cell is at most 2^-9 = 0.20 % wide and a bin at
+least 0.24 %, so a cell overlaps at most two bins."""
 
 
 def float_bins(values: Tensor) -> Tensor:
-    """Returns the bin, int32, of each float32 value of at least 0 (N,), as ``ClassDistribution.bin_of``; NaN's is last.
+    """Returns the bins, int32, of float32 values (N,) of at least 0, as ``ClassDistribution.bin_of``; the last for NaN.
 
-    Without a logarithm, which takes several times as long. The table holds, for each cell, what to add to a number's
-    bits so that those from ``_CELL`` on are its bin: the cell's first bin, and a carry from the boundary on.
+    It needs no logarithm, which takes several times as long. For each cell, the table holds what to add to a value's
+    bits so that those from ``_CELL`` on are its bin: the cell's first bin, and a carry from the next bin's boundary on.
     """
     bits = values.abs().view(torch.int32)  # -0.0 is 0
     cells = _table(values.device).index_select(0, bits >> _CELL)
@@ -26,7 +26,7 @@ def float_bins(values: Tensor) -> Tensor:
 
 @cache
 def _table(device: torch.device) -> Tensor:
-    """Returns the table, (2^17,) int32, one entry for each cell of numbers from 0 up."""
+    """Returns the table, (2^17,) int32, with one entry for each cell of the numbers from 0 up."""
     start = torch.arange(1 << (31 - _CELL), dtype=torch.int32) << _CELL
 
     def bin_at(offset: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class ClassDistribution:
 
     @classmethod
     def cells(cls, values: Tensor, classes: Tensor) -> Tensor:
-        """Returns the place, int64, in the flat counts of each value and class."""
+        """Returns the index, int64, into the flat counts for each value and class."""
         return cls.bin_of(values).add_(classes, alpha=BINS)
 
     @staticmethod

@@ -51,7 +51,7 @@ def joint_mass(
 
 
 def _product_mass(probs: Tensor, index: Tensor, num_target_classes: int) -> Tensor:
-    """Sums (Z, N) per class by a product, whose order is fixed on a GPU too, unlike that of an indexed sum."""
+    """Sums (Z, N) per class by a matrix product, whose order is fixed on a GPU too, unlike an indexed sum's."""
     chosen = index == torch.arange(num_target_classes, device=index.device)[:, None]
     return chosen.double() @ probs.double().T
 
@@ -74,7 +74,7 @@ def _class_index(target: Tensor, num_classes: int, ignore_index: int | None) -> 
 
 
 def _ignored(target: Tensor, ignore_index: int | None) -> Tensor | None:
-    """Returns which voxels are ignored; None, which takes little time to find, if none are."""
+    """Returns which voxels are ignored; None, which is quick to find out, if none are."""
     if ignore_index is None or not target.numel():
         return None
     lowest, highest = (int(value) for value in target.aminmax())

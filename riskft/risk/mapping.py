@@ -68,7 +68,7 @@ class RiskMapping:
         }
 
     def values(self, hardness: Tensor, classes: Tensor, joint: Tensor) -> Tensor:
-        """Returns the measure, which is what is normalised, in nats: (N,) float64, or the hardness as it is.
+        """Returns the measure, which is then normalised, in nats: (N,) float64, or the hardness itself.
 
         Args:
             hardness: (N,) in nats.
@@ -85,7 +85,7 @@ class RiskMapping:
         """Maps one volume's values to weights.
 
         Args:
-            values: (N,) from ``values``, of the volume's voxels without ignored ones.
+            values: (N,) from ``values``, of the volume's voxels that are not ignored.
             classes: (N,) int64 target classes.
             dataset: Distribution of the values of all training volumes.
             knowledge: ``source_knowledge`` of the joint, in [0, 1].

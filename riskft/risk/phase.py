@@ -50,7 +50,7 @@ class RiskPhase:
     def run(self, train: Sequence[PreparedCase], others: Sequence[PreparedCase] = ()) -> RiskSummary:
         """Makes the missing files of the labelled cases and returns the summary.
 
-        Only those for training define P(y|z); the others get maps, for display.
+        Only the training cases define P(y|z); the others get maps for display.
         """
         everyone, counted = [*train, *others], frozenset(case.subject for case in train)
         if (finished := self._finished(everyone, counted)) is not None:
@@ -128,7 +128,7 @@ class RiskPhase:
                 eep[:, here] = own.movedim(1, 0).cpu()
             expected_class[here] = own.max(1).indices.to("cpu", torch.uint8)  # argmax takes ten times as long
             volume[here] = hardness_of(own, label, IGNORE_INDEX).cpu()
-        if keep_eep:  # before the hardness, whose writing drops the probabilities
+        if keep_eep:  # before the hardness, because writing that deletes the probabilities
             self.store.write_eep(case.subject, eep, affine)
         if self.store.has_hardness(case.subject):
             return self._read_hardness(case)
@@ -186,12 +186,12 @@ class RiskPhase:
         return sums
 
     def _statistics(self, weights: Tensor, classes: Tensor, counts: Tensor | None = None) -> Tensor:
-        """Returns each class's sum of weights, and the counts of the histogram with what is below and above it.
+        """Returns each class's sum of weights, and the histogram's counts, including those below and above its edges.
 
         Args:
             weights: (N,).
             classes: (N,) int64.
-            counts: Voxels, (N,) float64; None for one each.
+            counts: Voxels per weight, (N,) float64; None for one each.
         """
         values, edges = weights.double(), torch.from_numpy(_WEIGHT_EDGES)
         counts = torch.ones_like(values) if counts is None else counts
@@ -209,7 +209,7 @@ def _cells(distribution: ClassDistribution) -> tuple[Tensor, Tensor]:
 def _counted(volume: Tensor, target: Tensor) -> Iterator[tuple[slice | Tensor, Tensor, Tensor]]:
     """Yields the voxels of (X, Y, Z) that are not ignored, in blocks: places, values and classes, int64.
 
-    The places are in the flat volume with x fastest, as NIfTI files have it.
+    The places are indices into the flattened volume with x fastest, as in NIfTI files.
     """
     # views, if the volumes are read from files
     values, labels = (each.permute(2, 1, 0).reshape(-1) for each in (volume, target))

@@ -76,7 +76,7 @@ class SourcePass:
             )
 
     def _counted(self, case: PreparedCase, target: Tensor, joints: list[Tensor]) -> Iterator[Tensor]:
-        """Yields the source's probabilities, (depth, |Z|, Y, Z), and adds the joint of each part to the list.
+        """Yields the source's probabilities, (depth, |Z|, Y, Z), and appends the joint of each part to ``joints``.
 
         Raises:
             FloatingPointError: If they are not finite.
@@ -101,7 +101,7 @@ class SourcePass:
     def parts(self, case: PreparedCase, target: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Yields a case's source probabilities part by part; runs the source again if another run dropped them.
 
-        That is: where along x the part is, its probabilities (depth, |Z|, Y, Z), and its classes (depth, Y, Z), on the
+        Each part is a slice along x, its probabilities (depth, |Z|, Y, Z) and its classes (depth, Y, Z), both on the
         device.
         """
         try:

@@ -100,7 +100,7 @@ class RiskStore(StoreFiles):
                 planes.tofile(stream)
 
     def write_joint(self, subject: str, joint: Tensor) -> None:
-        """Keeps a subject's part of the joint; its forward pass is done then."""
+        """Keeps a subject's part of the joint, which marks its forward pass as done."""
         write_json(self.joint_path(subject), joint.tolist())
         self._drop_spent(subject)
 

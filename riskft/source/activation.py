@@ -64,7 +64,7 @@ def describe(network: nn.Module, found: Readings) -> list[str]:
 
 
 class ProbabilityCheck:
-    """Checks a network's outputs, unless not ``asked`` to, until it is clear whether they are probabilities.
+    """Checks a network's outputs, if ``asked`` to, until it is clear whether they are probabilities.
 
     Values in 0..1 that sum to 1 over the channels throughout a patch are not logits. Other values in 0..1 come from a
     sigmoid if they approach both ends within a volume; the logits of an untrained network can also stay in 0..1.
@@ -99,7 +99,7 @@ class ProbabilityCheck:
             self._channels = outputs.shape[1]
 
     def volume(self) -> None:
-        """Checks the first volume, which ``part`` has seen; raises InputError if all is in 0..1 and near both ends."""
+        """Checks the first volume, seen by ``part``; raises InputError if its values are in 0..1 and near both ends."""
         if not self._volume_open:
             return
         self._volume_open = False

@@ -47,7 +47,7 @@ class SourceNetwork:
         return replace(self, network=network, adapted=adapted, inverted=True)
 
     def predictor(self) -> Callable[[Tensor], Iterator[Tensor]]:
-        """Returns what phase 1 runs on whole volumes.
+        """Returns the function that phase 1 runs on whole volumes.
 
         It takes images (1, C, X, Y, Z) and yields probabilities, (|Z|, depth, Y, Z), of parts that follow one another
         along x. It raises InputError if the first volumes show probabilities where logits are expected.
@@ -63,7 +63,7 @@ class SourceNetwork:
             if self.channels_last:
                 image = image.contiguous(memory_format=torch.channels_last_3d)
             for part in logits_in_parts(self.inferer, image, logits):
-                # a few planes at a time, because float32 and softmax are copies
+                # a few planes at a time, because float32 and softmax make copies
                 for planes in torch.split(part[0].movedim(1, 0), planes_at_once(part.shape)):
                     check.part(planes)
                     yield self.output.states(planes.float()).movedim(0, 1)

@@ -31,7 +31,7 @@ class SourceOutput(ABC):
     def states(self, logits: Tensor) -> Tensor:
         """Returns probabilities (B, Z, *spatial), which sum to 1 over Z, from logits (B, K, *spatial).
 
-        They must not share the logits' memory, which is used again.
+        They must not share the logits' memory, which is reused.
 
         Raises:
             InputError: If an output of this kind cannot have that many channels.

@@ -52,8 +52,8 @@ def run(network: nn.Module, size: Sequence[int], training: bool = True) -> Trace
 
     In training mode a network with deep supervision returns all of its outputs; batch normalisation needs two samples.
     C is the first of the convolutions' input channels, in order of registration, with which the network runs. Raises
-    FailedRunError (after the most layers) if it runs with none of them, and InputError if it cannot be copied, or its
-    result is not a segmentation of the input.
+    FailedRunError (of the run that got through the most layers) if it runs with none of them, and InputError if it
+    cannot be copied, or its result is not a segmentation of the input.
     """
     if any(is_lazy(value) for value in network.parameters()):
         raise InputError(

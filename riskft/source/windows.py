@@ -13,12 +13,12 @@ Network = Callable[[Tensor], Tensor]
 
 
 def logits_in_parts(inferer: Inferer, image: Tensor, network: Network) -> Iterator[Tensor]:
-    """Yields what an inferer gives for an image, in parts that follow one another along x.
+    """Yields an inferer's result for an image, in parts that follow one another along x.
 
-    MONAI's ``SlidingWindowInferer`` keeps the whole result until its last window. Here the planes that no further
-    window reaches are handed out and forgotten. The windows, their order and the sums are MONAI's, and so is each bit
-    of the result, except that a single window is not multiplied and divided by its weights. Another inferer's result is
-    a single part.
+    MONAI's ``SlidingWindowInferer`` keeps the whole result until its last window. Here, planes that no later window
+    reaches are yielded and freed. The windows, their order and the sums are MONAI's, so the result is equal to the last
+    bit, except that a single window is not multiplied and divided by its weights. Another inferer's result is a single
+    part.
 
     Args:
         inferer: Any inferer.
@@ -78,11 +78,11 @@ def _parts(inferer: SlidingWindowInferer, image: Tensor, roi: tuple[int, ...], n
 
 
 class _Planes:
-    """The planes that windows still reach, in a ring: plane x is at x modulo the depth of a window.
+    """The planes that later windows reach, in a ring buffer: plane x is at x modulo the depth of a window.
 
     Args:
         shape: (x of a window, K, Y, Z).
-        weight: Of a window's voxels, (x, y, z).
+        weight: The weights of a window's voxels, (x, y, z).
     """
 
     def __init__(self, shape: tuple[int, ...], weight: Tensor) -> None:
@@ -98,7 +98,7 @@ class _Planes:
             self.weights[here, 0, y, z] += self.weight[part]
 
     def until(self, stop: int) -> Iterator[Tensor]:
-        """Yields the means of the planes before ``stop``, (1, K, depth, Y, Z), and forgets them."""
+        """Yields the means of the planes before ``stop``, (1, K, depth, Y, Z), and frees them."""
         for here, _ in self._places(self.done, stop):
             self.sums[here] /= self.weights[here]
             yield self.sums[here].movedim(0, 1)[None]

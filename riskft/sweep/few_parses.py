@@ -19,7 +19,7 @@ Group = tuple[int, ...]
 #: Returns where a run with these arguments goes, and its seed; raises InputError if riskft cannot run them.
 Resolve = Callable[[Arguments], tuple[RunOptions, int]]
 REFERENCE = re.compile(r"\$\{\.*([^${}:]+)\}")
-#: A source model that describes itself sets defaults of these.
+#: The options that a model which describes itself sets defaults of, by the option that names the model.
 DESCRIBED = {"model.source.checkpoint": ("model", "data")}
 
 
@@ -53,7 +53,7 @@ def with_few_parses(resolve: Resolve, runs: Sequence[Arguments]) -> Resolve:
 
 
 def _base(resolve: Resolve, runs: Sequence[Arguments], groups: Sequence[Group]) -> Arguments | None:
-    """Returns a run without a fault; any run if each value occurs in one with the same fault; None if faults differ."""
+    """Returns a run without a fault; if there is none, any run if all tried have the same fault, otherwise None."""
     seen: set[tuple[Group, Arguments]] = set()
     faults: set[str] = set()
     while True:
@@ -76,9 +76,9 @@ def _at(run: Arguments, group: Group) -> Arguments:
 
 
 def _dependent(runs: Sequence[Arguments]) -> list[Group]:
-    """Returns the places of the arguments that vary, in groups that depend on each other.
+    """Returns the positions of the arguments that vary, in groups that depend on each other.
 
-    Places whose values are not all combined with each other, such as those of a sweep's ``rows``, stay together.
+    Positions whose values are not all combined with each other, such as those of a sweep's ``rows``, stay together.
     """
     given = list(zip(*runs, strict=True))
     columns = {place: texts for place, texts in enumerate(given) if len(set(texts)) > 1}
@@ -127,5 +127,5 @@ def _leaves(content: Any, above: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _meet(one: str, other: str) -> bool:
-    """Whether an option is part of another; a relative reference has lost its beginning."""
+    """Whether one option is part of the other; a relative reference lacks the beginning of the name."""
     return f".{one}." in f".{other}." or f".{other}." in f".{one}."

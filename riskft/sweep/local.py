@@ -43,7 +43,7 @@ def prepared_processes() -> BaseContext:
 
 
 class Commands:
-    """Processes that run commands and end together with this one; for these, see ``prepared_processes``."""
+    """Processes that run commands and end together with this one; they start as in ``prepared_processes``."""
 
     def __init__(self, command: CommandLine, processes: BaseContext | None = None) -> None:
         self._command = command
@@ -62,7 +62,7 @@ class Commands:
             self._running.append(process)
         try:
             process.join()
-        except (KeyboardInterrupt, Terminated):  # where this is the main thread
+        except (KeyboardInterrupt, Terminated):  # in the main thread
             self.end()
             process.join()
             raise

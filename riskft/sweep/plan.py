@@ -21,7 +21,7 @@ NAMED_ELSEWHERE = ("seed_everything", "config", "config.method", "run.study", "r
 class Run:
     """One run of a sweep."""
 
-    folder: str  #: Where it goes.
+    folder: str  #: Its run folder.
     arguments: list[str]  #: What ``riskft fit`` gets: config files, then values, then the name.
     #: What differs between the runs: values by parameter, names of rows by ``rows.<group>``.
     values: dict[str, Any] = field(default_factory=dict)

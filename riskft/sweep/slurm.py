@@ -69,7 +69,7 @@ class SlurmOptions:
 
 
 def directives(options: SlurmOptions, name: str, count: int, log: Path, after: Sequence[int] = ()) -> list[str]:
-    """Returns the options of sbatch for an array of ``count`` runs, which waits for other arrays to finish well.
+    """Returns the options of sbatch for an array of ``count`` runs, which waits for other arrays to succeed.
 
     The log is for output outside the runs; in its name ``%A`` and ``%a`` are the array and the run.
     """
@@ -151,7 +151,7 @@ def submit(folder: Path, name: str, runs: Sequence[Run], options: SlurmOptions, 
 
 
 def queue(folder: Path) -> dict[str, Queued]:
-    """Returns a sweep's runs in the cluster's queue, by run folder; raises InputError if that does not answer."""
+    """Returns a sweep's runs in the cluster's queue, by run folder; raises InputError if the queue does not answer."""
     jobs = {entry["job"]: entry["folders"] for entry in _jobs(folder)}
     if not jobs or shutil.which("squeue") is None:
         return {}

@@ -17,10 +17,10 @@ from riskft.run.folder import RunFolder, WandbOptions
 from riskft.run.wandb_files import run_id, stage_in
 
 
-def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> list[Logger]:
+def run_loggers(folder: Path, command: str, config: Any, starts_over: bool) -> list[Logger]:
     """Returns the loggers of a command: W&B, unless it is off, and ``metrics.csv``.
 
-    All commands but ``fit`` write ``metrics.csv`` into a subfolder of their name. ``starts_anew`` says that the command
+    All commands but ``fit`` write ``metrics.csv`` into a subfolder of their name. ``starts_over`` says that the command
     trains without resuming, which starts a new W&B run.
     """
     options: WandbOptions = config.wandb
@@ -38,7 +38,7 @@ def run_loggers(folder: Path, command: str, config: Any, starts_anew: bool) -> l
                 group=config.run.study,
                 job_type=config.run.method,
                 name=f"{config.run.method} seed={config.seed_everything} {command}",
-                id=_wandb_id(folder, command, starts_anew),
+                id=_wandb_id(folder, command, starts_over),
                 settings={"console": "off", "silent": options.offline},
             )
         )
@@ -86,10 +86,10 @@ def logs_to_wandb(config: Any) -> bool:
     return bool(wanted and not config.trainer.fast_dev_run and config.trainer.logger is None)
 
 
-def _wandb_id(folder: Path, command: str, starts_anew: bool) -> str | None:
+def _wandb_id(folder: Path, command: str, starts_over: bool) -> str | None:
     if not is_first_rank():
         return None  # other ranks log nothing
-    return run_id(RunFolder(folder), starts_anew) + ("" if command == "fit" else f"-{command}")
+    return run_id(RunFolder(folder), starts_over) + ("" if command == "fit" else f"-{command}")
 
 
 def wandb_run(trainer: Trainer) -> Any | None:

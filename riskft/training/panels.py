@@ -117,7 +117,7 @@ class RiskPanelCallback(Callback):
         return [case for case in cases if case.subject in self.subjects]
 
     def _show_training(self, trainer: Trainer) -> None:
-        """Draws training cases unless this fit has."""
+        """Draws training cases unless this fit has already done so."""
         maps, data = _maps(trainer), data_of(trainer)
         if not self._training_drawn and maps is not None and data is not None and trainer.is_global_zero:
             for case in self._chosen(data, "train"):

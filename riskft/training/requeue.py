@@ -107,7 +107,7 @@ class Requeue(Callback):
 def count_start(folder: Path, job: str, command: str, progress: bool) -> int:
     """Counts a start that the time limit ends, and returns how many consecutive starts made no progress.
 
-    The run folder keeps the count. That of another job or command starts at 0. Raises OSError or NoSpaceError if it
+    The run folder keeps the count, which starts at 0 for another job or command. Raises OSError or NoSpaceError if it
     cannot be written.
     """
     path = RunFolder(folder).requeue

@@ -51,7 +51,7 @@ def try_training(
 
 
 def try_inferer(option: str, inferer: Inferer, channels: int, size: Sequence[int]) -> None:
-    """Runs an inferer with an identity network over volumes one voxel smaller and larger than its window, if not large.
+    """Runs an inferer with an identity network over volumes one voxel smaller and larger than its window, unless large.
 
     Raises InputError if it fails.
     """

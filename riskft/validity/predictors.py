@@ -75,7 +75,7 @@ def boundary_distance(target: Tensor, spacing: Sequence[float]) -> Tensor:
 
 
 def region(target: Tensor, margin: int) -> Tensor:
-    """Returns which voxels (X, Y, Z) are scored: none that are ignored, and those up to ``margin`` from the foreground.
+    """Returns which voxels (X, Y, Z) are scored: those up to ``margin`` from the foreground, except ignored ones.
 
     The margin is in voxels, along each axis and diagonally; 0 scores all voxels.
     """

@@ -28,7 +28,7 @@ RocCurve = npt.NDArray[np.float64]
 
 
 def targets(truth: Tensor, finetuned: Tensor, scratch: Tensor) -> dict[str, Tensor]:
-    """Returns what the predictors should predict, for some voxels: the classes (N,), none ignored, and two predictions.
+    """Returns what to predict for voxels that are not ignored, from their classes and the networks' predictions, (N,).
 
     By target (N,) int8: 1 for positive voxels, 0 for negative ones, ``NOT_ASKED`` for voxels that do not count.
     """

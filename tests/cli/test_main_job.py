@@ -54,7 +54,7 @@ def tested(study):
 
 @pytest.fixture
 def no_pictures(monkeypatch):
-    """Small black pictures in place of figures, once the first runs have drawn theirs."""
+    """Small black pictures instead of figures, once the first runs have drawn theirs."""
     leave_out_figures(monkeypatch.setattr)
 
 

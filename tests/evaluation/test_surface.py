@@ -1,4 +1,4 @@
-"""HD95 of blobs, noise and what lies far apart, against MONAI on the whole volume."""
+"""HD95 of blobs, noise and distant structures, against MONAI on the whole volume."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_blobs(shape, spacing):
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.7, 0.7, 5.0)])
 @pytest.mark.parametrize("radius", [2, 10], ids=["searched", "transformed"])
-def test_what_lies_far_apart(radius, spacing):
+def test_structures_that_lie_far_apart(radius, spacing):
     """A few voxels are searched one by one; for many, the distances of the whole box are computed."""
     shape = (40, 22, 22)
     predicted, true = ball(shape, (10, 11, 11), radius), ball(shape, (35, 11, 11), 3)

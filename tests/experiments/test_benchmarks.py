@@ -1,4 +1,4 @@
-"""Each benchmark works, at tiny sizes, and the table is put together from their rows."""
+"""Each benchmark works at tiny sizes, and the table is put together from their rows."""
 
 import os
 import runpy

@@ -1,4 +1,4 @@
-"""How the benchmarks measure, against what is known beforehand."""
+"""The benchmarks measure right, against known values."""
 
 import time
 

@@ -13,7 +13,7 @@ from riskft.sweep.resolve import FitOptions
 from riskft.sweep.spec import read_sweeps
 
 ROOT = Path(__file__).resolve().parents[2]
-RESOLVE = FitOptions()  # which makes the parser once for all studies
+RESOLVE = FitOptions()  # builds the parser once for all studies
 SWEEPS = [
     pytest.param(sweep, id=sweep.name)
     for path in sorted([*ROOT.glob("experiments/*/sweep.yaml"), *ROOT.glob("experiments/*/quick.yaml")])

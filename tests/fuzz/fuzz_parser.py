@@ -1,4 +1,4 @@
-"""The parsers of the Lightning commands, made once for all draws: making one takes longer than many a draw."""
+"""The parsers of the Lightning commands, built once for all draws: building one takes longer than many draws."""
 
 from functools import lru_cache
 from typing import Any

@@ -43,7 +43,7 @@ def small_blocks(request, monkeypatch):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("foreground", [False, True])
 @pytest.mark.parametrize(("dice", "ce"), [(1.0, 1.0), (0.0, 2.0), (3.0, 0.0)])
-def test_it_is_the_plain_form(weighted, foreground, dice, ce):
+def test_it_equals_the_plain_form(weighted, foreground, dice, ce):
     loss = RiskWeightedLoss("foreground" if foreground else "voxels", dice_weight=dice, ce_weight=ce)
     for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-5)):
         logits, target, weight = batch(dtype=dtype)

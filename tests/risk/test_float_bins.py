@@ -25,5 +25,5 @@ def test_they_are_equal_on_both_sides_of_each_boundary_and_at_any_value() -> Non
         assert torch.equal(float_bins(values).long(), ClassDistribution.bin_of(values))
 
 
-def test_minus_0_is_0_and_what_is_no_number_does_not_crash() -> None:
+def test_minus_0_is_0_and_nan_does_not_crash() -> None:
     assert float_bins(torch.tensor([-0.0, torch.nan])).tolist() == [BINS // 2, BINS - 1]

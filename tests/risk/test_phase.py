@@ -154,7 +154,7 @@ def test_maps_and_statistics_are_those_of_each_voxel_by_itself(
         scale.update(values, classes)
         if scope != "class":
             scale = scale.pooled()
-        # the mean weight is exact to a bin's width, so it is taken from the bins here, too
+        # the mean weight is exact to a bin's width, so this takes it from the bins too
         raw = weight(normalise(ClassDistribution.bin_centres()[ClassDistribution.bin_of(values)], classes, scale))
         means = torch.stack([raw[classes == index].mean() for index in range(3)])
         expected = 1 + summary.knowledge * (weight(normalise(*own, scale)) / means[own[1]] - 1)

@@ -75,7 +75,7 @@ def slurm():
 
 @pytest.fixture(scope="module")
 def study(slurm, tmp_path_factory):
-    """A run, another that differs in its name alone, and one of another seed, two processes a run.
+    """A run, another that differs only in its name, and one of another seed, with two processes per run.
 
     The second is told to stop, and then requeued from outside.
     """

@@ -32,7 +32,7 @@ def network():
         SimpleInferer(),
     ],
 )
-def test_the_parts_are_the_whole_to_the_last_bit(network, inferer):
+def test_the_parts_equal_the_whole_to_the_last_bit(network, inferer):
     expected = inferer(IMAGE, network)
     parts = [part.clone() for part in logits_in_parts(inferer, IMAGE, network)]
     assert torch.equal(torch.cat(parts, 2), expected)

@@ -71,7 +71,7 @@ def test_independent_options_are_checked_one_value_at_a_time():
     assert [options.method for options, _ in found[::40]] == list("abcde")
 
 
-def test_a_faulty_value_is_told_for_each_of_its_runs():
+def test_a_faulty_value_is_reported_for_each_of_its_runs():
     found, calls = parsed(runs_of(size=("bad", 1, 2), run__method="abcd", lr=(1, 2, "bad too")))
     assert [item for item in found if isinstance(item, str)] == ["size is bad"] * 12 + ["lr is bad too"] * 8
     assert calls < 12
@@ -89,7 +89,7 @@ def test_a_class_and_its_options_are_checked_together():
 
 
 @pytest.mark.parametrize("second", ["loss.init_args.focus: 1", "size: ${loss.init_args.focus}", "loss: dice"])
-def test_files_that_concern_each_other_are_checked_together(second, tmp_path):
+def test_config_files_that_depend_on_each_other_are_checked_together(second, tmp_path):
     for name, text in (("a", "loss: ce"), ("b", "loss: {class_path: dice}"), ("c", "lr: 1"), ("d", second)):
         (tmp_path / f"{name}.yaml").write_text(text)
     runs = [

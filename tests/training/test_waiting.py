@@ -95,7 +95,7 @@ def test_a_step_neither_reads_a_value_nor_copies_from_the_host(loss, network):
     trained = module(made, network())
     trained.log = lambda *_, **__: None
     made.take_phase_1(torch.rand(3, 3), 0.5)
-    for step in range(5):  # with what only the first steps look at, and the first table of refreshed weights
+    for step in range(5):  # checks that only the first steps make, and the first table of refreshed weights
         trained.training_step(batch(step), step)
     trained.to("meta")
     trained.training_step(moved(batch(5)), 5)  # brings what the loss holds to the device
@@ -119,7 +119,7 @@ def test_the_watch_sees_what_makes_the_host_wait():
 
 
 class Watched(Callback):
-    """Watches the steps after the first, in which the outputs are checked."""
+    """Watches the steps after the first one, which checks the outputs."""
 
     def __init__(self):
         self.watch, self.shown = Watch(), []

@@ -1,4 +1,4 @@
-"""What the data check finds over all cases: duplicates, images and people in two splits, and splits without content."""
+"""What the data check finds across cases: duplicates, an image or a person in two splits, and poor splits."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,8 +87,8 @@ def visits_in_two_splits(rows: Iterable[CheckRow]) -> list[Finding]:
     first = ", ".join(f"{row.subject} ({row.split})" for row in torn[0])
     more = f", and so may those of {len(torn) - 1} more" if torn[1:] else ""
     message = (
-        f"{first} may be visits of one person in different splits{more}. If so, name the person: by "
-        "the reader's person, or the manifest's column person."
+        f"{first} may be visits of one person in different splits{more}. If so, name the person: set "
+        "the reader's person, or fill in the manifest's column person."
     )
     return [Finding(WarningKind.VISITS, torn[0][0].subject, None, message)]
 

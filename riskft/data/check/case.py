@@ -97,7 +97,7 @@ class CheckedCase:
 
     row: CheckRow  #: Its row in the report.
     findings: list[Finding] = field(default_factory=list)  #: Its faults and warnings.
-    #: Its image files by a digest of their content, or by path without voxels.
+    #: Its image files by a digest of their content, or by path if voxels are not read.
     images: dict[str, Path] = field(default_factory=dict)
 
     def report(self, kind: FaultKind | WarningKind, path: Path, message: str) -> None:
@@ -149,7 +149,7 @@ def _names_by_file(case: Case) -> dict[Path, list[str]]:
 def _inspect_voxels(
     volume: VolumeFile, channels: Mapping[str, int | None], result: CheckedCase
 ) -> list[npt.NDArray[np.bool_]]:
-    """Reads a file once, and enters its modalities' grey values and backgrounds; returns each one's body mask."""
+    """Reads a file once and records its modalities' grey values and backgrounds; returns each one's body mask."""
     bodies = []
     read = read_voxels(volume, result.report, tuple(channels.values()))
     for (name, channel), values in zip(channels.items(), read or (), strict=False):

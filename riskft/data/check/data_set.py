@@ -29,7 +29,7 @@ __all__ = ["TOLERANCE_MM", "CheckReport", "FaultKind", "Finding", "WarningKind",
 class CheckMemory:
     """Remembers cases without faults by their files' paths, sizes and times, and by the label map.
 
-    They are kept in a JSON file, created if missing, left alone if it cannot be written.
+    They are kept in a JSON file, which is created if it is missing and left alone if it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:

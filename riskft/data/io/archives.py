@@ -67,14 +67,14 @@ def checked_voxels(image: Any) -> Iterator[Any]:
 
 
 def _at_once(path: str, form: tuple[Any, ...], order: Any) -> npt.NDArray[Any] | None:
-    """Returns the voxels of a sound archive of one part and without scale factors; much faster than a stream."""
+    """Returns the voxels of an intact archive of one part and without scale factors, much faster than a stream."""
     shape, dtype, offset, *scale = form
     count = math.prod(shape)
     if scale != [1, 0] or count * dtype.itemsize > _MOST:
         return None
     try:
         content = zlib.decompress(Path(path).read_bytes(), wbits=31, bufsize=offset + count * dtype.itemsize + 1)
-    except zlib.error:  # the stream says what is wrong
+    except zlib.error:  # reading the stream tells what is wrong
         return None
     if len(content) < offset + count * dtype.itemsize:
         return None

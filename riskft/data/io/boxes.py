@@ -1,4 +1,4 @@
-"""Reads boxes of the volumes that riskft wrote itself: uncompressed NIfTI, and the ``.npz`` of ``write_channels``."""
+"""Reads boxes from volumes that riskft wrote itself: uncompressed NIfTI, and the ``.npz`` of ``write_channels``."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from riskft.data.io.volumes import Affine, read_channels
 
 
 class Boxes:
-    """A ``.nii`` file without scale factors, of which boxes are read; its header is read once."""
+    """Reads boxes from a ``.nii`` file without scale factors, and its header once."""
 
     def __init__(self, path: Path) -> None:
         image = nib.load(path)
@@ -26,7 +26,7 @@ class Boxes:
         self._minima: list[float] | None = None
 
     def read(self, start: Sequence[int], stop: Sequence[int]) -> Tensor:
-        """Returns a box in the volume, (C, *(stop - start)), float32 or uint8; raises OSError without a whole file."""
+        """Returns a box in the volume, (C, *(stop - start)), float32 or uint8; raises OSError if the file is short."""
         (x, y, z), (to_x, to_y, to_z) = start, stop
         kind = torch.uint8 if self._dtype == np.uint8 else torch.float32
         box = torch.empty(self.channels, to_x - x, to_y - y, to_z - z, dtype=kind)
@@ -36,7 +36,7 @@ class Boxes:
         return box
 
     def minima(self) -> list[float]:
-        """Returns the smallest value of each channel, which is read once."""
+        """Returns the smallest value of each channel; only the first call reads the file."""
         if self._minima is None:
             self._minima = [float(self._planes(channel, 0, self.shape[2]).min()) for channel in range(self.channels)]
         return self._minima
@@ -53,7 +53,7 @@ class Boxes:
 
 
 class ChannelBoxes:
-    """What ``write_channels`` wrote, held in memory."""
+    """Reads boxes from a file that ``write_channels`` wrote, which it holds in memory."""
 
     def __init__(self, path: Path) -> None:
         self._values, self.affine = read_channels(path)

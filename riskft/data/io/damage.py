@@ -21,7 +21,7 @@ def is_whole(path: Path) -> bool:
         return zipfile.is_zipfile(path)
     try:
         with path.open("rb") as stream:
-            # not nib.load, because a phase 1 looks at each file several times
+            # not nib.load, because phase 1 checks each file several times
             header = nib.Nifti1Header(stream.read(nib.Nifti1Header.sizeof_hdr), check=False)
             length = stream.seek(0, os.SEEK_END)
         voxels = math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize

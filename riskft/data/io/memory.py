@@ -21,18 +21,18 @@ def planes_at_once(shape: Sequence[int]) -> int:
 
 
 def give_back() -> None:
-    """Returns the freed blocks that glibc keeps to the system (a few milliseconds)."""
+    """Returns to the system the freed blocks that glibc keeps, which takes a few milliseconds."""
     if (library := _adjustable_glibc()) is not None:
         library.malloc_trim(0)
 
 
 class GivesBack:
-    """Calls ``give_back`` when the process holds much more than after the last time.
+    """Calls ``give_back`` when the process holds much more memory than after the last time.
 
     A call after each volume would cost more than it saves: the next volume faults the same pages in again.
 
     Args:
-        step: Growth in bytes of the resident memory that is let go.
+        step: Growth of the resident memory, in bytes, that is tolerated.
     """
 
     def __init__(self, step: int = 256 * MB) -> None:
@@ -40,7 +40,7 @@ class GivesBack:
         self._held: int | None = None
 
     def __call__(self) -> None:
-        """Looks at the resident memory (some 10 us), and returns freed blocks if it has grown by ``step``."""
+        """Checks the resident memory (about 10 us), and returns freed blocks if it has grown by more than ``step``."""
         held = _resident()
         if self._held is None or held > self._held + self._step:
             give_back()

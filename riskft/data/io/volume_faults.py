@@ -21,8 +21,8 @@ from riskft.errors import first_few
 def open_volume(path: Path, report: Report, channels: Sequence[int | None] = (None,)) -> VolumeFile | None:
     """Reads a file's header and reports its faults; returns None if it cannot be checked further.
 
-    These are: missing, unreadable, not 3-D, a missing one of the ``channels`` along the fourth axis, unusable spacing
-    or affine.
+    The faults are: missing, unreadable, not 3-D, without one of the ``channels`` along the fourth axis, an unusable
+    spacing or affine.
     """
     try:
         source, stored = _load(path)

@@ -74,7 +74,7 @@ def write_nifti(
             nib.save(image, temporary)
             return
         image.header.set_slope_inter(1, 0)
-        with temporary.open("wb") as stream:  # the same, without nibabel's copy of the voxels
+        with temporary.open("wb") as stream:  # equal to nibabel's file, without its copy of the voxels
             image.header.write_to(stream)
             stream.write(bytes(image.header.get_data_offset() - stream.tell()))
             stream.write(np.ascontiguousarray(array.T).data)

@@ -23,10 +23,10 @@ _LOCAL = (tio.RandomGamma, tio.RandomNoise, tio.RandomBiasField)
 
 
 def works_on_patches(augment: Sequence[tio.Transform]) -> bool:
-    """Whether a patch of the transformed volume can be made from a part of the volume, see ``drawn``.
+    """Whether a patch of the transformed volume can be computed from a part of the volume.
 
-    The transforms must be known here, with linear interpolation of all images, and leave a patch's voxels where they
-    are from the first intensity transform on. An elastic deformation must come after the affine transforms.
+    The transforms must be known here, apply to every image (the maps may be excluded), and interpolate linearly
+    (labels: nearest). No spatial one may follow an intensity transform, and only flips may follow an elastic one.
     """
     elastic = local = False
     for transform in _parts(augment):
@@ -47,7 +47,7 @@ def works_on_patches(augment: Sequence[tio.Transform]) -> bool:
 def drawn(augment: tio.Transform, grid: Grid, channels: int) -> tuple[list[tio.Transform], list[tio.Transform]]:
     """Draws which transforms apply and with which parameters; returns the spatial and the other ones, in order.
 
-    TorchIO draws them, for a volume of 8 voxels with the outline of the given one.
+    TorchIO draws them, for a volume of 2 x 2 x 2 voxels with the extent of the given one.
     """
     affine = grid.affine @ np.diag([*np.array(grid.shape) / 2, 1])
     subject = tio.Subject(image=tio.ScalarImage(tensor=torch.zeros(channels, 2, 2, 2), affine=affine))
@@ -57,7 +57,7 @@ def drawn(augment: tio.Transform, grid: Grid, channels: int) -> tuple[list[tio.T
 
 
 def with_intensities(image: Tensor, transforms: Sequence[tio.Transform], start: Sequence[int], grid: Grid) -> Tensor:
-    """Applies intensity transforms from ``drawn`` to the image of a patch that starts at a voxel, (C, X, Y, Z)."""
+    """Applies intensity transforms from ``drawn`` to a patch's image, (C, X, Y, Z), whose first voxel is ``start``."""
     for transform in transforms:
         if isinstance(transform, tio.BiasField):
             image = image * _bias_field(transform, image.shape[1:], start, grid)

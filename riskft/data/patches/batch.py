@@ -78,7 +78,7 @@ def patch_batch(patches: Sequence[tio.Subject]) -> PatchBatch:
 
 
 class Patch(NamedTuple):
-    """One of several patches, by its index."""
+    """One patch among several, by its index."""
 
     among: PatchBatch
     number: int
@@ -127,10 +127,10 @@ def share_of(count: int, rank: int, world_size: int) -> list[int]:
 def volume_loader(volumes: Any, order: Sequence[int], workers: int = 0) -> Any:
     """Returns a loader of ``VolumeBatch`` for a data set of TorchIO subjects, of which it loads those in ``order``.
 
-    With ``workers``, one process reads the next volumes meanwhile: one volume after the other is computed.
+    With ``workers``, one process reads ahead; one is enough, because volumes are evaluated one after another.
     """
     pin = torch.cuda.is_available()
-    # names for all: Lightning makes it again for `predict` and would give a size without a name twice
+    # keywords only: Lightning builds it again for `predict`, and would pass a positional batch size twice
     return DataLoader(
         volumes, batch_size=1, sampler=order, num_workers=min(1, workers), collate_fn=volume_batch, pin_memory=pin
     )

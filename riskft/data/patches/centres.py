@@ -19,7 +19,7 @@ from riskft.data.patches.augment import WEIGHT
 
 
 def places(sampler: tio.data.PatchSampler, subject: tio.Subject, count: int) -> list[list[int]]:
-    """Draws the first voxels of patches."""
+    """Draws the first voxel of each patch."""
     if isinstance(sampler, ClassSampler) and (quick := sampler.quick_places(subject, count)) is not None:
         return quick
     return [patch[tio.LOCATION][:3].tolist() for patch in sampler(subject, count)]
@@ -52,7 +52,7 @@ class ClassSampler(_NearestSampler, tio.LabelSampler):  # type: ignore[misc]
         return share
 
     def quick_places(self, subject: tio.Subject, count: int) -> list[list[int]] | None:
-        """Draws the first voxels of patches as TorchIO does, but from counts of the classes in slices across x.
+        """Draws the first voxel of each patch as TorchIO does, but from counts of the classes in slices across x.
 
         Returns None, and draws nothing, where rounding could matter or a class has voxels only near the border.
         """
@@ -66,7 +66,7 @@ class ClassSampler(_NearestSampler, tio.LabelSampler):  # type: ignore[misc]
         if any(not counts[k] and (label == k).any() for k in self.label_probabilities_dict):
             return None
         shares = torch.tensor(list(self.label_probabilities_dict.values()))
-        shares = shares / shares.sum()  # rounded to float32 in the same places as by TorchIO
+        shares = shares / shares.sum()  # rounded to float32 at the same steps as in TorchIO
         chances = np.zeros(256)
         for k, share in zip(self.label_probabilities_dict, shares, strict=True):
             chances[k] = float(share / counts[k]) if counts[k] else 0
@@ -75,7 +75,7 @@ class ClassSampler(_NearestSampler, tio.LabelSampler):  # type: ignore[misc]
         found = []
         for _ in range(count):
             number = max(MIN_FLOAT_32, torch.rand(1).item()) * ends[-1]
-            torch.rand(1)  # of TorchIO's crop, whether it applies
+            torch.rand(1)  # TorchIO's crop draws whether it applies
             x = int(np.searchsorted(ends, number))
             along = np.cumsum(chances[inside[x]]) + (ends[x - 1] if x else 0)
             place = int(np.searchsorted(along, number))

@@ -16,7 +16,7 @@ from riskft.compat import set_workers, workers_of
 from riskft.data.patches.batch import Patch, PatchBatch, joined
 from riskft.errors import InputError
 
-#: Volumes of which workers share the memory with this process; a file is open for each of their tensors.
+#: The most volumes whose memory workers share with this process, which opens a file for each of their tensors.
 SHARED = 64
 
 
@@ -25,7 +25,7 @@ class Visit(NamedTuple):
 
     Attributes:
         volume: Index of the volume.
-        numbers: State of torch's generator from which the patches' places are drawn.
+        numbers: State of torch's generator from which the patches' positions are drawn.
         seed: Seed of the augmentation.
     """
 
@@ -38,8 +38,8 @@ class Patches(ABC, Dataset[PatchBatch | InputError]):
     """Makes the patches of a training volume, in this process or in workers.
 
     Attributes:
-        per_volume: Patches of each volume.
-        numbers: Random numbers that the place of a patch takes from torch's generator.
+        per_volume: Patches per volume.
+        numbers: How many random numbers a patch's position takes from torch's generator.
         augmented: Whether there is augmentation.
     """
 
@@ -56,14 +56,14 @@ class Patches(ABC, Dataset[PatchBatch | InputError]):
         """Returns a volume's patches."""
 
     def __getitem__(self, visit: Visit) -> PatchBatch | InputError:
-        """Returns a volume's patches, or what is wrong with its files: raised in a worker, it would lose its form."""
+        """Returns a volume's patches, or an error in its files, whose message a raise in a worker would spoil."""
         try:
             return self.patches(visit)
         except InputError as error:
             return error
 
     def numbers_before(self, index: int) -> int:
-        """Returns how many random numbers come before those of a volume's patches: of TorchIO's transforms."""
+        """Returns how many random numbers TorchIO's transforms take before those of a volume's patches."""
         return 0
 
 
@@ -78,11 +78,11 @@ class PatchLoader:
         batch_size: Patches per batch.
         queue_length: Patches that are shuffled together, rounded down to whole volumes, at least one. Workers load as
             many again while these are used.
-        num_workers: Processes that load and augment volumes; they stay for all epochs. 0 loads in this process.
+        num_workers: Processes that load and augment volumes and persist across epochs. 0 loads in this process.
         rank: This process of ``world_size``.
         world_size: Number of processes.
         seed: Seed of everything random in an epoch.
-        pin_memory: Whether a thread puts the next batches together, in memory from which a GPU copies faster.
+        pin_memory: Whether a thread collates the next batches, in memory from which a GPU copies faster.
 
     Raises:
         InputError: If an epoch has fewer patches than a batch.
@@ -115,7 +115,7 @@ class PatchLoader:
             collate_fn=_as_it_is,
             persistent_workers=num_workers > 0,
             prefetch_factor=max(2, -(-min(self._fill, SHARED) // num_workers)) if num_workers else None,
-            generator=torch.Generator(),  # its own: it must not take random numbers of the epoch
+            generator=torch.Generator(),  # its own, because it must not take the epoch's random numbers
         )
         if len(self) < 1:
             raise InputError(
@@ -146,7 +146,7 @@ class PatchLoader:
 
     @property
     def _iterator(self) -> Any:
-        """The workers, which Lightning ends after training as those of a ``DataLoader``."""
+        """The workers, which Lightning ends after training as it ends those of a ``DataLoader``."""
         return workers_of(self._volumes)
 
     @_iterator.setter
@@ -164,10 +164,10 @@ class PatchLoader:
             yield from (patches[number] for number in self._shuffles.popleft())
 
     def visits(self) -> Iterator[Visit]:
-        """Draws the order and the numbers of an epoch, when the first volume of a fill is asked for.
+        """Draws the order and the random numbers of an epoch, one fill of the queue at a time.
 
-        The numbers are taken from torch's generator in the order of a ``torchio.Queue``, which studies were measured
-        with; the volumes' transforms take theirs in the process that loads them.
+        They are taken from torch's generator in the order of a ``torchio.Queue``, with which studies were measured; the
+        volumes' transforms take theirs in the process that loads them.
         """
         self._shuffles.clear()
         torch.empty((), dtype=torch.int64).random_()  # the seed of the queue's loader
@@ -216,7 +216,7 @@ def _own(patches: PatchBatch) -> PatchBatch:
 
 
 def _pinned_ahead(batches: Iterable[list[Patch]]) -> Iterator[PatchBatch]:
-    """Puts the next two batches together, in pinned memory, in a thread."""
+    """Collates the next two batches in a thread, in pinned memory."""
     waiting: deque[Future[PatchBatch]] = deque()
     with ThreadPoolExecutor(1) as pool:
         for patches in batches:

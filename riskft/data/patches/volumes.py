@@ -1,4 +1,4 @@
-"""Makes the patches of a training volume: from the parts of the files that they need, or from the whole volume."""
+"""Makes the patches of a training volume: each from its own part of the files, or all from the whole volume."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ def training_patches(
     num_classes: int,
     per_volume: int,
 ) -> Patches:
-    """Returns what makes the patches of the training cases; see ``RiskDataModule`` for the arguments.
+    """Returns the object that makes the training cases' patches; for the arguments, see ``RiskDataModule``.
 
     Raises:
         InputError: If a case has no map.
@@ -53,7 +53,7 @@ def training_patches(
 
 
 class PatchesOfWholes(Patches):
-    """Transforms a whole volume (``subjects`` have a transform), and cuts the patches from the result."""
+    """Transforms a whole volume (by the transform of ``subjects``), and cuts the patches from the result."""
 
     def __init__(
         self, subjects: tio.SubjectsDataset, sampler: tio.data.PatchSampler, per_volume: int, numbers: int
@@ -77,8 +77,8 @@ class PatchesOfWholes(Patches):
 class PatchesOfParts(Patches):
     """Reads and transforms only the part of a volume that a patch needs.
 
-    The patches are those of the transformed volume, which has other parameters for each patch. Their centres are drawn
-    before the transforms, and move with them.
+    Each patch is cut from a volume that is transformed with its own random parameters. Its centre is drawn before the
+    transforms, and moves with them.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class PatchesOfParts(Patches):
         return len(self._subjects)
 
     def numbers_before(self, index: int) -> int:
-        """Returns the numbers that decided whether two transforms apply, and whether the padding of each image does."""
+        """Returns 2 for the decisions whether two transforms apply, and one more per image of a volume to pad."""
         name, _, files = self._subjects[index]
         with files_named(name, [files["image"]]):
             small = any(own < edge for own, edge in zip(self._open(files["image"]).shape, self._size, strict=True))
@@ -163,7 +163,7 @@ class _Volume:
         return tio.Subject(images)
 
     def start_at(self, centre: Sequence[float]) -> list[int]:
-        """Returns the start of the patch with its centre at a place, moved into the volume."""
+        """Returns the first voxel of the patch around a centre, moved so that the patch is inside the volume."""
         start = np.rint(centre).astype(int) - np.array(self.size) // 2
         return np.clip(start, 0, np.array(self.grid.shape) - self.size).tolist()  # type: ignore[no-any-return]
 
@@ -173,7 +173,7 @@ class _Volume:
         return {kind: self._box(kind, start, stop) for kind in self._images}
 
     def warped(self, warp: Warp, start: Sequence[int]) -> dict[str, Tensor]:
-        """Returns a patch of each warped image: one set of coordinates for all, linear but for the label."""
+        """Returns a patch of each warped image, sampled at the same coordinates: the label nearest, others linearly."""
         if not warp.interpolates:
             axes = [k + 1 for k in range(3) if warp.outer[k, k] < 0]
             corners = (nib.affines.apply_affine(warp.outer, corner) for corner in (start, np.add(start, self.size) - 1))

@@ -1,4 +1,4 @@
-"""Where the voxels of a patch lie in the volume before flips, affine transforms and an elastic deformation of TorchIO.
+"""Finds where a patch's voxels lie in the volume before TorchIO's flips, affine transforms and elastic deformation.
 
 TorchIO warps whole volumes, image by image. Here the same transforms give the coordinates of one patch, with which all
 images are sampled. Several transforms are composed, so that a volume is interpolated once.
@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Grid:
-    """The voxels of a volume, as far as TorchIO's transforms ask for them."""
+    """The voxel grid of a volume, with the methods that TorchIO's transforms call."""
 
     shape: tuple[int, ...]
     affine: Affine
@@ -41,7 +41,7 @@ class Grid:
 
 
 class Warp:
-    """Maps the voxels of the warped volume to those of the volume before.
+    """Maps the voxels of the warped volume to those of the original volume.
 
     The transforms are TorchIO's ``Flip``, ``Affine`` and, after these, at most one ``ElasticDeformation``.
     """
@@ -52,19 +52,19 @@ class Warp:
         # a voxel goes through ``inner``, the elastic deformation and ``outer`` to its place before the transforms
         self.outer, self.inner = np.eye(4), np.eye(4)
         self.elastic: _Elastic | None = None
-        for transform in reversed(transforms):  # of the warped volume's voxels, the last comes first
+        for transform in reversed(transforms):  # backwards, from the warped volume to the original one
             if isinstance(transform, tio.ElasticDeformation):
                 self.inner, self.outer = self.outer, np.eye(4)
                 self.elastic = _Elastic(transform, grid)
             else:
                 self.outer = _voxels_before(transform, grid) @ self.outer
         affine = [transform for transform in transforms if isinstance(transform, tio.Affine)]
-        # outside the volume: an affine transform has options for it
+        # values outside the volume, for which only an affine transform has options
         self.pad_value: str | float = affine[0].default_pad_value if affine else "minimum"
         self.pad_label: float | None = affine[0].default_pad_label if affine else None
 
     def forward(self, voxel: Sequence[int]) -> Array:
-        """Returns about where a voxel of the volume lies after the warp, (3,)."""
+        """Returns approximately where a voxel of the original volume lies after the warp, (3,)."""
         point = nib.affines.apply_affine(np.linalg.inv(self.outer), np.asarray(voxel, dtype=np.float64))
         if self.elastic is not None:
             ends = [torch.tensor([value], dtype=torch.float64) for value in point]
@@ -72,19 +72,19 @@ class Warp:
         return nib.affines.apply_affine(np.linalg.inv(self.inner), point)  # type: ignore[no-any-return]
 
     def reach(self, start: Sequence[int], size: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Returns the box, start and stop, of the volume that a patch of the warped volume takes its values from."""
+        """Returns the box, start and stop, of the original volume that a patch of the warped one is sampled from."""
         half = (np.asarray(size) - 1) / 2
         centre, reach = _through(self.inner, np.asarray(start) + half, half)
         if self.elastic is not None:
             reach = reach + self.elastic.limit
         centre, reach = _through(self.outer, centre, reach)
-        # one voxel more for interpolation; the last places are those of voxels that are clamped to the border
+        # one voxel more for interpolation; a box outside the volume becomes the voxels at its border
         low = np.clip(np.floor(centre - reach) - 1, 0, np.array(self.shape) - 1)
         high = np.clip(np.ceil(centre + reach) + 2, low + 1, self.shape)
         return low.astype(int).tolist(), high.astype(int).tolist()
 
     def coordinates(self, start: Sequence[int], size: Sequence[int]) -> Tensor:
-        """Returns the voxel of the volume that each voxel of a patch comes from, (3, X, Y, Z) float32."""
+        """Returns the original voxel coordinates that each voxel of a patch comes from, (3, X, Y, Z) float32."""
         axes = [
             torch.arange(first, first + count, dtype=torch.float64) for first, count in zip(start, size, strict=True)
         ]
@@ -98,7 +98,7 @@ class Warp:
 
 
 def sample(volume: Tensor, coordinates: Tensor, mode: str) -> Tensor:
-    """Samples (C, X, Y, Z) float32 at voxel coordinates, (3, *P); outside, at the border. Returns (C, *P)."""
+    """Samples (C, X, Y, Z) float32 at voxel coordinates, (3, *P), clamped to the border. Returns (C, *P)."""
     # torch's coordinates are z, y, x, in [-1, 1] from the first voxel's centre to the last one's
     ends = [max(1, edge - 1) for edge in volume.shape[1:]]
     normed = torch.stack([coordinates[k] * (2 / ends[k]) - 1 for k in (2, 1, 0)], -1)
@@ -140,7 +140,7 @@ class _Elastic:
         domain[:3, 3] = spline.GetTransformDomainOrigin()
         meshes = np.diag([*np.array(self._mesh) / spline.GetTransformDomainPhysicalDimensions(), 1])
         to_mesh = meshes @ np.linalg.inv(domain) @ to_lps  # voxels to the spline's own coordinates
-        self._axis = np.abs(to_mesh[:3, :3]).argmax(1)  # that a spline's axis follows
+        self._axis = np.abs(to_mesh[:3, :3]).argmax(1)  # the volume's axis along each axis of the spline
         self._scale = to_mesh[range(3), self._axis], to_mesh[:3, 3]
         mm_to_voxels = np.linalg.inv(to_lps[:3, :3])
         order = [int(number) for number in np.argsort(self._axis)]
@@ -149,7 +149,7 @@ class _Elastic:
         self.limit: Array = np.abs(moved).reshape(-1, 3).max(0)  # a spline stays within its control points
 
     def displacement(self, axes: Sequence[Tensor]) -> Tensor:
-        """Returns displacements in voxels, (3, X, Y, Z) float64, at the coordinates along x, y and z."""
+        """Returns displacements in voxels, (3, X, Y, Z) float64, on the grid of coordinates along x, y and z."""
         field = self._points
         for axis in range(3):
             (along,) = np.flatnonzero(self._axis == axis)
@@ -170,7 +170,7 @@ def _spline_weights(place: Tensor, meshes: int) -> Tensor:
 
 
 def _voxels_before(transform: tio.Transform, grid: Grid) -> Array:
-    """Returns the matrix, (4, 4), from a voxel after a flip or an affine transform to the voxel before."""
+    """Returns the matrix, (4, 4), from a voxel after a flip or an affine transform to the voxel before it."""
     if isinstance(transform, tio.Flip):
         matrix = np.eye(4)
         for axis in transform.axes:
@@ -187,7 +187,7 @@ def _voxels_before(transform: tio.Transform, grid: Grid) -> Array:
 
 
 def _through(matrix: Array, centre: Any, half: Any) -> tuple[Array, Array]:
-    """Returns the centre and half the edges of the box around a box that an affine map turned."""
+    """Returns the centre and half the edges of the bounding box of a box after an affine map."""
     return nib.affines.apply_affine(matrix, centre), np.abs(matrix[:3, :3]) @ half
 
 

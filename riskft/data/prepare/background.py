@@ -74,7 +74,7 @@ def find_background(channel: npt.NDArray[Any]) -> Background:
     the voxels, is not porous as a single level of noise would be, and does not border on the next grey levels as
     tissue with few levels does.
     """
-    if channel.flags.fnc:  # as nibabel reads it; the rest is fast only in C order, and no axis differs from another
+    if channel.flags.fnc:  # as nibabel reads it; the code below is fast only in C order, and treats all axes alike
         found = find_background(channel.T)
         return replace(found, outside=found.outside.T)
     value, outside, box = _around(channel)
@@ -86,10 +86,10 @@ def find_background(channel: npt.NDArray[Any]) -> Background:
 
 
 def _around(channel: npt.NDArray[Any]) -> tuple[float, Mask, Box]:
-    """Returns the most frequent of the corners' values, where it is connected to a face of the volume, and a box.
+    """Returns the most frequent corner value, the mask of its voxels connected to a face of the volume, and a box.
 
     Faces, not corners: a body that reaches the border may cut the background into pieces. The box holds the body and
-    one voxel around it. Beyond there is only background, which needs no look.
+    one voxel around it. Outside the box everything is background and need not be examined.
     """
     corners = np.unique(channel[np.ix_(*((0, size - 1) for size in channel.shape))])
     value = max(corners, key=lambda corner: np.count_nonzero(channel == corner))
@@ -109,7 +109,7 @@ def _around(channel: npt.NDArray[Any]) -> tuple[float, Mask, Box]:
 
 
 def _solidity(outside: Mask, box: Box) -> float:
-    """Returns the fraction of the up to six neighbours of marked voxels that are marked; beyond the box, all are."""
+    """Returns which fraction of the marked voxels' neighbours is marked; outside the box, all voxels are marked."""
     marked = mixed = 0
     for axis in range(3):
         ends = outside.take((0, -1), axis)
@@ -130,7 +130,7 @@ def _is_tissue(channel: npt.NDArray[Any], outside: Mask, value: float) -> bool:
 
 
 def _is_stripped(channel: npt.NDArray[Any], outside: Mask, value: float, count: int) -> bool:
-    """See ``Background.stripped``; ``count`` is the number of voxels outside, beyond the box too."""
+    """See ``Background.stripped``; ``count`` is the number of background voxels in the whole volume."""
     distance = channel[~outside].astype(np.float64)
     if not distance.size or value <= _HOUNSFIELD_AIR:
         return not distance.size

@@ -103,7 +103,7 @@ class PreparedCache:
             try:
                 if not full:
                     self._build(*item)
-                    give_back()  # what the next case needs has other sizes
+                    give_back()  # the next case needs blocks of other sizes
             except NoSpaceError as error:  # the others cannot be written either
                 full.append(error)
             except InputError as error:

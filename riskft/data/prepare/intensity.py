@@ -203,7 +203,7 @@ def zscore(image: Tensor, inside: Tensor) -> Tensor:
 
 
 def _within(channel: Tensor, mask: Tensor) -> npt.NDArray[np.float32]:
-    """Returns the values of a channel in a mask, one axis, in any order."""
+    """Returns the values of a channel in a mask, (N,), in any order."""
     # NumPy, because torch writes three 64-bit indices for each voxel; transposed, because x is fastest in files
     found: npt.NDArray[np.float32] = channel.numpy().T[mask.numpy().T]
     return found
@@ -212,7 +212,7 @@ def _within(channel: Tensor, mask: Tensor) -> npt.NDArray[np.float32]:
 def _standardise(channel: Tensor, mean: float, spread: float, out: Tensor) -> None:
     """Writes (channel - mean) / spread, computed in float64."""
     # slice by slice, because large temporary arrays cost more than the arithmetic
-    with np.errstate(over="ignore"):  # outside a body of a single value
+    with np.errstate(over="ignore"):  # of voxels outside a body of a single value
         for part, target in zip(channel.numpy().T, out.numpy().T, strict=True):
             target[...] = np.subtract(part, mean, dtype=np.float64) / spread
 

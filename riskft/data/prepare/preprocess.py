@@ -101,7 +101,7 @@ def preprocess(case: Case, labels: LabelMap, options: Preprocessing) -> Prepared
         raw, affine = read_volume(case.label)
         affines = (*affines, affine)
         if raw.shape != image[0].shape:
-            raise InputError(f"{case.label}: found shape {raw.shape}, expected {image[0].shape} as the image has.")
+            raise InputError(f"{case.label}: found shape {raw.shape}, expected {image[0].shape}, as the image has.")
         try:
             arrays["label"] = [labels.to_classes(raw)]
         except InputError as error:

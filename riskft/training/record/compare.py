@@ -63,7 +63,7 @@ def network_lines(then: Record, now: Record) -> list[str]:
 def use_lines(
     then: Record, now: Record, command: TrainerCommand, subjects: Collection[str]
 ) -> tuple[list[str], list[str]]:
-    """Returns the differences that prevent using the weights for a command on these subjects, and those that may.
+    """Returns the differences that prevent using the weights for a command on these subjects, and the other ones.
 
     Each data set has its own modality names and label values. A difference is an error in the training data set, and a
     warning in any other.

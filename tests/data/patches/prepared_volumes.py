@@ -1,4 +1,4 @@
-"""Prepared volumes on disk, with labels that are hard to sample and maps."""
+"""Prepared volumes on disk, with maps and with labels that are hard to sample."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def write_cohort(folder: Path) -> tuple[list[PreparedCase], dict[str, Path]]:
     for number, shape in enumerate(SHAPES):
         x, y, z = np.indices(shape)
         label = np.zeros(shape, np.uint8)
-        if number != 3:  # which has no foreground
+        if number != 3:  # case 3 has no foreground
             label[(x + 2 * y + z) % 7 == number] = 1
             label[(x * y + z) % 11 == 3] = 2
         if number == 1:

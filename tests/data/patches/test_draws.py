@@ -1,4 +1,4 @@
-"""Which patches are drawn, in which order: those recorded with ``torchio.Queue``, those of TorchIO's samplers."""
+"""The drawn patches and their order equal those recorded with ``torchio.Queue`` and those of TorchIO's samplers."""
 
 import pytest
 import torch
@@ -56,7 +56,7 @@ def cohort(tmp_path_factory):
 @pytest.mark.parametrize(
     "setting", [key if not key[4] else pytest.param(key, marks=pytest.mark.slow) for key in RECORDED]
 )
-def test_patches_without_augmentation_are_those_recorded(cohort, setting):
+def test_patches_without_augmentation_are_the_recorded_ones(cohort, setting):
     sampling, rank, world_size, length, workers, dropout = setting
     cases, weights = cohort
     chosen = sampling(0.5) if sampling is BalancedRiskSampling else sampling()
@@ -75,7 +75,7 @@ def test_patches_without_augmentation_are_those_recorded(cohort, setting):
 @pytest.mark.parametrize("patch", [(8, 8, 8), (17, 6, 23), (24, 20, 28)])
 @pytest.mark.parametrize("classes", [2, 4])
 def test_centres_are_those_of_torchio(patch, classes):
-    """TorchIO adds up the chances of all voxels; riskft counts the classes in slices."""
+    """TorchIO adds up the probabilities of all voxels; riskft counts the classes in slices."""
     generator = torch.Generator().manual_seed(classes)
     field = torch.from_numpy(gaussian_filter(torch.rand(26, 22, 30, generator=generator).numpy(), 3))
     edges = torch.quantile(field, torch.linspace(0.6, 0.95, classes - 1))
@@ -85,7 +85,7 @@ def test_centres_are_those_of_torchio(patch, classes):
     chances = {0: 0.33, **dict.fromkeys(range(1, classes), 0.67 / (classes - 1))}
     sampler = BalancedSampling().build(patch, classes)
     assert sampler.label_probabilities_dict == pytest.approx(chances)
-    # near the border, riskft's sampler changes TorchIO's chances; see test_sampling.py
+    # near the border, riskft's sampler changes TorchIO's probabilities; see test_sampling.py
     oracle = tio.LabelSampler(patch, "label", chances) if patch[0] == 8 else sampler
     torch.manual_seed(3)
     expected = [found[tio.LOCATION][:3].tolist() for found in oracle(subject, 300)]
@@ -110,7 +110,7 @@ def test_a_class_near_the_border_is_left_to_torchio():
 
 
 def test_a_number_at_the_edge_of_a_voxel_is_left_to_torchio(monkeypatch):
-    """8 voxels of the same chance: 0.5 is where the fourth ends, and rounding decides."""
+    """8 voxels of equal probability: the fourth ends at 0.5, where rounding decides."""
     subject = tio.Subject(label=tio.LabelMap(tensor=torch.zeros(1, 4, 4, 4, dtype=torch.uint8)))
     sampler = BalancedSampling().build((3, 3, 3), 2)
     monkeypatch.setattr(torch, "rand", lambda count: torch.tensor([0.5]))

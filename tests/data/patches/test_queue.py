@@ -163,7 +163,7 @@ def test_length_needs_no_walk_over_the_subjects(monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
-def test_what_is_wrong_with_a_file_is_told_in_its_own_words(workers, monkeypatch):
+def test_an_error_in_a_file_keeps_its_message(workers, monkeypatch):
     def patches(self, visit):
         raise InputError("p0: changed during the run:", ["image.nii: truncated"])
 
@@ -174,7 +174,7 @@ def test_what_is_wrong_with_a_file_is_told_in_its_own_words(workers, monkeypatch
     assert caught.value.problems == ("image.nii: truncated",)
 
 
-def test_a_thread_puts_the_same_batches_together(monkeypatch):
+def test_a_thread_collates_the_same_batches(monkeypatch):
     """As for a GPU, but in ordinary memory."""
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *size, **options: empty(*size, **{**options, "pin_memory": False}))
@@ -185,7 +185,7 @@ def test_a_thread_puts_the_same_batches_together(monkeypatch):
     plain = [batch.image for batch in loader_of(5, 2, seed=5)]
     assert len(plain) == 5
     assert all(torch.equal(one, other) for one, other in zip(ahead, plain, strict=True))
-    next(iter(loader))  # and an epoch may be left
+    next(iter(loader))  # an epoch may be abandoned
 
 
 class Recorder(LightningModule):

@@ -100,7 +100,7 @@ def parts_and_whole(case, size):
 def test_a_warped_patch_is_cut_from_the_warped_volume(volumes, name, size, affine):
     volume, padded = parts_and_whole(volumes[affine], size)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of foldings
+        warnings.simplefilter("ignore", RuntimeWarning)  # about foldings
         whole = tio.Compose(TRANSFORMS[name])(padded)
     warp = Warp(TRANSFORMS[name], volume.grid)
     for place in ([0, 0, 0], [7, 6, 5], [99, 99, 99]):
@@ -119,7 +119,7 @@ def test_a_centre_moves_with_the_image(volumes, name):
     for voxel in ([13, 11, 9], [8, 9, 11]):
         there = np.rint(warp.forward(voxel)).astype(int).tolist()
         back = warp.coordinates(there, [1, 1, 1]).flatten()
-        assert (back - torch.tensor(voxel)).abs().max() < 1  # rounded to a voxel, and not inverted exactly
+        assert (back - torch.tensor(voxel)).abs().max() < 1  # rounded to a voxel, and only inverted approximately
 
 
 def test_a_part_that_is_read_is_little_larger_than_the_patch(volumes):
@@ -231,7 +231,7 @@ def test_the_shipped_transforms_work_on_patches_also_for_a_second_loader():
     assert works_on_patches([])
 
 
-def test_what_is_drawn_applies_with_its_probability(volumes):
+def test_each_transform_applies_with_its_probability(volumes):
     volume, _ = parts_and_whole(volumes["straight"], [9, 8, 7])
     augment = tio.Compose([tio.RandomAffine(degrees=(10, 10), p=0.5), tio.RandomNoise(p=0.25)])
     torch.manual_seed(0)

@@ -243,7 +243,7 @@ def test_a_value_that_is_too_rare_for_a_background(voxels, outside):
 @pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.float32, np.float64])
 @pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1)])
 def test_as_torchio_s_transforms(tmp_path, dtype, axes):
-    """Orientation and z-score of each type and memory order equal those that are applied to the whole volume."""
+    """Orientation and z-score equal TorchIO's on the whole volume, for each dtype and memory order."""
     first, second = (arrays(seed)[0].transpose(axes).astype(dtype) for seed in (0, 1))
     affine = las()
     affine[:3, :3] = affine[:3, axes]
@@ -310,7 +310,7 @@ def damage_kind(case: Case) -> None:
         (damage_affine, r"t2\.nii: the affine is singular or not finite"),
         (damage_kind, r"label\.nii\.gz: stores complex numbers or colours"),
         (damage_shape, r"p01: modalities have shapes \[\(14, 10, 8\), \(14, 10, 7\)\], expected one"),
-        (damage_label_shape, r"label\.nii\.gz: found shape \(14, 9, 8\), expected \(14, 10, 8\) as the image has"),
+        (damage_label_shape, r"label\.nii\.gz: found shape \(14, 9, 8\), expected \(14, 10, 8\), as the image has"),
         (damage_label_value, r"label\.nii\.gz: Label values 3 are in no class"),
         (damage_axes, r"t2\.nii\.gz: found shape \(14, 10, 8, 2\), expected a 3-D volume"),
         (damage_file, r"t2\.nii\.gz: cannot be read"),
