@@ -32,7 +32,7 @@ def choose_panels(runs: Sequence[RunScores], baseline: Sequence[RunScores], unit
     The best case is that with the largest gain over the baseline, among the test cases with a panel (`riskft test`
     draws the best, the median and the worst by their own Dice). Without panels of test cases, those of validation and
     training cases are ranked by the mean hardness of their foreground, lowest first, because they have no score. Panels
-    without a risk map cannot be ranked either; the caption says so.
+    without a risk map cannot be ranked at all; the caption says so.
     """
     panels: dict[str, tuple[str, Path]] = {}
     for path in (path for run in runs for path in sorted(RunFolder(run.folder).heatmaps.glob("*.png"))):
