@@ -67,7 +67,7 @@ def with_riskft(predicted: Tensor, true: Tensor, surface: bool) -> list[float]:
 
 def rows(options: argparse.Namespace) -> Iterator[paired.Row]:
     """Yields the table."""
-    edge, rounds = (32, 1) if options.smoke else (160, 5)
+    edge, rounds = (32, 1) if options.smoke else (160, 3)
     volumes = {
         "large structures": shells(edge, 0.02),
         "large structures, Dice 0.6": shells(edge, 0.1),

@@ -1,4 +1,4 @@
-"""Times phase 1 against a bare pass of the source network, and measures its memory and how both grow.
+"""Times phase 1 against a bare pass of the source network, and measures its memory.
 
     python experiments/benchmarks/phase1.py [--out FOLDER] [--smoke]
 
@@ -9,7 +9,7 @@ keeps nothing. Phase 1 does everything that ``RiskPhase`` does, from the same vo
 import argparse
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -97,23 +97,6 @@ def memory(channels: int, edge: int, roi: int) -> Iterator[Row]:
         yield row(what, "one copy of its probabilities", "MB", [megabytes], [4e-6 * channels * edge**3], aim=1.3)
 
 
-def growth(volumes: Sequence[int], shape: Sequence[int]) -> Iterator[Row]:
-    """Fits the exponents of time and peak memory in the number of volumes."""
-    found = source(Light(4), 4, 32)
-    with tempfile.TemporaryDirectory() as folder:
-        cases = cohort(Path(folder), max(volumes), shape)
-        phase_1(found, cases[:1])  # takes the one-off costs of a first call
-        measures: list[tuple[str, Callable[[Callable[[], object]], float], float]] = [
-            ("time", seconds, 1.05),
-            ("peak memory", peak, 0.1),
-        ]
-        for name, measure, limit in measures:
-            values = [measure(partial(phase_1, found, cases[:number])) for number in volumes]
-            exponent = float(np.polyfit(np.log(volumes), np.log(values), 1)[0])
-            shown = ", ".join(map(str, volumes))
-            yield row(f"phase 1 on {shown} volumes: {name}", "limit", "exponent", [exponent], [limit], aim=1)
-
-
 def rows(options: argparse.Namespace) -> Iterator[Row]:
     smoke, rounds = options.smoke, 1 if options.smoke else 5
     shape = (32, 40, 24) if smoke else (96, 112, 96)
@@ -126,7 +109,6 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         light = source(UNet(3, 1, 4, [8, 16, 32], [2, 2]), 4, 32 if smoke else 64)
         yield overhead(light, cases, shape, rounds)
     yield from memory(12 if smoke else 104, 32 if smoke else 160, 16 if smoke else 96)
-    yield from growth((1, 2, 4) if smoke else (5, 10, 20, 40), (24, 28, 20) if smoke else (48, 56, 48))
 
 
 if __name__ == "__main__":

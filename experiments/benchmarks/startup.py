@@ -117,18 +117,16 @@ def rows(options: argparse.Namespace) -> Iterator[paired.Row]:
         yield limited("sweep, printing 500 runs", 3.0, rounds, "-m", "riskft", "sweep", str(folder / "many.yaml"))
         write_source(folder / "source.pt")
         manifest = write_cohort(folder / "cohort", 40)
-        for wandb in ("true", "false"):
-            fit = [
-                *("fit", "--config", "tests/cli/tiny.yaml", "--config", "configs/method/riskft.yaml"),
-                *("--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(folder / "cache")),
-                *("--model.source.checkpoint", str(folder / "source.pt"), "--run.root", str(folder / "runs")),
-                *("--wandb.enabled", wandb, "--run.overwrite", "true"),
-            ]
-            python("-c", FIRST_STEP, *fit)  # the first fit fills the cache
-            pairs = [(cpu("-c", FIRST_STEP, *fit), cpu("-c", IMPORTS, *fit) + 2 * slowness()) for _ in range(rounds)]
-            what = "second fit on 40 cached cases, start to first step"
-            what += ", with W&B" if wandb == "true" else ""
-            yield paired.row(what, "its imports + 2 s", "s CPU", *zip(*pairs, strict=True), aim=1)
+        fit = [
+            *("fit", "--config", "tests/cli/tiny.yaml", "--config", "configs/method/riskft.yaml"),
+            *("--data.reader.init_args.csv", str(manifest), "--data.cache_dir", str(folder / "cache")),
+            *("--model.source.checkpoint", str(folder / "source.pt"), "--run.root", str(folder / "runs")),
+            *("--run.overwrite", "true"),
+        ]
+        python("-c", FIRST_STEP, *fit)  # the first fit fills the cache
+        pairs = [(cpu("-c", FIRST_STEP, *fit), cpu("-c", IMPORTS, *fit) + 2 * slowness()) for _ in range(rounds)]
+        what = "second fit on 40 cached cases, start to first step, with W&B"
+        yield paired.row(what, "its imports + 2 s", "s CPU", *zip(*pairs, strict=True), aim=1)
 
 
 if __name__ == "__main__":
