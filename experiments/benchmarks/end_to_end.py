@@ -124,7 +124,8 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         ours()  # prepares the volumes and makes the maps
         peer = plain_loop(Path(folder), patch, steps)
         against = "a plain loop with TorchIO Queue and DiceCELoss"
-        yield paired(f"fit with risk, {steps} steps, {cases} cases", against, ours, peer, aim=1.05, rounds=rounds)
+        what = f"fit with risk, {steps} steps, {cases} cases"
+        yield paired(what, against, ours, peer, aim=1.05, rounds=rounds, warmup=0)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from riskft.losses.fused import loss_terms
 from riskft.losses.refresh import RefreshedLoss
 from riskft.losses.weighted import RiskWeightedLoss
 from riskft.risk.distribution import BINS, float_bins
+from riskft.risk.leep import hardness
 
 CLASSES, IGNORE = 4, 255
 
@@ -137,6 +138,25 @@ def steps(batch: Batch, channels: tuple[int, ...], rounds: int) -> Iterator[Row]
     loss = paired("", "", *alone, rounds=4 * rounds + 1)
     whole = timed.peer + loss.ours - loss.peer
     yield row(f"{what}: the losses' difference added", "without", "s CPU", [whole], [timed.peer], aim=1.02)
+    yield paired(
+        "a training step with a map from a pass of the source in each step, as public code does",
+        "with the stored map",
+        Step(batch, channels, made_on_the_fly(batch, ours.network)),
+        Step(batch, channels, RiskWeightedLoss(), batch.partly, batch.weight),
+        rounds=rounds,
+    )
+
+
+def made_on_the_fly(batch: Batch, source: torch.nn.Module) -> Callable[[Tensor], Tensor]:
+    """Returns a loss that makes its map from the source's prediction for the patch."""
+    loss, conditional = RiskWeightedLoss(), torch.full((CLASSES, CLASSES), 1 / CLASSES)
+
+    def weighted(logits: Tensor) -> Tensor:
+        with torch.no_grad():
+            weight = hardness(source(batch.image).softmax(1), batch.partly[:, 0], conditional, IGNORE)
+        return loss(logits, batch.partly, weight.unsqueeze(1))
+
+    return weighted
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -121,6 +121,13 @@ def run(command: list[str], environment: dict[str, str]) -> None:
         raise SystemExit(f"{' '.join(command)} failed:\n{(done.stdout + done.stderr)[-5000:]}")
 
 
+def timed(call: Callable[[], None]) -> tuple[float, float]:
+    """Returns the CPU time and the wall time of a call in s."""
+    start = cpu_time(), time.monotonic()
+    call()
+    return cpu_time() - start[0], time.monotonic() - start[1]
+
+
 def rows(options: argparse.Namespace) -> Iterator[Row]:
     python = peers.python()
     if python is None:
@@ -128,16 +135,10 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         return
     with tempfile.TemporaryDirectory() as folder:
         study = Study(Path(folder), python, options.smoke)
-        ours: list[tuple[float, float]] = []  # CPU and wall time in s
-        peer: list[tuple[float, float]] = []
-        for _ in range(1 if options.smoke else 2):
-            for call, times in ((study.peer, peer), (study.ours, ours)):
-                start = cpu_time(), time.monotonic()
-                call()
-                times.append((cpu_time() - start[0], time.monotonic() - start[1]))
+        peer, ours = timed(study.peer), timed(study.ours)
     what = f"fine-tuning an nnU-Net, {study.steps} steps"
     for index, unit in enumerate(("s CPU", "s")):
-        yield row(what, "nnU-Net v2 itself", unit, [one[index] for one in ours], [one[index] for one in peer], aim=1.0)
+        yield row(what, "nnU-Net v2 itself", unit, [ours[index]], [peer[index]], aim=1.0)
 
 
 if __name__ == "__main__":
