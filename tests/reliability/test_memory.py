@@ -14,10 +14,10 @@ SCRIPT = Path(__file__).resolve().parents[2] / "experiments/benchmarks/memory.py
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of processes from /proc")
 def test_memory_does_not_grow_with_the_number_of_volumes(tmp_path):
     done = subprocess.run(
-        # 16 volumes more, with label and map: 85 MB, a tenth of what a process needs
+        # 32 volumes more, with label and map: 170 MB, over a quarter of what a process needs; peaks vary by a tenth
         [
-            *(sys.executable, str(SCRIPT), str(tmp_path), "--cases", "8", "24", "--shape", "96", "96", "64"),
-            *("--workers", "0", "--limit", "1.08", "--glibc"),
+            *(sys.executable, str(SCRIPT), str(tmp_path), "--cases", "8", "40", "--shape", "96", "96", "64"),
+            *("--workers", "0", "--limit", "1.15", "--glibc"),
         ],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,

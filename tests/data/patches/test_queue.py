@@ -242,8 +242,9 @@ def test_lightning_starts_each_epoch_and_a_resumed_run_sees_the_same(tmp_path):
 
 @pytest.mark.slow
 def test_no_worker_outlives_the_training(tmp_path):
+    before = set(active_children())  # those of other tests may wait for the garbage collection
     fit(tmp_path, loader_of(4, 2, num_workers=1), 2)
-    assert active_children() == []
+    assert set(active_children()) <= before
 
 
 @pytest.mark.slow
