@@ -25,7 +25,8 @@ from riskft.distributed import is_first_rank
 from riskft.errors import InputError
 from riskft.run.folder import RunFolder, RunOptions, WandbOptions
 from riskft.run.places import listed, places_of, refuse_unwritable, why_not_writable
-from riskft.training.checkpoints import WholeCheckpointIO, run_checkpoints
+from riskft.training.checkpoint_io import WholeCheckpointIO
+from riskft.training.checkpoints import run_checkpoints
 from riskft.training.finite import FiniteLossGuard
 from riskft.training.loggers import logs_to_wandb, run_loggers
 from riskft.training.module import RiskModule

@@ -152,7 +152,7 @@ def json_or_none(path: Path) -> Any:
     """Returns what a JSON file holds; None if there is none, or it is damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

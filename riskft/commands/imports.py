@@ -17,13 +17,15 @@ def quick_imports(arguments: Sequence[str] = ()) -> Iterator[None]:
         arguments: Those of a command that logs to W&B unless they turn it off. W&B's classes search all imported
             modules, so W&B is imported first, which takes 0.7 s instead of 2 s.
     """
+    collecting = gc.isenabled()
     gc.disable()
     try:
         if arguments and _may_log(arguments):
             import_wandb()
         yield
     finally:
-        gc.enable()
+        if collecting:
+            gc.enable()
 
 
 def _may_log(arguments: Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ from riskft.data.io.damage import is_whole
 from riskft.data.io.memory import planes_at_once
 from riskft.data.io.volumes import Affine, read_volume, write_channels, write_nifti
 from riskft.errors import InputError
-from riskft.files import atomic_path, fingerprint, write_json
+from riskft.files import atomic_path, fingerprint, json_or_none, write_json
 from riskft.run.places import why_not_writable
 from riskft.run.risk import StoreFiles
 
@@ -39,7 +39,7 @@ class RiskStore(StoreFiles):
     @classmethod
     def of(cls, files: StoreFiles) -> "RiskStore":
         """Returns the store of a run's maps, with the recorded inputs and options."""
-        inputs, options = (_json(manifest) or {} for manifest in (files.inputs_manifest, files.options_manifest))
+        inputs, options = (json_or_none(manifest) or {} for manifest in (files.inputs_manifest, files.options_manifest))
         return cls(files.root, inputs, options)
 
     def changes(self, previous: Path | None = None) -> list[str]:
@@ -53,7 +53,7 @@ class RiskStore(StoreFiles):
         )
         if not manifests:
             return []
-        before = _json(manifests[-1]) or {}
+        before = json_or_none(manifests[-1]) or {}
         return sorted(key for key in {*before, *self.inputs} if before.get(key) != _plain(self.inputs.get(key)))
 
     def other_options(self) -> bool:
@@ -77,7 +77,7 @@ class RiskStore(StoreFiles):
     def has_forward(self, subject: str) -> bool:
         """Whether the subject's forward pass is done; damaged files do not count."""
         kept = self.has_hardness(subject) or _is_whole_npy(self.probabilities_path(subject))
-        return kept and _json(self.joint_path(subject)) is not None
+        return kept and json_or_none(self.joint_path(subject)) is not None
 
     def has_hardness(self, subject: str) -> bool:
         """Whether the subject's hardness exists; damaged files do not count."""
@@ -135,7 +135,7 @@ class RiskStore(StoreFiles):
 
     def read_knowledge(self) -> float | None:
         """Returns what ``write_knowledge`` kept, or None."""
-        value = _json(self.knowledge_path)
+        value = json_or_none(self.knowledge_path)
         return None if value is None else float(value)
 
     def drop_probabilities(self, subject: str) -> None:
@@ -166,7 +166,7 @@ class RiskStore(StoreFiles):
 
     def read_summary(self, subjects: Sequence[str]) -> dict[str, Any] | None:
         """Returns the summary if the maps of all subjects are complete and have their recorded size, else None."""
-        summary: dict[str, Any] | None = _json(self.summary_path)
+        summary: dict[str, Any] | None = json_or_none(self.summary_path)
         if summary is None:
             return None
         sizes = summary["bytes"]
@@ -175,14 +175,6 @@ class RiskStore(StoreFiles):
             if not is_whole(file) or sizes.get(subject) != file.stat().st_size or not self.has_hardness(subject):
                 return None
         return summary
-
-
-def _json(path: Path) -> Any:
-    """Returns a JSON file's value, or None if it is missing or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
 
 
 def _planes(stream: BinaryIO) -> Iterator[Tensor]:

@@ -17,8 +17,8 @@ from riskft.source.copies import choose_copy, misfit
 from riskft.source.input_channels import with_input_channels
 from riskft.source.network import SourceNetwork
 from riskft.source.output import SigmoidOutput, SoftmaxOutput, SourceOutput
+from riskft.source.parametrizations import copied, has_parametrizations, plain, with_current_names
 from riskft.source.reading import Readings
-from riskft.source.resize import copied, has_parametrizations, plain, with_current_names
 from riskft.source.source import Source
 from riskft.source.trace import trace
 from riskft.source.transfer import share_of

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from riskft.errors import InputError, first_line
+from riskft.source.parametrizations import copied
 from riskft.source.reading import KEEPS, Reading, ancestors, last_activation, origin, segmentations
-from riskft.source.resize import CONVOLUTIONS, LAYERS, SIZED, copied, in_channels
+from riskft.source.resize import CONVOLUTIONS, LAYERS, SIZED, in_channels
 
 
 @dataclass

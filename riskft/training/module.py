@@ -19,14 +19,15 @@ from riskft.source.classes import with_classes
 from riskft.source.input_channels import with_input_channels
 from riskft.source.load import load_source, say_not_loaded
 from riskft.source.network import SourceNetwork
-from riskft.source.resize import plain
+from riskft.source.parametrizations import plain
 from riskft.source.source import Source
 from riskft.source.transfer import AdaptationReport, HeadInit, start_network
 from riskft.training.checkpoints import misfits_named, plain_options, with_own
 from riskft.training.length import run_length
 from riskft.training.of_trainer import data_of
+from riskft.training.optimizer import parameter_groups, trial_groups
 from riskft.training.record_of import record_of
-from riskft.training.schedule import Shared, parameter_groups, say_other_length, schedule_over, trial_groups
+from riskft.training.schedule import Shared, say_other_length, schedule_over
 from riskft.training.scores import keep_adaptation
 from riskft.training.segmentation import SegmentationModule, window_size
 from riskft.training.trials import try_inferer, try_training

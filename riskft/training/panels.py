@@ -22,7 +22,8 @@ from riskft.evaluation.metrics import CaseScore
 from riskft.plots.figure import save_figure
 from riskft.plots.heatmaps import Classes, Panel, case_figure, riskiest_slices, upright
 from riskft.progress import track
-from riskft.training.found_risk import FoundRisk, Maps, find_risk, read_panel, unseen_panel
+from riskft.training.case_panel import Maps, read_panel, unseen_panel
+from riskft.training.found_risk import FoundRisk, find_risk
 from riskft.training.loggers import wandb_run
 from riskft.training.module import RiskModule
 from riskft.training.of_trainer import data_of, run_folder

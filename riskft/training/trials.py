@@ -12,7 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from riskft.errors import InputError, first_line
-from riskft.training.schedule import schedule_over, trial_groups
+from riskft.training.optimizer import trial_groups
+from riskft.training.schedule import schedule_over
 
 STEPS = 10
 LARGEST = 1 << 24

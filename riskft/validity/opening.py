@@ -18,7 +18,8 @@ from riskft.risk.forward import Infer, counted_target
 from riskft.risk.store import RiskStore
 from riskft.run.folder import RunFolder
 from riskft.source.network import SourceNetwork
-from riskft.training.checkpoints import WholeCheckpointIO, find_checkpoint
+from riskft.training.checkpoint_io import WholeCheckpointIO
+from riskft.training.checkpoints import find_checkpoint
 from riskft.training.found_risk import find_risk
 from riskft.training.module import RiskModule
 from riskft.training.segmentation import tested_logits

@@ -14,7 +14,8 @@ from riskft.cli import main
 from riskft.compare.exports import read_export
 from riskft.data.io.volumes import read_volume
 from riskft.risk.store import RiskStore
-from riskft.training.found_risk import find_risk, unseen_panel
+from riskft.training.case_panel import unseen_panel
+from riskft.training.found_risk import find_risk
 from riskft.validity.opening import load_run
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

@@ -23,7 +23,7 @@ from riskft.plots.figure import save_figure
 from riskft.plots.heatmaps import Panel, case_figure, riskiest_slices, upright
 from riskft.risk.store import RiskStore
 from riskft.risk.summary import RiskSummary
-from riskft.training.found_risk import read_panel
+from riskft.training.case_panel import read_panel
 from riskft.training.panels import RiskPanelCallback, best_median_worst, wandb_images
 
 SHAPE = (6, 8, 5)

@@ -9,7 +9,7 @@ from riskft.errors import InputError
 from riskft.source.classes import with_classes
 from riskft.source.input_channels import inverted_network
 from riskft.source.load import load_source
-from riskft.source.resize import plain
+from riskft.source.parametrizations import plain
 from riskft.source.source import Source
 from riskft.training.module import RiskModule
 

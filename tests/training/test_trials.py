@@ -8,7 +8,7 @@ from monai.inferers import SlidingWindowInferer
 
 from riskft.errors import InputError
 from riskft.source.source import Source
-from riskft.training.checkpoints import WholeCheckpointIO
+from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.module import RiskModule
 from riskft.training.trials import try_inferer, try_training
 

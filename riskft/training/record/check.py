@@ -11,7 +11,7 @@ from riskft.data.datamodule import RiskDataModule
 from riskft.errors import InputError, refuse
 from riskft.run.folder import RunFolder
 from riskft.run.record import Record, read_record
-from riskft.training.checkpoints import WholeCheckpointIO
+from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.module import RiskModule
 from riskft.training.record.compare import (
     SPLIT_NAMES,
