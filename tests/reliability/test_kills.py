@@ -10,7 +10,7 @@ import torch
 from forked_runs import STEPS_AN_EPOCH, Study, assert_same_weights, before_step, forked, kill, ranks
 
 from riskft.risk.store import RiskStore
-from riskft.training import checkpoints
+from riskft.training import checkpoint_io
 from riskft.training.module import RiskModule
 
 pytestmark = pytest.mark.slow
@@ -84,7 +84,7 @@ def test_kill_while_a_checkpoint_is_written(study, undisturbed):
             stream.flush()
             kill()
 
-        checkpoints.torch.save = half  # type: ignore[assignment]
+        checkpoint_io.torch.save = half  # type: ignore[assignment]
 
     assert forked(study.arguments(), study.root / "killed", die_in_the_second_epoch_s).wait() == KILLED
     left = [path.name for path in (study.folder() / "checkpoints").iterdir()]
@@ -139,9 +139,9 @@ def test_sigterm_of_two_processes(study):
 
 def test_paths_of_checkpoints_with_dots(tmp_path: Path):
     path = tmp_path / "a.last.b/epoch=1.5.ckpt"
-    checkpoints.WholeCheckpointIO().save_checkpoint(
+    checkpoint_io.WholeCheckpointIO().save_checkpoint(
         {"state_dict": {"x": torch.ones(2)}, "pytorch-lightning_version": "2.6"}, path
     )
     assert [file.name for file in path.parent.iterdir()] == ["epoch=1.5.ckpt"]
-    content = checkpoints.WholeCheckpointIO().load_checkpoint(path, weights_only=True)
+    content = checkpoint_io.WholeCheckpointIO().load_checkpoint(path, weights_only=True)
     assert torch.equal(content["state_dict"]["x"], torch.ones(2))
