@@ -77,7 +77,7 @@ class Forked:
         while True:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
-                print(self.text)  # which pytest shows if the test fails
+                sys.stdout.write(self.text)  # which pytest shows if the test fails
                 return os.waitstatus_to_exitcode(status)
             if time.monotonic() > deadline:
                 os.kill(self.pid, signal.SIGKILL)
