@@ -63,7 +63,7 @@ def with_torchio(case: Case, options: Preprocessing) -> None:
 def rows(options: argparse.Namespace) -> Iterator[paired.Row]:
     """Yields the table."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    shape, rounds = ((48, 48, 31), 1) if options.smoke else ((240, 240, 155), 5)
+    shape, rounds = ((48, 48, 31), 1) if options.smoke else ((240, 240, 155), 3)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for dtype, spacings in ((np.float32, (None, (1.2, 1.2, 1.2))), (np.int16, (None,))):
