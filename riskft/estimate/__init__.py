@@ -1,0 +1,1 @@
+"""Expected risk and expected Dice of predictions without a label, calibrated on labelled cases."""
