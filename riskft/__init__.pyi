@@ -59,6 +59,7 @@ from riskft.training.freeze import BackboneFreeze as BackboneFreeze
 from riskft.training.l2sp import L2SP as L2SP
 from riskft.training.module import RiskModule as RiskModule
 from riskft.training.panels import RiskPanelCallback as RiskPanelCallback
+from riskft.training.pause import PauseAt as PauseAt
 from riskft.training.risk_maps import RiskMapCallback as RiskMapCallback
 from riskft.training.trainer import RiskTrainer as RiskTrainer
 

@@ -81,6 +81,7 @@ class RunFolder:
         #: The curves since training last started; earlier ones are next to it, see ``riskft.files.earlier``.
         self.metrics = path / "metrics.csv"
         self.cases = path / "cases.csv"  #: The scores of the test cases.
+        self.validation = path / "validation.csv"  #: The validation cases' scores at each `riskft.PauseAt`.
         self.predictions = path / "predictions"  #: Where ``predict`` writes by default.
         self.heatmaps = path / "heatmaps"  #: The folder of the panels.
         self.risk = RunRisk(path / "risk")  #: The results of phase 1.
@@ -151,7 +152,7 @@ class RunFolder:
         for folder in (self.checkpoints, self.heatmaps):
             shutil.rmtree(folder, ignore_errors=True)
         tables = [path for table in (self.cases, self.metrics) for path in (table, *earlier(table))]
-        for path in (*tables, self.record):
+        for path in (*tables, self.validation, self.record):
             path.unlink(missing_ok=True)
 
 

@@ -20,6 +20,7 @@ from riskft.training.freeze import BackboneFreeze
 from riskft.training.length import RunLength, run_length
 from riskft.training.module import RiskModule
 from riskft.training.of_trainer import data_of
+from riskft.training.pause import PauseAt
 
 log = logging.getLogger(__name__)
 MOST_OF_START = 0.05
@@ -87,7 +88,7 @@ class RunPlan(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Warns if there was no step to make."""
-        if self._length is None and trainer.is_global_zero:
+        if self._length is None and trainer.is_global_zero and not trainer.should_stop:
             log.warning(
                 "Nothing was trained: the run has made %d steps already or has none to make (trainer.max_epochs: %s, "
                 "trainer.max_steps: %s, trainer.limit_train_batches: %s).",
@@ -190,6 +191,8 @@ def lengths_asked_for(module: LightningModule, callbacks: Sequence[Callback]) ->
             found.append("riskft.AveragedWeights: span")
         if isinstance(callback, BackboneFreeze) and is_part(callback.unfreeze_at_epoch):
             found.append("riskft.BackboneFreeze: unfreeze_at_epoch")
+        if isinstance(callback, PauseAt) and callback.at is not None and is_part(callback.at):
+            found.append("riskft.PauseAt: at")
     return found
 
 

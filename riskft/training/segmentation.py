@@ -36,6 +36,7 @@ class SegmentationModule(LightningModule):
         self.validation_surface = validation_surface
         self.keep_probabilities = False
         self.tested: list[CaseScore] = []
+        self.validated: list[CaseScore] = []
         self._scores: list[CaseScore] = []
 
     @abstractmethod
@@ -79,7 +80,7 @@ class SegmentationModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the means over the cases of all ranks."""
-        self._finish("val")
+        self.validated = self._finish("val")
 
     def on_test_epoch_end(self) -> None:
         """Logs the means over the cases of all ranks and writes ``cases.csv``."""

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import (
 
 from riskft.training.finite import FiniteLossGuard
 from riskft.training.panels import RiskPanelCallback
+from riskft.training.pause import PauseAt
 
 #: Options that a resumed run may change: the weights do not depend on them, except by the order of summation.
 FREE = {
@@ -38,8 +39,8 @@ TRAINER = (
 )  # fmt: skip
 #: Callbacks that do not affect the weights.
 ONLOOKERS = (
-    Checkpoint, DeviceStatsMonitor, EarlyStopping, FiniteLossGuard, LearningRateMonitor, ModelSummary, ProgressBar,
-    RiskPanelCallback, Timer,
+    Checkpoint, DeviceStatsMonitor, EarlyStopping, FiniteLossGuard, LearningRateMonitor, ModelSummary, PauseAt,
+    ProgressBar, RiskPanelCallback, Timer,
 )  # fmt: skip
 #: Not compared: the numbers of channels and classes follow from the data, and a store is only a folder.
 UNUSED = ("in_channels", "out_channels", "store")

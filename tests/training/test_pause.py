@@ -1,0 +1,82 @@
+"""A run that pauses, and goes on: the weights of an undisturbed run, and the scores at each pause."""
+
+import csv
+import math
+
+import pytest
+from forked_runs import Study, assert_same_weights, forked, ranks
+
+from riskft import PauseAt
+from riskft.training.record.options import trained_options
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_manifest):
+    """Three epochs of three steps with flips, noise, risk maps that are refreshed and a schedule."""
+    study = Study(tmp_path_factory.mktemp("undisturbed"), tiny_manifest)
+    done = forked(study.arguments(), study.root / "log")
+    assert done.wait() == 0, done.text
+    return study
+
+
+def pausing(study, at, *more):
+    pause = ["--trainer.callbacks+=riskft.PauseAt", *([f"--trainer.callbacks.at={at}"] if at else [])]
+    return study.arguments("fit", *pause, "--ckpt_path", "last", *more)
+
+
+def scores(study):
+    with (study.folder() / "validation.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.slow
+def test_a_paused_run_ends_with_the_same_weights(tmp_path, tiny_manifest, undisturbed):
+    study = Study(tmp_path, tiny_manifest)
+    # not due by itself after the second epoch
+    every = ("--trainer.check_val_every_n_epoch", "3")
+    first = forked(pausing(study, 0.4, *every), tmp_path / "first")
+    assert first.wait() == 0
+    assert "The run is paused at step 6 of 9" in first.text  # step 4 is in the second epoch
+    assert study.checkpoint()["global_step"] == 6
+    again = forked(pausing(study, 0.4), tmp_path / "again")
+    assert again.wait() == 0
+    assert "is paused" in again.text
+    assert "Nothing was trained" not in again.text
+    assert study.checkpoint()["global_step"] == 6
+    last = forked(pausing(study, None), tmp_path / "last")
+    assert last.wait() == 0
+    assert "is paused" not in last.text
+    assert_same_weights(undisturbed.checkpoint(), study.checkpoint())
+    rows = scores(study)
+    assert [(row["at"], row["step"], row["class_name"]) for row in rows] == [
+        *(("0.4", "6", name) for name in ("shell", "core")),
+        *(("1.0", "9", name) for name in ("shell", "core")),
+    ]
+    assert {(row["subject"], row["steps"]) for row in rows} == {("case03", "9")}
+    assert 0 < float(rows[0]["seconds"]) < float(rows[2]["seconds"])
+    with (study.folder() / "metrics.csv").open() as stream:
+        shown = [float(row["val/dice"]) for row in csv.DictReader(stream) if row["val/dice"]]
+    assert math.isclose(sum(float(row["dice"]) for row in rows[2:]) / 2, shown[-1], abs_tol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_pause_together(tmp_path, even_manifest):
+    study = Study(tmp_path, even_manifest)
+    done = ranks(pausing(study, 1), tmp_path / "log")
+    assert [process.wait() for process in done] == [0, 0]
+    assert study.checkpoint()["global_step"] == 2  # the epoch of two processes with two volumes each
+    assert [(row["step"], row["subject"], row["class_name"]) for row in scores(study)] == [
+        ("2", "case04", "shell"),
+        ("2", "case04", "core"),
+    ]
+
+
+def test_a_pause_is_not_an_option_of_the_weights():
+    listed = [{"class_path": "riskft.PauseAt", "init_args": {"at": 0.25}}]
+    assert trained_options({"trainer": {"callbacks": listed}}) == trained_options({"trainer": {"callbacks": None}})
+
+
+@pytest.mark.parametrize("at", [0, -1, 1.5, math.nan, math.inf])
+def test_an_unusable_step_is_refused(at):
+    with pytest.raises(ValueError, match="Expected argument `at` to be at least 1, or a fraction of the run"):
+        PauseAt(at)
