@@ -1,4 +1,4 @@
-"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep,compare,validity}``.
+"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep,compare,validity,next}``.
 
 Each command imports what it needs when it is chosen: torch and Lightning take seconds.
 """
@@ -33,11 +33,12 @@ commands (`riskft COMMAND --help` lists the options of each):
   sweep      start many runs from one file, here or on a SLURM cluster
   compare    compare tested runs, paired by case and seed, and write a report
   validity   check on the test cases whether the risk map predicts the errors of fine-tuning
+  next       choose the scans to annotate next
 
 options:
   -h, --help  show this message
   --version   show the version"""
-COMMANDS = ("data", "convert", "compare", "validity")
+COMMANDS = ("data", "convert", "compare", "validity", "next")
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict", "riskmap")
 
 

@@ -9,7 +9,7 @@ SLOW = ("torch", "lightning", "monai", "matplotlib", "scipy", "pandas", "wandb",
 LIGHT = [
     ["--version"],
     ["--help"],
-    *([command, "--help"] for command in ("data", "convert", "sweep", "compare", "validity")),
+    *([command, "--help"] for command in ("data", "convert", "sweep", "compare", "validity", "next")),
     *(["sweep", command, "--help"] for command in ("status", "offline")),
 ]
 ASK = f"""
@@ -23,7 +23,16 @@ for arguments in {LIGHT}:
     print("LOADED", *arguments, *(name for name in {SLOW} if name in sys.modules))
 """
 #: What `fit` must not import: W&B comes before all else if it is used, the others belong to other commands.
-NOT_FOR_FIT = ("wandb", "nilearn", "jinja2", "riskft.compare", "riskft.validity", "riskft.sweep", "riskft.phantom")
+NOT_FOR_FIT = (
+    "wandb",
+    "nilearn",
+    "jinja2",
+    "riskft.compare",
+    "riskft.validity",
+    "riskft.label_next",
+    "riskft.sweep",
+    "riskft.phantom",
+)
 FIT = f"import riskft.build, sys; print(*(name for name in {NOT_FOR_FIT} if name in sys.modules))"
 INTERRUPTED = """
 import sys

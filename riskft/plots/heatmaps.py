@@ -80,7 +80,7 @@ def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
             axes.set_yticks([])
         grid[axis, 0].set_ylabel(f"{AXES[axis]} {index}")
         for axes, classes in zip(grid[axis, 1:], shown.values(), strict=False):
-            axes.imshow(_overlay(upright(classes, axis, index)), aspect=aspect, interpolation="nearest")
+            axes.imshow(overlay(upright(classes, axis, index)), aspect=aspect, interpolation="nearest")
         for axes, (_, volume, colours, bottom, top) in zip(grid[axis, -len(heats) :], heats, strict=True):
             plane = upright(volume, axis, index)
             heat = axes.imshow(plane, cmap=colours, vmin=bottom, vmax=top, aspect=aspect, interpolation="nearest")
@@ -96,7 +96,7 @@ def case_figure(panel: Panel, class_names: Sequence[str]) -> Figure:
     return figure
 
 
-def _overlay(classes: Classes) -> npt.NDArray[np.float64]:
+def overlay(classes: Classes) -> npt.NDArray[np.float64]:
     """Returns a slice's classes as RGBA; background and ignored voxels are transparent."""
     rgba: npt.NDArray[np.float64] = np.asarray(colormaps["tab10"](classes.astype(int) % 10))
     rgba[..., 3] = np.where((classes > 0) & (classes != IGNORE_INDEX), 0.65, 0)

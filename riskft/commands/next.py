@@ -1,0 +1,95 @@
+"""``riskft next``: which unlabelled scans to annotate next."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from riskft.arguments.parser import CommandParser
+from riskft.commands.imports import quick_imports
+from riskft.errors import InputError, refuse
+from riskft.files import write_text
+from riskft.run.places import refuse_unwritable
+
+DESCRIPTION = """Choose the scans to annotate next.
+
+With --run, the run's fine-tuned network segments all scans, and those are chosen whose segmentation is probably the
+worst (the highest mean entropy in and near the predicted foreground, as a share of the largest possible) and whose
+features are far from those of the training cases and of one another: with similar scans you would correct the same
+mistake twice. Without a run, give the options of `riskft fit` for a source network (--config and
+--model.source.checkpoint): its features alone tell which scans are typical of the others, which is the better choice
+for the first few labels. --data.modalities names the scans' channels. All other options are those of `riskft fit`.
+
+Scans are found as in `riskft predict --images`. Faulty scans and copies are listed and left out. Writes next.csv and
+one panel per chosen scan."""
+
+TABLE = "next.csv"
+#: The command's own options; all others are those of `fit`.
+OWN = ("-h", "--help", "--unlabelled", "-k", "--count", "--run", "--out", "--overwrite")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs ``riskft next``; raises InputError if no scan can be chosen, or files would be overwritten."""
+    own, others = parted(arguments)
+    parser = CommandParser(prog="riskft next", description=DESCRIPTION)
+    parser.add_argument("--unlabelled", type=Path, required=True, help="folder of the scans to choose from")
+    parser.add_argument("-k", "--count", type=int, default=5, help="how many to choose")
+    parser.add_argument("--run", type=Path, help="folder of a fine-tuned run; none before the first label")
+    parser.add_argument("--out", type=Path, default=Path("next"), help="folder of the results")
+    parser.add_argument("--overwrite", type=bool, default=False, help="replace results")
+    options = parser.parse_args(own)
+    if options.count < 1:
+        raise InputError(f"-k is {options.count}, expected 1 or more.")
+    refuse_unwritable({"--out": options.out})
+    earlier = [path for path in (options.out / TABLE, *sorted(options.out.glob("next_[0-9]*_*.png"))) if path.exists()]
+    if not options.overwrite:
+        refuse("Results exist. Add --overwrite true, or choose another --out:", [str(path) for path in earlier])
+    with quick_imports():
+        from rich.console import Console
+
+        from riskft.label_next.opening import open_run, open_source
+        from riskft.label_next.ranking import rank_scans
+        from riskft.label_next.report import next_csv, next_table, panel_of
+        from riskft.label_next.scans import find_scans
+        from riskft.plots.figure import save_figure
+        from riskft.plots.unlabelled import unlabelled_figure
+
+    if options.run is None:
+        viewer, data = open_source(options.unlabelled, others)
+    else:
+        viewer, data = open_run(options.run, options.unlabelled, others)
+    scans = find_scans(data, options.unlabelled)
+    ranking = rank_scans(viewer, scans, options.count, by_risk=options.run is not None)
+    for path in earlier:  # so that no panel of an earlier choice stays beside the new ones
+        path.unlink()
+    for one in ranking.chosen:
+        save_figure(unlabelled_figure(panel_of(one, viewer.look(one.scan)), viewer.names), options.out / one.panel)
+    write_text(options.out / TABLE, next_csv(ranking.chosen))
+    console = Console()
+    console.print(next_table(ranking.chosen, ranking.seen))
+    for line in [*scans.notes, *ranking.notes]:
+        console.print(f"Note: {line}", soft_wrap=True, markup=False, highlight=False)
+    if faults := [*scans.faults, *ranking.faults]:
+        console.print("These scans are left out of the choice:", soft_wrap=True)
+        for fault in faults:
+            console.print(f"  - {fault}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"Results: {options.out}", soft_wrap=True, markup=False, highlight=False)
+
+
+def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the command's own arguments and all others, each option with its value."""
+    own: list[str] = []
+    others: list[str] = []
+    target = own
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if argument.startswith("-") and not _is_number(argument):
+            target = own if name in OWN else others
+        target.append(argument)
+    return own, others
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""Which of many unlabelled scans to annotate next."""

@@ -1,0 +1,140 @@
+"""Chooses scans to annotate from their expected risk and their features; pure and deterministic."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import cdist
+from scipy.stats import rankdata
+
+Vector = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
+NEIGHBOURS = 20  #: The most neighbours that typicality looks at, as in the paper.
+SAME = 1e-6  #: Up to this distance, scans are the same.
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen scan."""
+
+    index: int  #: Its row in the features.
+    distance: float  #: Distance to the nearest scan that is labelled or was chosen earlier; NaN if there is none.
+    reason: str  #: Why it was chosen, in plain words.
+
+
+def standardised(features: Vector, labelled: Vector) -> tuple[Vector, Vector]:
+    """Returns both with mean 0 and variance 1 of each feature over all scans, (N, F) and (L, F).
+
+    They are divided by the root of the number of features that vary, so that two scans drawn at random are about
+    sqrt(2) apart. Features that do not vary become 0.
+    """
+    every = np.concatenate([features, labelled])
+    spread = every.std(0)
+    # equal numbers may differ by rounding
+    varies = spread > 1e-9 * np.abs(every).max(0, initial=1e-300)
+    scaled = np.where(varies, (every - every.mean(0)) / np.where(varies, spread, 1), 0) / np.sqrt(max(varies.sum(), 1))
+    return scaled[: len(features)], scaled[len(features) :]
+
+
+def by_risk_and_distance(risk: Vector, features: Vector, labelled: Vector, count: int) -> list[Choice]:
+    """Chooses scans of high expected risk that are far from the labelled ones and from one another.
+
+    Greedy, as in farthest-first traversal: each time the scan with the largest product of its rank by expected risk
+    (from 1/N to 1, ties share their mean) and its distance to the nearest scan that is labelled or chosen. Of equal
+    products the higher risk wins, then the first row. Without a labelled scan, the first choice is the highest risk.
+
+    Args:
+        risk: (N,) expected risk.
+        features: (N, F), see ``standardised``.
+        labelled: (L, F) of the labelled scans.
+        count: How many to choose; all if there are fewer.
+    """
+    rank = rankdata(risk) / max(len(risk), 1)
+    nearest = cdist(features, labelled).min(1) if len(labelled) else np.full(len(risk), np.nan)
+    left = np.ones(len(risk), dtype=bool)
+    chosen: list[Choice] = []
+    for _ in range(min(count, len(risk))):
+        rows = np.flatnonzero(left)
+        product = rank[rows] * np.where(np.isnan(nearest[rows]), 1, nearest[rows])
+        index = int(rows[np.lexsort((-risk[rows], -product))[0]])
+        among = "labelled or chosen" if len(labelled) and chosen else "labelled" if len(labelled) else "chosen"
+        reason = _risk(risk, index)
+        if not np.isnan(nearest[index]):
+            reason += _how_far(nearest[rows], nearest[index], among)
+        chosen.append(Choice(index, float(nearest[index]), reason))
+        left[index] = False
+        nearest = np.fmin(nearest, cdist(features, features[index : index + 1])[:, 0])
+    return chosen
+
+
+def by_typicality(features: Vector, labelled: Vector, count: int) -> list[Choice]:
+    """Chooses typical scans of different groups, for a start with no label or a few (Hacohen et al. 2022, TypiClust).
+
+    All scans form as many groups as there will be labelled ones (Ward's method, which draws no random numbers). From
+    each group with the fewest labelled scans, largest first, comes the scan with the smallest mean distance to its
+    nearest neighbours in the group: half of the group, 20 at most.
+
+    Args:
+        features: (N, F), see ``standardised``.
+        labelled: (L, F) of the labelled scans.
+        count: How many to choose; all if there are fewer.
+    """
+    groups = _groups(np.concatenate([features, labelled]), min(count, len(features)) + len(labelled))
+    own, covered = groups[: len(features)], np.bincount(groups[len(features) :], minlength=groups.max(initial=0) + 1)
+    nearest = cdist(features, labelled).min(1) if len(labelled) else np.full(len(features), np.nan)
+    sizes = np.bincount(own, minlength=len(covered))
+    left = np.ones(len(features), dtype=bool)
+    chosen: list[Choice] = []
+    for _ in range(min(count, len(features))):
+        open_groups = [group for group in range(len(sizes)) if (left & (own == group)).any()]
+        group = min(open_groups, key=lambda group: (covered[group], -sizes[group], group))
+        index = _most_typical(features, np.flatnonzero(own == group), left)
+        size = int(sizes[group])
+        reason = f"the most typical of a group of {size} similar scans" if size > 1 else "unlike all other scans"
+        reason += f" (of {len(features)})" + (", none of which is labelled" if size > 1 and not covered[group] else "")
+        chosen.append(Choice(index, float(nearest[index]), reason))
+        left[index] = False
+        covered[group] += 1
+        nearest = np.fmin(nearest, cdist(features, features[index : index + 1])[:, 0])
+    return chosen
+
+
+def _groups(points: Vector, count: int) -> Indices:
+    """Returns each point's group, numbered from 0 in the order of their first points."""
+    if len(points) < 2 or count < 2:
+        return np.zeros(len(points), dtype=np.int64)
+    found = fcluster(linkage(points, "ward"), count, "maxclust")
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(found.tolist()))}
+    return np.array([numbers[group] for group in found.tolist()], dtype=np.int64)
+
+
+def _most_typical(features: Vector, members: Indices, left: npt.NDArray[np.bool_]) -> int:
+    """Returns the member, of those that are left, with the smallest mean distance to its nearest neighbours."""
+    neighbours = min(NEIGHBOURS, max(len(members) // 2, 1))
+    # the first column is each member's distance to itself
+    distances = np.sort(cdist(features[members], features[members]), axis=1)[:, 1 : 1 + neighbours]
+    mean = distances.mean(1) if distances.shape[1] else np.zeros(len(members))
+    free = left[members]
+    return int(members[free][np.argmin(mean[free])])
+
+
+def _risk(risk: Vector, index: int) -> str:
+    place = int((risk > risk[index]).sum()) + 1
+    return f"{_ordinal(place)}highest expected risk of {len(risk)} scans"
+
+
+def _how_far(distances: Vector, distance: float, among: str) -> str:
+    """Compares a distance with those of the other scans that were left; empty if there is no other."""
+    if distance <= SAME:
+        return f"; no different from one that is {among}"
+    others = len(distances) - 1
+    return f"; farther from those {among} than {(distances < distance).sum()} of {others} others" if others else ""
+
+
+def _ordinal(place: int) -> str:
+    """Returns "" for 1, "2nd " for 2, and so on."""
+    if place == 1:
+        return ""
+    ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")
+    return f"{place}{ending} "

@@ -1,0 +1,95 @@
+"""The scans to choose from, and those that are labelled already; faulty scans are listed and left out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from riskft.data.check.data_set import CheckMemory
+from riskft.data.datamodule import RiskDataModule
+from riskft.data.prepare.cache import PreparedCache, PreparedCase
+from riskft.data.records import LABELLED, Case
+from riskft.errors import InputError, NoSpaceError, first_few
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Scans:
+    """Prepared scans."""
+
+    unlabelled: list[PreparedCase]  #: Those to choose from, by subject.
+    labelled: list[PreparedCase]  #: The training cases.
+    notes: list[str]  #: What was left out, one line each.
+    faults: list[str]  #: One line for each fault; the scans that have them are left out.
+
+
+def find_scans(data: RiskDataModule, folder: Path) -> Scans:
+    """Finds, checks and prepares the scans of a folder, and the training cases of the data module's own data set.
+
+    Scans with a fault are left out, and so are copies of other scans and of labelled cases. Raises InputError if no
+    scan is left.
+    """
+    own, notes = _own_cases(data)
+    with data.reading_folder(folder):
+        found = data.cases()["predict"]
+    cache = PreparedCache(data.cache_dir, data.labels, data.preprocessing)
+    sound, faults = _sound(data, found)
+    labelled = [replace(case, label=None) for split in LABELLED for case in own[split]]
+    known = {key: f"the labelled {case.subject}" for case, key in _each(cache.keys, labelled)[0]}
+    keyed, problems = _each(cache.keys, sound)
+    kept: list[Case] = []
+    copies: list[str] = []
+    for case, key in keyed:
+        if key in known:
+            copies.append(f"{case.subject} is a copy of {known[key]}")
+        else:
+            known[key] = case.subject
+            kept.append(case)
+    if copies:
+        notes.append(f"Left out of the choice, because they are the same: {', '.join(first_few(copies))}.")
+    unlabelled, more = _each(cache.prepare, kept)
+    faults += [*problems, *more]
+    if not unlabelled:
+        raise InputError(f"{folder} has no scan to choose:", [*faults, *notes])
+    # one that was prepared with its label for training is used as it is
+    train = [case if cache.holds(case) else replace(case, label=None) for case in own["train"]]
+    prepared, problems = _each(cache.prepare, train)
+    notes += [f"A training case cannot be read, so scans like it are not avoided: {line}" for line in problems]
+    return Scans([scan for _, scan in unlabelled], [case for _, case in prepared], notes, faults)
+
+
+def _own_cases(data: RiskDataModule) -> tuple[dict[str, list[Case]], list[str]]:
+    """Returns the data set's cases by split; none, with a note, if they cannot be listed, as on another computer."""
+    try:
+        return data.cases(), []
+    except InputError as error:
+        note = f"The labelled cases cannot be listed, so scans like them are not avoided: {error}"
+        return {split: [] for split in LABELLED}, [note]
+
+
+def _sound(data: RiskDataModule, cases: Sequence[Case]) -> tuple[list[Case], list[str]]:
+    """Returns the cases in which the data check finds no fault, and the faults of the others."""
+    if not data.check_files:
+        return list(cases), []
+    faults = data.check({"predict": cases}, CheckMemory(data.cache_dir / "checks.json")).faults
+    faulty = {fault.subject for fault in faults}
+    return [case for case in cases if case.subject not in faulty], [str(fault) for fault in faults]
+
+
+def _each(work: Callable[[Sequence[Case]], list[T]], cases: Sequence[Case]) -> tuple[list[tuple[Case, T]], list[str]]:
+    """Does some work on all cases; if that fails, on one at a time, and returns one line for each that fails."""
+    try:
+        return list(zip(cases, work(cases), strict=True)), []
+    except NoSpaceError:
+        raise
+    except InputError as error:
+        if len(cases) == 1:
+            return [], list(error.problems) or [str(error)]
+    done: list[tuple[Case, T]] = []
+    problems: list[str] = []
+    for case in cases:
+        found, faults = _each(work, [case])
+        done += found
+        problems += faults
+    return done, problems
