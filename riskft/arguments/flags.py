@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-FLAGS = ("--overwrite", "--run.overwrite", "--probabilities", "--trust-pickle", "--maps")
+FLAGS = ("--overwrite", "--run.overwrite", "--probabilities", "--expected_risk", "--trust-pickle", "--maps")
 _VALUES = ("true", "false", "yes", "no", "on", "off", "1", "0")
 
 

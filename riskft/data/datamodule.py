@@ -190,6 +190,10 @@ class RiskDataModule(LightningDataModule):
         if needed and not self._prepared.get(needed):
             raise InputError(f"There is no case in the split '{needed}', which `{stage}` needs. See data.split.")
 
+    def prepare_cases(self, cases: Sequence[Case]) -> list[PreparedCase]:
+        """Preprocesses further cases, unless the cache holds them; they enter no split."""
+        return self._cache().prepare(cases, workers=self.num_workers)
+
     def prepared(self, split: str) -> list[PreparedCase]:
         """Returns the prepared cases of a split (after ``setup``); an empty ``predict`` returns the test cases."""
         cases = self._prepared.get(split, [])

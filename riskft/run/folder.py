@@ -22,7 +22,7 @@ class RunOptions:
     """Where a run goes and what it is called; W&B gets the same names.
 
     The folder is ``<root>/<study>/<method>/seed=<n>`` and holds ``config.yaml``, ``checkpoints``, ``risk``,
-    ``heatmaps``, ``cases.csv``, ``metrics.csv``, ``predictions`` and ``wandb``.
+    ``heatmaps``, ``cases.csv``, ``metrics.csv``, ``predictions``, ``estimate.json`` and ``wandb``.
 
     Args:
         root: Folder of all runs.
@@ -83,6 +83,7 @@ class RunFolder:
         self.cases = path / "cases.csv"  #: The scores of the test cases.
         self.validation = path / "validation.csv"  #: The validation cases' scores at each `riskft.PauseAt`.
         self.predictions = path / "predictions"  #: Where ``predict`` writes by default.
+        self.estimate = path / "estimate.json"  #: The calibration of the expected risk, see ``riskft.estimate``.
         self.heatmaps = path / "heatmaps"  #: The folder of the panels.
         self.risk = RunRisk(path / "risk")  #: The results of phase 1.
         self.wandb = path / "wandb"  #: Where W&B keeps its own files.
@@ -152,8 +153,22 @@ class RunFolder:
         for folder in (self.checkpoints, self.heatmaps):
             shutil.rmtree(folder, ignore_errors=True)
         tables = [path for table in (self.cases, self.metrics) for path in (table, *earlier(table))]
-        for path in (*tables, self.validation, self.record):
+        for path in (*tables, self.validation, self.record, self.estimate):
             path.unlink(missing_ok=True)
+
+
+class PredictionFolder:
+    """What ``predict --expected_risk`` adds to the segmentations in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.cases = path / "cases.csv"  #: The cases by expected risk, with their estimated Dice.
+        self.itk_snap_labels = path / "labels.txt"  #: Names and colours of the classes for ITK-SNAP.
+        self.slicer_labels = path / "labels.ctbl"  #: The same for 3D Slicer.
+
+    def expected_risk(self, subject: str) -> Path:
+        """Returns the map of a case: P(wrong) of every voxel, on the scan's own grid."""
+        return self.path / f"{safe_name(subject)}_expected_risk.nii.gz"
 
 
 def recorded_folder(config: Mapping[str, Any]) -> Path | None:

@@ -1,6 +1,7 @@
 """The results of a run's phase 1, to apply to other cases."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from riskft.run.folder import RunFolder
 from riskft.source.network import SourceNetwork
 from riskft.training.module import RiskModule
 from riskft.training.risk_maps import phase_inputs
+
+log = logging.getLogger(__name__)
 
 #: What P(y|z) depends on, except the mask setting, which is read from the run.
 CHECKED = ("source", "source architecture", "training data and preprocessing", "classes", "inference")
@@ -52,6 +55,19 @@ def find_risk(run: RunFolder, module: RiskModule) -> FoundRisk:
         source = source.with_inversion()
     joint = RiskSummary.from_json(summary).joint
     return FoundRisk(source, joint, bool(manifest.get("mask")), summary, manifest)
+
+
+def usable_risk(run: RunFolder, module: RiskModule, data: RiskDataModule, without: str) -> FoundRisk | None:
+    """Returns the results of a run's phase 1 for cases outside it, or warns ``without`` what, and returns None."""
+    try:
+        found = find_risk(run, module)
+    except InputError as error:
+        log.warning("%s. %s", without, error)
+        return None
+    if stale := found.stale(module, data, ("source", "source architecture", "classes", "inference")):
+        log.warning("%s: %s.", without, "; ".join(stale))
+        return None
+    return found
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Risk panels during training and test: PNG files in the run folder, images with masks in W&B."""
 
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,21 +15,18 @@ from riskft.data.labels import IGNORE_INDEX
 from riskft.data.patches.batch import read_case
 from riskft.data.prepare.cache import PreparedCase
 from riskft.distributed import gather_objects
-from riskft.errors import InputError
 from riskft.evaluation.cases import Segmentation
 from riskft.evaluation.metrics import CaseScore
 from riskft.plots.figure import save_figure
 from riskft.plots.heatmaps import Classes, Panel, case_figure, riskiest_slices, upright
 from riskft.progress import track
 from riskft.training.case_panel import Maps, read_panel, unseen_panel
-from riskft.training.found_risk import FoundRisk, find_risk
+from riskft.training.found_risk import usable_risk
 from riskft.training.loggers import wandb_run
 from riskft.training.module import RiskModule
 from riskft.training.of_trainer import data_of, run_folder
 from riskft.training.risk_maps import RiskMapCallback
 from riskft.training.segmentation import tested_logits
-
-log = logging.getLogger(__name__)
 
 
 class RiskPanelCallback(Callback):
@@ -100,7 +96,8 @@ class RiskPanelCallback(Callback):
         cases = [case for case in data.prepared("test") if case.subject in chosen]
         if not cases:
             return
-        found = _found(trainer, pl_module, data)
+        # missing heatmaps must not fail a test
+        found = usable_risk(run_folder(trainer), pl_module, data, "No risk heatmaps of test cases")
         if found is None:
             return
         found.source.network.to(pl_module.device)
@@ -189,16 +186,3 @@ def _maps(trainer: Trainer) -> Maps | None:
         if isinstance(callback, RiskMapCallback) and callback.store is not None and callback.summary is not None:
             return callback.store, callback.summary
     return None
-
-
-def _found(trainer: Trainer, module: RiskModule, data: RiskDataModule) -> FoundRisk | None:
-    """Returns the results of the run's phase 1, or warns and returns None: missing heatmaps must not fail a test."""
-    try:
-        found = find_risk(run_folder(trainer), module)
-    except InputError as error:
-        log.warning("No risk heatmaps of test cases. %s", error)
-        return None
-    if stale := found.stale(module, data, ("source", "source architecture", "classes", "inference")):
-        log.warning("No risk heatmaps of test cases: %s.", "; ".join(stale))
-        return None
-    return found

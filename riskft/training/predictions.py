@@ -16,7 +16,10 @@ from riskft.data.io.native import native_dtype, reference_image, write_native
 from riskft.data.records import Case
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError, first_few
+from riskft.estimate.table import CaseEstimate
 from riskft.files import safe_name
+from riskft.training.case_estimates import CaseEstimates
+from riskft.training.module import RiskModule
 from riskft.training.of_trainer import data_of
 from riskft.training.unfinished import Unfinished
 
@@ -34,6 +37,7 @@ class SegmentationWriter(BasePredictionWriter):
             it can hold the class indices.
         made_with: Fingerprint of the weights and options. With it, an interrupted prediction continues with the
             missing cases.
+        estimates: Also write what is known of each case's errors.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class SegmentationWriter(BasePredictionWriter):
         probabilities: bool = False,
         dtype: Literal["input", "uint8"] = "input",
         made_with: str | None = None,
+        estimates: CaseEstimates | None = None,
     ) -> None:
         super().__init__(write_interval="batch")
         self.unfinished = None if made_with is None else Unfinished(Path(folder), made_with)
@@ -50,6 +55,8 @@ class SegmentationWriter(BasePredictionWriter):
         self.overwrite = overwrite
         self.probabilities = probabilities
         self.dtype = dtype
+        self.estimates = estimates
+        self._estimated: dict[str, CaseEstimate] = {}
         self._names: dict[str, str] = {}
         self._warned = False
 
@@ -101,15 +108,27 @@ class SegmentationWriter(BasePredictionWriter):
         with together("looking for segmentations that exist"):
             self.check(cases, keys)
             data.left_out = self.finished(cases, keys)
+            if self.estimates is not None and self.unfinished is not None:
+                kept = (self.unfinished.estimate(safe_name(subject)) for subject in data.left_out)
+                self._estimated = {one["subject"]: CaseEstimate.from_json(one) for one in kept}
         gather_objects(None, "looking for segmentations that exist")
         self._names = output_names(cases)
         if data.left_out and trainer.is_global_zero:
             log.info("%d of %d segmentations are finished: going on with the others", len(data.left_out), len(cases))
 
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Calibrates the estimates, once the weights are loaded."""
+        if self.estimates is not None and isinstance(pl_module, RiskModule):
+            self.estimates.start(trainer, pl_module, _data(trainer))
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Removes the notes of finished cases, because all are finished now."""
+        """Writes the tables of the estimates, and removes the notes of finished cases: all are finished now."""
         _data(trainer).left_out = frozenset()
-        gather_objects(None, "writing segmentations")
+        parts = gather_objects(self._estimated, "writing segmentations")
+        if self.estimates is not None and trainer.is_global_zero:
+            # keyed, because a rank without cases of its own repeats another rank's case
+            cases = {subject: found for part in parts for subject, found in part.items()}
+            self.estimates.finish(list(cases.values()), _data(trainer))
         if self.unfinished is not None and trainer.is_global_zero:
             self.unfinished.end()
 
@@ -128,18 +147,26 @@ class SegmentationWriter(BasePredictionWriter):
         prepared = data.prepared_case(prediction.subject)
         case = prepared.case
         dtype = np.dtype(np.uint8) if self.dtype == "uint8" else self._scan_dtype(case, len(data.class_names))
+        found = None
+        if self.estimates is not None and isinstance(pl_module, RiskModule):
+            # before the first file, because an interruption between files and note leaves files that are refused
+            found = self.estimates.of(pl_module, data, prediction, batch)
         write_native(self.folder / self._names[case.subject], prediction.classes.astype(dtype), case)
         if self.probabilities and prediction.probabilities is not None:
             volume = np.moveaxis(np.asarray(prediction.probabilities, dtype=np.float32), 0, -1)
             write_native(self._probabilities_path(case.subject), volume, case)
+        if found is not None and self.estimates is not None:
+            self._estimated[case.subject] = found[0]
+            self.estimates.write(found[1], case)
         if self.unfinished is not None:
             targets = self._targets(case.subject, self._names[case.subject])
             written = [part for path in targets for part in parts(path) if part.exists()]
-            self.unfinished.add(safe_name(case.subject), prepared.key, written)
+            self.unfinished.add(safe_name(case.subject), prepared.key, written, found and found[0].to_json())
 
     def _targets(self, subject: str, name: str) -> list[Path]:
         """Returns the output files of a case."""
-        return [self.folder / name, *([self._probabilities_path(subject)] if self.probabilities else [])]
+        probabilities = [self._probabilities_path(subject)] if self.probabilities else []
+        return [self.folder / name, *probabilities, *([self.estimates.path(subject)] if self.estimates else [])]
 
     def _scan_dtype(self, case: Case, classes: int) -> np.dtype[Any]:
         stored = native_dtype(case)

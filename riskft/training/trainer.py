@@ -13,6 +13,7 @@ from riskft.data.splits import cases_to_predict
 from riskft.errors import InputError
 from riskft.files import file_digest, fingerprint
 from riskft.source.network import options_as_text
+from riskft.training.case_estimates import CaseEstimates, labelled_cases
 from riskft.training.checkpoints import find_checkpoint
 from riskft.training.ending import ending_together
 from riskft.training.length import is_endless
@@ -20,7 +21,7 @@ from riskft.training.module import RiskModule
 from riskft.training.of_trainer import run_folder
 from riskft.training.plan import RunPlan, lengths_asked_for
 from riskft.training.predictions import SegmentationWriter
-from riskft.training.record.check import check_checkpoint, check_filing, check_source
+from riskft.training.record.check import check_checkpoint, check_filing, check_source, recorded_in
 from riskft.training.record.compare import TrainerCommand
 from riskft.training.risk_export import RiskExport
 from riskft.training.risk_maps import RiskMapCallback
@@ -96,6 +97,7 @@ class RiskTrainer(Trainer):
         images: str | None = None,
         probabilities: bool = False,
         dtype: Literal["input", "uint8"] = "input",
+        expected_risk: bool = False,
     ) -> None:
         """Writes segmentations of the predict cases (or the test cases) in the scans' own geometry.
 
@@ -112,19 +114,26 @@ class RiskTrainer(Trainer):
                 ``<subject>_<modality>.nii.gz``.
             probabilities: Also write ``<subject>_probabilities.nii.gz``, (X, Y, Z, classes) float32.
             dtype: Stored type of the segmentations: the scan's (``input``) or ``uint8``.
+            expected_risk: Also write ``<subject>_expected_risk.nii.gz``, the probability that a voxel's predicted class
+                is wrong, and ``cases.csv``, the cases by expected risk with an estimate of their Dice. Both are
+                calibrated on the run's validation cases.
         """
         folder = Path(out) if out else run_folder(self).predictions
         checkpoint = str(find_checkpoint(run_folder(self), ckpt_path))
-        made_with = fingerprint(
-            {
-                "checkpoint": file_digest(Path(checkpoint)),
-                "inference": options_as_text(model.inferer) if isinstance(model, RiskModule) else None,
-                "classes": datamodule.class_names if datamodule is not None else None,
-                "precision": self.precision,
-                "written": [probabilities, dtype],
-            }
-        )
-        writer = SegmentationWriter(folder, overwrite, probabilities, dtype, made_with)
+        weights = {
+            "checkpoint": file_digest(Path(checkpoint)),
+            "inference": options_as_text(model.inferer) if isinstance(model, RiskModule) else None,
+            "classes": datamodule.class_names if datamodule is not None else None,
+            "precision": self.precision,
+        }
+        made_with = fingerprint({**weights, "written": [probabilities, dtype, expected_risk]})
+        estimates = None
+        if expected_risk:
+            if datamodule is None or not isinstance(model, RiskModule):
+                raise InputError("--expected_risk needs a riskft.RiskModule and a riskft.RiskDataModule.")
+            record = recorded_in(Path(checkpoint))
+            estimates = CaseEstimates(folder, labelled_cases(datamodule), record, weights)
+        writer = SegmentationWriter(folder, overwrite, probabilities, dtype, made_with, estimates)
         with ExitStack() as held:
             held.enter_context(self._as_it_was())
             if images is not None:
@@ -137,7 +146,7 @@ class RiskTrainer(Trainer):
                 held.callback(setattr, datamodule, "left_out", frozenset())
             if isinstance(model, RiskModule):
                 held.callback(setattr, model, "keep_probabilities", model.keep_probabilities)
-                model.keep_probabilities = probabilities
+                model.keep_probabilities = probabilities or expected_risk
             self.callbacks = [*self.callbacks, writer]
             held.enter_context(ending_together(self))
             super().predict(

@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from riskft.files import write_json
 
@@ -29,10 +30,15 @@ class Unfinished:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
 
-    def add(self, name: str, key: str, files: Sequence[Path]) -> None:
-        """Notes that a case is finished, and the state of its files."""
+    def add(self, name: str, key: str, files: Sequence[Path], estimate: Mapping[str, Any] | None = None) -> None:
+        """Notes that a case is finished, the state of its files, and its line of a table that is written at the end."""
         states = {file.name: _state(file) for file in files}
-        write_json(self._note(name), {"made_with": self.made_with, "of": key, "files": states})
+        write_json(self._note(name), {"made_with": self.made_with, "of": key, "files": states, "estimate": estimate})
+
+    def estimate(self, name: str) -> dict[str, Any]:
+        """Returns the line of a finished case."""
+        found: dict[str, Any] = json.loads(self._note(name).read_text(encoding="utf-8"))["estimate"]
+        return found
 
     def end(self) -> None:
         """Removes the notes, because all cases are finished."""

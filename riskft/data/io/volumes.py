@@ -59,16 +59,24 @@ def take_channel(data: Any, shape: tuple[int, ...], channel: int | None) -> npt.
 
 
 def write_nifti(
-    path: Path, array: npt.NDArray[np.generic], affine: Affine, like: Path | None = None, description: str = ""
+    path: Path,
+    array: npt.NDArray[np.generic],
+    affine: Affine,
+    like: Path | None = None,
+    description: str = "",
+    window: tuple[float, float] | None = None,
 ) -> None:
     """Writes an array (X, Y, Z) or (X, Y, Z, C), with its voxel-to-mm affine (4, 4), as NIfTI, atomically.
 
     The header (units, qform and sform codes) is copied from the image ``like``, so that viewers overlay the two. The
-    description says what the values are, in up to 79 characters; empty keeps that of ``like``.
+    description says what the values are, in up to 79 characters; empty keeps that of ``like``. Viewers show the values
+    of the window from black to white.
     """
     image = nib.Nifti1Image(array, affine, None if like is None else _header_like(like, array, affine))
     if description:
         image.header["descrip"] = description
+    if window is not None:
+        image.header["cal_min"], image.header["cal_max"] = window
     with atomic_path(path) as temporary:
         if path.suffix != ".nii" or not array.T.flags.c_contiguous:
             nib.save(image, temporary)

@@ -79,14 +79,18 @@ def check_filing(folder: RunFolder, path: Path) -> None:
     own = folder.read_record()
     if own is None or path.resolve().parent == folder.checkpoints.resolve():
         return
-    content = WholeCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True)
-    other = read_record(content.get("riskft"))
+    other = recorded_in(path)
     if other is None or own.name == other.name or not (own.options and other.options):
         return
     raise InputError(
         f"{path} is of method {other.name[0]}, seed {other.name[1]}, and its scores would be kept in {folder.path} as "
         f"those of method {own.name[0]}, seed {own.name[1]}. Choose another --run.method or --run.folder for them."
     )
+
+
+def recorded_in(path: Path) -> Record | None:
+    """Returns the record that a checkpoint holds, if any."""
+    return read_record(WholeCheckpointIO().load_checkpoint(path, map_location="cpu", weights_only=True).get("riskft"))
 
 
 def check_source(then: Record, module: RiskModule, data: RiskDataModule) -> None:
