@@ -6,7 +6,7 @@ class-balanced pixels of each image).
 """
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,3 +90,12 @@ def read_sample(path: Path) -> VoxelSample:
         raise InputError(
             f"{path} is not a voxel sample that riskft can read ({reason}). Remove it, and it is made again."
         ) from error
+
+
+class CannotScoreError(ValueError):
+    """A score has no finite value for these voxels. The message says why, to stand in a table."""
+
+
+def case_of_voxel(samples: Sequence[VoxelSample]) -> Tensor:
+    """Returns the index of each voxel's case, (N,) int64, in the order in which the samples are concatenated."""
+    return torch.repeat_interleave(torch.tensor([len(sample.classes) for sample in samples]))

@@ -1,0 +1,143 @@
+"""A linear probe: how well a linear classifier of the features does on a case that it has not seen.
+
+It is multinomial logistic regression on standardised features, fitted on all labelled cases but one and scored on that
+one, in turn. Each class has the same weight in the fit, whatever its size: with the voxels' weights the few voxels of a
+rare class would hardly count beside the background's, and the fit would follow a handful of voxels. Such a fit finds
+the same slopes, and only its intercepts are off by the log of how much more often a class was sampled (Prentice and
+Pyke, Biometrika 66, 1979), so the log of the training cases' class frequencies is added before the probe is scored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize
+from torch import Tensor
+
+from riskft.risk.leep import MIN_PROBABILITY
+from riskft.transferability.samples import CannotScoreError, VoxelSample
+
+Array = npt.NDArray[np.float64]
+
+PENALTY = 1e-2  #: Of the squared slopes, against the mean loss per voxel. Voxels of a case are not independent.
+
+
+@dataclass(frozen=True)
+class ProbeScores:
+    """What the probe reached on each case when that case was left out."""
+
+    nll: Array  #: (K,), mean negative log-likelihood in nats, weighted by what each voxel stands for.
+    dice: Array  #: (K, Y - 1), in [0, 1] by foreground class; NaN for a class in neither truth nor prediction.
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fitted probe."""
+
+    mean: Tensor  #: (F,) float64, of the features.
+    scale: Tensor  #: (F,) float64, their standard deviation; 1 where they do not vary.
+    slopes: Tensor  #: (F, Y) float64.
+    offsets: Tensor  #: (Y,) float64, minus infinity for classes without training voxels.
+
+    def log_probabilities(self, features: Tensor) -> Tensor:
+        """Returns the log-probabilities, (N, Y) float64, of features (N, F)."""
+        logits = (features.double() - self.mean) / self.scale @ self.slopes + self.offsets
+        return logits.log_softmax(1)
+
+
+def fit_probe(features: Tensor, classes: Tensor, weights: Tensor, num_classes: int, penalty: float = PENALTY) -> Probe:
+    """Fits the probe by L-BFGS in float64, from 0, which makes it deterministic.
+
+    Args:
+        features: (N, F) floating.
+        classes: (N,) int64, in [0, Y).
+        weights: (N,) float64, voxels that each one stands for, from which the class frequencies follow.
+        num_classes: Y.
+        penalty: L2, on the slopes alone.
+
+    Raises:
+        CannotScoreError: If there are fewer than two classes, or the features do not vary.
+    """
+    counts = torch.bincount(classes, minlength=num_classes)
+    present = counts.nonzero().squeeze(1)
+    if len(present) < 2:
+        raise CannotScoreError(f"{len(present)} class in the cases to fit the probe on, expected at least 2")
+    values = features.double()
+    mean, spread = values.mean(0), values.std(0, correction=0)
+    constant = spread <= 1e-6 * values.square().mean(0).sqrt()
+    if constant.all():
+        raise CannotScoreError("the features are the same in all voxels")
+    scale = torch.where(constant, 1.0, spread)
+    position = torch.zeros(num_classes, dtype=torch.long)
+    position[present] = torch.arange(len(present))
+    # where it does not vary, a feature must not become what rounding has left of it
+    design = torch.where(constant, 0.0, (values - mean) / scale).numpy()
+    balanced = 1 / (len(present) * counts[classes].double())
+    fitted = _fit(design, position[classes].numpy(), balanced.numpy(), len(present), penalty)
+    frequencies = torch.bincount(classes, weights, minlength=num_classes) / weights.sum()
+    slopes = torch.zeros(values.shape[1], num_classes, dtype=torch.float64)
+    slopes[:, present] = torch.from_numpy(fitted[:-1])
+    offsets = frequencies.log()
+    offsets[present] += torch.from_numpy(fitted[-1])
+    return Probe(mean, scale, slopes, offsets)
+
+
+def _fit(design: Array, classes: npt.NDArray[np.int64], weights: Array, num_classes: int, penalty: float) -> Array:
+    """Returns the slopes and, as last row, the intercepts, (F + 1, Y), for weights (N,) that sum to 1."""
+    wanted = np.eye(num_classes)[classes]
+    size = design.shape[1]
+
+    def loss(flat: Array) -> tuple[float, Array]:
+        slopes, intercepts = flat[: size * num_classes].reshape(size, num_classes), flat[size * num_classes :]
+        logits = design @ slopes + intercepts
+        logits -= logits.max(1, keepdims=True)
+        exponentials = np.exp(logits)
+        sums = exponentials.sum(1, keepdims=True)
+        value = weights @ (np.log(sums[:, 0]) - (logits * wanted).sum(1)) + penalty / 2 * (slopes**2).sum()
+        residual = weights[:, None] * (exponentials / sums - wanted)
+        return float(value), np.concatenate([(design.T @ residual + penalty * slopes).ravel(), residual.sum(0)])
+
+    start = np.zeros((size + 1) * num_classes)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 500, "gtol": 1e-6, "ftol": 1e-12})
+    return np.asarray(found.x, dtype=np.float64).reshape(size + 1, num_classes)
+
+
+def score_probe(samples: Sequence[VoxelSample], depth: str, num_classes: int) -> ProbeScores:
+    """Fits the probe on the features of a depth in all cases but one, and scores it on that one, in turn.
+
+    Dice is estimated from the sample: true positives, false positives and misses are sums of weights, and the predicted
+    class is the most probable one. Raises CannotScoreError for a single case, since two parts of one case are too alike
+    to tell how the probe does on another; and where the other cases of a case have one class, or features that do not
+    vary.
+    """
+    if len(samples) < 2:
+        raise CannotScoreError("one labelled case: the probe is scored on a case that it was not fitted on")
+    nll, dice = [], []
+    for index, left_out in enumerate(samples):
+        others = [*samples[:index], *samples[index + 1 :]]
+        probe = fit_probe(
+            torch.cat([sample.features[depth] for sample in others]),
+            torch.cat([sample.classes for sample in others]),
+            torch.cat([sample.weights for sample in others]),
+            num_classes,
+        )
+        predicted = probe.log_probabilities(left_out.features[depth])
+        likelihoods = predicted.gather(1, left_out.classes[:, None]).squeeze(1).clamp_min(np.log(MIN_PROBABILITY))
+        nll.append(float(-(left_out.weights * likelihoods).sum() / left_out.weights.sum()))
+        dice.append(estimated_dice(left_out.classes, predicted.argmax(1), left_out.weights, num_classes))
+    return ProbeScores(np.array(nll), np.array(dice))
+
+
+def estimated_dice(truth: Tensor, prediction: Tensor, weights: Tensor, num_classes: int) -> list[float]:
+    """Returns each foreground class's Dice, (Y - 1), from voxels (N,) that stand for ``weights`` voxels each.
+
+    As in ``evaluation.metrics``: NaN for a class in neither, 0 for a class in one.
+    """
+    result = []
+    for label in range(1, num_classes):
+        true, predicted = (weights * (classes == label) for classes in (truth, prediction))
+        both = true.sum() + predicted.sum()
+        result.append(float(2 * (true * (prediction == label)).sum() / both) if both > 0 else float("nan"))
+    return result
