@@ -1,0 +1,33 @@
+"""A race as a table in the terminal."""
+
+import math
+
+from rich.table import Table
+
+from riskft.rank.decision import fraction_text
+from riskft.rank.race_result import RaceResult
+from riskft.training.plan import in_words
+
+
+def race_table(result: RaceResult) -> Table:
+    """Returns a table with one row per candidate: Dice at each rung, what it cost, and what became of it."""
+    cases = f"{result.folds} groups of cases left out in turn" if result.folds else "the validation cases"
+    table = Table(title=f"The race: Dice of {cases}")
+    table.add_column("candidate", overflow="fold")
+    rungs = sorted({at for course in result.courses for at in course.marks})
+    for at in rungs:
+        table.add_column(f"{fraction_text(at)} of the steps", justify="right")
+    table.add_column("fine-tunings", justify="right")
+    table.add_column("time", justify="right")
+    table.add_column("outcome", overflow="fold")
+    for course in result.courses:
+        dice = [course.dice(at) for at in rungs]
+        table.add_row(
+            course.name,
+            *("" if math.isnan(value) else f"{value:.3f}" for value in dice),
+            f"{course.cost:.2f}",
+            in_words(course.seconds) if course.seconds else "",
+            course.outcome,
+            style="bold" if course.outcome == "won" else None,
+        )
+    return table
