@@ -1,12 +1,14 @@
 """A linear probe: how well a linear classifier of the features does on a case that it has not seen.
 
 It is multinomial logistic regression on standardised features, fitted on all labelled cases but one and scored on that
-one, in turn. Each class has the same weight in the fit, whatever its size: with the voxels' weights the few voxels of a
-rare class would hardly count beside the background's, and the fit would follow a handful of voxels. Such a fit finds
-the same slopes, and only its intercepts are off by the log of how much more often a class was sampled (Prentice and
-Pyke, Biometrika 66, 1979), so the log of the training cases' class frequencies is added before the probe is scored.
+one, in turn (with more than 10 cases, in 10 turns). Each class has the same weight in the fit, whatever its size: with
+the voxels' weights the few voxels of a rare class would hardly count beside the background's, and the fit would follow
+a handful of voxels. Such a fit finds the same slopes, and only its intercepts are off, by the log of how much more
+often a class was sampled (Prentice and Pyke, Biometrika 66, 1979), so the log of the training cases' class frequencies
+is added before the probe is scored.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +23,7 @@ from riskft.transferability.samples import CannotScoreError, VoxelSample
 
 Array = npt.NDArray[np.float64]
 
+MOST_FITS = 10  #: With more cases than that, several are left out at a time.
 PENALTY = 1e-2  #: Of the squared slopes, against the mean loss per voxel. Voxels of a case are not independent.
 
 
@@ -114,20 +117,26 @@ def score_probe(samples: Sequence[VoxelSample], depth: str, num_classes: int) ->
     """
     if len(samples) < 2:
         raise CannotScoreError("one labelled case: the probe is scored on a case that it was not fitted on")
-    nll, dice = [], []
-    for index, left_out in enumerate(samples):
-        others = [*samples[:index], *samples[index + 1 :]]
+    nll, dice = np.empty(len(samples)), np.empty((len(samples), num_classes - 1))
+    folds = min(len(samples), MOST_FITS)
+    for fold in range(folds):
+        others = [sample for index, sample in enumerate(samples) if index % folds != fold]
         probe = fit_probe(
             torch.cat([sample.features[depth] for sample in others]),
             torch.cat([sample.classes for sample in others]),
             torch.cat([sample.weights for sample in others]),
             num_classes,
         )
-        predicted = probe.log_probabilities(left_out.features[depth])
-        likelihoods = predicted.gather(1, left_out.classes[:, None]).squeeze(1).clamp_min(np.log(MIN_PROBABILITY))
-        nll.append(float(-(left_out.weights * likelihoods).sum() / left_out.weights.sum()))
-        dice.append(estimated_dice(left_out.classes, predicted.argmax(1), left_out.weights, num_classes))
-    return ProbeScores(np.array(nll), np.array(dice))
+        for index in range(fold, len(samples), folds):
+            nll[index], dice[index] = _score(probe, samples[index], depth)
+    return ProbeScores(nll, dice)
+
+
+def _score(probe: Probe, sample: VoxelSample, depth: str) -> tuple[float, list[float]]:
+    predicted = probe.log_probabilities(sample.features[depth])
+    likelihoods = predicted.gather(1, sample.classes[:, None]).squeeze(1).clamp_min(math.log(MIN_PROBABILITY))
+    nll = -float((sample.weights * likelihoods).sum() / sample.weights.sum())
+    return nll, estimated_dice(sample.classes, predicted.argmax(1), sample.weights, predicted.shape[1])
 
 
 def estimated_dice(truth: Tensor, prediction: Tensor, weights: Tensor, num_classes: int) -> list[float]:
@@ -139,5 +148,5 @@ def estimated_dice(truth: Tensor, prediction: Tensor, weights: Tensor, num_class
     for label in range(1, num_classes):
         true, predicted = (weights * (classes == label) for classes in (truth, prediction))
         both = true.sum() + predicted.sum()
-        result.append(float(2 * (true * (prediction == label)).sum() / both) if both > 0 else float("nan"))
+        result.append(float(2 * (true * (prediction == label)).sum() / both) if both > 0 else math.nan)
     return result

@@ -23,7 +23,7 @@ LEVEL = 0.95  #: Of the intervals.
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score and its percentile interval over cases; no number is NaN or infinite."""
+    """A score and its interval over cases; no number is NaN or infinite."""
 
     value: float | None  #: None if the score cannot be computed.
     low: float | None = None  #: None if there is no value, or too few cases to draw from.
@@ -32,13 +32,16 @@ class Estimate:
     reason: str = ""  #: Why there is no value.
 
 
-def score_table(samples: Sequence[VoxelSample], bootstrap: int = 500, seed: int = 0) -> dict[str, Estimate]:
+def score_table(samples: Sequence[VoxelSample], bootstrap: int = 200, seed: int = 0) -> dict[str, Estimate]:
     """Returns all scores of one source by name.
 
     ``leep``, ``leep_by_class`` and ``nce`` are of the predictions. ``h_score``, ``logme``, ``gbc``, ``cc_fv``,
     ``probe_dice`` and ``probe_nll`` are of each depth, for example ``logme.decoder``. Only for ``probe_nll`` is less
-    better. Where a score cannot be computed, its estimate gives the reason. For the interval, the probe is not fitted
-    again: what it reached on the drawn cases is averaged.
+    better. Where a score cannot be computed, its estimate gives the reason.
+
+    The interval holds 95 % of the scores of drawn cases, shifted so that their mean is the value: where a case is drawn
+    twice, classes look easier to tell apart than they are, and almost all draws have a higher H-score and LogME. The
+    probe is not fitted again: what it reached on the drawn cases is averaged.
 
     Args:
         samples: One per labelled case, all of the same source. Those without voxels do not count.
@@ -95,8 +98,8 @@ class SampleScores:
                 continue
         if len(found) < 2:
             return Estimate(value, higher_is_better=higher_is_better)
-        values, counts = zip(*found, strict=True)
-        low, high = np.quantile(np.repeat(values, counts), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        scores = np.array([drawn for drawn, count in found for _ in range(count)])
+        low, high = value - scores.mean() + np.quantile(scores, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return Estimate(value, float(low), float(high), higher_is_better)
 
     def _draws(self, bootstrap: int, seed: int) -> list[Draw]:

@@ -82,6 +82,22 @@ def test_each_case_is_scored_by_the_probe_of_the_others():
     assert (found.nll.shape, found.dice.shape) == ((3,), (3, 2))
 
 
+def test_many_cases_are_left_out_several_at_a_time():
+    samples = [drawn(30, seed=seed) for seed in range(12)]
+    found = score_probe(samples, "decoder", 3)
+    rest = [s for index, s in enumerate(samples) if index not in (1, 11)]
+    probe = fit_probe(
+        torch.cat([s.features["decoder"] for s in rest]),
+        torch.cat([s.classes for s in rest]),
+        torch.cat([s.weights for s in rest]),
+        3,
+    )
+    for index in (1, 11):
+        predicted = probe.log_probabilities(samples[index].features["decoder"]).numpy()
+        own = predicted[np.arange(30), samples[index].classes.numpy()]
+        assert found.nll[index] == pytest.approx(-np.average(own, weights=samples[index].weights.numpy()))
+
+
 def test_better_features_score_better():
     results = [
         score_probe([drawn(300, seed=seed, signal=signal) for seed in range(3)], "decoder", 3) for signal in (0, 2)
