@@ -10,6 +10,8 @@ import numpy.typing as npt
 from riskft.analysis.statistics import bootstrap_interval
 
 SCRATCH = "scratch"  #: The name of the candidate without a source.
+#: Fewer differences all have the same sign with a probability above 5 % if there is no difference (2 of 2^5 draws).
+FEWEST_CASES = 6
 Vector = npt.NDArray[np.float64]
 #: Dice by case and class, NaN where the class is in neither label nor segmentation.
 CaseDice = Mapping[tuple[str, str], float]
@@ -36,8 +38,8 @@ class Gain:
 
     @property
     def separable(self) -> bool:
-        """Whether the interval lies above 0."""
-        return self.low > 0
+        """Whether the interval lies above 0, and there are enough cases for that to mean something."""
+        return self.low > 0 and self.cases >= FEWEST_CASES
 
     def sentence(self) -> str:
         """Says what the gain is and what it is worth."""
@@ -45,8 +47,10 @@ class Gain:
         if math.isnan(self.low):
             return f"{points}, on one case: there is no interval, and the gain may be chance."
         interval = f"{points} ({100 * self.low:+.1f} to {100 * self.high:+.1f}, 95 % interval over {self.cases} cases)"
-        verdict = "which the cases separate" if self.separable else "which the cases do not separate from 0"
-        return f"{interval}, {verdict}."
+        if self.separable:
+            return f"{interval}: the cases separate them."
+        few = f"; fewer than {FEWEST_CASES} cannot" if self.cases < FEWEST_CASES else ""
+        return f"{interval}: the cases do not separate them{few}."
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ from riskft.training.plan import in_words
 def race_table(result: RaceResult) -> Table:
     """Returns a table with one row per candidate: Dice at each rung, what it cost, and what became of it."""
     cases = f"{result.folds} groups of cases left out in turn" if result.folds else "the validation cases"
-    table = Table(title=f"The race: Dice of {cases}")
+    table = Table(title=f"The race: Dice of {cases} after parts of the steps")
     table.add_column("candidate", overflow="fold")
     rungs = sorted({at for course in result.courses for at in course.marks})
     for at in rungs:
-        table.add_column(f"{fraction_text(at)} of the steps", justify="right")
+        table.add_column(fraction_text(at), justify="right")
     table.add_column("fine-tunings", justify="right")
     table.add_column("time", justify="right")
     table.add_column("outcome", overflow="fold")

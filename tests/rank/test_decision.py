@@ -63,13 +63,17 @@ def test_the_winner_and_its_gains():
     assert found.runner_up.gain == pytest.approx((0.1 + 0.1 + 0.2) / 3)
     # all three differences are positive, and so is each mean of draws from them; 4 % of the draws are 0.2 three times
     assert (found.runner_up.low, found.runner_up.high) == pytest.approx((0.1, 0.2))
-    assert found.runner_up.separable
+    assert not found.runner_up.separable  # three cases agree by chance once in four times
     assert found.scratch is not None
     assert (found.scratch.over, found.scratch.at) == ("scratch", 0.125)
     assert found.scratch.gain == pytest.approx((0.2 + 0.4 + 0.3) / 3)
     text = " ".join(found.sentences())
     assert "t1: validation Dice 0.800 after all of the steps." in text
-    assert "+13.3 Dice points over t2 after 1/4 of the steps (+10.0 to +20.0, 95 % interval over 3 cases)" in text
+    assert (
+        "+13.3 Dice points over t2 after 1/4 of the steps (+10.0 to +20.0, 95 % interval over 3 cases): the cases"
+        in text
+    )
+    assert "do not separate them; fewer than 6 cannot." in text
     assert "+30.0 Dice points over scratch after 1/8 of the steps" in text
     assert "the best of 3 on these cases" in text
 
@@ -81,7 +85,16 @@ def test_cases_that_disagree_do_not_separate():
     # the mean of two draws of +0.4 and -0.2 is one of them in a quarter of the draws each
     assert (found.runner_up.gain, found.runner_up.low, found.runner_up.high) == pytest.approx((0.1, -0.2, 0.4))
     assert not found.runner_up.separable
-    assert "which the cases do not separate from 0" in " ".join(found.sentences())
+    assert "the cases do not separate them" in " ".join(found.sentences())
+
+
+@pytest.mark.parametrize(("cases", "separable"), [(5, False), (6, True)])
+def test_few_cases_separate_nothing(cases, separable):
+    better, worse = (dice(*[(value, value)] * cases) for value in (0.6, 0.5))
+    (gain,) = {decide([Rung(1.0, {"x": better, "y": worse})], "x").runner_up}
+    assert (gain.gain, gain.low, gain.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert gain.separable is separable
+    assert ("the cases separate them." in gain.sentence()) is separable
 
 
 def test_one_case_has_no_interval():

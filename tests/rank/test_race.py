@@ -99,7 +99,7 @@ def test_the_better_half_goes_on(race, tmp_path):
     }
     plain = json.loads((tmp_path / "race.json").read_text())
     assert (plain["winner"], plain["cost"]["fine_tunings"]) == ("b", 1.5)
-    assert plain["runner_up"]["separable"] is True
+    assert plain["runner_up"]["separable"] is False
     assert (tmp_path / "race.png").read_bytes().startswith(b"\x89PNG")
     console = Console(record=True, width=120)
     console.print(race_table(result))
