@@ -5,7 +5,9 @@ one, in turn (with more than 10 cases, in 10 turns). Each class has the same wei
 the voxels' weights the few voxels of a rare class would hardly count beside the background's, and the fit would follow
 a handful of voxels. Such a fit finds the same slopes, and only its intercepts are off, by the log of how much more
 often a class was sampled (Prentice and Pyke, Biometrika 66, 1979), so the log of the training cases' class frequencies
-is added before the probe is scored.
+is added before the likelihood is computed. For Dice, half of it is added, because Dice is highest if a rare class is
+predicted where it is less likely than not: on five tumours and five hippocampi, simple features whose most probable
+class reaches Dice 0.01 to 0.16 reach 0.26 to 0.36 so, and those that reach 0.82 lose 0.02.
 """
 
 import math
@@ -23,6 +25,7 @@ from riskft.transferability.samples import CannotScoreError, VoxelSample
 
 Array = npt.NDArray[np.float64]
 
+DICE_PRIOR = 0.5  #: The share of the prior's logarithm that decides on the predicted class.
 MOST_FITS = 10  #: With more cases than that, several are left out at a time.
 PENALTY = 1e-2  #: Of the squared slopes, against the mean loss per voxel. Voxels of a case are not independent.
 
@@ -42,11 +45,12 @@ class Probe:
     mean: Tensor  #: (F,) float64, of the features.
     scale: Tensor  #: (F,) float64, their standard deviation; 1 where they do not vary.
     slopes: Tensor  #: (F, Y) float64.
-    offsets: Tensor  #: (Y,) float64, minus infinity for classes without training voxels.
+    offsets: Tensor  #: (Y,) float64, for classes that are equally frequent; minus infinity without training voxels.
+    prior: Tensor  #: (Y,) float64, log of the class frequencies in the training cases; 0 without training voxels.
 
-    def log_probabilities(self, features: Tensor) -> Tensor:
-        """Returns the log-probabilities, (N, Y) float64, of features (N, F)."""
-        logits = (features.double() - self.mean) / self.scale @ self.slopes + self.offsets
+    def log_probabilities(self, features: Tensor, prior: float = 1.0) -> Tensor:
+        """Returns the log-probabilities, (N, Y) float64, of features (N, F), given the share of the prior to add."""
+        logits = (features.double() - self.mean) / self.scale @ self.slopes + self.offsets + prior * self.prior
         return logits.log_softmax(1)
 
 
@@ -79,12 +83,13 @@ def fit_probe(features: Tensor, classes: Tensor, weights: Tensor, num_classes: i
     design = torch.where(constant, 0.0, (values - mean) / scale).numpy()
     balanced = 1 / (len(present) * counts[classes].double())
     fitted = _fit(design, position[classes].numpy(), balanced.numpy(), len(present), penalty)
-    frequencies = torch.bincount(classes, weights, minlength=num_classes) / weights.sum()
+    prior = torch.zeros(num_classes, dtype=torch.float64)
+    prior[present] = (torch.bincount(classes, weights, minlength=num_classes)[present] / weights.sum()).log()
     slopes = torch.zeros(values.shape[1], num_classes, dtype=torch.float64)
     slopes[:, present] = torch.from_numpy(fitted[:-1])
-    offsets = frequencies.log()
-    offsets[present] += torch.from_numpy(fitted[-1])
-    return Probe(mean, scale, slopes, offsets)
+    offsets = torch.full_like(prior, -math.inf)
+    offsets[present] = torch.from_numpy(fitted[-1])
+    return Probe(mean, scale, slopes, offsets, prior)
 
 
 def _fit(design: Array, classes: npt.NDArray[np.int64], weights: Array, num_classes: int, penalty: float) -> Array:
@@ -110,10 +115,10 @@ def _fit(design: Array, classes: npt.NDArray[np.int64], weights: Array, num_clas
 def score_probe(samples: Sequence[VoxelSample], depth: str, num_classes: int) -> ProbeScores:
     """Fits the probe on the features of a depth in all cases but one, and scores it on that one, in turn.
 
-    Dice is estimated from the sample: true positives, false positives and misses are sums of weights, and the predicted
-    class is the most probable one. Raises CannotScoreError for a single case, since two parts of one case are too alike
-    to tell how the probe does on another; and where the other cases of a case have one class, or features that do not
-    vary.
+    Dice is estimated from the sample: true positives, false positives and misses are sums of weights. With 250 voxels
+    per class, that was within 0.03 of the Dice of all voxels (see above). Raises CannotScoreError for a single case,
+    since two parts of one case are too alike to tell how the probe does on another; and where the other cases of a case
+    have one class, or features that do not vary.
     """
     if len(samples) < 2:
         raise CannotScoreError("one labelled case: the probe is scored on a case that it was not fitted on")
@@ -136,7 +141,8 @@ def _score(probe: Probe, sample: VoxelSample, depth: str) -> tuple[float, list[f
     predicted = probe.log_probabilities(sample.features[depth])
     likelihoods = predicted.gather(1, sample.classes[:, None]).squeeze(1).clamp_min(math.log(MIN_PROBABILITY))
     nll = -float((sample.weights * likelihoods).sum() / sample.weights.sum())
-    return nll, estimated_dice(sample.classes, predicted.argmax(1), sample.weights, predicted.shape[1])
+    decided = probe.log_probabilities(sample.features[depth], DICE_PRIOR).argmax(1)
+    return nll, estimated_dice(sample.classes, decided, sample.weights, predicted.shape[1])
 
 
 def estimated_dice(truth: Tensor, prediction: Tensor, weights: Tensor, num_classes: int) -> list[float]:
