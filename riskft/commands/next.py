@@ -12,9 +12,9 @@ from riskft.run.places import refuse_unwritable
 DESCRIPTION = """Choose the scans to annotate next.
 
 With --run, the run's fine-tuned network segments all scans, and those are chosen whose segmentation is probably the
-worst (the highest mean entropy in and near the predicted foreground, as a share of the largest possible) and whose
-features are far from those of the training cases and of one another: with similar scans you would correct the same
-mistake twice. Without a run, give the options of `riskft fit` for a source network (--config and
+worst (the highest mean expected risk in and near the predicted foreground, as in `riskft predict --expected_risk`) and
+whose features are far from those of the training cases and of one another: with similar scans you would correct the
+same mistake twice. Without a run, give the options of `riskft fit` for a source network (--config and
 --model.source.checkpoint): its features alone tell which scans are typical of the others, which is the better choice
 for the first few labels. --data.modalities names the scans' channels. All other options are those of `riskft fit`.
 
@@ -49,15 +49,17 @@ def main(arguments: Sequence[str]) -> None:
         from riskft.label_next.ranking import rank_scans
         from riskft.label_next.report import next_csv, next_table, panel_of
         from riskft.label_next.scans import find_scans
+        from riskft.label_next.store import LookStore
         from riskft.plots.figure import save_figure
         from riskft.plots.unlabelled import unlabelled_figure
 
     if options.run is None:
-        viewer, data = open_source(options.unlabelled, others)
+        viewer = open_source(options.unlabelled, others)
     else:
-        viewer, data = open_run(options.run, options.unlabelled, others)
-    scans = find_scans(data, options.unlabelled)
-    ranking = rank_scans(viewer, scans, options.count, by_risk=options.run is not None)
+        viewer = open_run(options.run, options.unlabelled, others)
+    scans = find_scans(viewer.data, options.unlabelled)
+    store = LookStore.of(viewer.data.cache_dir, viewer)
+    ranking = rank_scans(viewer, store, scans, options.count, by_risk=options.run is not None)
     for path in earlier:  # so that no panel of an earlier choice stays beside the new ones
         path.unlink()
     for one in ranking.chosen:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 from riskft.arguments.given import Option, options_of
 from riskft.build import Command
-from riskft.data.datamodule import RiskDataModule
 from riskft.errors import InputError
 from riskft.label_next.look import Viewer
 from riskft.run.folder import RunFolder
+from riskft.training.case_estimates import CaseEstimates, labelled_cases
 from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.checkpoints import find_checkpoint
-from riskft.training.record.check import check_checkpoint
+from riskft.training.record.check import check_checkpoint, recorded_in
+from riskft.training.trainer import weights_made_with
 
 #: One process, and a network whose layers can be watched.
 ALONE = (
@@ -19,8 +20,8 @@ ALONE = (
 )
 
 
-def open_run(path: Path, scans: Path, arguments: Sequence[str]) -> tuple[Viewer, RiskDataModule]:
-    """Returns the fine-tuned network of a run in a folder, and its data; raises InputError if they cannot be opened.
+def open_run(path: Path, scans: Path, arguments: Sequence[str]) -> Viewer:
+    """Returns the fine-tuned network of a run in a folder; raises InputError if it cannot be opened.
 
     ``scans`` is the folder of unlabelled scans; ``arguments`` are further options, which override the run's.
     """
@@ -28,17 +29,19 @@ def open_run(path: Path, scans: Path, arguments: Sequence[str]) -> tuple[Viewer,
     if not run.config.is_file():
         raise InputError(f"{path} has no config.yaml. Give --run the folder of a run that `riskft fit` made.")
     checkpoint = find_checkpoint(run)
-    command = _built(["--config", str(run.config), *arguments])
+    command = _built(["--config", str(run.config), *arguments, "--trainer.default_root_dir", str(path)])
     with command.datamodule.reading_folder(scans):
         check_checkpoint(checkpoint, command.model, command.datamodule, "predict")
     content = WholeCheckpointIO().load_checkpoint(checkpoint, map_location="cpu", weights_only=True)
     command.model.load_state_dict(content["state_dict"], strict=command.model.strict_loading)
     command.model.setup("predict")
-    return Viewer.of_module(command.trainer, command.model), command.datamodule
+    made_with = weights_made_with(checkpoint, command.trainer, command.model, command.datamodule)
+    estimates = CaseEstimates(path, labelled_cases(command.datamodule), recorded_in(checkpoint), made_with)
+    return Viewer.of_module(command.trainer, command.model, command.datamodule, estimates)
 
 
-def open_source(scans: Path, arguments: Sequence[str]) -> tuple[Viewer, RiskDataModule]:
-    """Returns the source network and the data of options as for ``riskft fit``; raises InputError without a source.
+def open_source(scans: Path, arguments: Sequence[str]) -> Viewer:
+    """Returns the source network of options as for ``riskft fit``; raises InputError if they name none.
 
     The options need not name a data set: by default it is ``scans``, the folder of unlabelled scans.
     """
@@ -54,7 +57,7 @@ def open_source(scans: Path, arguments: Sequence[str]) -> tuple[Viewer, RiskData
             "There is no network to look at the scans. Give --run with the folder of a fine-tuned run, or before the "
             "first label a trained network of another task, with --model.source.checkpoint and the model's --config."
         )
-    return Viewer.of_source(command.trainer, command.model.load_source()), command.datamodule
+    return Viewer.of_source(command.trainer, command.model.load_source(), command.datamodule)
 
 
 def _built(arguments: Sequence[str]) -> Command:

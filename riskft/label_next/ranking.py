@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from riskft.data.prepare.cache import PreparedCase
 from riskft.errors import InputError
@@ -12,6 +11,7 @@ from riskft.label_next.choose import by_risk_and_distance, by_typicality, standa
 from riskft.label_next.look import Viewer
 from riskft.label_next.report import Chosen
 from riskft.label_next.scans import Scans
+from riskft.label_next.store import Glance, LookStore
 from riskft.progress import track
 
 
@@ -25,39 +25,42 @@ class Ranking:
     faults: list[str]  #: One line per scan that the network cannot look at.
 
 
-def rank_scans(viewer: Viewer, scans: Scans, count: int, by_risk: bool) -> Ranking:
+def rank_scans(viewer: Viewer, store: LookStore, scans: Scans, count: int, by_risk: bool) -> Ranking:
     """Chooses ``count`` scans by risk and distance, or by typicality if the network has not been fine-tuned.
 
     Raises InputError if the network can look at none of them.
     """
     faults: list[str] = []
-    unlabelled, risk, features = _seen(viewer, scans.unlabelled, faults, "Unlabelled scans")
+    unlabelled = _seen(viewer, store, scans.unlabelled, faults, "Unlabelled scans")
     if not unlabelled:
         raise InputError("There is no scan to choose:", faults)
     broken: list[str] = []
-    _, _, known = _seen(viewer, scans.labelled, broken, "Training cases")
+    labelled = _seen(viewer, store, scans.labelled, broken, "Training cases")
     notes = [f"A training case is not avoided: {line}" for line in broken]
     if len(unlabelled) < count:
         notes.append(f"There are fewer scans than the {count} that -k asks for.")
-    here, there = standardised(np.array(features), np.array(known).reshape(len(known), len(features[0])))
-    choices = by_risk_and_distance(np.array(risk), here, there, count) if by_risk else by_typicality(here, there, count)
-    chosen = [Chosen(place, unlabelled[one.index], risk[one.index], one) for place, one in enumerate(choices, start=1)]
+    risk = np.array([glance.risk for _, glance in unlabelled])
+    features = np.stack([glance.features for _, glance in unlabelled])
+    known = np.array([glance.features for _, glance in labelled]).reshape(len(labelled), features.shape[1])
+    here, there = standardised(features, known)
+    choices = by_risk_and_distance(risk, here, there, count) if by_risk else by_typicality(here, there, count)
+    chosen = [Chosen(place, *unlabelled[one.index], one) for place, one in enumerate(choices, start=1)]
     return Ranking(chosen, len(unlabelled), notes, faults)
 
 
 def _seen(
-    viewer: Viewer, cases: Sequence[PreparedCase], faults: list[str], what: str
-) -> tuple[list[PreparedCase], list[float], list[npt.NDArray[np.float64]]]:
-    """Returns the cases that the network can look at, their risks and features; adds a line for each other."""
-    seen: list[PreparedCase] = []
-    risks, features = [], []
+    viewer: Viewer, store: LookStore, cases: Sequence[PreparedCase], faults: list[str], what: str
+) -> list[tuple[PreparedCase, Glance]]:
+    """Returns the cases that the network can look at; adds a line to the faults for each other."""
+    seen: list[tuple[PreparedCase, Glance]] = []
     for case in track(cases, len(cases), what):
         try:
-            look = viewer.look(case)
+            if (glance := store.read(case.key)) is None:
+                look = viewer.look(case)
+                glance = Glance(look.risk, look.dice, look.features)
+                store.write(case.key, glance)
         except InputError as error:
             faults.append(str(error))
-            continue
-        seen.append(case)
-        risks.append(look.risk)
-        features.append(look.features)
-    return seen, risks, features
+        else:
+            seen.append((case, glance))
+    return seen

@@ -16,7 +16,7 @@ COLUMNS = ("image", "prediction", "expected risk")
 
 @dataclass(frozen=True)
 class UnlabelledPanel:
-    """The volumes of one scan, each (X, Y, Z) on the prepared, RAS-oriented grid."""
+    """The volumes of one scan, each (X, Y, Z) on a RAS-oriented grid."""
 
     title: str
     image: FloatVolume  #: The first channel.

@@ -59,6 +59,7 @@ class CaseEstimates:
         self.record = record
         self.made_with = dict(made_with)
         self.estimator = Estimator()
+        self.key = ""  #: Fingerprint of all that the calibration depends on, after ``start``.
         self._eep: EepEntropy | None = None
 
     def start(self, trainer: Trainer, module: RiskModule, data: RiskDataModule) -> None:
@@ -75,7 +76,7 @@ class CaseEstimates:
             "scored": data.labels.scored,
             "phase 1": [file_digest(path) for path in (run.risk.manifest, run.risk.summary)] if self._eep else None,
         }
-        key = fingerprint(parts)
+        self.key = key = fingerprint(parts)
         # the first process's for all, because the others must not fit without it
         kept = gather_objects(_kept(run, key) if trainer.is_global_zero else None, "reading the calibration")[0]
         if kept is not None:
@@ -94,10 +95,9 @@ class CaseEstimates:
         return self.files.expected_risk(subject)
 
     def of(
-        self, module: RiskModule, data: RiskDataModule, prediction: Segmentation, batch: VolumeBatch
+        self, case: Case, data: RiskDataModule, prediction: Segmentation, batch: VolumeBatch
     ) -> tuple[CaseEstimate, Volume]:
         """Returns a case's estimate and its map, (X, Y, Z). The prediction must have its probabilities."""
-        case = data.prepared_case(prediction.subject).case
         if prediction.probabilities is None:
             raise ValueError("Expected a prediction with probabilities")
         eep = None if self._eep is None else self._eep(batch.image, batch.affine, case)

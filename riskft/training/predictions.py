@@ -150,7 +150,7 @@ class SegmentationWriter(BasePredictionWriter):
         found = None
         if self.estimates is not None and isinstance(pl_module, RiskModule):
             # before the first file, because an interruption between files and note leaves files that are refused
-            found = self.estimates.of(pl_module, data, prediction, batch)
+            found = self.estimates.of(case, data, prediction, batch)
         write_native(self.folder / self._names[case.subject], prediction.classes.astype(dtype), case)
         if self.probabilities and prediction.probabilities is not None:
             volume = np.moveaxis(np.asarray(prediction.probabilities, dtype=np.float32), 0, -1)

@@ -120,12 +120,7 @@ class RiskTrainer(Trainer):
         """
         folder = Path(out) if out else run_folder(self).predictions
         checkpoint = str(find_checkpoint(run_folder(self), ckpt_path))
-        weights = {
-            "checkpoint": file_digest(Path(checkpoint)),
-            "inference": options_as_text(model.inferer) if isinstance(model, RiskModule) else None,
-            "classes": datamodule.class_names if datamodule is not None else None,
-            "precision": self.precision,
-        }
+        weights = weights_made_with(Path(checkpoint), self, model, datamodule)
         made_with = fingerprint({**weights, "written": [probabilities, dtype, expected_risk]})
         estimates = None
         if expected_risk:
@@ -231,3 +226,15 @@ class RiskTrainer(Trainer):
         if path is None or (path == "last" and not run_folder(self).last.is_file()):
             return None
         return self._checkpoint(path, model, datamodule, "fit")
+
+
+def weights_made_with(
+    checkpoint: Path, trainer: Trainer, model: LightningModule, data: RiskDataModule | None
+) -> dict[str, Any]:
+    """Returns what predictions with a checkpoint depend on, for a fingerprint."""
+    return {
+        "checkpoint": file_digest(checkpoint),
+        "inference": options_as_text(model.inferer) if isinstance(model, RiskModule) else None,
+        "classes": data.class_names if data is not None else None,
+        "precision": trainer.precision,
+    }

@@ -1,0 +1,59 @@
+"""Work on many cases of which some fail, and the arguments of two parsers in one command line."""
+
+from pathlib import Path
+
+import pytest
+
+from riskft.commands.next import parted
+from riskft.data.records import Case
+from riskft.errors import InputError, NoSpaceError
+from riskft.label_next.scans import _each
+
+CASES = [Case(name, {"t1": Path(name)}) for name in "abcd"]
+
+
+def names(cases):
+    return [case.subject for case in cases]
+
+
+def test_cases_that_fail_are_left_out_with_a_line_each():
+    calls = []
+
+    def work(cases):
+        calls.append("".join(names(cases)))
+        if bad := [f"{name}: damaged" for name in names(cases) if name in "bd"]:
+            raise InputError("Some fail:", bad)
+        return names(cases)
+
+    done, problems = _each(work, CASES)
+    assert [(case.subject, found) for case, found in done] == [("a", "a"), ("c", "c")]
+    assert problems == ["b: damaged", "d: damaged"]
+    assert calls == ["abcd", "a", "b", "c", "d"]
+    assert _each(work, []) == ([], [])
+
+
+def test_a_full_disk_ends_the_work():
+    def work(cases):
+        raise NoSpaceError("full")
+
+    with pytest.raises(NoSpaceError):
+        _each(work, CASES)
+
+
+def test_own_arguments_are_told_from_those_of_fit():
+    own, others = parted(
+        [
+            "--unlabelled",
+            "scans",
+            "--config=a.yaml",
+            "-k",
+            "3",
+            "--data.modalities",
+            "[t1, t2]",
+            "--run=r",
+            "--x",
+            "-1.5",
+        ]
+    )
+    assert own == ["--unlabelled", "scans", "-k", "3", "--run=r"]
+    assert others == ["--config=a.yaml", "--data.modalities", "[t1, t2]", "--x", "-1.5"]
