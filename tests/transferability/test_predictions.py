@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from riskft.risk.leep import MIN_PROBABILITY
+from riskft.risk.leep import MIN_PROBABILITY, conditional_from_joint, hardness, joint_mass
 from riskft.transferability.predictions import leep, leep_by_class, nce
-from riskft.transferability.samples import CannotScoreError
+from riskft.transferability.samples import CannotScoreError, chosen_voxels
 
 VECTOR = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6]])
 LABELS = torch.tensor([0, 0, 1, 1])
@@ -82,6 +82,21 @@ def test_leep_of_a_hard_source_is_nce():
     _, classes, weights = drawn(3)
     hard = torch.eye(4)[torch.randint(0, 4, (60,), generator=torch.Generator().manual_seed(4))]
     assert leep(hard, classes, weights) == pytest.approx(nce(hard, classes, weights), abs=1e-12)
+
+
+def test_leep_of_a_sample_is_that_of_the_volume_it_was_drawn_from():
+    generator = torch.Generator().manual_seed(5)
+    target = (torch.rand(24, 24, 24, generator=generator) > 0.97).to(torch.uint8)
+    target[:4] = 255
+    logits = torch.randn(3, 24, 24, 24, generator=generator)
+    logits[1] += 2 * (target == 1)
+    volume = logits.softmax(0)
+    conditional = conditional_from_joint(joint_mass(volume[None], target[None], 2, 255))
+    expected = -float(hardness(volume[None], target[None], conditional, 255).sum() / (target != 255).sum())
+    for per_class, tolerance in ((24**3, 1e-6), (300, 0.01)):
+        indices, weights = chosen_voxels(target, per_class, generator)
+        probabilities, classes = volume.flatten(1).T[indices], target.flatten()[indices].long()
+        assert leep(probabilities, classes, weights) == pytest.approx(expected, abs=tolerance)
 
 
 def test_nce_by_hand():
