@@ -93,7 +93,7 @@ def test_before_the_first_label_a_source_finds_typical_scans(root, tmp_path, cap
     (row,) = rows(tmp_path / "out/next.csv")
     # without a data set, case01 is a new scan too
     assert row["subject"] in ("known", "new6", "new7", "new8", "new9")
-    assert row["reason"] == "the most typical of a group of 5 similar scans (of 5), none of which is labelled"
+    assert row["reason"] == "the most typical of all 5 scans, none of which is labelled"
     assert row["distance"] == row["expected_dice"] == ""
     capsys.readouterr()
     with pytest.raises(SystemExit):
