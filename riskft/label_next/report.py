@@ -18,7 +18,7 @@ from riskft.label_next.look import Look
 from riskft.label_next.store import Glance
 from riskft.plots.unlabelled import UnlabelledPanel
 
-COLUMNS = ("rank", "subject", "files", "expected_risk", "expected_dice", "distance", "reason")
+COLUMNS = ("rank", "subject", "files", "mean_expected_risk", "expected_dice", "distance", "reason")
 
 
 @dataclass(frozen=True)

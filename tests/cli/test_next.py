@@ -58,7 +58,7 @@ def test_the_scans_of_highest_risk_that_are_unlike_the_labelled_ones(root, tmp_p
     assert [row["rank"] for row in found] == ["1", "2"]
     assert {row["subject"] for row in found} < {"new6", "new7", "new8", "new9"}
     assert [Path(row["files"]).name for row in found] == [f"{row['subject']}.nii.gz" for row in found]
-    assert all(0 < float(row["expected_risk"]) <= 1 and 0 <= float(row["expected_dice"]) < 1 for row in found)
+    assert all(0 < float(row["mean_expected_risk"]) <= 1 and 0 <= float(row["expected_dice"]) < 1 for row in found)
     assert all(float(row["distance"]) > 0 for row in found)
     assert "highest expected risk of 4 scans; farther from those labelled" in found[0]["reason"]
     assert "twin7 is a copy of new7" in printed
