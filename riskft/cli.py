@@ -1,4 +1,4 @@
-"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep,compare,validity,next}``.
+"""The command line: ``riskft {fit,validate,test,predict,riskmap,data,convert,sweep,compare,validity,next,rank}``.
 
 Each command imports what it needs when it is chosen: torch and Lightning take seconds.
 """
@@ -33,6 +33,7 @@ commands (`riskft COMMAND --help` lists the options of each):
   sweep      start many runs from one file, here or on a SLURM cluster
   compare    compare tested runs, paired by case and seed, and write a report
   validity   check on the test cases whether the risk map predicts the errors of fine-tuning
+  rank       decide before training which source to fine-tune, or none
   next       choose the scans to annotate next
 
 options:
@@ -75,10 +76,8 @@ def _dispatch(arguments: list[str]) -> None:
         _run(arguments)
     elif name in COMMANDS:
         import_module(f"riskft.commands.{name}").main(arguments[1:])
-    elif name == "sweep":
-        from riskft.commands.sweep import main as sweep
-
-        sweep(arguments[1:], main)
+    elif name in ("sweep", "rank"):
+        import_module(f"riskft.commands.{name}").main(arguments[1:], main)
     elif name in ("-h", "--help"):
         print(HELP)  # noqa: T201
     elif name == "--version":

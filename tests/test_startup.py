@@ -9,7 +9,7 @@ SLOW = ("torch", "lightning", "monai", "matplotlib", "scipy", "pandas", "wandb",
 LIGHT = [
     ["--version"],
     ["--help"],
-    *([command, "--help"] for command in ("data", "convert", "sweep", "compare", "validity", "next")),
+    *([command, "--help"] for command in ("data", "convert", "sweep", "compare", "validity", "next", "rank")),
     *(["sweep", command, "--help"] for command in ("status", "offline")),
 ]
 ASK = f"""
@@ -30,6 +30,7 @@ NOT_FOR_FIT = (
     "riskft.compare",
     "riskft.validity",
     "riskft.label_next",
+    "riskft.rank",
     "riskft.sweep",
     "riskft.phantom",
 )

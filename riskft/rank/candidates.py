@@ -1,6 +1,22 @@
 """The candidates that ``riskft rank`` compares: each source, and training from scratch."""
 
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from riskft.arguments.given import Option, options_of
+from riskft.source.packages import find_package
+
+SCRATCH = "scratch"
+
+#: Plain fine-tuning: without phase 1, which needs a source with a head, and without what needs phase 1.
+_PLAIN = ("--model.head_init=random", "--model.loss=riskft.RiskWeightedLoss", "--model.source.invert=false")
+_PHASE_1 = ("riskft.RiskMapCallback", "riskft.RiskPanelCallback")
+#: What a network that starts at random has no use for.
+_OF_SOURCES = ("riskft.L2SP", "riskft.BackboneFreeze")
 
 
 @dataclass(frozen=True)
@@ -9,3 +25,101 @@ class Candidate:
 
     name: str  #: Unique among the candidates and usable as a folder's name.
     arguments: list[str] = field(hash=False)  #: Those of a complete ``riskft fit``, without options of ``run``.
+
+
+def source_candidates(fit: Sequence[str], sources: Sequence[str]) -> list[Candidate]:
+    """Returns one candidate per source, or two if ``model.source.invert`` is ``auto``: as it is, and inverted.
+
+    Args:
+        fit: The options of ``riskft fit`` that all candidates share.
+        sources: Values of ``model.source.checkpoint``.
+    """
+    given = options_of(fit)
+    inversion = ("false", "true") if _last(given, "model.source.invert") == "auto" else (None,)
+    unique = list(dict.fromkeys(sources))
+    found = []
+    for name, source in zip(names_of(unique), unique, strict=True):
+        for inverted in inversion:
+            more = [] if inverted is None else [f"--model.source.invert={inverted}"]
+            label = f"{name}-inverted" if inverted == "true" else name
+            found.append(Candidate(label, [*fit, f"--model.source.checkpoint={source}", *more]))
+    return found
+
+
+def with_own_network(candidate: Candidate) -> Candidate:
+    """Returns a candidate whose source, if it describes itself, brings its own network even if the configs name one.
+
+    Raises InputError if the source describes itself but is broken.
+    """
+    given = options_of(candidate.arguments)
+    checkpoint = _last(given, "model.source.checkpoint")
+    package = find_package(Path(checkpoint)) if isinstance(checkpoint, str) else None
+    own = package.config.get("model", {}).get("source") if package is not None else None
+    if not own or _last(given, "model.source.network") is None:
+        return candidate
+    # before the options, after the configs; the last config wins
+    last = max(index for index, part in enumerate(candidate.arguments) if part.startswith("--model.source.checkpoint="))
+    # null first, so that no option of the configs' network is left
+    more = ["--model.source.network=null", f"--config={json.dumps({'model': {'source': own}})}"]
+    return Candidate(candidate.name, [*candidate.arguments[:last], *more, *candidate.arguments[last:]])
+
+
+def from_scratch(fit: Sequence[str], source: str | None = None) -> Candidate:
+    """Returns the candidate without a source; ``source`` is a model that gives it its architecture."""
+    given = [f"--model.source.checkpoint={source}"] if source is not None else []
+    arguments = [*fit, *given, "--model.source.load=none", *_plain((*_PHASE_1, *_OF_SOURCES))]
+    return Candidate(SCRATCH, arguments)
+
+
+def without_phase_1(candidate: Candidate) -> Candidate:
+    """Returns plain fine-tuning from a source that has no segmentation head, such as a self-supervised encoder."""
+    inverted = [part for part in candidate.arguments if part == "--model.source.invert=true"]
+    more = [*_plain(_PHASE_1), *inverted, "--model.source.min_loaded=0"]
+    return Candidate(candidate.name, [*candidate.arguments, *more])
+
+
+def without_risk_sampling(candidate: Candidate) -> Candidate:
+    """Returns a candidate without phase 1 that draws patches as those do that have no risk map."""
+    return Candidate(candidate.name, [*candidate.arguments, "--data.sampling=riskft.BalancedSampling"])
+
+
+def names_of(sources: Sequence[str]) -> list[str]:
+    """Returns a unique name for each source: its file's, or where its path differs from others with the same name."""
+    paths = [Path(source).absolute() for source in sources]
+    names = [_safe(path.stem if path.is_file() else path.name) for path in paths]
+    for name, count in Counter(names).items():
+        if count > 1:
+            same = [index for index, other in enumerate(names) if other == name]
+            for index, label in zip(same, _where_they_differ([paths[index] for index in same]), strict=True):
+                names[index] = _safe(label)
+    taken = {SCRATCH}
+    for index, name in enumerate(names):
+        number = 1
+        while names[index] in taken:
+            number += 1
+            names[index] = f"{name}-{number}"
+        taken.add(names[index])
+    return names
+
+
+def _where_they_differ(paths: Sequence[Path]) -> list[str]:
+    """Returns the nearest folder's name by which paths can be told apart, else all parts in which they differ."""
+    columns = list(zip(*(path.parts[::-1] for path in paths), strict=False))
+    for column in columns:
+        if len(set(column)) == len(paths):
+            return list(column)
+    differing = [column for column in columns if len(set(column)) > 1][::-1]
+    return ["-".join(parts) for parts in zip(*differing, strict=True)] or [path.name for path in paths]
+
+
+def _plain(dropped: Sequence[str]) -> list[str]:
+    return [*_PLAIN, f"--trainer.drop_callbacks={json.dumps(list(dropped))}"]
+
+
+def _last(given: Sequence[Option], wanted: str) -> object:
+    values = [value for option in given for _, value in option.values(wanted, is_file=wanted.endswith("checkpoint"))]
+    return values[-1] if values else None
+
+
+def _safe(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "-", name).strip("-.") or "source"

@@ -1,0 +1,79 @@
+"""What ``riskft rank`` does after its options are read: scores, race, files and what it prints."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from riskft.files import write_json, write_text
+from riskft.rank.candidates import Candidate, source_candidates
+from riskft.rank.opening import Opener
+from riskft.rank.passes import Passes
+from riskft.rank.question import question, take_folder
+from riskft.rank.race import RaceOptions, run_race
+from riskft.rank.race_table import race_table
+from riskft.rank.study import Rejected, Scored, best_probe, score_sources, scratch_of, short_list
+from riskft.rank.table import notes, rank_csv, rank_json, scores_table
+from riskft.rank.winner import winner_config
+from riskft.sweep.local import CommandLine
+
+
+@dataclass(frozen=True)
+class RankOptions:
+    """The options of ``riskft rank`` besides those of ``fit`` and of the race."""
+
+    sources: Sequence[str]  #: Values of ``model.source.checkpoint``.
+    out: Path  #: Folder of the results.
+    voxels: int  #: Voxels of each class and case, at most.
+    bootstrap: int  #: Draws of the cases for the intervals.
+    finalists: int  #: Sources in the race, at most.
+    config_out: Path | None  #: File for the config that goes on from the winner.
+    overwrite: bool  #: Whether results for other options are replaced.
+
+
+def rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, command_line: CommandLine) -> None:
+    """Scores the sources, races the candidates unless ``race`` is None, and writes and prints the results.
+
+    ``fit`` are the options of ``riskft fit`` that all candidates share. Raises InputError if no source can take part,
+    the folder holds a ranking for other options, or the race has no winner.
+    """
+    out, opener = options.out, Opener()
+    config = opener.config(fit)
+    if take_folder(out / "question.json", question(config), options.overwrite):
+        shutil.rmtree(out / "race", ignore_errors=True)
+    passes = Passes(out / "passes", options.voxels, config["seed_everything"] or 0)
+    scored, rejected = score_sources(source_candidates(fit, options.sources), opener, passes, options.bootstrap)
+    scratch = scratch_of(fit, config, scored)
+    _show(out, scored, rejected, scratch)
+    if race is None:
+        chosen, folder = best_probe(scored).candidate, None
+        _say(f"There was no race. The best linear probe is that of {chosen.name}.")
+    else:
+        racing = [*(each.candidate for each in short_list(scored, options.finalists)), scratch]
+        result = run_race(racing, race, command_line)
+        result.write(out)
+        write_json(out / "rank.json", {**rank_json(scored, rejected, scratch), "race": result.plain()})
+        Console().print(race_table(result))
+        folder = result.winner.folder
+        chosen = next(each for each in racing if each.name == result.decision.winner)
+        for line in (*result.sentences(), f"Its run is in {folder}."):
+            _say(line)
+    _say(f"All scores: {out / 'rank.csv'}, {out / 'rank.json'}")
+    if options.config_out is not None:
+        write_text(options.config_out, winner_config(opener, chosen, folder))
+        _say(f"The config that goes on with {chosen.name}: {options.config_out}")
+
+
+def _show(out: Path, scored: Sequence[Scored], rejected: Sequence[Rejected], scratch: Candidate) -> None:
+    """Writes and prints the scores, before a race that may take hours."""
+    write_text(out / "rank.csv", rank_csv(scored, rejected, scratch))
+    write_json(out / "rank.json", rank_json(scored, rejected, scratch))
+    Console().print(scores_table(scored, scratch))
+    for line in notes(scored, rejected):
+        _say(line)
+
+
+def _say(text: str) -> None:
+    Console().print(text, soft_wrap=True, markup=False, highlight=False)

@@ -1,0 +1,144 @@
+"""``riskft rank`` on tiny volumes: two sources, bad ones and scratch, the race, and what a second call costs."""
+
+import csv
+import json
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from monai.networks.nets import UNet
+
+import riskft.sweep.local
+from riskft.cli import main
+from riskft.commands.rank import _parser
+from riskft.rank import passes
+from riskft.rank.race import RaceOptions
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+TINY = Path(__file__).parent / "tiny.yaml"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Sources of two channels and three classes, an encoder without a head, and files that are none."""
+    folder = tmp_path_factory.mktemp("rank")
+    for seed, name in enumerate(("t1", "t2")):
+        torch.manual_seed(seed)
+        torch.save(UNet(3, 2, 3, (4, 8), (2,)).state_dict(), folder / f"{name}.pt")
+    state = torch.load(folder / "t1.pt", weights_only=True)
+    torch.save({name: value for name, value in state.items() if "model.2" not in name}, folder / "encoder.pt")
+    (folder / "broken.pt").write_bytes(b"nothing")
+    torch.save(UNet(3, 2, 3, (4, 6), (2,)).state_dict(), folder / "wider.pt")
+    return folder
+
+
+@pytest.fixture
+def rank(root, tiny_manifest, monkeypatch):
+    context = multiprocessing.get_context("fork")  # everything is imported here already
+    monkeypatch.setattr(riskft.sweep.local, "prepared_processes", lambda: context)
+
+    def run(*sources, out="out", method="vanilla", more=()):
+        main(
+            [
+                *("rank", "--config", str(TINY), "--config", str(CONFIGS / f"method/{method}.yaml")),
+                *("--data.reader.init_args.csv", str(tiny_manifest), "--data.cache_dir", str(root / "cache")),
+                *("--sources", *(str(root / name) for name in sources), "--out", str(root / out)),
+                *("--model.source.network.init_args.out_channels", "3"),
+                *("--model.source.network.init_args.in_channels", "2", "--wandb.enabled", "false"),
+                *("--bootstrap", "50"),
+                *("--trainer.drop_callbacks", "[riskft.RiskPanelCallback]"),
+                *more,
+            ]
+        )
+        return root / out
+
+    return run
+
+
+def rows(path):
+    with path.open(newline="") as stream:
+        return {row["candidate"]: row for row in csv.DictReader(stream)}
+
+
+def test_sources_and_scratch_race_and_bad_sources_are_listed(rank, root, monkeypatch, capsys, tmp_path):
+    bad = ("broken.pt", "wider.pt", "missing.pt")
+    config = tmp_path / "winner.yaml"
+    more = ("--rungs", "[0.5]", "--config-out", str(config), "--finish", "false")
+    out = rank("t1.pt", *bad, "encoder.pt", more=more)
+    printed = capsys.readouterr().out
+    found = rows(out / "rank.csv")
+    assert list(found) == ["t1", "encoder", "scratch", "broken", "wider", "missing.pt"]
+    assert [row["takes_part"] for row in found.values()] == ["yes"] * 3 + ["no"] * 3
+    assert "cannot be read as a checkpoint" in found["broken"]["reason"]
+    assert "does not fit" in found["wider"]["reason"]
+    assert "there is no such checkpoint" in found["missing.pt"]["reason"]
+    assert all(f"Left out: {name}" in printed for name in ("broken", "wider", "missing.pt"))
+    for name in ("t1", "encoder"):
+        assert found[name]["cases"] == "3"
+        assert float(found[name]["pass_seconds"]) > 0
+        for score in ("logme.encoder", "probe_dice.bottleneck"):
+            assert float(found[name][f"{score}_low"]) <= float(found[name][f"{score}_high"])
+            assert float(found[name][score]) == float(found["t1"][score])  # the same weights down to there
+    # an encoder has no head, and the features before the head are the bottleneck's in this small network
+    assert float(found["t1"]["leep"]) < 0
+    assert (found["encoder"]["has_head"], found["encoder"]["leep"], found["scratch"]["leep"]) == ("False", "", "")
+
+    result = json.loads((out / "rank.json").read_text())
+    assert {each["name"]: each["outcome"] for each in result["race"]["candidates"]} == {
+        name: "won" if name == result["race"]["winner"] else "dropped after 1/2"
+        for name in ("t1", "encoder", "scratch")
+    }
+    assert not (out / "race/encoder/risk").exists()
+    assert "model.0.conv.weight" in (out / "race/encoder/adaptation.csv").read_text()
+    winner = result["race"]["winner"]
+    assert f"{winner}: validation Dice" in printed
+
+    written = yaml.safe_load(config.read_text())
+    assert written["run"]["folder"] == str(out / "race" / winner)
+    checkpoint = out / "race" / winner / "checkpoints/last.ckpt"
+    steps = torch.load(checkpoint, weights_only=True)["global_step"]
+    main(["fit", "--config", str(config)])  # goes on where the race stopped
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 2 * steps
+
+    # a second call runs no source, and another source costs only its own passes
+    made = []
+    real = passes.voxel_sample
+    monkeypatch.setattr(passes, "voxel_sample", lambda *given: made.append(given[1].subject) or real(*given))
+    rank("t1.pt", more=("--race", "off"))
+    assert made == []
+    assert rows(out / "rank.csv")["t1"] == found["t1"]
+    rank("t1.pt", "t2.pt", more=("--race", "off", "--config-out", str(config)))
+    assert made == ["case00", "case01", "case02"]
+    assert "There was no race. The best linear probe is that of t" in capsys.readouterr().out
+    assert yaml.safe_load(config.read_text())["run"]["folder"] is None
+
+
+def test_another_question_and_only_bad_sources_are_refused(rank, root, capsys):
+    rank("t1.pt", out="other", more=("--race", "off"))
+    with pytest.raises(SystemExit):
+        rank("t1.pt", out="other", more=("--race", "off", "--data.modalities", "[t1]"))
+    assert "data.modalities: [t2] there, [t1] here" in capsys.readouterr().err
+    rank("t1.pt", out="other", more=("--race", "off", "--data.modalities", "[t1]", "--overwrite"))
+    with pytest.raises(SystemExit):
+        rank("broken.pt", "missing.pt", out="none", more=("--race", "off"))
+    message = capsys.readouterr().err
+    assert "No source can take part" in message
+    assert "broken" in message
+    assert "missing.pt: " in message
+    with pytest.raises(SystemExit) as stopped:
+        rank("t1.pt", out="none", more=("--data.modalitys", "[t1]"))
+    assert stopped.value.code == 2
+    with pytest.raises(SystemExit):
+        rank("t1.pt", more=("--voxels", "0"))
+    assert "--voxels is 0, expected 1 or more" in capsys.readouterr().err
+
+
+def test_the_race_s_defaults_are_those_of_its_options():
+    options, race = _parser().get_defaults(), RaceOptions(Path())
+    assert (options.rungs, options.budget, options.finish, options.jobs) == (
+        race.rungs, race.budget, race.finish, race.jobs,
+    )  # fmt: skip
