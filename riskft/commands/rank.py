@@ -22,8 +22,8 @@ LEEP, NCE, H-score, LogME, GBC, CC-FV, and linear probes of its features on left
 <out>/passes, so another source costs only its own pass. Then the candidates race: all are fine-tuned for a part of
 their steps, and only the better half goes on. The race is in <out>/race; started again, it goes on where it stopped.
 
-Writes rank.csv, rank.json, race.csv, race.json and race.png. Validation cases decide the race; test cases are never
-read."""
+Writes rank.html, rank.csv, rank.json, race.csv, race.json and race.png. Validation cases decide the race; test cases
+are never read."""
 
 
 def main(arguments: Sequence[str], command_line: CommandLine) -> None:
@@ -71,6 +71,7 @@ def _parser() -> CommandParser:
     parser.add_argument(
         "--config-out", type=Path, default=None, help="write the config that goes on from the winner with `riskft fit`"
     )
+    parser.add_argument("--wandb", type=bool, default=False, help="log the tables to an offline W&B run in --out")
     parser.add_argument("--overwrite", type=bool, default=False, help="replace the ranking for other options in --out")
     return parser
 

@@ -33,6 +33,11 @@ class Course:
         means = case_means({self.name: dice_of(self.marks.get(at, ()))})[self.name]
         return float(means.mean()) if means.size else math.nan
 
+    def curve(self) -> LearningCurve:
+        """Returns the mean Dice at each rung by step."""
+        steps = tuple(marks[0].step for marks in self.marks.values())
+        return LearningCurve(steps, tuple(self.dice(at) for at in self.marks))
+
 
 @dataclass(frozen=True)
 class RaceResult:
@@ -102,17 +107,11 @@ class RaceResult:
         """Writes ``race.csv``, ``race.json`` and ``race.png``."""
         write_text(out / "race.csv", csv_text(COLUMNS, self.rows()))
         write_json(out / "race.json", self.plain())
-        marks = {course.name: _curve(course) for course in self.courses if course.marks}
+        marks = {course.name: course.curve() for course in self.courses if course.marks}
         curves = {name: LearningCurve((), ()) for name in marks}
         if not self.folds:
             curves = {course.name: read_curve(course.folder, "val/dice") for course in self.courses if course.marks}
         save_figure(race_figure(marks, curves, self.decision.winner), out / "race.png")
-
-
-def _curve(course: Course) -> LearningCurve:
-    return LearningCurve(
-        tuple(marks[0].step for marks in course.marks.values()), tuple(course.dice(at) for at in course.marks)
-    )
 
 
 def _plain_gain(gain: Gain | None) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import math
 
+from rich import box
 from rich.table import Table
 
 from riskft.rank.decision import fraction_text
@@ -12,7 +13,8 @@ from riskft.training.plan import in_words
 def race_table(result: RaceResult) -> Table:
     """Returns a table with one row per candidate: Dice at each rung, what it cost, and what became of it."""
     cases = f"{result.folds} groups of cases left out in turn" if result.folds else "the validation cases"
-    table = Table(title=f"The race: Dice of {cases} after parts of the steps")
+    title = f"The race: Dice of {cases} after parts of the steps"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("candidate", overflow="fold")
     rungs = sorted({at for course in result.courses for at in course.marks})
     for at in rungs:

@@ -9,7 +9,9 @@ from rich.console import Console
 
 from riskft.files import write_json, write_text
 from riskft.rank.candidates import Candidate, source_candidates
+from riskft.rank.online import log_ranking
 from riskft.rank.opening import Opener
+from riskft.rank.page import rank_html
 from riskft.rank.passes import Passes
 from riskft.rank.question import question, take_folder
 from riskft.rank.race import RaceOptions, run_race
@@ -30,6 +32,7 @@ class RankOptions:
     bootstrap: int  #: Draws of the cases for the intervals.
     finalists: int  #: Sources in the race, at most.
     config_out: Path | None  #: File for the config that goes on from the winner.
+    wandb: bool  #: Whether the tables are logged to W&B.
     overwrite: bool  #: Whether results for other options are replaced.
 
 
@@ -47,6 +50,7 @@ def rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, com
     scored, rejected = score_sources(source_candidates(fit, options.sources), opener, passes, options.bootstrap)
     scratch = scratch_of(fit, config, scored)
     _show(out, scored, rejected, scratch)
+    result = None
     if race is None:
         chosen, folder = best_probe(scored).candidate, None
         _say(f"There was no race. The best linear probe is that of {chosen.name}.")
@@ -60,7 +64,10 @@ def rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, com
         chosen = next(each for each in racing if each.name == result.decision.winner)
         for line in (*result.sentences(), f"Its run is in {folder}."):
             _say(line)
-    _say(f"All scores: {out / 'rank.csv'}, {out / 'rank.json'}")
+    write_text(out / "rank.html", rank_html(scored, rejected, scratch, result))
+    if options.wandb:
+        log_ranking(out, rank_csv(scored, rejected, scratch), result)
+    _say(f"All scores: {out / 'rank.html'}, {out / 'rank.csv'}, {out / 'rank.json'}")
     if options.config_out is not None:
         write_text(options.config_out, winner_config(opener, chosen, folder))
         _say(f"The config that goes on with {chosen.name}: {options.config_out}")

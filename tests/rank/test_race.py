@@ -104,9 +104,7 @@ def test_the_better_half_goes_on(race, tmp_path):
     console = Console(record=True, width=120)
     console.print(race_table(result))
     (line,) = [line for line in console.export_text().splitlines() if "won" in line]
-    assert [part.strip() for part in line.strip("│ ").split("│")] == [
-        *("b", "0.500", "0.600", "0.900", "1.00", "2 min", "won")
-    ]
+    assert line.split() == ["b", "0.500", "0.600", "0.900", "1.00", "2", "min", "won"]
 
 
 def test_a_race_goes_on_where_it_was_stopped(race):
