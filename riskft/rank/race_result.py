@@ -110,8 +110,14 @@ class RaceResult:
         marks = {course.name: course.curve() for course in self.courses if course.marks}
         curves = {name: LearningCurve((), ()) for name in marks}
         if not self.folds:
-            curves = {course.name: read_curve(course.folder, "val/dice") for course in self.courses if course.marks}
+            curves = {course.name: _validations(course.folder) for course in self.courses if course.marks}
         save_figure(race_figure(marks, curves, self.decision.winner), out / "race.png")
+
+
+def _validations(folder: Path) -> LearningCurve:
+    """Returns all validations of a run, after so many steps; Lightning logs them under the last step, from 0."""
+    curve = read_curve(folder, "val/dice")
+    return LearningCurve(tuple(step + 1 for step in curve.steps), curve.values)
 
 
 def _plain_gain(gain: Gain | None) -> dict[str, Any] | None:
