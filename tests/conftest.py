@@ -1,7 +1,9 @@
 """Tiny data sets and configs that tests share."""
 
+import contextlib
 import gc
 import os
+import signal
 
 # one thread for each parallel worker; NumPy and torch read this when they are imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -10,6 +12,15 @@ os.environ["WANDB_SILENT"] = "true"
 
 import pytest
 from tiny_cohort import write_tiny_cohort
+
+# tests write many small files: into memory if it has room for 4 GB, and programs may run there
+with contextlib.suppress(OSError):
+    shm = os.statvfs("/dev/shm")
+    if shm.f_bavail * shm.f_frsize > 4 << 30 and not shm.f_flag & os.ST_NOEXEC:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
+
+# a suite that a script starts in the background ignores Ctrl-C, which tests send to themselves
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: The slowest files, started first and in this order; if started last, they would run alone at the end.
 LONG = (
