@@ -8,14 +8,15 @@ import gc
 import os
 import resource
 import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fuzz_draws import known_options, make_draw
-from fuzz_parser import made_parsers
+from fuzz_draws import LIGHTNING, known_options, make_draw
 from fuzz_verdict import judge, snapshot, start
 from fuzz_world import World, inside
+from made_parsers import make_parsers
 
 DRAWS = int(os.environ.get("RISKFT_FUZZ_DRAWS", "300"))
 SEED = os.environ.get("RISKFT_FUZZ_SEED", "0")
@@ -47,7 +48,7 @@ def problems_of(names: Sequence[str], world: World, tally: Tally, folder: Path) 
     with inside(world.folder):
         for command in ("fit", "data check", "convert"):
             known_options(command)  # in this process, once for all
-        made_parsers()
+        make_parsers(*LIGHTNING)
     gc.collect()
     gc.freeze()  # so that the processes of the draws share this one's memory
     problems = []
@@ -55,7 +56,9 @@ def problems_of(names: Sequence[str], world: World, tally: Tally, folder: Path) 
         started = []
         for name in names[k : k + JOBS]:
             place = folder / name / "work"
-            shutil.copytree(world.folder, place, symlinks=True)
+            place.parent.mkdir(parents=True)
+            # in a third of the time of shutil.copytree
+            subprocess.run(["cp", "-a", str(world.folder), str(place)], check=True)
             with inside(place):
                 draw = make_draw(world, name, place)
             started.append((draw, place, snapshot(place), start(draw, place)))

@@ -11,8 +11,8 @@ from random import Random
 
 from forked_runs import Forked
 from fuzz_draws import Draw
-from fuzz_parser import use_made_parsers
 from lightning.pytorch import Trainer
+from made_parsers import use_made_parsers
 from pictures import leave_out_figures
 
 import riskft.sweep.local

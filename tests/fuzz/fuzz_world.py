@@ -1,6 +1,7 @@
 """A tiny, sound workplace that draws of the fuzz start from: data sets, a source network, finished runs, a sweep."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -8,10 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from layouts import WRITERS
 from monai.networks.nets import UNet
+from pictures import leave_out_figures
 from tiny_cohort import write_tiny_cohort
 
 from riskft.cli import main
@@ -31,10 +34,22 @@ class World:
     layouts: dict[str, list[str]]
 
 
+def shared_world(folder: Path) -> World:
+    """Makes the workplace below a folder, or returns the one that another process has made there."""
+    folder.mkdir(exist_ok=True)
+    layouts = folder / "layouts.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not layouts.exists():
+            layouts.write_text(json.dumps(make_world(folder / "world").layouts))
+    return World(folder / "world", json.loads(layouts.read_text()))
+
+
 def make_world(folder: Path) -> World:
     """Makes the workplace; every path in it is relative to it, so that it can be copied."""
     folder.mkdir(parents=True)
-    with inside(folder):
+    with inside(folder), pytest.MonkeyPatch.context() as patch:
+        leave_out_figures(patch.setattr)
         write_tiny_cohort(Path("cohort"))
         shutil.copytree(ROOT / "configs", "configs")
         shutil.copy(ROOT / "tests/cli/tiny.yaml", "tiny.yaml")

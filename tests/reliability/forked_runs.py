@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
+from made_parsers import make_parsers, use_made_parsers
 from monai.networks.nets import UNet
 
 import riskft.build  # noqa: F401  (which the command line would import in each process)
@@ -117,9 +118,11 @@ def forked(arguments: Sequence[str], log: Path, before: Callable[[], object] = l
     """Starts a command; ``before`` runs in its process first."""
 
     def action() -> None:
+        use_made_parsers()
         before()
         main(arguments)
 
+    make_parsers(arguments[0])
     return Forked(action, log)
 
 
@@ -138,11 +141,13 @@ def ranks(
 
     def work(rank: int) -> Callable[[], None]:
         def action() -> None:
+            use_made_parsers()
             before(rank)
             main([*arguments, *options])
 
         return action
 
+    make_parsers(arguments[0])
     port = free_port()
     return [Forked(work(rank), log.with_suffix(f".{rank}"), rank, size, port) for rank in range(size)]
 
