@@ -12,6 +12,7 @@ import torch
 from forked_runs import forked, ranks
 from monai.networks.nets import UNet
 from tiny_cohort import write_tiny_cohort
+from warm_python import warm_python
 
 from riskft.run.risk import StoreFiles
 
@@ -22,7 +23,7 @@ PLAIN = [sys.executable, "-m", "riskft.cli"]
 FORKED = ()
 FABRIC = [str(BIN / "fabric"), "run", "--accelerator", "cpu", "--devices", "2", str(BIN / "riskft")]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +56,12 @@ def launch(study, name, start, devices, command="fit"):
     return root / f"runs-{name}/tiny/riskft/seed=0"
 
 
-def test_two_processes_equal_one(study):
+def test_two_processes_equal_one(study, monkeypatch):
     one = launch(study, "one", FORKED, 1)
     two = launch(study, "two", PLAIN, 2)
-    fabric = launch(study, "fabric", FABRIC, 2)
+    with warm_python("fit") as python:
+        monkeypatch.setenv("PYTHON_EXEC", str(python))  # for torchrun, which `fabric run` calls
+        fabric = launch(study, "fabric", FABRIC, 2)
     summaries = [json.loads((folder / "risk/summary.json").read_text()) for folder in (one, two, fabric)]
     assert len(summaries[0]["joint"][0]) == 3
     for other in summaries[1:]:

@@ -16,6 +16,7 @@ from forked_runs import Forked, Study, forked, free_port, ranks
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 from torch.nn.parallel import DistributedDataParallel
+from warm_python import warm_python
 
 from riskft.data.patches.batch import PatchBatch, patch_batch
 from riskft.losses.weighted import RiskWeightedLoss
@@ -108,14 +109,15 @@ def test_torchrun(studies, tmp_path):
     study = Study(tmp_path, studies[0].manifest)
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "riskft.cli"]
     options = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1"]
-    done = subprocess.run(
-        [*start, *study.arguments(), *options],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    with warm_python("fit") as python:
+        done = subprocess.run(
+            [*start, *study.arguments(), *options],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHON_EXEC": str(python)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr[-3000:]
     assert summary(study)["joint"] == summary(studies[0])["joint"]
     assert study.checkpoint()["global_step"] == 2

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import yaml
 from monai.networks.nets import UNet
 from one_node import one_node_slurm
 from tiny_cohort import write_tiny_cohort
+from warm_python import warm_python
 
 from riskft.cli import main
 
@@ -74,7 +76,14 @@ def slurm():
 
 
 @pytest.fixture(scope="module")
-def study(slurm, tmp_path_factory):
+def python():
+    """A Python for the jobs of a sweep, which start 16 processes."""
+    with warm_python("fit", "test") as program:
+        yield str(program)
+
+
+@pytest.fixture(scope="module")
+def study(slurm, python, tmp_path_factory):
     """A run, another that differs only in its name, and one of another seed, with two processes per run.
 
     The second is told to stop, and then requeued from outside.
@@ -86,7 +95,9 @@ def study(slurm, tmp_path_factory):
     entries = parameters(root, manifest, **{"trainer.max_epochs": {"value": EPOCHS}})
     rows = [{"run.study": name, "seed_everything": seed} for name, seed in RUNS]
     sweep = write_sweep(root / "sweep.yaml", "preempted", entries, rows={"run": rows})
-    riskft("sweep", sweep, "--submit", "--slurm.tasks_per_node", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", python)
+        riskft("sweep", sweep, "--submit", "--slurm.tasks_per_node", 2)
     folder = root / "runs/sweeps/preempted"
     job = json.loads((folder / "jobs.json").read_text())[0]["job"]
     runs = {(name, seed): root / f"runs/{name}/riskft/seed={seed}" for name, seed in RUNS}
