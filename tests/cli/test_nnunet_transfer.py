@@ -22,9 +22,10 @@ from riskft.source.reading import outputs_of
 from riskft.source.source import Source
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+QUICK = Path(__file__).with_name("quick.yaml")
 DATASET = "Dataset001_Blobs"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pictures")]
 
 
 @pytest.fixture(scope="session")
@@ -81,12 +82,12 @@ def test_fine_tuning_from_the_folder(trained, tmp_path):
     raw = write_raw(tmp_path / "raw", ("t2",), labels, rotated_affine((2.5, 1.2, 1.5)), inverted=True)
     main([
         "fit", "--config", str(CONFIGS / "method/riskft.yaml"),
-        "--config", str(CONFIGS / "trainer/cpu.yaml"), "--model.source.checkpoint", str(model),
+        "--config", str(CONFIGS / "trainer/cpu.yaml"), "--config", str(QUICK), "--model.source.checkpoint", str(model),
         "--data.reader", "riskft.NnunetReader", "--data.reader.root", str(raw), "--data.modalities", "[t2]",
         "--data.split", "{class_path: riskft.FractionSplit, init_args: {val: 0.25, test: 0.25}}",
         "--data.patches_per_volume", "2", "--data.batch_size", "2", "--data.num_workers", "0",
         "--data.cache_dir", str(tmp_path / "cache"), "--run.root", str(tmp_path / "runs"), "--run.study", "nnunet",
-        "--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "1",
+        "--trainer.max_epochs", "1", "--trainer.check_val_every_n_epoch", "1",
         "--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false",
     ])  # fmt: skip
     folder = tmp_path / "runs/nnunet/riskft/seed=0"

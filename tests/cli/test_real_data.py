@@ -60,8 +60,8 @@ def test_flair_to_t1ce_runs_through_both_phases(manifests, tmp_path):
         *("--data.cache_dir", str(tmp_path / "cache"), "--run.root", str(tmp_path / "runs")),
     ]
     scratch, riskft = (["--config", str(CONFIGS / f"method/{name}.yaml")] for name in ("scratch", "riskft"))
-    source = ["--data.modalities", "[flair]", "--run.method", "source", "--trainer.max_epochs", "10"]
-    main(["fit", *common, *scratch, *source])
+    source = ["--data.modalities", "[flair]", "--run.method", "source", "--wandb.enabled", "false"]
+    main(["fit", *common, *scratch, *source, "--trainer.max_epochs", "10"])
     checkpoint = tmp_path / "runs/brats15_2mm/source/seed=0/checkpoints/best.ckpt"
     short = ["--trainer.max_epochs", "2", "--trainer.check_val_every_n_epoch", "2"]
     main(["fit", *common, *riskft, "--model.source.checkpoint", str(checkpoint), *short])
