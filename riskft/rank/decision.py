@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from riskft.analysis.statistics import bootstrap_interval
+from riskft.rank.candidates import SCRATCH
 
-SCRATCH = "scratch"  #: The name of the candidate without a source.
 #: Fewer differences all have the same sign with a probability above 5 % if there is no difference (2 of 2^5 draws).
 FEWEST_CASES = 6
 Vector = npt.NDArray[np.float64]
