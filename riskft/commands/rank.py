@@ -35,7 +35,7 @@ def main(arguments: Sequence[str], command_line: CommandLine) -> None:
     parser = _parser()
     own, fit = _divided(arguments, parser)
     options = parser.instantiate_classes(parser.parse_args(own))
-    for name, least in (("voxels", 1), ("bootstrap", 0), ("finalists", 1), ("jobs", 1)):
+    for name, least in (("voxels", 1), ("bootstrap", 0), ("finalists", 1)):
         if options[name] < least:
             raise InputError(f"--{name} is {options[name]}, expected {least} or more.")
     more = {} if options.config_out is None else {"--config-out": options.config_out.parent}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from riskft.arguments.given import Option, options_of
+from riskft.run.folder import SEED_FOLDER
 from riskft.source.packages import find_package
 
 SCRATCH = "scratch"
@@ -84,9 +85,12 @@ def without_risk_sampling(candidate: Candidate) -> Candidate:
 
 
 def names_of(sources: Sequence[str]) -> list[str]:
-    """Returns a unique name for each source: its file's, or where its path differs from others with the same name."""
+    """Returns a unique name for each source: its file's, or where its path differs from others with the same name.
+
+    A checkpoint in a run folder, ``<method>/seed=<n>/checkpoints/best.ckpt``, has the name of the method.
+    """
     paths = [Path(source).absolute() for source in sources]
-    names = [_safe(path.stem if path.is_file() else path.name) for path in paths]
+    names = [_safe(_name_of(path)) for path in paths]
     for name, count in Counter(names).items():
         if count > 1:
             same = [index for index, other in enumerate(names) if other == name]
@@ -100,6 +104,12 @@ def names_of(sources: Sequence[str]) -> list[str]:
             names[index] = f"{name}-{number}"
         taken.add(names[index])
     return names
+
+
+def _name_of(path: Path) -> str:
+    if path.parent.name == "checkpoints" and SEED_FOLDER.search(path.parts[-3]):
+        return path.parts[-4]
+    return path.stem if path.is_file() else path.name
 
 
 def _where_they_differ(paths: Sequence[Path]) -> list[str]:

@@ -31,11 +31,17 @@ class OpenSource:
     checkpoint: str  #: Its ``model.source.checkpoint``.
     source: SourceNetwork
     places: Mapping[str, Place]  #: Where features are taken, by depth; those that the checkpoint fills.
-    has_head: bool  #: Whether the checkpoint fills the whole network, so that phase 1 and LEEP are possible.
+    #: Why the checkpoint does not fill the whole network, so that there is no LEEP and no phase 1; else empty.
+    lacks: str
     data: RiskDataModule  #: Prepared.
     device: torch.device
     use_mask: bool  #: Whether voxels outside the body are ignored.
     inputs: Mapping[str, Any]  #: Everything that its features depend on, except the case.
+
+    @property
+    def has_head(self) -> bool:
+        """Whether its probabilities mean something."""
+        return not self.lacks
 
 
 class Opener:
@@ -73,10 +79,9 @@ class Opener:
         except UsageError as error:
             raise InputError(error.args[0]) from None
         module: RiskModule = command.model
-        source, places = _loaded(module)
-        has_head = not source.missing
+        source, places, lacks = _loaded(module)
         data = self._prepared(command)
-        if not has_head:
+        if lacks:
             candidate = without_phase_1(candidate)
             candidate = without_risk_sampling(candidate) if data.sampling.needs_risk else candidate
         use_mask = _uses_mask(command)
@@ -85,7 +90,7 @@ class Opener:
             checkpoint=str(module.source.checkpoint),
             source=source,
             places=places,
-            has_head=has_head,
+            lacks=lacks,
             data=data,
             device=command.trainer.strategy.root_device,
             use_mask=use_mask,
@@ -94,7 +99,7 @@ class Opener:
                 "inverted": source.inverted,
                 "source architecture": module.source.description(),
                 "source outputs": f"{source.output!r} {source.read.evaluation.paths[0]} "
-                f"{source.read.evaluation.activation} {has_head}",
+                f"{source.read.evaluation.activation} {not lacks}",
                 "places": {depth: (place.module, place.of_input, place.call) for depth, place in places.items()},
                 "inference": options_as_text(source.inferer),
                 "mask": use_mask,
@@ -132,21 +137,25 @@ def _quietly() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _loaded(module: RiskModule) -> tuple[SourceNetwork, dict[str, Place]]:
-    """Returns the source and the places of its features; without all weights, those that the checkpoint fills.
+def _loaded(module: RiskModule) -> tuple[SourceNetwork, dict[str, Place], str]:
+    """Returns the source, the places of its features, and why it cannot do phase 1, if so.
 
-    Raises InputError if the checkpoint is unusable, or does not fill the network down to its lowest resolution.
+    Without all weights, the places are those that the checkpoint fills. Raises InputError if the checkpoint is
+    unusable, or does not fill the network down to its lowest resolution.
     """
+    lacks: InputError | None = None
     try:
         source = module.load_source()
     except InputError as error:
-        source = _partly_loaded(module, error)
+        source, lacks = _partly_loaded(module, error), error
     places = find_depths(source.network, module.head, source.size)
+    if lacks is None:
+        return source, places, ""
     missing = set(source.missing)
     filled = {depth: place for depth, place in places.items() if place.needs and not place.needs & missing}
-    if missing and BOTTLENECK not in filled:
-        module.load_source()  # raises, and says what is missing
-    return source, filled
+    if BOTTLENECK not in filled:
+        raise lacks
+    return source, filled, str(lacks)
 
 
 def _partly_loaded(module: RiskModule, error: InputError) -> SourceNetwork:

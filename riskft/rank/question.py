@@ -49,3 +49,26 @@ def take_folder(path: Path, asked: Mapping[str, Any], overwrite: bool) -> bool:
         )
     write_json(path, asked)
     return bool(changed)
+
+
+def take_race(path: Path, sources: Mapping[str, str], overwrite: bool) -> bool:
+    """Notes what the raced sources are; returns whether one has changed, so that the race must start again.
+
+    Args:
+        path: The file of the notes.
+        sources: A fingerprint of each candidate's weights and training cases, by the candidate's name.
+        overwrite: Allow changes.
+
+    Raises:
+        InputError: If one has changed since an earlier race, and must not be overwritten.
+    """
+    before = json_or_none(path)
+    before = before if isinstance(before, dict) else {}
+    changed = [name for name, found in sources.items() if before.get(name, found) != found]
+    if changed and not overwrite:
+        raise InputError(
+            f"{path.parent} holds a race in which the weights or training cases of {', '.join(changed)} were others. "
+            "Choose another --out, or add --overwrite true to race again."
+        )
+    write_json(path, dict(sources) if changed else {**before, **sources})
+    return bool(changed)

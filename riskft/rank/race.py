@@ -32,6 +32,9 @@ class RaceOptions:
         finish: Train the winner to its end.
         jobs: Candidates trained at a time on this machine.
         slurm: What each run requests from a SLURM cluster, to train there.
+
+    Raises:
+        InputError: If ``rungs`` or ``jobs`` is unusable.
     """
 
     out: Path
@@ -40,6 +43,14 @@ class RaceOptions:
     finish: bool = True
     jobs: int = 1
     slurm: SlurmOptions | None = None
+
+    def __post_init__(self) -> None:
+        problems, rungs = [], self.rungs
+        if not rungs or rungs != sorted(set(rungs)) or not all(0 < at <= 1 for at in rungs):
+            problems.append(f"rungs is {rungs}, expected ascending fractions of the steps such as [0.125, 0.25, 1.0]")
+        if self.jobs < 1:
+            problems.append(f"jobs is {self.jobs}, expected 1 or more")
+        refuse("The race cannot start:", problems)
 
 
 def run_race(candidates: Sequence[Candidate], options: RaceOptions, command_line: CommandLine) -> RaceResult:
@@ -56,10 +67,10 @@ def run_race(candidates: Sequence[Candidate], options: RaceOptions, command_line
         command_line: ``riskft.cli.main``.
 
     Raises:
-        InputError: If the options are unusable, the folder holds other runs, there are no cases to score, or all
-            candidates fail.
+        InputError: If there are fewer than two candidates, the folder holds other runs, there are no cases to score,
+            or all candidates fail.
     """
-    _check(candidates, options)
+    _check(candidates)
     race = _Race(candidates, options, command_line)
     alive = [candidate.name for candidate in candidates]
     dropped: list[str] = []  # the best first
@@ -173,17 +184,12 @@ class _Race:
         return Course(name, self._whole[name].folder, marks, self.failed.get(name, outcome), *self._spent(name))
 
 
-def _check(candidates: Sequence[Candidate], options: RaceOptions) -> None:
+def _check(candidates: Sequence[Candidate]) -> None:
     names = [candidate.name for candidate in candidates]
     problems = [f"{name}: {names.count(name)} candidates have this name" for name in dict.fromkeys(names)
                 if names.count(name) > 1]  # fmt: skip
     if len(candidates) < 2:
         problems.append(f"{len(candidates)} candidates are given, expected at least two")
-    rungs = options.rungs
-    if not rungs or rungs != sorted(set(rungs)) or not all(0 < at <= 1 for at in rungs):
-        problems.append(f"rungs is {rungs}, expected ascending fractions of the steps such as [0.125, 0.25, 1.0]")
-    if options.jobs < 1:
-        problems.append(f"jobs is {options.jobs}, expected 1 or more")
     refuse("The race cannot start:", problems)
 
 

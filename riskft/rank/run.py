@@ -13,8 +13,9 @@ from riskft.rank.online import log_ranking
 from riskft.rank.opening import Opener
 from riskft.rank.page import rank_html
 from riskft.rank.passes import Passes
-from riskft.rank.question import question, take_folder
+from riskft.rank.question import question, take_folder, take_race
 from riskft.rank.race import RaceOptions, run_race
+from riskft.rank.race_folds import race_folds
 from riskft.rank.race_table import race_table
 from riskft.rank.study import Rejected, Scored, best_probe, score_sources, scratch_of, short_list
 from riskft.rank.table import notes, rank_csv, rank_json, scores_table
@@ -40,11 +41,13 @@ def rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, com
     """Scores the sources, races the candidates unless ``race`` is None, and writes and prints the results.
 
     ``fit`` are the options of ``riskft fit`` that all candidates share. Raises InputError if no source can take part,
-    the folder holds a ranking for other options, or the race has no winner.
+    the folder holds a ranking for other options or a race of other sources, or the race has no winner.
     """
-    out, opener = options.out, Opener()
+    out, overwrite, opener = options.out, options.overwrite, Opener()
     config = opener.config(fit)
-    if take_folder(out / "question.json", question(config), options.overwrite):
+    if race is not None:
+        race_folds(fit)  # raises before the passes if there are no cases to race on
+    if take_folder(out / "question.json", question(config), overwrite):
         shutil.rmtree(out / "race", ignore_errors=True)
     passes = Passes(out / "passes", options.voxels, config["seed_everything"] or 0)
     scored, rejected = score_sources(source_candidates(fit, options.sources), opener, passes, options.bootstrap)
@@ -55,7 +58,10 @@ def rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, com
         chosen, folder = best_probe(scored).candidate, None
         _say(f"There was no race. The best linear probe is that of {chosen.name}.")
     else:
-        racing = [*(each.candidate for each in short_list(scored, options.finalists)), scratch]
+        finalists = short_list(scored, options.finalists)
+        if take_race(out / "raced.json", {each.candidate.name: each.fingerprint for each in finalists}, overwrite):
+            shutil.rmtree(out / "race", ignore_errors=True)
+        racing = [*(each.candidate for each in finalists), scratch]
         result = run_race(racing, race, command_line)
         result.write(out)
         write_json(out / "rank.json", {**rank_json(scored, rejected, scratch), "race": result.plain()})

@@ -9,7 +9,7 @@ from typing import Any
 from riskft.errors import InputError, NoSpaceError, first_line, refuse
 from riskft.files import fingerprint, json_or_none, write_json
 from riskft.rank.candidates import Candidate, from_scratch, without_risk_sampling
-from riskft.rank.opening import Opener, OpenSource
+from riskft.rank.opening import Opener
 from riskft.rank.passes import Passes
 from riskft.transferability.table import Estimate, score_table
 
@@ -22,15 +22,16 @@ _VERSION = 1  #: Of the stored scores.
 
 @dataclass(frozen=True)
 class Scored:
-    """A candidate that takes part, and its scores."""
+    """A source that takes part, and its scores."""
 
     candidate: Candidate
-    source: str = ""  #: Its ``model.source.checkpoint``; empty for scratch.
-    has_head: bool = False  #: Whether the source has a segmentation head.
+    source: str = ""  #: Its ``model.source.checkpoint``.
+    lacks: str = ""  #: Why the source takes part without its head, if so; see ``OpenSource``.
     draws_by_risk: bool = False  #: Whether the configs' patches follow the risk map.
     cases: int = 0  #: Labelled training cases that it was scored on.
     seconds: float = 0.0  #: What its passes took when they were made.
-    scores: dict[str, Estimate] = field(default_factory=dict)  #: By name; empty for scratch.
+    scores: dict[str, Estimate] = field(default_factory=dict)  #: By name.
+    fingerprint: str = ""  #: Of the source's weights, how they are used, and the training cases.
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ def by_reason(rejected: Sequence[Rejected]) -> dict[str, list[str]]:
 def _score(candidate: Candidate, opener: Opener, passes: Passes, bootstrap: int) -> Scored:
     opened = opener.open(candidate)
     samples, seconds = passes.run(opened)
-    path = passes.column(opened) / f"scores-{_key(opened, bootstrap, passes.seed)}.json"
+    cases = fingerprint({case.subject: case.key for case in opened.data.prepared("train")})
+    column = passes.column(opened)
+    key = fingerprint({"version": _VERSION, "cases": cases, "bootstrap": bootstrap, "seed": passes.seed})
+    path = column / f"scores-{key}.json"
     scores = _read(path)
     if scores is None:
         log.info("Scores of %s", candidate.name)
@@ -93,17 +97,13 @@ def _score(candidate: Candidate, opener: Opener, passes: Passes, bootstrap: int)
     return Scored(
         candidate=opened.candidate,
         source=opened.checkpoint,
-        has_head=opened.has_head,
+        lacks=opened.lacks,
         draws_by_risk=opened.data.sampling.needs_risk,
         cases=len(samples),
         seconds=seconds,
         scores=scores,
+        fingerprint=fingerprint({"source": opened.inputs, "cases": cases}),
     )
-
-
-def _key(opened: OpenSource, bootstrap: int, seed: int) -> str:
-    cases = {case.subject: case.key for case in opened.data.prepared("train")}
-    return fingerprint({"version": _VERSION, "cases": cases, "bootstrap": bootstrap, "seed": seed})
 
 
 def _read(path: Path) -> dict[str, Estimate] | None:

@@ -16,8 +16,8 @@ from riskft.transferability.table import Estimate
 SHOWN = {
     "leep": "LEEP",
     "logme.decoder": "LogME",
-    "probe_dice.encoder": "probe of encoder",
-    "probe_dice.decoder": "probe of decoder",
+    "probe_dice.encoder": "encoder's probe",
+    "probe_dice.decoder": "decoder's probe",
 }
 
 
@@ -29,9 +29,20 @@ def rank_csv(scored: Sequence[Scored], rejected: Sequence[Rejected], scratch: Ca
     for each in scored:
         found = [each.scores.get(name, Estimate(None)) for name in names]
         numbers = [part for score in found for part in (score.value, score.low, score.high)]
-        rows.append([each.candidate.name, "yes", "", each.source, each.has_head, each.cases, each.seconds, *numbers])
+        rows.append(
+            [
+                each.candidate.name,
+                "yes",
+                _line(each.lacks),
+                each.source,
+                not each.lacks,
+                each.cases,
+                each.seconds,
+                *numbers,
+            ]
+        )
     rows.append([scratch.name, "yes", *[""] * (5 + len(columns))])
-    rows += [[each.name, "no", " ".join(each.reason.split()), *[""] * (4 + len(columns))] for each in rejected]
+    rows += [[each.name, "no", _line(each.reason), *[""] * (4 + len(columns))] for each in rejected]
     head = ("candidate", "takes_part", "reason", "source", "has_head", "cases", "pass_seconds")
     return csv_text([*head, *columns], rows)
 
@@ -56,11 +67,15 @@ def scores_table(scored: Sequence[Scored], scratch: Candidate) -> Table:
     result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     result.add_column("candidate", overflow="fold")
     for label in SHOWN.values():
-        result.add_column(label, justify="right")
+        result.add_column(label, justify="right", no_wrap=True)
     for each in scored:
         result.add_row(each.candidate.name, *(_cell(each.scores.get(name)) for name in SHOWN))
     result.add_row(scratch.name, *["-"] * len(SHOWN))
     return result
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _cell(score: Estimate | None) -> str:
@@ -68,12 +83,16 @@ def _cell(score: Estimate | None) -> str:
         return "-"
     if score.low is None or score.high is None:
         return f"{score.value:.3f}"
-    # no-break spaces, so that a narrow terminal does not break an interval
-    return f"{score.value:.3f}\n{score.low:.2f}\u00a0to\u00a0{score.high:.2f}"
+    return f"{score.value:.3f}\n{score.low:.2f} to {score.high:.2f}"
 
 
 def notes(scored: Sequence[Scored], rejected: Sequence[Rejected]) -> list[str]:
-    """Says what the passes cost, and which sources do not take part, each reason once."""
+    """Says what the passes cost, which sources take part without their heads, and which do not, each reason once."""
     seconds = sum(each.seconds for each in scored)
     lines = [f"The passes took {seconds:.1f} s, {seconds / len(scored):.1f} s per candidate with a source."]
+    parts = by_reason([Rejected(each.candidate.name, each.lacks) for each in scored if each.lacks])
+    lines += [
+        f"{', '.join(names)}: without its segmentation head: no LEEP, and fine-tuning without phase 1. {reason}"
+        for reason, names in parts.items()
+    ]
     return lines + [f"Left out: {', '.join(names)}: {reason}" for reason, names in by_reason(rejected).items()]

@@ -135,6 +135,9 @@ def test_another_question_and_only_bad_sources_are_refused(rank, root, capsys):
     with pytest.raises(SystemExit):
         rank("t1.pt", more=("--voxels", "0"))
     assert "--voxels is 0, expected 1 or more" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        rank("t1.pt", more=("--rungs", "[0.5, 0.25]"))
+    assert "expected ascending fractions" in capsys.readouterr().err
 
 
 def test_the_race_s_defaults_are_those_of_its_options():

@@ -22,6 +22,8 @@ AUTO = "--config={model: {source: {invert: auto}}}"
         (["a/t1.ckpt", "b/t2.pt"], ["t1.ckpt", "t2.pt"]),
         (["runs/x/t1/seed=0/checkpoints/best", "runs/x/t2/seed=0/checkpoints/best"], ["t1", "t2"]),
         (["runs/x/t1/seed=0/best", "runs/x/t1/seed=1/best", "other"], ["seed=0", "seed=1", "other"]),
+        (["runs/x/t1/seed=0/checkpoints/best.ckpt", "t2"], ["t1", "t2"]),
+        (["runs/x/t1/seed=0/checkpoints/best.ckpt", "runs/x/t1/seed=1/checkpoints/best.ckpt"], ["seed=0", "seed=1"]),
         (["a/p/best", "a/q/best", "b/q/best"], ["a-p", "a-q", "b-q"]),
         (["scratch", "x/a b", "y/a-b"], ["scratch-2", "a-b", "a-b-2"]),
     ],

@@ -51,7 +51,7 @@ def opened(tmp_path_factory, cases):
         checkpoint=str(path),
         source=source,
         places=find_depths(source.network, ["model.2.0.conv"], SIZE),
-        has_head=True,
+        lacks="",
         data=SimpleNamespace(prepared=lambda split: cases[:2]),
         device=CPU,
         use_mask=False,
@@ -83,7 +83,7 @@ def test_probabilities_are_those_of_phase_1_at_voxels_of_each_class(opened, case
 
 def test_a_source_without_a_head_has_the_same_features_of_its_encoder(opened, cases):
     whole = voxel_sample(opened, cases[0], 20, 0)
-    encoder = OpenSource(**{**vars(opened), "has_head": False, "places": {"encoder": opened.places["encoder"]}})
+    encoder = OpenSource(**{**vars(opened), "lacks": "no head", "places": {"encoder": opened.places["encoder"]}})
     sample = voxel_sample(encoder, cases[0], 20, 0)
     assert sample.probabilities is None
     assert list(sample.features) == ["encoder"]

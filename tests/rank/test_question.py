@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from riskft.errors import InputError
-from riskft.rank.question import question, take_folder
+from riskft.rank.question import question, take_folder, take_race
 
 CONFIG = {
     "seed_everything": 0,
@@ -40,3 +40,14 @@ def test_another_question_is_refused_and_named(tmp_path):
         take_folder(path, changed(trainer__max_epochs=4), overwrite=False)
     assert take_folder(path, changed(data__modalities=["t2"]), overwrite=True)
     assert not take_folder(path, changed(data__modalities=["t2"]), overwrite=False)
+
+
+def test_a_race_of_other_weights_starts_again_only_if_asked(tmp_path):
+    path = tmp_path / "raced.json"
+    assert not take_race(path, {"a": "1"}, overwrite=False)
+    assert not take_race(path, {"b": "1"}, overwrite=False)
+    assert not take_race(path, {"a": "1", "b": "1"}, overwrite=False)
+    with pytest.raises(InputError, match="of a were others"):
+        take_race(path, {"a": "2", "c": "1"}, overwrite=False)
+    assert take_race(path, {"a": "2", "c": "1"}, overwrite=True)
+    assert not take_race(path, {"a": "2", "b": "2"}, overwrite=False)  # b has not raced since

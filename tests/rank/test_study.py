@@ -15,7 +15,7 @@ from riskft.transferability.table import Estimate
 def scored(name, **probe):
     scores = {f"probe_dice.{depth}": Estimate(value, value - 0.1, value + 0.1) for depth, value in probe.items()}
     return Scored(
-        Candidate(name, [f"--{name}=1"]), f"{name}.pt", True, cases=3, seconds=1.5,
+        Candidate(name, [f"--{name}=1"]), f"{name}.pt", cases=3, seconds=1.5,
         scores={"leep": Estimate(-0.25), **scores},
     )  # fmt: skip
 
@@ -24,7 +24,9 @@ FOUR = [
     scored("a", encoder=0.3, decoder=0.5),
     scored("b", encoder=0.6),
     scored("c", decoder=0.4),
-    Scored(Candidate("d", []), "d.pt", cases=3, seconds=2.0, scores={"leep": Estimate(None, reason="no head")}),
+    Scored(
+        Candidate("d", []), "d.pt", "no head", cases=3, seconds=2.0, scores={"leep": Estimate(None, reason="no head")}
+    ),
 ]
 SCRATCH = Candidate("scratch", ["--none"])
 
@@ -45,20 +47,22 @@ def test_tables_have_a_row_per_candidate_and_the_reasons():
     first = {name: rows[0][f"probe_dice.decoder{name}"] for name in ("", "_low", "_high")}
     assert first == {"": "0.5", "_low": "0.4", "_high": "0.6"}
     assert rows[3]["leep"] == "" == rows[4]["pass_seconds"]
+    assert (rows[0]["has_head"], rows[3]["has_head"], rows[3]["reason"]) == ("True", "False", "no head")
     assert rows[5]["reason"] == "cannot be read"
     found = json.loads(json.dumps(rank_json(FOUR, rejected, SCRATCH)))
     assert found["pass_seconds"] == 6.5
     assert found["candidates"][0]["arguments"] == ["--a=1"]
     assert found["candidates"][1]["scores"]["probe_dice.encoder"]["value"] == 0.6
     assert found["rejected"] == [{"name": "e", "reason": "cannot\n  be read"}]
-    console = Console(width=120, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(scores_table(FOUR, SCRATCH))
     text = console.export_text()
     assert "0.500" in text
-    assert "0.40\u00a0to\u00a00.60" in text
+    assert "0.40 to 0.60" in text
     assert "3 labelled training cases" in text
     assert notes(FOUR, [*rejected, Rejected("f", "cannot\n  be read"), Rejected("g", "damaged")]) == [
         "The passes took 6.5 s, 1.6 s per candidate with a source.",
+        "d: without its segmentation head: no LEEP, and fine-tuning without phase 1. no head",
         "Left out: e, f: cannot\n  be read",
         "Left out: g: damaged",
     ]
