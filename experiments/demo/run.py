@@ -1,8 +1,9 @@
 """Runs the main job on a phantom cohort, step by step on the command line, as a user would type it.
 
-Writes a cohort and trains a source network on T1w. Then, for T2w and three labelled cases: risk maps and risk-weighted
-fine-tuning, plain fine-tuning with the same budget, and training from scratch. Tests all on unseen cases and compares
-them.
+Writes a cohort and trains a source network on T1w. Then, for T2w and three labelled cases: decides among the source,
+the source with inverted images and training from scratch, and goes on with the winner, with risk maps and the
+risk-weighted loss; trains by plain fine-tuning with the same budget and from scratch. Tests all on unseen cases and
+compares them.
 """
 
 import json
@@ -13,6 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
 from rich.console import Console
 
 from riskft.files import write_json
@@ -23,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path("configs")
 SHARED = (CONFIGS / "model/small_unet.yaml", CONFIGS / "demo/base.yaml")
 DEMO = Path("runs/demo")
-METHODS = ("vanilla", "riskft", "scratch")
+CONTROLS = ("vanilla", "scratch")
 console = Console()
 
 
@@ -66,26 +68,46 @@ def train_source() -> None:
     write_json(done, recipe)
 
 
+def decided() -> RunFolder:
+    """Ranks the candidates, trains the winner to its end, and returns its run folder."""
+    config = DEMO / "winner.yaml"
+    source = run_folder("source").checkpoints / "best.ckpt"
+    riskft(
+        *("rank", *configs("method/riskft.yaml"), "--sources", str(source), "--out", str(DEMO / "rank")),
+        *("--finish", "false", "--config-out", str(config), "--overwrite", "true"),
+    )
+    riskft("fit", "--config", str(config))
+    return RunFolder(Path(yaml.safe_load(config.read_text())["run"]["folder"]))
+
+
 def main() -> None:
     """Runs everything."""
     os.chdir(ROOT)
     start = time.monotonic()
     riskft("data", "phantom", str(DEMO / "cohort"), "--subjects", "24")
     train_source()
-    for method in METHODS:
-        riskft("fit", *configs(f"method/{method}.yaml"), "--run.overwrite", "true")
-        riskft("test", "--config", str(run_folder(method).config))
+    made = decided()
+    runs = [made]
+    for method in CONTROLS:
+        if made.name()[1] != method:
+            riskft("fit", *configs(f"method/{method}.yaml"), "--run.overwrite", "true")
+            runs.append(run_folder(method))
+    for run in runs:
+        riskft("test", "--config", str(run.config))
     console.print()
     report = DEMO / "report"
-    riskft("compare", str(DEMO), "--out", str(report), "--overwrite", "true")
-    riskft("compare", str(DEMO), "--metric", "hd95_mm", "--out", str(DEMO / "report_hd95"), "--overwrite", "true")
-    made = run_folder("riskft")
+    folders = [str(run.path) for run in runs]
+    riskft("compare", *folders, "--out", str(report), "--overwrite", "true")
+    riskft("compare", *folders, "--metric", "hd95_mm", "--out", str(DEMO / "report_hd95"), "--overwrite", "true")
     console.print("\nRisk heatmaps:", *sorted(made.heatmaps.glob("*.png")), sep="\n  ", soft_wrap=True)
     console.print("P(y|z) and weights:", *sorted(made.risk.path.glob("*.png")), sep="\n  ", soft_wrap=True)
     console.print(
-        "W&B runs (offline):", *sorted(DEMO.glob("*/seed=0/wandb/offline-run-*"))[-7:], sep="\n  ", soft_wrap=True
+        "W&B runs (offline):",
+        *(part for run in runs for part in sorted(run.wandb.glob("offline-run-*"))[-2:]),
+        sep="\n  ",
+        soft_wrap=True,
     )
-    run = max(path for path in made.wandb.glob("offline-run-*") if not path.name.endswith("-test"))
+    curves = max(path for path in made.wandb.glob("offline-run-*") if not path.name.endswith("-test"))
     python = Path(sys.executable)
     beside = python.parent.relative_to(ROOT) if python.is_relative_to(ROOT) else python.parent
     console.print(
@@ -93,8 +115,8 @@ def main() -> None:
         "not whether it helps.\n"
         f"Open {report / 'report.html'} in a browser: tables, curves, and a viewer of the risk maps.\n"
         "Next:\n"
-        f"  {beside}/wandb beta leet {run}   look at the curves in the terminal\n"
-        f"  {beside}/wandb sync {run}        put them on the web (needs a login)\n"
+        f"  {beside}/wandb beta leet {curves}   look at the curves in the terminal\n"
+        f"  {beside}/wandb sync {curves}        put them on the web (needs a login)\n"
         f"  {beside}/riskft riskmap --config {made.config} --out riskmaps   maps as NIfTI\n"
         f"  {beside}/riskft predict --config {made.config}                  segmentations\n"
         f"  {beside}/riskft fit --help                                       all options",
