@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from riskft.arguments.given import Option, options_of
@@ -38,11 +39,12 @@ def source_candidates(fit: Sequence[str], sources: Sequence[str]) -> list[Candid
     given = options_of(fit)
     inversion = ("false", "true") if _last(given, "model.source.invert") == "auto" else (None,)
     unique = list(dict.fromkeys(sources))
+    names = names_of(unique)
     found = []
-    for name, source in zip(names_of(unique), unique, strict=True):
+    for name, source in zip(names, unique, strict=True):
         for inverted in inversion:
             more = [] if inverted is None else [f"--model.source.invert={inverted}"]
-            label = f"{name}-inverted" if inverted == "true" else name
+            label = _free(f"{name}-inverted", names) if inverted == "true" else name
             found.append(Candidate(label, [*fit, f"--model.source.checkpoint={source}", *more]))
     return found
 
@@ -91,19 +93,20 @@ def names_of(sources: Sequence[str]) -> list[str]:
     """
     paths = [Path(source).absolute() for source in sources]
     names = [_safe(_name_of(path)) for path in paths]
-    for name, count in Counter(names).items():
-        if count > 1:
+    for name, times in Counter(names).items():
+        if times > 1:
             same = [index for index, other in enumerate(names) if other == name]
             for index, label in zip(same, _where_they_differ([paths[index] for index in same]), strict=True):
                 names[index] = _safe(label)
-    taken = {SCRATCH}
     for index, name in enumerate(names):
-        number = 1
-        while names[index] in taken:
-            number += 1
-            names[index] = f"{name}-{number}"
-        taken.add(names[index])
+        names[index] = _free(name, [SCRATCH, *names[:index]])
     return names
+
+
+def _free(name: str, taken: Sequence[str]) -> str:
+    """Returns the name, or with the first number that makes it none of those that are taken."""
+    free = (label for number in count(1) if (label := name if number == 1 else f"{name}-{number}") not in taken)
+    return next(free)
 
 
 def _name_of(path: Path) -> str:

@@ -18,6 +18,7 @@ from riskft.run.places import MAPS, listed
 from riskft.source.features import BOTTLENECK, Place, find_depths
 from riskft.source.network import SourceNetwork, options_as_text
 from riskft.training.module import RiskModule
+from riskft.training.record.check import check_source
 
 #: Like ``riskft validity``: one process does the passes, on the first device.
 _ONE_DEVICE = ("--trainer.strategy=auto", "--trainer.devices=1", "--trainer.num_nodes=1")
@@ -81,6 +82,8 @@ class Opener:
         module: RiskModule = command.model
         source, places, lacks = _loaded(module)
         data = self._prepared(command)
+        if source.record is not None:
+            check_source(source.record, module, data)
         if lacks:
             candidate = without_phase_1(candidate)
             candidate = without_risk_sampling(candidate) if data.sampling.needs_risk else candidate

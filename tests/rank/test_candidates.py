@@ -48,6 +48,8 @@ def test_inversion_is_decided_by_the_same_means():
     both = source_candidates([AUTO], ["a"])
     assert [each.name for each in both] == ["a", "a-inverted"]
     assert [each.arguments[-1] for each in both] == ["--model.source.invert=false", "--model.source.invert=true"]
+    clash = source_candidates([AUTO], ["a", "a-inverted"])
+    assert [each.name for each in clash] == ["a", "a-inverted-2", "a-inverted", "a-inverted-inverted"]
     fixed = source_candidates([AUTO, "--model.source.invert", "true"], ["a"])
     assert [each.name for each in fixed] == ["a"]
 
