@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from monai.networks.nets import UNet
 
+import riskft.build  # which each fork would import
 import riskft.cli
 
 #: Patches held in memory: at most what the smaller cohort gives in an epoch, so that the queue makes no difference.
