@@ -61,6 +61,9 @@ def _parser() -> CommandParser:
         "--finalists", type=int, default=8, help="most sources in the race, those with the best linear probe"
     )
     parser.add_argument(
+        "--depths", type=bool, default=False, help="with one source, race its encoder alone and L2-SP too"
+    )
+    parser.add_argument(
         "--rungs", type=list[float], default=[0.125, 0.25, 1.0], help="parts of the steps after which half drops out"
     )
     parser.add_argument("--budget", type=float, default=2.0, help="most steps of all candidates, in whole fine-tunings")

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from riskft.files import write_json, write_text
-from riskft.rank.candidates import Candidate, source_candidates
+from riskft.rank.candidates import Candidate, depths_of, source_candidates
 from riskft.rank.online import log_ranking
 from riskft.rank.opening import Opener
 from riskft.rank.page import rank_html
@@ -32,6 +32,7 @@ class RankOptions:
     voxels: int  #: Voxels of each class and case, at most.
     bootstrap: int  #: Draws of the cases for the intervals.
     finalists: int  #: Sources in the race, at most.
+    depths: bool  #: Whether the parts of a single source race too.
     config_out: Path | None  #: File for the config that goes on from the winner.
     wandb: bool  #: Whether the tables are logged to W&B.
     overwrite: bool  #: Whether results for other options are replaced.
@@ -61,7 +62,8 @@ def rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, com
         finalists = short_list(scored, options.finalists)
         if take_race(out / "raced.json", {each.candidate.name: each.fingerprint for each in finalists}, overwrite):
             shutil.rmtree(out / "race", ignore_errors=True)
-        racing = [*(each.candidate for each in finalists), scratch]
+        ways = depths_of(best_probe(scored).candidate) if options.depths and len(set(options.sources)) == 1 else []
+        racing = [*(each.candidate for each in finalists), *ways, scratch]
         result = run_race(racing, race, command_line)
         result.write(out)
         write_json(out / "rank.json", {**rank_json(scored, rejected, scratch), "race": result.plain()})

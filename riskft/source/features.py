@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from riskft.errors import InputError
 from riskft.source.parametrizations import copied
 from riskft.source.resize import LAYERS, in_channels
 from riskft.source.trace import trace
@@ -68,6 +69,21 @@ def find_depths(network: nn.Module, head: Sequence[str], size: Sequence[int]) ->
         seen = _observed(copied(network), channels, size, entry)
     places = dict(zip((ENCODER, BOTTLENECK), _on_the_way_down(seen), strict=False))
     return places | ({DECODER: seen.entry} if seen.entry is not None else {})
+
+
+def outside_encoder(network: nn.Module, head: Sequence[str], size: Sequence[int]) -> set[str]:
+    """Returns the keys of a network's state that its bottleneck does not depend on; see ``find_depths``.
+
+    Raises InputError if no layer takes another's output, so that there is no encoder.
+    """
+    place = find_depths(network, head, size).get(BOTTLENECK)
+    if place is None:
+        raise InputError(f"{type(network).__name__} has no encoder: set model.source.load to network.")
+    # by identity, because a module may be registered under several names
+    values: dict[str, Tensor] = dict(network.named_parameters(remove_duplicate=False))
+    values |= dict(network.named_buffers(remove_duplicate=False))
+    inside = {id(values[key]) for key in place.needs}
+    return {key for key, value in values.items() if id(value) not in inside and key in network.state_dict()}
 
 
 def _on_the_way_down(seen: _Pass) -> list[Place]:

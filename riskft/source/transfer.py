@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -48,13 +48,17 @@ def start_network(
     joint: Tensor | None,
     class_names: Sequence[str],
     how: HeadInit,
+    fresh: Collection[str] = (),
 ) -> AdaptationReport:
     """Sets a target network's weights from the source, in place; for ``how``, see ``head_init`` of ``RiskModule``.
 
-    The joint from phase 1 is P(y, z), (Y, Z), at any scale, or None. Raises InputError if ``how`` is ``leep`` and there
-    is no joint, or the head cannot be copied.
+    The joint from phase 1 is P(y, z), (Y, Z), at any scale, or None. The ``fresh`` keys keep the target's values;
+    behind such layers, ``auto`` is a random head. Raises InputError if ``how`` is ``leep`` and there is no joint, or
+    the head cannot be copied.
     """
     softmax = isinstance(source.output, SoftmaxOutput)
+    if how == "auto" and fresh:
+        how = "random"
     if how == "auto":
         how = "copy" if softmax and source.class_names == tuple(class_names) else "leep"
     if how == "leep" and joint is None:
@@ -72,6 +76,7 @@ def start_network(
         head_status={"random": "new", "leep": "adapted"}.get(how, "loaded"),
         unused=source.unused,
         missing=source.missing,
+        fresh=fresh,
     )
     if how == "leep" and joint is not None:
         rows = head_rows(joint, source.output.activity(source.channels))
@@ -97,12 +102,13 @@ def transfer_backbone(
     head_status: str,
     unused: Sequence[str],
     missing: Sequence[str] = (),
+    fresh: Collection[str] = (),
 ) -> AdaptationReport:
     """Copies everything but the head's modules from the source to the target network, in place.
 
     The source has the target's input channels; the first convolutions in ``adapted`` were adapted to these or negated.
     The report gives the head ``head_status`` (``loaded``, ``adapted`` or ``new``), the checkpoint's ``unused`` keys as
-    such, and the keys that the checkpoint did not fill (``missing``) as ``new``.
+    such, and the keys that the checkpoint did not fill (``missing``) or that are not copied (``fresh``) as ``new``.
     """
     # by identity because a module may be registered under several names (DynUNet's deep-supervision heads are)
     heads = {id(target.get_submodule(name)) for name in head}
@@ -113,6 +119,8 @@ def transfer_backbone(
         owner = id(target.get_submodule(key.rpartition(".")[0]))
         if owner in heads:
             status = head_status
+        elif key in fresh:
+            status = "new"
         else:
             state[key] = value
             status = "adapted" if owner in firsts and key.endswith("weight") else "loaded"

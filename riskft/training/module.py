@@ -16,6 +16,7 @@ from riskft.losses.weighted import Loss, RiskWeightedLoss
 from riskft.run.record import Record
 from riskft.source.activation import freeze_unused, probability_check, readings
 from riskft.source.classes import with_classes
+from riskft.source.features import outside_encoder
 from riskft.source.input_channels import with_input_channels
 from riskft.source.load import load_source, say_not_loaded
 from riskft.source.network import SourceNetwork
@@ -177,7 +178,9 @@ class RiskModule(SegmentationModule):
             self.loss.take_phase_1(joint, knowledge)
         elif self.loss.needs_eep:
             raise InputError("model.loss needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
-        self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init)
+        only_encoder = self.source.load == "encoder"
+        fresh = outside_encoder(self.network, self.head, source.size) if only_encoder else ()
+        self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init, fresh)
 
     def setup(self, stage: str) -> None:
         """Initializes the network from the source if phase 1 has not, and applies the options for speed."""

@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import riskft.sweep.local
 from riskft.cli import main
 from riskft.commands.rank import _parser
 from riskft.rank import passes
+from riskft.rank import run as run_file
 from riskft.rank.race import RaceOptions
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -115,6 +117,23 @@ def test_sources_and_scratch_race_and_bad_sources_are_listed(rank, root, monkeyp
     assert made == ["case00", "case01", "case02"]
     assert "There was no race. The best linear probe is that of t" in capsys.readouterr().out
     assert yaml.safe_load(config.read_text())["run"]["folder"] is None
+
+
+def test_the_ways_to_use_a_single_source_train(rank, root, monkeypatch):
+    """Races them without training first, to see how they are called; then trains in both ways at once."""
+    called = []
+    monkeypatch.setattr(run_file, "run_race", lambda candidates, *_: called.append(candidates) or sys.exit(0))
+    with pytest.raises(SystemExit):
+        rank("t1.pt", out="ways", method="vanilla", more=("--depths", "true", "--trainer.max_epochs", "1"))
+    (candidates,) = called
+    assert [each.name for each in candidates] == ["t1", "t1-encoder", "t1-l2sp", "scratch"]
+    both = [*candidates[1].arguments, candidates[2].arguments[-1]]
+    main(["fit", *both, "--run.folder", str(root / "ways/run")])
+    with (root / "ways/run/adaptation.csv").open(newline="") as stream:
+        statuses = {row["parameter"]: row["status"] for row in csv.DictReader(stream)}
+    assert statuses["model.0.conv.weight"] == "adapted"  # two channels in the source, one in the target
+    assert statuses["model.1.submodule.conv.weight"] == "loaded"
+    assert statuses["model.2.conv.weight"] == "new"
 
 
 def test_another_question_and_only_bad_sources_are_refused(rank, root, capsys):

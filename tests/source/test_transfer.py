@@ -27,6 +27,18 @@ def test_what_the_checkpoint_lacked_is_reported_as_new():
     assert report.fraction == pytest.approx(1 - (3 + 4 * 27) / total)
 
 
+def test_what_is_fresh_keeps_the_target_s_values():
+    source, target = unet(), unet()
+    before = {key: value.clone() for key, value in target.state_dict().items()}
+    fresh = {"model.1.submodule.conv.weight", "model.2.conv.weight"}
+    report = transfer_backbone(target, source, ["model.2.conv"], (), "loaded", (), fresh=fresh)
+    statuses = {name: status for name, _, status in report.rows}
+    assert {name for name, status in statuses.items() if status == "new"} == {"model.1.submodule.conv.weight"}
+    after = target.state_dict()
+    assert torch.equal(after["model.1.submodule.conv.weight"], before["model.1.submodule.conv.weight"])
+    assert torch.equal(after["model.0.conv.weight"], source.state_dict()["model.0.conv.weight"])
+
+
 @pytest.mark.parametrize(("head_status", "options"), [("new", {}), ("adapted", {"num_res_units": 2, "norm": "batch"})])
 def test_transfer_backbone_reports_each_status(tmp_path, head_status, options):
     torch.manual_seed(0)
