@@ -27,6 +27,7 @@ LONG = (
     *("test_sweep_on_slurm", "test_fuzz_even", "test_fuzz_odd", "test_memory", "test_main_job", "test_two_processes"),
     *("test_methods", "test_nnunet_transfer", "test_real_data", "test_layouts", "test_contradictions"),
     *("test_validity", "test_processes", "test_two_as_one", "test_compare_report", "test_configs"),
+    "test_rank",
 )
 
 
