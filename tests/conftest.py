@@ -24,10 +24,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: The slowest files, started first and in this order; if started last, they would run alone at the end.
 LONG = (
-    *("test_sweep_on_slurm", "test_fuzz_even", "test_fuzz_odd", "test_memory", "test_main_job", "test_two_processes"),
-    *("test_methods", "test_nnunet_transfer", "test_real_data", "test_layouts", "test_contradictions"),
-    *("test_validity", "test_processes", "test_two_as_one", "test_compare_report", "test_configs"),
-    "test_rank",
+    *("test_sweep_on_slurm", "test_fuzz_even", "test_fuzz_odd", "test_memory", "test_two_processes", "test_main_job"),
+    *("test_layouts", "test_real_data", "test_nnunet_transfer", "test_methods", "test_processes", "test_two_as_one"),
+    *("test_damage", "test_rank", "test_validity", "test_contradictions", "test_kills", "test_disk_full"),
+    *("test_compare_report", "test_configs"),
 )
 
 
