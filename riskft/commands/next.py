@@ -12,11 +12,14 @@ from riskft.run.places import refuse_unwritable
 DESCRIPTION = """Choose the scans to annotate next.
 
 With --run, the run's fine-tuned network segments all scans, and those are chosen whose segmentation is probably the
-worst (the highest mean expected risk in and near the predicted foreground, as in `riskft predict --expected_risk`) and
-whose features are far from those of the training cases and of one another: with similar scans you would correct the
-same mistake twice. Without a run, give the options of `riskft fit` for a source network (--config and
---model.source.checkpoint): its features alone tell which scans are typical of the others, which is the better choice
-for the first few labels. --data.modalities names the scans' channels. All other options are those of `riskft fit`.
+worst and whose features are far from those of the training cases and of one another: with similar scans you would
+correct the same mistake twice. The first is the mean expected risk in and near the predicted foreground, as in `riskft
+predict --expected_risk`, or of the riskiest thousandth of a scan without any.
+
+For the first few labels, leave --run out and give the options of `riskft fit` for a source network (--config and
+--model.source.checkpoint), and the scans' channels with --data.modalities: the source's features tell which scans are
+typical of the others. If the options name a data set, scans like its training cases are avoided. All other options are
+those of `riskft fit`, too.
 
 Scans are found as in `riskft predict --images`. Faulty scans and copies are listed and left out. Writes next.csv and
 one panel per chosen scan."""

@@ -90,9 +90,7 @@ def by_typicality(features: Vector, labelled: Vector, count: int) -> list[Choice
         open_groups = [group for group in range(len(sizes)) if (left & (own == group)).any()]
         group = min(open_groups, key=lambda group: (covered[group], -sizes[group], group))
         index = _most_typical(features, np.flatnonzero(own == group), left)
-        size = int(sizes[group])
-        reason = f"the most typical of a group of {size} similar scans" if size > 1 else "unlike all other scans"
-        reason += f" (of {len(features)})" + (", none of which is labelled" if size > 1 and not covered[group] else "")
+        reason = _group(int(sizes[group]), len(features), bool(covered[group]))
         chosen.append(Choice(index, float(nearest[index]), reason))
         left[index] = False
         covered[group] += 1
@@ -117,6 +115,13 @@ def _most_typical(features: Vector, members: Indices, left: npt.NDArray[np.bool_
     mean = distances.mean(1) if distances.shape[1] else np.zeros(len(members))
     free = left[members]
     return int(members[free][np.argmin(mean[free])])
+
+
+def _group(size: int, scans: int, covered: bool) -> str:
+    if size == 1:
+        return f"unlike the other {scans - 1} scans" if scans > 1 else "the only scan"
+    whole = f"the most typical of all {scans} scans" if size == scans else f"the most typical of {size} similar scans"
+    return whole if covered else f"{whole}, none of which is labelled"
 
 
 def _risk(risk: Vector, index: int) -> str:

@@ -46,17 +46,17 @@ def open_source(scans: Path, arguments: Sequence[str]) -> Viewer:
     The options need not name a data set: by default it is ``scans``, the folder of unlabelled scans.
     """
     options = options_of(arguments)
+    if not _set(options, "model.source.checkpoint"):
+        raise InputError(
+            "There is no network to look at the scans. Give --run with the folder of a fine-tuned run, or before the "
+            "first label a trained network of another task, with --model.source.checkpoint and the model's --config."
+        )
     given = list(arguments)
     if not _set(options, "data.reader"):
         given += ["--data.reader", "riskft.UnlabelledReader", "--data.reader.init_args.root", str(scans)]
         if not _set(options, "data.labels"):
             given += ["--data.labels.classes", "{foreground: [1]}"]  # nothing depends on them
     command = _built(given)
-    if not command.model.source.trained:
-        raise InputError(
-            "There is no network to look at the scans. Give --run with the folder of a fine-tuned run, or before the "
-            "first label a trained network of another task, with --model.source.checkpoint and the model's --config."
-        )
     return Viewer.of_source(command.trainer, command.model.load_source(), command.datamodule)
 
 

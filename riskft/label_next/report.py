@@ -18,7 +18,7 @@ from riskft.label_next.look import Look
 from riskft.label_next.store import Glance
 from riskft.plots.unlabelled import UnlabelledPanel
 
-COLUMNS = ("rank", "subject", "files", "expected_risk", "expected_dice", "distance", "reason")
+COLUMNS = ("rank", "subject", "files", "mean_expected_risk", "expected_dice", "distance", "reason")
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def panel_of(chosen: Chosen, look: Look) -> UnlabelledPanel:
     image = to_native(volume.image[0, :1], volume.affine, chosen.scan.case)[0].numpy()
     axes = nib.io_orientation(own)
     return UnlabelledPanel(
-        title=f"{chosen.rank}. {chosen.scan.subject}: {chosen.choice.reason}",
+        title=f"{chosen.rank}. {chosen.scan.subject}\n{chosen.choice.reason}",
         image=nib.apply_orientation(image, axes),
         prediction=nib.apply_orientation(look.classes, axes),
         risk=nib.apply_orientation(look.risks, axes),

@@ -58,7 +58,7 @@ def test_the_scans_of_highest_risk_that_are_unlike_the_labelled_ones(root, tmp_p
     assert [row["rank"] for row in found] == ["1", "2"]
     assert {row["subject"] for row in found} < {"new6", "new7", "new8", "new9"}
     assert [Path(row["files"]).name for row in found] == [f"{row['subject']}.nii.gz" for row in found]
-    assert all(0 < float(row["expected_risk"]) <= 1 and 0 <= float(row["expected_dice"]) < 1 for row in found)
+    assert all(0 < float(row["mean_expected_risk"]) <= 1 and 0 <= float(row["expected_dice"]) < 1 for row in found)
     assert all(float(row["distance"]) > 0 for row in found)
     assert "highest expected risk of 4 scans; farther from those labelled" in found[0]["reason"]
     assert "twin7 is a copy of new7" in printed
@@ -93,7 +93,7 @@ def test_before_the_first_label_a_source_finds_typical_scans(root, tmp_path, cap
     (row,) = rows(tmp_path / "out/next.csv")
     # without a data set, case01 is a new scan too
     assert row["subject"] in ("known", "new6", "new7", "new8", "new9")
-    assert row["reason"] == "the most typical of a group of 5 similar scans (of 5), none of which is labelled"
+    assert row["reason"] == "the most typical of all 5 scans, none of which is labelled"
     assert row["distance"] == row["expected_dice"] == ""
     capsys.readouterr()
     with pytest.raises(SystemExit):

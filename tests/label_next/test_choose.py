@@ -73,7 +73,7 @@ def test_typical_scans_of_the_largest_groups():
     found = by_typicality(features, NONE, 2)
     # mean distances to two neighbours: 1.5, 1, 1, 1, 1.5, the first of the smallest; to one neighbour: 1, 1, 2
     assert indices(found) == [2, 0]
-    assert found[0].reason == "the most typical of a group of 5 similar scans (of 8), none of which is labelled"
+    assert found[0].reason == "the most typical of 5 similar scans, none of which is labelled"
     assert np.isnan(found[0].distance)
     assert found[1].distance == 19
 
@@ -88,7 +88,7 @@ def test_every_scan_can_be_chosen_and_a_lone_one_is_said_to_be_alone():
     features = line(0, 0, 0, 70)
     found = by_typicality(features, NONE, 9)
     assert sorted(indices(found)) == [0, 1, 2, 3]
-    assert {choice.index: choice.reason for choice in found}[3] == "unlike all other scans (of 4)"
+    assert {choice.index: choice.reason for choice in found}[3] == "unlike the other 3 scans"
     assert indices(by_typicality(features, NONE, 9)) == indices(found)
 
 
