@@ -38,6 +38,13 @@ def main(arguments: Sequence[str], command_line: CommandLine) -> None:
     for name, least in (("voxels", 1), ("bootstrap", 0), ("finalists", 1)):
         if options[name] < least:
             raise InputError(f"--{name} is {options[name]}, expected {least} or more.")
+    sources = len(set(options.sources))
+    if options.depths and sources > 1:
+        raise InputError(
+            f"--depths is for one source, but --sources has {sources}. Rank these first, then the winner with --depths."
+        )
+    if options.depths and not options.race:
+        raise InputError("--depths adds candidates that only the race can tell apart. Add --race true.")
     more = {} if options.config_out is None else {"--config-out": options.config_out.parent}
     refuse_unwritable({"--out": options.out, **more})
     with quick_imports():
@@ -61,7 +68,11 @@ def _parser() -> CommandParser:
         "--finalists", type=int, default=8, help="most sources in the race, those with the best linear probe"
     )
     parser.add_argument(
-        "--depths", type=bool, default=False, help="with one source, race its encoder alone and L2-SP too"
+        "--depths",
+        type=bool,
+        default=False,
+        help="with one source, also race its encoder alone, all of it but the first convolution, and all of it held on "
+        "to weakly or strongly (riskft.L2SP): at most six candidates in all",
     )
     parser.add_argument(
         "--rungs", type=list[float], default=[0.125, 0.25, 1.0], help="parts of the steps after which half drops out"

@@ -49,12 +49,6 @@ def source_candidates(fit: Sequence[str], sources: Sequence[str]) -> list[Candid
     return found
 
 
-def depths_of(candidate: Candidate) -> list[Candidate]:
-    """Returns other ways to use a source: its encoder alone, and all of it but held on to (L2-SP)."""
-    ways = {"encoder": "--model.source.load=encoder", "l2sp": "--trainer.callbacks+=riskft.L2SP"}
-    return [Candidate(f"{candidate.name}-{way}", [*candidate.arguments, option]) for way, option in ways.items()]
-
-
 def with_own_network(candidate: Candidate) -> Candidate:
     """Returns a candidate whose source, if it describes itself, brings its own network even if the configs name one.
 

@@ -66,6 +66,16 @@ class Opener:
         """Returns the whole config that ``riskft fit`` makes of the arguments."""
         return _config(self.parsed(arguments))
 
+    def built(self, candidate: Candidate) -> Command:
+        """Returns a candidate's ``riskft fit`` with its module built; raises InputError if it is refused."""
+        try:
+            command = self.parsed([*candidate.arguments, *_ONE_DEVICE])
+            with _quietly():
+                command.build_apart()
+        except UsageError as error:
+            raise InputError(error.args[0]) from None
+        return command
+
     def open(self, candidate: Candidate) -> OpenSource:
         """Loads a candidate's source.
 
@@ -73,12 +83,7 @@ class Opener:
             InputError: If it cannot take part, with the reason.
         """
         candidate = with_own_network(candidate)
-        try:
-            command = self.parsed([*candidate.arguments, *_ONE_DEVICE])
-            with _quietly():
-                command.build_apart()
-        except UsageError as error:
-            raise InputError(error.args[0]) from None
+        command = self.built(candidate)
         module: RiskModule = command.model
         source, places, lacks = _loaded(module)
         data = self._prepared(command)

@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from riskft.files import write_json, write_text
-from riskft.rank.candidates import Candidate, depths_of, source_candidates
+from riskft.rank.candidates import Candidate, source_candidates
+from riskft.rank.depths import MOST, depth_study
 from riskft.rank.online import log_ranking
 from riskft.rank.opening import Opener
 from riskft.rank.page import rank_html
@@ -32,7 +33,7 @@ class RankOptions:
     voxels: int  #: Voxels of each class and case, at most.
     bootstrap: int  #: Draws of the cases for the intervals.
     finalists: int  #: Sources in the race, at most.
-    depths: bool  #: Whether the parts of a single source race too.
+    depths: bool  #: Whether a single source also races with a part of it loaded, and held on to.
     config_out: Path | None  #: File for the config that goes on from the winner.
     wandb: bool  #: Whether the tables are logged to W&B.
     overwrite: bool  #: Whether results for other options are replaced.
@@ -53,17 +54,19 @@ def rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, com
     passes = Passes(out / "passes", options.voxels, config["seed_everything"] or 0)
     scored, rejected = score_sources(source_candidates(fit, options.sources), opener, passes, options.bootstrap)
     scratch = scratch_of(fit, config, scored)
+    finalists = short_list(scored, options.finalists)
+    if options.depths:
+        ways, impossible = depth_study(best_probe(scored), opener, MOST - len(finalists) - 1)
+        finalists, scored, rejected = [*finalists, *ways], [*scored, *ways], [*rejected, *impossible]
     _show(out, scored, rejected, scratch)
     result = None
     if race is None:
         chosen, folder = best_probe(scored).candidate, None
         _say(f"There was no race. The best linear probe is that of {chosen.name}.")
     else:
-        finalists = short_list(scored, options.finalists)
         if take_race(out / "raced.json", {each.candidate.name: each.fingerprint for each in finalists}, overwrite):
             shutil.rmtree(out / "race", ignore_errors=True)
-        ways = depths_of(best_probe(scored).candidate) if options.depths and len(set(options.sources)) == 1 else []
-        racing = [*(each.candidate for each in finalists), *ways, scratch]
+        racing = [*(each.candidate for each in finalists), scratch]
         result = run_race(racing, race, command_line)
         result.write(out)
         write_json(out / "rank.json", {**rank_json(scored, rejected, scratch), "race": result.plain()})

@@ -89,7 +89,8 @@ def _cell(score: Estimate | None) -> str:
 def notes(scored: Sequence[Scored], rejected: Sequence[Rejected]) -> list[str]:
     """Says what the passes cost, which sources take part without their heads, and which do not, each reason once."""
     seconds = sum(each.seconds for each in scored)
-    lines = [f"The passes took {seconds:.1f} s, {seconds / len(scored):.1f} s per candidate with a source."]
+    passes = sum(each.seconds > 0 for each in scored)  # the ways to use a single source share its passes
+    lines = [f"The passes took {seconds:.1f} s, {seconds / max(passes, 1):.1f} s per candidate with its own."]
     parts = by_reason([Rejected(each.candidate.name, each.lacks) for each in scored if each.lacks])
     lines += [
         f"{', '.join(names)}: without its segmentation head: no LEEP, and fine-tuning without phase 1. {reason}"

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from riskft.errors import InputError
 from riskft.source.parametrizations import copied
 from riskft.source.resize import LAYERS, in_channels
 from riskft.source.trace import trace
@@ -61,29 +60,28 @@ def find_depths(network: nn.Module, head: Sequence[str], size: Sequence[int]) ->
     # in a head of several layers, the last takes the classes' channels
     own = [name for name in found.last[:1] if in_channels(network.get_submodule(name)) != found.channels[0]]
     entry = own[0] if own and own[0] in head else head[0]
-    channels = found.in_channels
-    try:
-        # the meta device takes almost no time or memory, whatever the window
-        seen = _observed(copied(network).to("meta"), channels, size, entry)
-    except (RuntimeError, NotImplementedError):  # it reads values
-        seen = _observed(copied(network), channels, size, entry)
+    seen = _seen(network, found.in_channels, size, entry)
     places = dict(zip((ENCODER, BOTTLENECK), _on_the_way_down(seen), strict=False))
     return places | ({DECODER: seen.entry} if seen.entry is not None else {})
 
 
-def outside_encoder(network: nn.Module, head: Sequence[str], size: Sequence[int]) -> set[str]:
-    """Returns the keys of a network's state that its bottleneck does not depend on; see ``find_depths``.
+@torch.inference_mode(False)
+def encoder_keys(network: nn.Module, size: Sequence[int]) -> frozenset[str]:
+    """Returns the names of the parameters and buffers that run up to the bottleneck; none if nothing shrinks."""
+    seen = _seen(network, trace(network, size, training=False).in_channels, size)
+    # the features of a small U-Net may all have the same resolution, below the image's
+    if min((seen.voxels[index] for index in seen.ends), default=prod(size)) >= prod(size):
+        return frozenset()
+    return _on_the_way_down(seen)[1].needs
 
-    Raises InputError if no layer takes another's output, so that there is no encoder.
-    """
-    place = find_depths(network, head, size).get(BOTTLENECK)
-    if place is None:
-        raise InputError(f"{type(network).__name__} has no encoder: set model.source.load to network.")
-    # by identity, because a module may be registered under several names
-    values: dict[str, Tensor] = dict(network.named_parameters(remove_duplicate=False))
-    values |= dict(network.named_buffers(remove_duplicate=False))
-    inside = {id(values[key]) for key in place.needs}
-    return {key for key, value in values.items() if id(value) not in inside and key in network.state_dict()}
+
+def _seen(network: nn.Module, channels: int, size: Sequence[int], entry: str = "") -> _Pass:
+    """Returns what a forward pass shows; ``entry`` is the module whose input is the head's."""
+    try:
+        # the meta device takes almost no time or memory, whatever the window
+        return _observed(copied(network).to("meta"), channels, size, entry)
+    except (RuntimeError, NotImplementedError):  # it reads values
+        return _observed(copied(network), channels, size, entry)
 
 
 def _on_the_way_down(seen: _Pass) -> list[Place]:

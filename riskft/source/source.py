@@ -11,6 +11,8 @@ from riskft.files import without_addresses
 from riskft.source.input_channels import FirstConvolution
 from riskft.source.output import SourceOutput
 
+Load = Literal["network", "encoder", "not_first", "none"]
+
 
 @dataclass
 class Source:
@@ -25,9 +27,10 @@ class Source:
         weights: Which copy of the weights to take if the checkpoint holds several, for example ``net_ema`` or
             ``model_ema``. null takes the one that fits best; the log names the others.
         load: What training takes from the checkpoint: the weights of the ``network``; those of its ``encoder`` alone
-            (what runs up to the lowest resolution; the rest and, with ``head_init: auto``, the head start at random);
-            or ``none``, which trains from scratch whatever ``checkpoint`` is. A model that describes itself still gives
-            its architecture and defaults.
+            (what runs up to the lowest resolution; the rest and the head start at random); all but those of the first
+            convolution and its normalisation (``not_first``), which start at random; or ``none``, which trains
+            from scratch whatever ``checkpoint`` is. A model that describes itself still gives its architecture and
+            defaults.
         head: Name or names of the modules that make up the network's head. null finds them.
         first_convolution: How to adapt the first convolution to another number of channels: start each new channel as
             the ``mean`` of the old ones, or ``repeat`` the old ones in turn.
@@ -44,7 +47,7 @@ class Source:
     network: nn.Module | None = None
     checkpoint: str | None = None
     weights: str | None = None
-    load: Literal["network", "encoder", "none"] = "network"
+    load: Load = "network"
     head: list[str] | str | None = None
     first_convolution: FirstConvolution = "mean"
     min_loaded: float = 0.5

@@ -53,11 +53,11 @@ def start_network(
     """Sets a target network's weights from the source, in place; for ``how``, see ``head_init`` of ``RiskModule``.
 
     The joint from phase 1 is P(y, z), (Y, Z), at any scale, or None. The ``fresh`` keys keep the target's values;
-    behind such layers, ``auto`` is a random head. Raises InputError if ``how`` is ``leep`` and there is no joint, or
-    the head cannot be copied.
+    if the head's are among them, ``auto`` is a random head. Raises InputError if ``how`` is ``leep`` and there is no
+    joint, or the head cannot be copied.
     """
     softmax = isinstance(source.output, SoftmaxOutput)
-    if how == "auto" and fresh:
+    if how == "auto" and any(key.startswith(f"{name}.") for name in head for key in fresh):
         how = "random"
     if how == "auto":
         how = "copy" if softmax and source.class_names == tuple(class_names) else "leep"

@@ -16,9 +16,10 @@ class L2SP(Callback):
 
     Each optimizer step is preceded by w <- w - lr * alpha * (w - w_source): AdamW's decoupled weight decay, but towards
     the source. As it is not part of the loss, neither gradient clipping nor an adaptive optimizer rescales it. With
-    plain SGD it equals the penalty alpha/2 |w - w_source|^2. The head is exempt. Over a run, a weight without gradient
-    loses the fraction 1 - exp(-alpha * sum of learning rates) of its distance to the source, so set alpha to at least
-    about 1 / (mean learning rate * steps). The optimizer's own weight decay, towards 0, stays on.
+    plain SGD it equals the penalty alpha/2 |w - w_source|^2. The head and other new weights are exempt. Over a run, a
+    weight without gradient loses the fraction 1 - exp(-alpha * sum of learning rates) of its distance to the source,
+    so set alpha to at least about 1 / (mean learning rate * steps). The optimizer's own weight decay, towards 0, stays
+    on.
 
     Args:
         alpha: Strength of the pull; 0 turns it off.
@@ -35,7 +36,9 @@ class L2SP(Callback):
         """Stores the starting weights, unless a resumed run's checkpoint holds them."""
         if not isinstance(pl_module, RiskModule) or pl_module.adaptation is None:
             raise InputError("riskft.L2SP needs a riskft.RiskModule with a source: set model.source.checkpoint.")
-        start = self._source or {name: value.detach().clone() for name, value in backbone(pl_module).items()}
+        new = {name for name, _, status in pl_module.adaptation.rows if status == "new"}
+        pulled = {name: value for name, value in backbone(pl_module).items() if name not in new}
+        start = self._source or {name: value.detach().clone() for name, value in pulled.items()}
         self._source = {name: value.to(pl_module.device) for name, value in start.items()}
 
     @torch.no_grad()
@@ -48,8 +51,9 @@ class L2SP(Callback):
             # a step must not overshoot the source, however large the learning rate
             part = min(1.0, float(group["lr"]) * self.alpha)
             for value in group["params"]:
-                if id(value) in names and value.requires_grad:
-                    value.lerp_(self._source[names[id(value)]], part)
+                source = self._source.get(names.get(id(value), ""))
+                if source is not None and value.requires_grad:
+                    value.lerp_(source, part)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the starting weights, which a resumed run cannot recover from its own."""

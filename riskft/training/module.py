@@ -16,7 +16,7 @@ from riskft.losses.weighted import Loss, RiskWeightedLoss
 from riskft.run.record import Record
 from riskft.source.activation import freeze_unused, probability_check, readings
 from riskft.source.classes import with_classes
-from riskft.source.features import outside_encoder
+from riskft.source.fresh import fresh_keys
 from riskft.source.input_channels import with_input_channels
 from riskft.source.load import load_source, say_not_loaded
 from riskft.source.network import SourceNetwork
@@ -53,7 +53,7 @@ class RiskModule(SegmentationModule):
             every step. Example: ``torch.optim.lr_scheduler.PolynomialLR`` with ``power: 0.9``.
         head_init: ``leep`` mixes the rows of the source head by P(z|y) (needs phase 1), ``copy`` copies the source
             head, ``random`` ignores it. ``auto`` is ``copy`` if source and target classes have the same names, else
-            ``leep``.
+            ``leep``; ``random`` if ``source.load`` is ``encoder``.
         head_lr_factor: The head's learning rate relative to the backbone's.
         channels_last: Store weights and patches in channels-last memory order (faster convolutions on GPUs).
         compile: Compile the network with ``torch.compile``.
@@ -96,6 +96,12 @@ class RiskModule(SegmentationModule):
         self._checked_source: SourceNetwork | None = None  # neither trained nor saved
         network, _ = with_input_channels(plain(source.architecture()), in_channels, size, source.first_convolution)
         self.network, self.head = with_classes(network, len(self.class_names), size, source.head)
+        if source.trained and source.load == "encoder" and head_init in ("leep", "copy"):
+            raise InputError(
+                f"model.head_init is {head_init}, but model.source.load is encoder: the source's head does not fit a "
+                "decoder that starts at random. Set model.head_init to auto or random."
+            )
+        self._fresh = fresh_keys(self.network, size, source.load) if source.trained else frozenset()
         self._read = readings(self.network, size, source.output)
         self._check = probability_check(self.network, self._read, source.output)
         self.adaptation: AdaptationReport | None = None
@@ -178,9 +184,9 @@ class RiskModule(SegmentationModule):
             self.loss.take_phase_1(joint, knowledge)
         elif self.loss.needs_eep:
             raise InputError("model.loss needs phase 1: add riskft.RiskMapCallback to trainer.callbacks.")
-        only_encoder = self.source.load == "encoder"
-        fresh = outside_encoder(self.network, self.head, source.size) if only_encoder else ()
-        self.adaptation = start_network(self.network, self.head, source, joint, self.class_names, self.head_init, fresh)
+        self.adaptation = start_network(
+            self.network, self.head, source, joint, self.class_names, self.head_init, self._fresh
+        )
 
     def setup(self, stage: str) -> None:
         """Initializes the network from the source if phase 1 has not, and applies the options for speed."""

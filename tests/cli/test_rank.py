@@ -119,21 +119,28 @@ def test_sources_and_scratch_race_and_bad_sources_are_listed(rank, root, monkeyp
     assert yaml.safe_load(config.read_text())["run"]["folder"] is None
 
 
-def test_the_ways_to_use_a_single_source_train(rank, root, monkeypatch):
+def test_the_ways_to_use_a_single_source_train(rank, root, monkeypatch, capsys):
     """Races them without training first, to see how they are called; then trains in both ways at once."""
     called = []
     monkeypatch.setattr(run_file, "run_race", lambda candidates, *_: called.append(candidates) or sys.exit(0))
     with pytest.raises(SystemExit):
         rank("t1.pt", out="ways", method="vanilla", more=("--depths", "true", "--trainer.max_epochs", "1"))
     (candidates,) = called
-    assert [each.name for each in candidates] == ["t1", "t1-encoder", "t1-l2sp", "scratch"]
-    both = [*candidates[1].arguments, candidates[2].arguments[-1]]
+    ways = ["t1", "t1-encoder", "t1-not_first", "t1-l2sp=10", "t1-l2sp=1"]
+    assert [each.name for each in candidates] == [*ways, "scratch"]
+    listed = rows(root / "ways/rank.csv")
+    assert {listed[name]["logme.encoder"] for name in ways} == {listed["t1"]["logme.encoder"]}
+    assert [float(listed[name]["pass_seconds"]) > 0 for name in ways] == [True, *[False] * 4]
+    both = [*candidates[1].arguments, *candidates[3].arguments[-2:]]
     main(["fit", *both, "--run.folder", str(root / "ways/run")])
     with (root / "ways/run/adaptation.csv").open(newline="") as stream:
         statuses = {row["parameter"]: row["status"] for row in csv.DictReader(stream)}
     assert statuses["model.0.conv.weight"] == "adapted"  # two channels in the source, one in the target
     assert statuses["model.1.submodule.conv.weight"] == "loaded"
     assert statuses["model.2.conv.weight"] == "new"
+    with pytest.raises(SystemExit):  # before anything is trained
+        main(["fit", *candidates[2].arguments, "--run.folder", str(root / "ways/run"), "--ckpt_path", "last"])
+    assert "model.source.load: encoder in the checkpoint, not_first in this command" in capsys.readouterr().err
 
 
 def test_another_question_and_only_bad_sources_are_refused(rank, root, capsys):
@@ -154,6 +161,9 @@ def test_another_question_and_only_bad_sources_are_refused(rank, root, capsys):
     with pytest.raises(SystemExit):
         rank("t1.pt", more=("--voxels", "0"))
     assert "--voxels is 0, expected 1 or more" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        rank("t1.pt", "t2.pt", more=("--depths", "true"))
+    assert "--depths is for one source, but --sources has 2" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         rank("t1.pt", more=("--rungs", "[0.5, 0.25]"))
     assert "expected ascending fractions" in capsys.readouterr().err

@@ -6,7 +6,6 @@ import pytest
 
 from riskft.errors import InputError
 from riskft.rank.candidates import (
-    depths_of,
     from_scratch,
     names_of,
     source_candidates,
@@ -63,14 +62,6 @@ def test_scratch_has_neither_phase_1_nor_what_follows_a_source():
     dropped = json.loads(candidate.arguments[-1].removeprefix("--trainer.drop_callbacks="))
     assert {"riskft.RiskMapCallback", "riskft.L2SP", "riskft.BackboneFreeze"} <= set(dropped)
     assert "--model.source.checkpoint=m" in from_scratch([], "m").arguments
-
-
-def test_a_single_source_can_be_used_in_other_ways():
-    ways = depths_of(source_candidates(["--x=1"], ["a"])[0])
-    assert [(each.name, each.arguments[2:]) for each in ways] == [
-        ("a-encoder", ["--model.source.load=encoder"]),
-        ("a-l2sp", ["--trainer.callbacks+=riskft.L2SP"]),
-    ]
 
 
 def test_a_source_without_a_head_keeps_its_inversion():

@@ -9,7 +9,7 @@ from monai.inferers import SimpleInferer, SlidingWindowInferer
 from torch import nn
 
 from riskft.source.classes import with_classes
-from riskft.source.features import VoxelFeatures, features_at, find_depths, outside_encoder, with_coordinates
+from riskft.source.features import VoxelFeatures, features_at, find_depths, with_coordinates
 from riskft.source.packages.meshnet import MeshNet
 
 
@@ -151,25 +151,3 @@ def test_cells_of_a_coarser_grid():
     found.add((6, 4, 6), torch.tensor([[0, 0, 0]]), {"bottleneck": cells})
     # the last voxel is in no window
     assert found.values["bottleneck"].flatten().tolist() == [3, 7, 0]
-
-
-@pytest.mark.parametrize("name", ["dynunet", "segresnet", "unet_res_batch"])
-def test_what_is_outside_the_encoder(name):
-    """Random weights there change the logits, and not the bottleneck's features."""
-    zoo = Zoo(name)
-    network = zoo.build(1, 3)
-    fresh = outside_encoder(network, zoo.head, zoo.size)
-    places = places_of(network, zoo.size)
-    voxels = torch.tensor([[0, 1, 2], [7, 6, 5]])
-
-    def run():
-        with torch.no_grad(), features_at(network, {"bottleneck": places["bottleneck"]}, voxels) as found:
-            return network(with_coordinates(zoo.image(1))), found.values["bottleneck"]
-
-    logits, bottom = run()
-    state, other = network.state_dict(), zoo.build(1, 3, seed=5).state_dict()
-    network.load_state_dict({key: other[key] if key in fresh else value for key, value in state.items()})
-    other_logits, same = run()
-    assert torch.equal(bottom, same)
-    assert not torch.allclose(logits, other_logits)
-    assert 0 < len(fresh) < len(state)
