@@ -89,6 +89,22 @@ def launched_processes(trainer: Trainer) -> Sequence[Popen[bytes]]:
     return processes
 
 
+def start_next_epoch(trainer: Trainer) -> None:
+    """Makes a trainer that resumes from the end of an epoch go on with the next one; call it in ``on_train_start``.
+
+    With ``max_steps`` Lightning takes such a checkpoint for one from inside the epoch, ends that epoch a second time,
+    and skips the one after.
+    """
+    from lightning.pytorch.loops.loop import _Loop
+
+    loop = trainer.fit_loop
+    if loop.restarted_on_epoch_end and loop.epoch_loop.batch_progress.is_last_batch:
+        _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]  # the loop's own setter ignores False
+        loop.reset_restart_stage()
+        loop.epoch_loop.reset_restart_stage()
+        loop.epoch_progress.increment_completed()
+
+
 def finds_unused_parameters(strategy: DDPStrategy) -> bool:
     """Whether DDP searches for parameters without a gradient."""
     return bool(strategy._ddp_kwargs.get("find_unused_parameters", False))

@@ -125,6 +125,21 @@ def test_sigterm(trainer):
         assert trainer.received_sigterm
 
 
+def test_the_next_epoch():
+    trainer = Trainer(accelerator="cpu", max_steps=4, logger=False, enable_progress_bar=False)
+    with contract("lightning", "the states of its loops", "to resume at the end of an epoch with max_steps"):
+        loop = trainer.fit_loop
+        ended = {"ready": 1, "started": 1, "processed": 1, "completed": 0}
+        loop.epoch_progress.load_state_dict({"total": ended, "current": ended})
+        loop.epoch_loop.batch_progress.is_last_batch = True
+        loop.restarting = True
+        loop.update_restart_stage()
+        assert loop.restarted_on_epoch_end
+        compat.start_next_epoch(trainer)
+        assert [loop.restarting, loop.epoch_loop.restarting, loop.restarted_on_epoch_end] == [False] * 3
+        assert trainer.current_epoch == 1
+
+
 def test_launched_processes(trainer):
     with contract("lightning", "the launcher's procs", "to end the processes of a failed run"):
         assert compat.launched_processes(trainer) == []

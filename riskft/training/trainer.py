@@ -25,6 +25,7 @@ from riskft.training.record.check import check_checkpoint, check_filing, check_s
 from riskft.training.record.compare import TrainerCommand
 from riskft.training.risk_export import RiskExport
 from riskft.training.risk_maps import RiskMapCallback
+from riskft.training.whole_epochs import WholeEpochs
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +49,15 @@ class RiskTrainer(Trainer):
         self._check_source(model, datamodule)
         self._check_length(model)
         ckpt_path = self._resumed(ckpt_path, model, datamodule)
-        plan = RunPlan()
-        self.callbacks.insert(0, plan)
+        added = [WholeEpochs(), RunPlan()]
+        self.callbacks[:0] = added
         # phase 1 first: it initializes the head, and callbacks that average the weights copy the network in their setup
         self.callbacks.sort(key=lambda callback: not isinstance(callback, RiskMapCallback))
         try:
             with ending_together(self):
                 super().fit(model, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
         finally:
-            self.callbacks = [callback for callback in self.callbacks if callback is not plan]
+            self.callbacks = [callback for callback in self.callbacks if callback not in added]
 
     def validate(  # type: ignore[override]
         self, model: LightningModule, datamodule: RiskDataModule | None = None, ckpt_path: str | None = None

@@ -9,12 +9,15 @@ from forked_runs import Study, assert_same_weights, forked, ranks
 from riskft import PauseAt
 from riskft.training.record.options import trained_options
 
+#: Which end in the middle of the third epoch.
+EIGHT_STEPS = ("--trainer.max_epochs", "-1", "--trainer.max_steps", "8")
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, tiny_manifest):
-    """Three epochs of three steps with flips, noise, risk maps that are refreshed and a schedule."""
+    """Eight steps in epochs of three with flips, noise, risk maps that are refreshed and a schedule."""
     study = Study(tmp_path_factory.mktemp("undisturbed"), tiny_manifest)
-    done = forked(study.arguments(), study.root / "log")
+    done = forked(study.arguments("fit", *EIGHT_STEPS), study.root / "log")
     assert done.wait() == 0, done.text
     return study
 
@@ -34,25 +37,25 @@ def test_a_paused_run_ends_with_the_same_weights(tmp_path, tiny_manifest, undist
     study = Study(tmp_path, tiny_manifest)
     # not due by itself after the second epoch
     every = ("--trainer.check_val_every_n_epoch", "3")
-    first = forked(pausing(study, 0.4, *every), tmp_path / "first")
+    first = forked(pausing(study, 0.5, *EIGHT_STEPS, *every), tmp_path / "first")
     assert first.wait() == 0
-    assert "The run is paused at step 6 of 9" in first.text  # step 4 is in the second epoch
+    assert "The run is paused at step 6 of 8" in first.text  # step 4 is in the second epoch
     assert study.checkpoint()["global_step"] == 6
-    again = forked(pausing(study, 0.4), tmp_path / "again")
+    again = forked(pausing(study, 0.5, *EIGHT_STEPS), tmp_path / "again")
     assert again.wait() == 0
     assert "is paused" in again.text
     assert "Nothing was trained" not in again.text
     assert study.checkpoint()["global_step"] == 6
-    last = forked(pausing(study, None), tmp_path / "last")
+    last = forked(pausing(study, None, *EIGHT_STEPS), tmp_path / "last")
     assert last.wait() == 0
     assert "is paused" not in last.text
     assert_same_weights(undisturbed.checkpoint(), study.checkpoint())
     rows = scores(study)
     assert [(row["at"], row["step"], row["class_name"]) for row in rows] == [
-        *(("0.4", "6", name) for name in ("shell", "core")),
-        *(("1.0", "9", name) for name in ("shell", "core")),
+        *(("0.5", "6", name) for name in ("shell", "core")),
+        *(("1.0", "8", name) for name in ("shell", "core")),
     ]
-    assert {(row["subject"], row["steps"]) for row in rows} == {("case03", "9")}
+    assert {(row["subject"], row["steps"]) for row in rows} == {("case03", "8")}
     assert 0 < float(rows[0]["seconds"]) < float(rows[2]["seconds"])
     with (study.folder() / "metrics.csv").open() as stream:
         shown = [float(row["val/dice"]) for row in csv.DictReader(stream) if row["val/dice"]]
