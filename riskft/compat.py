@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:  # only for annotations: commands without a trainer import this file too
+    from argparse import ArgumentParser
     from subprocess import Popen
 
     import torch
@@ -61,6 +62,11 @@ def made(item: T) -> T:
         return item
     result: T = type(item).__bases__[-1]()
     return result
+
+
+def option_names(parser: ArgumentParser) -> set[str]:
+    """Returns all names of a parser's options, with dashes."""
+    return {name for action in parser._actions for name in action.option_strings}
 
 
 # -- Lightning ---------------------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader
 
 import riskft
 from riskft import compat
+from riskft.arguments.parser import CommandParser
 
 #: Private names of other libraries' classes that classes of riskft override, set or call:
 #: (our class, name): (its class, the method that calls it or "", its arguments, what it is needed for)
@@ -138,6 +139,13 @@ def test_the_next_epoch():
         compat.start_next_epoch(trainer)
         assert [loop.restarting, loop.epoch_loop.restarting, loop.restarted_on_epoch_end] == [False] * 3
         assert trainer.current_epoch == 1
+
+
+def test_option_names():
+    parser = CommandParser()
+    with contract("jsonargparse", "a parser's actions", "to tell a command's options from those of fit"):
+        parser.add_argument("-k", "--count", type=int)
+        assert {"-h", "--help", "-k", "--count"} <= compat.option_names(parser)
 
 
 def test_launched_processes(trainer):

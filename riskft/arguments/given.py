@@ -5,7 +5,7 @@ model that describes itself, the callbacks of all configs, and whether a run was
 faults are left to the parser, which reports them better.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,6 +61,18 @@ def options_of(arguments: Sequence[str]) -> list[Option]:
         elif argument.startswith("--") and index + 1 < len(arguments):
             found.append(Option(name[2:], arguments[index + 1]))
     return found
+
+
+def divided(arguments: Sequence[str], own: Collection[str]) -> tuple[list[str], list[str]]:
+    """Returns a command's own options, given their names with dashes, and those of ``fit``, each with its values."""
+    mine: list[str] = []
+    others: list[str] = []
+    into = others
+    for part in arguments:
+        if part.startswith("-") and not part[1:2].isdigit():
+            into = mine if part.partition("=")[0] in own else others
+        into.append(part)
+    return mine, others
 
 
 def last_file(options: Sequence[Option], wanted: str) -> str | None:

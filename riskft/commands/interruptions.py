@@ -65,6 +65,7 @@ def again(arguments: Sequence[str]) -> str:
     what = {
         "predict": "Finished segmentations are kept; to add the missing ones",
         "sweep": "Finished runs are kept; to go on with the others",
+        "next": "What was found in the scans is kept; to go on",
         "rank": "Finished passes and trainings are kept; to go on",
     }.get(arguments[0] if arguments else "", "To start again")
     return f"{what}: {command}"

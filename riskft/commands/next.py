@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from riskft.arguments.given import divided
 from riskft.arguments.parser import CommandParser
 from riskft.commands.imports import quick_imports
+from riskft.compat import option_names
 from riskft.errors import InputError, refuse
 from riskft.files import write_text
 from riskft.run.places import refuse_unwritable
@@ -25,19 +27,17 @@ Scans are found as in `riskft predict --images`. Faulty scans and copies are lis
 one panel per chosen scan."""
 
 TABLE = "next.csv"
-#: The command's own options; all others are those of `fit`.
-OWN = ("-h", "--help", "--unlabelled", "-k", "--count", "--run", "--out", "--overwrite")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Runs ``riskft next``; raises InputError if no scan can be chosen, or files would be overwritten."""
-    own, others = parted(arguments)
     parser = CommandParser(prog="riskft next", description=DESCRIPTION)
     parser.add_argument("--unlabelled", type=Path, required=True, help="folder of the scans to choose from")
     parser.add_argument("-k", "--count", type=int, default=5, help="how many to choose")
     parser.add_argument("--run", type=Path, help="folder of a fine-tuned run; none before the first label")
     parser.add_argument("--out", type=Path, default=Path("next"), help="folder of the results")
     parser.add_argument("--overwrite", type=bool, default=False, help="replace results")
+    own, others = divided(arguments, option_names(parser) - {"--config"})
     options = parser.parse_args(own)
     if options.count < 1:
         raise InputError(f"-k is {options.count}, expected 1 or more.")
@@ -77,24 +77,3 @@ def main(arguments: Sequence[str]) -> None:
         for fault in faults:
             console.print(f"  - {fault}", soft_wrap=True, markup=False, highlight=False)
     console.print(f"Results: {options.out}", soft_wrap=True, markup=False, highlight=False)
-
-
-def parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the command's own arguments and all others, each option with its value."""
-    own: list[str] = []
-    others: list[str] = []
-    target = own
-    for argument in arguments:
-        name = argument.partition("=")[0]
-        if argument.startswith("-") and not _is_number(argument):
-            target = own if name in OWN else others
-        target.append(argument)
-    return own, others
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from riskft.arguments.given import divided
 from riskft.arguments.parser import CommandParser
 from riskft.commands.imports import quick_imports
+from riskft.compat import option_names
 from riskft.errors import InputError
 from riskft.run.places import refuse_unwritable
 from riskft.sweep.local import CommandLine
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str], command_line: CommandLine) -> None:
         InputError: If the options cannot be used, no source can take part, or another ranking would be overwritten.
     """
     parser = _parser()
-    own, fit = _divided(arguments, parser)
+    own, fit = divided(arguments, option_names(parser) - {"--config"})
     options = parser.instantiate_classes(parser.parse_args(own))
     for name, least in (("voxels", 1), ("bootstrap", 0), ("finalists", 1)):
         if options[name] < least:
@@ -88,16 +90,3 @@ def _parser() -> CommandParser:
     parser.add_argument("--wandb", type=bool, default=False, help="log the tables to an offline W&B run in --out")
     parser.add_argument("--overwrite", type=bool, default=False, help="replace the ranking for other options in --out")
     return parser
-
-
-def _divided(arguments: Sequence[str], parser: CommandParser) -> tuple[list[str], list[str]]:
-    """Returns the options of ``rank`` and those of ``fit``."""
-    known = {name for action in parser._actions for name in action.option_strings if name != "--config"}
-    own: list[str] = []
-    fit: list[str] = []
-    into = fit
-    for part in arguments:
-        if part.startswith("-") and not part[1:2].isdigit():
-            into = own if part.partition("=")[0] in known else fit
-        into.append(part)
-    return own, fit

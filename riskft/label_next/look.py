@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.io.native import native_grid
-from riskft.data.patches.batch import read_case
+from riskft.data.patches.batch import VolumeBatch, read_case
 from riskft.data.prepare.cache import PreparedCase
 from riskft.errors import InputError
 from riskft.estimate.calibration import risk_map
@@ -92,8 +92,8 @@ class Viewer:
     @torch.no_grad()
     def look(self, case: PreparedCase) -> Look:
         """Segments a scan; raises InputError if a file is damaged, or the network gives NaN or infinite values."""
-        volume = read_case(case)
-        volume = volume._replace(image=volume.image.to(self.trainer.strategy.root_device))
+        own = read_case(case)
+        volume = VolumeBatch(own.subject, own.image.to(self.trainer.strategy.root_device), own.label, own.affine)
         precision, means = self.trainer.precision_plugin, FeatureMeans()
         with precision.predict_step_context(), means.watching(self.network, self.head):
 

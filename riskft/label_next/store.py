@@ -57,7 +57,7 @@ class LookStore:
     def write(self, key: str, glance: Glance) -> None:
         """Keeps what was found in a scan, unless the folder is read-only."""
         with suppress(InputError), atomic_path(self._path(key)) as temporary:
-            np.savez(temporary, **glance._asdict())
+            np.savez(temporary, risk=glance.risk, dice=glance.dice, features=glance.features)
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.npz"

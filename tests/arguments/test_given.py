@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 
-from riskft.arguments.given import Option, last_file, options_of, updated
+from riskft.arguments.given import Option, divided, last_file, options_of, updated
 
 CHECKPOINT = "model.source.checkpoint"
 
@@ -22,6 +22,24 @@ def config(tmp_path):
 
 def checkpoint(*options):
     return last_file(options_of(["fit", *options]), CHECKPOINT)
+
+
+def test_own_options_are_told_from_those_of_fit():
+    given = [
+        "--unlabelled",
+        "scans",
+        "--config=a.yaml",
+        "-k",
+        "3",
+        "--data.modalities",
+        "[t1, t2]",
+        "--run=r",
+        "--x",
+        "-1",
+    ]
+    own, others = divided(given, {"--unlabelled", "-k", "--run"})
+    assert own == ["--unlabelled", "scans", "-k", "3", "--run=r"]
+    assert others == ["--config=a.yaml", "--data.modalities", "[t1, t2]", "--x", "-1"]
 
 
 def test_both_ways_of_writing_an_option():

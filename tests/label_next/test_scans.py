@@ -1,10 +1,9 @@
-"""Work on many cases of which some fail, and the arguments of two parsers in one command line."""
+"""Work on many cases, of which some fail."""
 
 from pathlib import Path
 
 import pytest
 
-from riskft.commands.next import parted
 from riskft.data.records import Case
 from riskft.errors import InputError, NoSpaceError
 from riskft.label_next.scans import _each
@@ -38,22 +37,3 @@ def test_a_full_disk_ends_the_work():
 
     with pytest.raises(NoSpaceError):
         _each(work, CASES)
-
-
-def test_own_arguments_are_told_from_those_of_fit():
-    own, others = parted(
-        [
-            "--unlabelled",
-            "scans",
-            "--config=a.yaml",
-            "-k",
-            "3",
-            "--data.modalities",
-            "[t1, t2]",
-            "--run=r",
-            "--x",
-            "-1.5",
-        ]
-    )
-    assert own == ["--unlabelled", "scans", "-k", "3", "--run=r"]
-    assert others == ["--config=a.yaml", "--data.modalities", "[t1, t2]", "--x", "-1.5"]
