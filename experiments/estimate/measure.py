@@ -9,7 +9,7 @@ RUN is a run folder or a folder above several. Everything is fitted on a run's v
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from riskft.data.prepare.cache import PreparedCase
 from riskft.estimate.calibration import risk_map
 from riskft.estimate.dice import expected_dice, fit_line, mean_over_classes, to_logit
 from riskft.estimate.estimator import Estimator, fit_estimator
-from riskft.estimate.evidence import CaseEvidence, Classes, ClassEvidence, entropy, evidence_of
+from riskft.estimate.evidence import CaseEvidence, Classes, entropy, evidence_of
 from riskft.estimate.table import mean_risk
 from riskft.evaluation.cases import native_label, spacing_of
 from riskft.files import csv_text, write_text
@@ -37,7 +37,6 @@ from riskft.validity.scores import ranks, score
 
 ESTIMATE, PRIOR = "estimate", "class prior"
 RISKIEST = 0.05
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class Run:
     seed: int
     val: list[Case]
     test: list[Case]
-    estimators: Mapping[str, Estimator]  #: By name.
+    estimator: Estimator
     scored: Mapping[str, Sequence[int]]  #: Class indices of each class or region.
 
 
@@ -94,20 +93,6 @@ def voxel_scores(values: npt.NDArray[np.floating], wrong: npt.NDArray[np.bool_])
     return auroc, float(wrong[riskiest].sum() / wrong.sum()) if wrong.any() else math.nan
 
 
-def without_eep(case: CaseEvidence) -> CaseEvidence:
-    """Returns the same counts by the network's entropy alone."""
-
-    def summed(counts: Array) -> Array:
-        return counts.sum(1, keepdims=True)
-
-    scored = {
-        name: ClassEvidence(summed(one.predicted), summed(one.inside), summed(one.outside))
-        for name, one in case.scored.items()
-    }
-    wrong = None if case.wrong is None else summed(case.wrong)
-    return replace(case, voxels=summed(case.voxels), scored=scored, wrong=wrong)
-
-
 def look_at_run(folder: Path) -> Run:
     run = load_run(folder)
     run.load_weights()
@@ -119,12 +104,10 @@ def look_at_run(folder: Path) -> Run:
     name = f"{study} {method} seed {seed}"
     cases = run.data.prepared("val")
     val = [look(run, eep, case, None) for case in track(cases, len(cases), f"{name}: validation")]
-    estimators = {ESTIMATE: fit_estimator({case.subject: case.evidence for case in val})}
-    if eep is not None:
-        estimators["without EEP"] = fit_estimator({case.subject: without_eep(case.evidence) for case in val})
+    estimator = fit_estimator({case.subject: case.evidence for case in val})
     cases = run.data.prepared("test")
-    test = [look(run, eep, case, estimators[ESTIMATE]) for case in track(cases, len(cases), f"{name}: test")]
-    return Run((study, method), seed, val, test, estimators, run.data.labels.scored)
+    test = [look(run, eep, case, estimator) for case in track(cases, len(cases), f"{name}: test")]
+    return Run((study, method), seed, val, test, estimator, run.data.labels.scored)
 
 
 def agreement(case: Case, others: Sequence[Case], scored: Mapping[str, Sequence[int]]) -> float:
@@ -152,11 +135,9 @@ def regressed(x_val: Sequence[float], dice: Sequence[float], x: Sequence[float])
 def predictions(run: Run, others: Sequence[Run]) -> dict[str, list[float]]:
     """Returns, by predictor, the predicted Dice of the run's test cases."""
     true = [case.dice for case in run.val]
-    result = {}
-    for name, estimator in run.estimators.items():
-        own = [case.evidence if name == ESTIMATE else without_eep(case.evidence) for case in run.test]
-        result[name] = [estimator.dice(case)[0].value for case in own]
-    result["uncalibrated"] = [mean_over_classes(expected_dice(case.evidence, Estimator().risk)) for case in run.test]
+    result = {ESTIMATE: [run.estimator.dice(case.evidence)[0].value for case in run.test]}
+    for name, risk in (("voxels' risk", run.estimator.risk), ("uncalibrated", Estimator().risk)):
+        result[name] = [mean_over_classes(expected_dice(case.evidence, risk)) for case in run.test]
     result["entropy"] = regressed([c.near_entropy for c in run.val], true, [c.near_entropy for c in run.test])
     result[PRIOR] = [float(np.mean(true))] * len(run.test)
     if others:
@@ -196,7 +177,7 @@ def report(runs: Sequence[Run], out: Path) -> None:
     inside, lines = [], []
     for run, own in zip(runs, found, strict=True):
         for i, case in enumerate(run.test):
-            interval = run.estimators[ESTIMATE].dice(case.evidence)[0]
+            interval = run.estimator.dice(case.evidence)[0]
             inside.append(interval.low <= case.dice <= interval.high)
             values = [case.dice, *interval[1:], *(own[name][i] for name in own)]
             lines.append([run.seed, case.subject, *(f"{value:.4f}" for value in values)])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from riskft.estimate.calibration import RiskCalibration, fit_risk, log_loss
+from riskft.estimate.calibration import RiskCalibration, fit_offset, fit_risk, log_loss
 from riskft.estimate.dice import WIDE, Interval, Line, expected_dice, fit_line, half_width, interval, mean_over_classes
 from riskft.estimate.evidence import CaseEvidence
 
@@ -19,6 +19,8 @@ class Estimator:
     """Estimates the risk of voxels and the Dice of cases. The default is uncalibrated."""
 
     risk: RiskCalibration = RiskCalibration()  # noqa: RUF009 - frozen
+    case_risk: RiskCalibration = RiskCalibration()  # noqa: RUF009 - frozen
+    """For the Dice of cases, see ``fit_offset``."""
     lines: Mapping[str, Line] = field(default_factory=dict)  #: Corrections of the expected Dice by class or region.
     widths: Mapping[str, float] = field(default_factory=dict)  #: Half widths of their intervals, logit scale.
     width: float = WIDE  #: Half width of the interval of the mean over classes.
@@ -36,7 +38,7 @@ class Estimator:
     def dice(self, case: CaseEvidence) -> tuple[Interval, dict[str, Interval]]:
         """Returns the estimated Dice of a case: the mean over classes, and by class or region."""
         corrected = {
-            name: self.lines.get(name, Line())(value) for name, value in expected_dice(case, self.risk).items()
+            name: self.lines.get(name, Line())(value) for name, value in expected_dice(case, self.case_risk).items()
         }
         by_class = {name: interval(value, self.widths.get(name, WIDE)) for name, value in corrected.items()}
         return interval(mean_over_classes(corrected), self.width), by_class
@@ -52,6 +54,7 @@ class Estimator:
             raise ValueError("another version")
         return cls(
             RiskCalibration(**content["risk"]),
+            RiskCalibration(**content["case_risk"]),
             {name: Line(**line) for name, line in content["lines"].items()},
             {name: float(width) for name, width in content["widths"].items()},
             float(content["width"]),
@@ -71,8 +74,8 @@ def fit_estimator(cases: Mapping[str, CaseEvidence]) -> Estimator:
     names = sorted(cases)
     evidence = [cases[name] for name in names]
     several = len(names) > 1
-    risks = [fit_risk([*evidence[:i], *evidence[i + 1 :]] if several else evidence) for i in range(len(evidence))]
-    expected = [expected_dice(case, risk) for case, risk in zip(evidence, risks, strict=True)]
+    others = [[*evidence[:i], *evidence[i + 1 :]] if several else evidence for i in range(len(evidence))]
+    expected = [expected_dice(case, fit_offset(rest)) for case, rest in zip(evidence, others, strict=True)]
     classes = list(evidence[0].scored)
     # one estimate per case, from the other cases
     estimates = [
@@ -85,6 +88,7 @@ def fit_estimator(cases: Mapping[str, CaseEvidence]) -> Estimator:
         widths = {name: half_width([e[name] for e in estimates], [d[name] for d in true]) for name in classes}
         pairs = [(_shared_mean(e, d), mean_over_classes(d)) for e, d in zip(estimates, true, strict=True)]
         width = half_width(*zip(*pairs, strict=True))
+        risks = [fit_risk(rest) for rest in others]
         left_out = {
             "dice": {name: _plain(case.dice) for name, case in zip(names, evidence, strict=True)},
             "estimate": {name: _plain(found) for name, found in zip(names, estimates, strict=True)},
@@ -93,7 +97,8 @@ def fit_estimator(cases: Mapping[str, CaseEvidence]) -> Estimator:
             "voxel_log_loss_uncalibrated": float(np.mean([log_loss(case, RiskCalibration()) for case in evidence])),
         }
     lines = {name: _line(name, expected, evidence) for name in classes}
-    return Estimator(fit_risk(evidence), lines, widths, width, evidence[0].has_eep, tuple(names), left_out)
+    risk, case_risk, has_eep = fit_risk(evidence), fit_offset(evidence), evidence[0].has_eep
+    return Estimator(risk, case_risk, lines, widths, width, has_eep, tuple(names), left_out)
 
 
 def _line(name: str, expected: Sequence[Dice], cases: Sequence[CaseEvidence], without: int | None = None) -> Line:

@@ -5,7 +5,7 @@ import pytest
 from drawn_truth import dice_of, drawn
 from scipy.special import expit, logit
 
-from riskft.estimate.calibration import RiskCalibration, fit_risk, log_loss, risk_map
+from riskft.estimate.calibration import RiskCalibration, fit_offset, fit_risk, log_loss, risk_map
 from riskft.estimate.dice import expected_dice
 from riskft.estimate.evidence import BINS, LOWEST, CaseEvidence, bin_logits, entropy, error_logit, evidence_of
 
@@ -87,6 +87,15 @@ def test_an_entropy_that_knows_is_used():
         [evidence_of(np.stack([1 - error, error]).astype(np.float32), eep, {"a": (1,)}, wrong.astype(np.uint8))]
     )
     assert (found.intercept, found.network, found.eep) == pytest.approx((-0.5, 0.4, 0.8), abs=0.08)
+
+
+def test_the_offset_gives_as_many_errors_as_there_are():
+    probabilities, truth = drawn(0, 0.5)
+    case = evidence_of(probabilities, None, {"a": (1,)}, truth)
+    found = fit_offset([case])
+    assert (found.network, found.eep) == (1, 0)
+    assert found.intercept > 0.5  # the network is too sure
+    assert (case.voxels * found(*case.features())).sum() == pytest.approx(case.wrong.sum(), abs=3)
 
 
 def test_without_errors_the_coefficients_stay_finite():

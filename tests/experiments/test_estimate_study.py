@@ -8,17 +8,14 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from riskft.estimate.evidence import evidence_of
-
 PATH = Path(__file__).resolve().parents[2] / "experiments/estimate/measure.py"
 spec = importlib.util.spec_from_file_location("measure_estimate", PATH)
 measure = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(measure)
 
 
-def case(classes, probabilities=None):
-    evidence = None if probabilities is None else evidence_of(probabilities, None, {"a": (1,)}, classes, {"a": 0.5})
-    return measure.Case("case", evidence, 0.1, classes, {})
+def case(classes):
+    return measure.Case("case", None, 0.1, classes, {})
 
 
 def test_voxel_scores():
@@ -43,15 +40,3 @@ def test_a_regression():
     found = measure.regressed([0.1, 0.3], expit([2.0, 0.0]), [0.2, 0.4])
     assert found == pytest.approx(expit([1.0, 1.0 - 2 * 2 / 3]))
     assert measure.regressed([0.1], [0.8], [0.5]) == pytest.approx([0.8])
-
-
-def test_counts_without_the_eep():
-    probabilities = np.array([[0.6, 0.2], [0.4, 0.8]], dtype=np.float32)[:, :, None, None]
-    eep = np.array([0.1, 0.6], dtype=np.float32)[:, None, None]
-    truth = np.array([1, 1], dtype=np.uint8)[:, None, None]
-    joint, alone = (evidence_of(probabilities, one, {"a": (1,)}, truth) for one in (eep, None))
-    reduced = measure.without_eep(joint)
-    np.testing.assert_array_equal(reduced.voxels, alone.voxels)
-    np.testing.assert_array_equal(reduced.wrong, alone.wrong)
-    np.testing.assert_array_equal(reduced.scored["a"].outside, alone.scored["a"].outside)
-    assert not reduced.has_eep
