@@ -1,5 +1,6 @@
 """Calibrated probability that a voxel's predicted class is wrong: logistic in the two entropies."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,12 +80,13 @@ def fit_offset(cases: Sequence[CaseEvidence]) -> RiskCalibration:
 
 
 def log_loss(case: CaseEvidence, calibration: RiskCalibration) -> float:
-    """Returns the mean of -log P(right or wrong) over a labelled case's voxels, nats."""
+    """Returns the mean of -log P(right or wrong) over a labelled case's voxels, nats; NaN without any."""
     risk = calibration(*case.features())
     wrong = np.zeros_like(risk) if case.wrong is None else case.wrong
     tiny = np.finfo(float).tiny
     total = wrong * np.log(np.maximum(risk, tiny)) + (case.voxels - wrong) * np.log1p(-np.minimum(risk, 1 - 1e-16))
-    return float(-total.sum() / case.voxels.sum())
+    count = float(case.voxels.sum())
+    return -float(total.sum()) / count if count else math.nan
 
 
 def risk_map(probabilities: Volume, eep_entropy: Volume | None, calibration: RiskCalibration | None) -> Volume:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import expit, logit
 from scipy.stats import t
 
@@ -84,7 +83,8 @@ def interval(value: float, width: float) -> Interval:
     """Returns an estimate with its interval; the width is half of it on the logit scale."""
     if value <= 0 or math.isnan(value):
         return Interval(value, value, value)
-    return Interval(value, *(float(expit(to_logit(value) + sign * width)) for sign in (-1, 1)))
+    centre = float(logit(min(max(value, 1e-9), 1 - 1e-9)))  # not kept as far from 0 and 1 as in ``to_logit``
+    return Interval(value, *(float(expit(centre + sign * width)) for sign in (-1, 1)))
 
 
 def mean_over_classes(dice: Mapping[str, float]) -> float:
@@ -93,6 +93,6 @@ def mean_over_classes(dice: Mapping[str, float]) -> float:
     return float(np.mean(values)) if values else math.nan
 
 
-def to_logit(dice: float | npt.NDArray[np.float64]) -> float:
+def to_logit(dice: float) -> float:
     """Returns the logit of a Dice, kept away from 0 and 1."""
     return float(logit(np.clip(dice, _EDGE, 1 - _EDGE)))

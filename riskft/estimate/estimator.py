@@ -1,6 +1,6 @@
 """The estimate as a whole: fitted on labelled cases, tried on each of them left out, and kept as JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -27,7 +27,7 @@ class Estimator:
     has_eep: bool = False  #: Whether the EEP's entropy is used.
     cases: tuple[str, ...] = ()  #: The labelled cases.
     #: From each case left out in turn: Dice and estimate by case, mean absolute error, log loss of the voxels (nats),
-    #: and that of the network's own probabilities. Empty with fewer than two cases.
+    #: and that of the network's own probabilities; None without a value. Empty with fewer than two cases.
     left_out: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -92,9 +92,9 @@ def fit_estimator(cases: Mapping[str, CaseEvidence]) -> Estimator:
         left_out = {
             "dice": {name: _plain(case.dice) for name, case in zip(names, evidence, strict=True)},
             "estimate": {name: _plain(found) for name, found in zip(names, estimates, strict=True)},
-            "mean_absolute_error": _finite(float(np.nanmean([abs(a - b) for a, b in pairs]))),
-            "voxel_log_loss": float(np.mean([log_loss(*pair) for pair in zip(evidence, risks, strict=True)])),
-            "voxel_log_loss_uncalibrated": float(np.mean([log_loss(case, RiskCalibration()) for case in evidence])),
+            "mean_absolute_error": _mean(abs(a - b) for a, b in pairs),
+            "voxel_log_loss": _mean(log_loss(*pair) for pair in zip(evidence, risks, strict=True)),
+            "voxel_log_loss_uncalibrated": _mean(log_loss(case, RiskCalibration()) for case in evidence),
         }
     lines = {name: _line(name, expected, evidence) for name in classes}
     risk, case_risk, has_eep = fit_risk(evidence), fit_offset(evidence), evidence[0].has_eep
@@ -113,6 +113,11 @@ def _shared_mean(estimate: Dice, dice: Dice) -> float:
 
 def _plain(dice: Dice) -> dict[str, float | None]:
     return {name: _finite(value) for name, value in dice.items()}
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    finite = [value for value in values if np.isfinite(value)]
+    return _finite(float(np.mean(finite))) if finite else None
 
 
 def _finite(value: float) -> float | None:

@@ -53,7 +53,8 @@ def mean_risk(risk: Volume, classes: Classes, spacing: Sequence[float]) -> float
 
 def volumes_ml(classes: Classes, scored: Mapping[str, Sequence[int]], voxel_ml: float) -> dict[str, float]:
     """Returns the volume of each class or region, ml."""
-    counts = np.bincount(classes.ravel(order="K"), minlength=256)
+    # plane by plane, because ``bincount`` makes a copy with 8 bytes per voxel
+    counts = np.sum([np.bincount(plane.ravel(), minlength=256) for plane in classes], axis=0)
     return {name: float(counts[list(indices)].sum()) * voxel_ml for name, indices in scored.items()}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -38,6 +39,10 @@ def test_an_interval_by_hand():
     assert half_width(estimated, estimated) == pytest.approx(t.ppf(0.975, 2) * 0.1)
     assert interval(0.85, WIDE) == pytest.approx((0.85, expit(logit(0.85) - 1.5), expit(logit(0.85) + 1.5)))
     assert interval(0.0, WIDE) == (0, 0, 0)
+    assert interval(0.999, WIDE) == pytest.approx((0.999, expit(logit(0.999) - 1.5), expit(logit(0.999) + 1.5)))
+    for value in (1e-4, 0.9999):
+        found = interval(value, 0.1)
+        assert found.low < value < found.high
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
@@ -72,6 +77,27 @@ def test_classes_without_a_value_do_not_count():
     assert found.lines["b"] == Line()
     assert found.widths["b"] == WIDE
     assert found.left_out["dice"]["0"] == {"a": 0.7, "b": None}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("ignored", [False, True])
+def test_without_any_true_dice(ignored):
+    probabilities, truth = drawn(0, size=(20, 20, 20))
+    truth = np.full_like(truth, 255) if ignored else truth
+    cases = {str(seed): evidence_of(probabilities, None, {"a": (1,)}, truth, {"a": math.nan}) for seed in range(2)}
+    found = fit_estimator(cases)
+    assert found.left_out["mean_absolute_error"] is None
+    assert (found.left_out["voxel_log_loss"] is None) is ignored
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_volumes_of_a_large_scan_take_little_memory():
+    classes = np.ones((100, 60, 50), dtype=np.uint8, order="F")
+    tracemalloc.start()
+    assert volumes_ml(classes, {"a": (1,)}, 0.001) == {"a": 300}
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * classes.nbytes
 
 
 def test_near_the_foreground():
