@@ -1,17 +1,15 @@
 """The scans to choose from, and those that are labelled already; faulty scans are listed and left out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from riskft.data.check.data_set import CheckMemory
 from riskft.data.datamodule import RiskDataModule
 from riskft.data.prepare.cache import PreparedCache, PreparedCase
+from riskft.data.prepare.each import each_case
 from riskft.data.records import LABELLED, Case
-from riskft.errors import InputError, NoSpaceError, first_few
-
-T = TypeVar("T")
+from riskft.errors import InputError, first_few
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ def find_scans(data: RiskDataModule, folder: Path) -> Scans:
     cache = PreparedCache(data.cache_dir, data.labels, data.preprocessing)
     sound, faults = _sound(data, found)
     labelled = [replace(case, label=None) for split in LABELLED for case in own[split]]
-    known = {key: f"the labelled {case.subject}" for case, key in _each(cache.keys, labelled)[0]}
-    keyed, problems = _each(cache.keys, sound)
+    known = {key: f"the labelled {case.subject}" for case, key in each_case(cache.keys, labelled)[0]}
+    keyed, problems = each_case(cache.keys, sound)
     kept: list[Case] = []
     copies: list[str] = []
     for case, key in keyed:
@@ -48,13 +46,13 @@ def find_scans(data: RiskDataModule, folder: Path) -> Scans:
             kept.append(case)
     if copies:
         notes.append(f"Left out of the choice, because they are the same: {', '.join(first_few(copies))}.")
-    unlabelled, more = _each(cache.prepare, kept)
+    unlabelled, more = each_case(cache.prepare, kept)
     faults += [*problems, *more]
     if not unlabelled:
         raise InputError(f"{folder} has no scan to choose:", [*faults, *notes])
     # one that was prepared with its label for training is used as it is
     train = [case if cache.holds(case) else replace(case, label=None) for case in own["train"]]
-    prepared, problems = _each(cache.prepare, train)
+    prepared, problems = each_case(cache.prepare, train)
     notes += [f"A training case cannot be read, so scans like it are not avoided: {line}" for line in problems]
     return Scans([scan for _, scan in unlabelled], [case for _, case in prepared], notes, faults)
 
@@ -75,21 +73,3 @@ def _sound(data: RiskDataModule, cases: Sequence[Case]) -> tuple[list[Case], lis
     faults = data.check({"predict": cases}, CheckMemory(data.cache_dir / "checks.json")).faults
     faulty = {fault.subject for fault in faults}
     return [case for case in cases if case.subject not in faulty], [str(fault) for fault in faults]
-
-
-def _each(work: Callable[[Sequence[Case]], list[T]], cases: Sequence[Case]) -> tuple[list[tuple[Case, T]], list[str]]:
-    """Does some work on all cases; if that fails, on one at a time, and returns one line for each that fails."""
-    try:
-        return list(zip(cases, work(cases), strict=True)), []
-    except NoSpaceError:
-        raise
-    except InputError as error:
-        if len(cases) == 1:
-            return [], list(error.problems) or [str(error)]
-    done: list[tuple[Case, T]] = []
-    problems: list[str] = []
-    for case in cases:
-        found, faults = _each(work, [case])
-        done += found
-        problems += faults
-    return done, problems

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from riskft.data.prepare.each import each_case
 from riskft.data.records import Case
 from riskft.errors import InputError, NoSpaceError
-from riskft.label_next.scans import _each
 
 CASES = [Case(name, {"t1": Path(name)}) for name in "abcd"]
 
@@ -24,11 +24,11 @@ def test_cases_that_fail_are_left_out_with_a_line_each():
             raise InputError("Some fail:", bad)
         return names(cases)
 
-    done, problems = _each(work, CASES)
+    done, problems = each_case(work, CASES)
     assert [(case.subject, found) for case, found in done] == [("a", "a"), ("c", "c")]
     assert problems == ["b: damaged", "d: damaged"]
     assert calls == ["abcd", "a", "b", "c", "d"]
-    assert _each(work, []) == ([], [])
+    assert each_case(work, []) == ([], [])
 
 
 def test_a_full_disk_ends_the_work():
@@ -36,4 +36,4 @@ def test_a_full_disk_ends_the_work():
         raise NoSpaceError("full")
 
     with pytest.raises(NoSpaceError):
-        _each(work, CASES)
+        each_case(work, CASES)
