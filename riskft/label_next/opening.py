@@ -8,7 +8,7 @@ from riskft.build import Command
 from riskft.errors import InputError
 from riskft.label_next.look import Viewer
 from riskft.run.folder import RunFolder
-from riskft.training.case_estimates import CaseEstimates, labelled_cases
+from riskft.training.case_estimates import CaseEstimates
 from riskft.training.checkpoint_io import WholeCheckpointIO
 from riskft.training.checkpoints import find_checkpoint
 from riskft.training.record.check import check_checkpoint, recorded_in
@@ -36,7 +36,7 @@ def open_run(path: Path, scans: Path, arguments: Sequence[str]) -> Viewer:
     command.model.load_state_dict(content["state_dict"], strict=command.model.strict_loading)
     command.model.setup("predict")
     made_with = weights_made_with(checkpoint, command.trainer, command.model, command.datamodule)
-    estimates = CaseEstimates(path, labelled_cases(command.datamodule), recorded_in(checkpoint), made_with)
+    estimates = CaseEstimates(path, command.datamodule, recorded_in(checkpoint), made_with)
     return Viewer.of_module(command.trainer, command.model, command.datamodule, estimates)
 
 

@@ -1,7 +1,9 @@
 """Estimates the errors of predicted cases: an expected risk for each voxel, and an expected Dice for each case."""
 
 import logging
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from riskft.data.io.native import native_grid, reference_image
 from riskft.data.io.volumes import write_nifti
 from riskft.data.patches.batch import VolumeBatch
 from riskft.data.prepare.cache import PreparedCase
+from riskft.data.prepare.each import each_case
 from riskft.data.records import Case
 from riskft.distributed import gather_objects, together
 from riskft.errors import InputError, first_few
@@ -26,7 +29,7 @@ from riskft.progress import track
 from riskft.run.folder import PredictionFolder, RunFolder
 from riskft.run.places import why_not_writable
 from riskft.run.record import Record
-from riskft.training.case_evidence import EepEntropy, evidence_of_labelled
+from riskft.training.case_evidence import EepEntropy, evidence_of_labelled, refuse_unusable
 from riskft.training.found_risk import usable_risk
 from riskft.training.module import RiskModule
 from riskft.training.of_trainer import run_folder
@@ -42,20 +45,24 @@ class CaseEstimates:
     """What ``predict --expected_risk`` writes beside the segmentations.
 
     The calibration needs labelled cases that the network was not trained on: the run's validation cases. It is fitted
-    before the first prediction, kept in the run folder, and reused as long as all that it depends on is the same.
+    before the first prediction, kept in the run folder, and reused as long as all that it depends on is the same, or
+    the validation cases can no longer be listed.
 
     Args:
         folder: The predictions' folder.
-        labelled: The run's validation cases.
+        data: The run's data, whose validation cases are listed now, because ``predict`` may then read other scans.
         record: How the weights were made, if known.
         made_with: What predictions depend on.
     """
 
-    def __init__(
-        self, folder: Path, labelled: Sequence[Case], record: Record | None, made_with: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, folder: Path, data: RiskDataModule, record: Record | None, made_with: Mapping[str, Any]) -> None:
         self.files = PredictionFolder(folder)
-        self.labelled = [case for case in labelled if case.label is not None]
+        self.labelled: list[Case] = []
+        self._why_not = "There is no labelled validation case (data.split)."
+        try:
+            self.labelled = [case for case in data.cases()["val"] if case.label is not None]
+        except InputError as error:
+            self._why_not = f"The validation cases cannot be listed: {error}"
         self.record = record
         self.made_with = dict(made_with)
         self.estimator = Estimator()
@@ -68,7 +75,7 @@ class CaseEstimates:
         with together("reading phase 1 for the expected risk"):
             found = None
             if run.risk.summary.is_file():
-                found = usable_risk(run, module, data, "The expected risk goes without the EEP")
+                found = usable_risk(run, module, data, "The expected risk is computed without the EEP")
         if all(gather_objects(found is not None, "reading phase 1 for the expected risk")) and found is not None:
             self._eep = EepEntropy(found, module.device)
         parts = {
@@ -78,17 +85,24 @@ class CaseEstimates:
         }
         self.key = key = fingerprint(parts)
         # the first process's for all, because the others must not fit without it
-        kept = gather_objects(_kept(run, key) if trainer.is_global_zero else None, "reading the calibration")[0]
+        names = sorted(case.subject for case in self.labelled)
+        kept = _kept(run, key, names) if trainer.is_global_zero else None
+        kept = gather_objects(kept, "reading the calibration")[0]
         if kept is not None:
             self.estimator = kept
             return
-        self.estimator = self._fitted(trainer, module, data)
+        self.estimator, read = self._fitted(trainer, module, data)
         if not self.estimator.calibrated:
             self._eep = None
         if trainer.is_global_zero:
-            _announce(self.estimator)
+            _announce(self.estimator, "No validation case is left to calibrate it on." if names else self._why_not)
             if self.estimator.calibrated and why_not_writable(run.path) is None:
-                write_json(run.estimate, {"fingerprint": key, **self.estimator.to_json()})
+                write_json(run.estimate, {"fingerprint": key, "labelled": read, **self.estimator.to_json()})
+
+    @property
+    def calibration(self) -> str:
+        """Fingerprint of the calibration, after ``start``."""
+        return fingerprint({"inputs": self.key, "cases": self.estimator.cases})
 
     def path(self, subject: str) -> Path:
         """Returns the file of a case's map."""
@@ -97,9 +111,13 @@ class CaseEstimates:
     def of(
         self, case: Case, data: RiskDataModule, prediction: Segmentation, batch: VolumeBatch
     ) -> tuple[CaseEstimate, Volume]:
-        """Returns a case's estimate and its map, (X, Y, Z). The prediction must have its probabilities."""
+        """Returns a case's estimate and its map, (X, Y, Z). The prediction must have its probabilities.
+
+        Raises InputError if these are not finite.
+        """
         if prediction.probabilities is None:
             raise ValueError("Expected a prediction with probabilities")
+        refuse_unusable(case.subject, prediction.probabilities)
         eep = None if self._eep is None else self._eep(batch.image, batch.affine, case)
         risk = risk_map(prediction.probabilities, eep, self.estimator.risk if self.estimator.calibrated else None)
         scored, affine = data.labels.scored, native_grid(case)[1]
@@ -125,52 +143,62 @@ class CaseEstimates:
             keep_old(path, unless=text)
             write_text(path, text)
 
-    def _fitted(self, trainer: Trainer, module: RiskModule, data: RiskDataModule) -> Estimator:
-        """Fits the calibration; each process runs the network on its share of the cases."""
+    def _fitted(self, trainer: Trainer, module: RiskModule, data: RiskDataModule) -> tuple[Estimator, list[str]]:
+        """Fits the calibration, for which each process runs the network on its share of the cases.
+
+        Also returns the names of the cases that can be read.
+        """
         with together("calibrating the expected risk"):
-            mine = self._unseen(data.prepare_cases(self.labelled[trainer.global_rank :: trainer.world_size]))
+            share = self.labelled[trainer.global_rank :: trainer.world_size]
+            found, faults = each_case(data.prepare_cases, share)
+            prepared = [case for _, case in found]
+            seen = self._seen(prepared)
+            mine = [case for case in prepared if case.subject not in seen]
             own = {
                 case.subject: evidence_of_labelled(trainer, module, data, case, self._eep)
                 for case in track(mine, len(mine), "Calibrating the expected risk")
             }
-        parts = gather_objects(own, "calibrating the expected risk")
-        return fit_estimator({subject: found for part in parts for subject, found in part.items()})
+        part = own, seen, faults, [case.subject for case in prepared]
+        evidence, all_seen, all_faults, read = zip(*gather_objects(part, "calibrating the expected risk"), strict=True)
+        if trainer.is_global_zero:
+            _say_left_out(sorted(chain(*all_seen)), list(chain(*all_faults)))
+        return fit_estimator(dict(ChainMap(*evidence))), sorted(chain(*read))
 
-    def _unseen(self, cases: Sequence[PreparedCase]) -> list[PreparedCase]:
+    def _seen(self, cases: Sequence[PreparedCase]) -> set[str]:
+        """Returns the subjects that the network was trained on, by content, name or person."""
         if self.record is None:
-            return list(cases)
-        seen = {
-            name for names in leaked(self.record, {c.subject: [c.key, c.case.owner] for c in cases}) for name in names
-        }
-        if seen:
-            names = ", ".join(first_few(sorted(seen)))
-            log.warning("The expected risk is not calibrated on validation cases that were trained on: %s", names)
-        return [case for case in cases if case.subject not in seen]
+            return set()
+        return set(chain(*leaked(self.record, {c.subject: [c.key, c.case.owner] for c in cases})))
 
 
-def labelled_cases(data: RiskDataModule) -> list[Case]:
-    """Returns the run's validation cases, by file names; none, with a warning, if its data set is no longer there."""
-    try:
-        return data.cases()["val"]
-    except InputError as error:
-        log.warning("The expected risk cannot be calibrated again: %s", error)
-        return []
-
-
-def _kept(run: RunFolder, key: str) -> Estimator | None:
+def _kept(run: RunFolder, key: str, names: list[str]) -> Estimator | None:
     content = json_or_none(run.estimate)
     try:
-        return Estimator.from_json(content) if content and content["fingerprint"] == key else None
+        same = content and content["fingerprint"] == key and (not names or content["labelled"] == names)
+        return Estimator.from_json(content) if content and same else None
     except (KeyError, TypeError, ValueError, AttributeError):  # damaged
         return None
 
 
-def _announce(found: Estimator) -> None:
+def _say_left_out(seen: Sequence[str], faults: Sequence[str]) -> None:
+    if seen:
+        log.warning(
+            "These validation cases do not calibrate the expected risk, because the network was trained on them, or on "
+            "the same names or people: %s",
+            ", ".join(first_few(seen)),
+        )
+    if faults:
+        log.warning(
+            "%s", InputError("The expected risk is calibrated without these validation cases:", first_few(faults))
+        )
+
+
+def _announce(found: Estimator, why_not: str) -> None:
     if not found.calibrated:
         log.warning(
-            "There is no labelled validation case to calibrate the expected risk on (data.split): the maps show the "
-            "network's entropy from 0 to 1, which is not a probability, and the expected Dice takes the network's own "
-            "probabilities as they are."
+            "The expected risk is not calibrated: the maps show the network's entropy from 0 to 1, which is not a "
+            "probability, and the expected Dice takes the network's own probabilities as they are. %s",
+            why_not,
         )
         return
     count, error = len(found.cases), found.left_out.get("mean_absolute_error")

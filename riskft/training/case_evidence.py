@@ -12,6 +12,7 @@ from riskft.data.io.volumes import Affine
 from riskft.data.patches.batch import read_case
 from riskft.data.prepare.cache import PreparedCase
 from riskft.data.records import Case
+from riskft.errors import InputError
 from riskft.estimate.evidence import CaseEvidence, Classes, Volume, entropy, evidence_of
 from riskft.evaluation.cases import native_label, native_segmentation, spacing_of
 from riskft.evaluation.metrics import score_case
@@ -44,12 +45,16 @@ class EepEntropy:
 def predicted(
     trainer: Trainer, module: RiskModule, prepared: PreparedCase, eep: EepEntropy | None
 ) -> tuple[Volume, Volume | None]:
-    """Returns probabilities (K, X, Y, Z), and the EEP's entropy, on the scan's own grid, as ``predict`` does."""
+    """Returns probabilities (K, X, Y, Z), and the EEP's entropy, on the scan's own grid, as ``predict`` does.
+
+    Raises InputError if the network gives NaN or infinite values.
+    """
     volume = read_case(prepared)
     probabilities = tested_logits(trainer, module, volume.image).float().softmax(1)[0]
     native = native_segmentation(probabilities, volume.affine, prepared.case, keep_probabilities=True).probabilities
     if native is None:
         raise ValueError("Expected probabilities")
+    refuse_unusable(prepared.subject, native)
     del probabilities
     return native, None if eep is None else eep(volume.image.to(module.device), volume.affine, prepared.case)
 
@@ -64,6 +69,12 @@ def evidence_of_labelled(
     evidence = evidence_of(probabilities, entropies, data.labels.scored, truth, dice)
     give_back()
     return evidence
+
+
+def refuse_unusable(subject: str, probabilities: Volume) -> None:
+    """Raises InputError if a case's probabilities are not finite."""
+    if not np.isfinite(probabilities.sum()):
+        raise InputError(f"{subject}: the network gives NaN or infinite values. Check the scan.")
 
 
 def dice_of(case: Case, data: RiskDataModule, prediction: Classes, truth: Classes) -> dict[str, float]:

@@ -58,7 +58,10 @@ def find_risk(run: RunFolder, module: RiskModule) -> FoundRisk:
 
 
 def usable_risk(run: RunFolder, module: RiskModule, data: RiskDataModule, without: str) -> FoundRisk | None:
-    """Returns the results of a run's phase 1 for cases outside it, or warns ``without`` what, and returns None."""
+    """Returns the results of a run's phase 1 for cases outside it.
+
+    Returns None, after a warning that begins with ``without``, if they cannot be used.
+    """
     try:
         found = find_risk(run, module)
     except InputError as error:

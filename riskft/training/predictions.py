@@ -57,6 +57,7 @@ class SegmentationWriter(BasePredictionWriter):
         self.dtype = dtype
         self.estimates = estimates
         self._estimated: dict[str, CaseEstimate] = {}
+        self._calibrations: set[str] = set()  # of finished cases
         self._names: dict[str, str] = {}
         self._warned = False
 
@@ -109,17 +110,24 @@ class SegmentationWriter(BasePredictionWriter):
             self.check(cases, keys)
             data.left_out = self.finished(cases, keys)
             if self.estimates is not None and self.unfinished is not None:
-                kept = (self.unfinished.estimate(safe_name(subject)) for subject in data.left_out)
-                self._estimated = {one["subject"]: CaseEstimate.from_json(one) for one in kept}
+                kept = {subject: self.unfinished.estimate(safe_name(subject)) for subject in data.left_out}
+                self._estimated = {subject: CaseEstimate.from_json(one["case"]) for subject, one in kept.items()}
+                self._calibrations = {one["calibration"] for one in kept.values()}
         gather_objects(None, "looking for segmentations that exist")
         self._names = output_names(cases)
         if data.left_out and trainer.is_global_zero:
             log.info("%d of %d segmentations are finished: going on with the others", len(data.left_out), len(cases))
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Calibrates the estimates, once the weights are loaded."""
+        """Calibrates the estimates, once the weights are loaded; those of finished cases must be calibrated alike."""
         if self.estimates is not None and isinstance(pl_module, RiskModule):
             self.estimates.start(trainer, pl_module, _data(trainer))
+            if self.unfinished is not None and self._calibrations - {self.estimates.calibration}:
+                raise InputError(
+                    f"The interrupted prediction in {self.folder} calibrated the expected risk on other validation "
+                    "cases, so the cases could not be compared. Choose another folder (--out), or remove "
+                    f"{self.unfinished.notes} and add --overwrite true."
+                )
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Writes the tables of the estimates, and removes the notes of finished cases: all are finished now."""
@@ -161,7 +169,10 @@ class SegmentationWriter(BasePredictionWriter):
         if self.unfinished is not None:
             targets = self._targets(case.subject, self._names[case.subject])
             written = [part for path in targets for part in parts(path) if part.exists()]
-            self.unfinished.add(safe_name(case.subject), prepared.key, written, found and found[0].to_json())
+            estimate = None
+            if found is not None and self.estimates is not None:
+                estimate = {"calibration": self.estimates.calibration, "case": found[0].to_json()}
+            self.unfinished.add(safe_name(case.subject), prepared.key, written, estimate)
 
     def _targets(self, subject: str, name: str) -> list[Path]:
         """Returns the output files of a case."""

@@ -12,8 +12,9 @@ from riskft.data.datamodule import RiskDataModule
 from riskft.data.splits import cases_to_predict
 from riskft.errors import InputError
 from riskft.files import file_digest, fingerprint
+from riskft.run.folder import RunFolder
 from riskft.source.network import options_as_text
-from riskft.training.case_estimates import CaseEstimates, labelled_cases
+from riskft.training.case_estimates import CaseEstimates
 from riskft.training.checkpoints import find_checkpoint
 from riskft.training.ending import ending_together
 from riskft.training.length import is_endless
@@ -127,8 +128,13 @@ class RiskTrainer(Trainer):
         if expected_risk:
             if datamodule is None or not isinstance(model, RiskModule):
                 raise InputError("--expected_risk needs a riskft.RiskModule and a riskft.RiskDataModule.")
+            if RunFolder(folder).config.is_file():
+                raise InputError(
+                    f"{folder} is a run folder, whose cases.csv is for the scores of the test cases. Choose another "
+                    "folder (--out)."
+                )
             record = recorded_in(Path(checkpoint))
-            estimates = CaseEstimates(folder, labelled_cases(datamodule), record, weights)
+            estimates = CaseEstimates(folder, datamodule, record, weights)
         writer = SegmentationWriter(folder, overwrite, probabilities, dtype, made_with, estimates)
         with ExitStack() as held:
             held.enter_context(self._as_it_was())

@@ -18,7 +18,7 @@ class Unfinished:
     def __init__(self, folder: Path, made_with: str) -> None:
         self.folder = folder
         self.made_with = made_with
-        self._notes = folder / ".unfinished"
+        self.notes = folder / ".unfinished"  #: The folder of the notes.
 
     def has(self, name: str, key: str | None = None) -> bool:
         """Whether a case is finished; ``key`` is the fingerprint of scan and preprocessing, None if not known."""
@@ -31,21 +31,21 @@ class Unfinished:
             return False
 
     def add(self, name: str, key: str, files: Sequence[Path], estimate: Mapping[str, Any] | None = None) -> None:
-        """Notes that a case is finished, the state of its files, and its line of a table that is written at the end."""
+        """Notes that a case is finished, the state of its files, and what a table needs that is written at the end."""
         states = {file.name: _state(file) for file in files}
         write_json(self._note(name), {"made_with": self.made_with, "of": key, "files": states, "estimate": estimate})
 
     def estimate(self, name: str) -> dict[str, Any]:
-        """Returns the line of a finished case."""
+        """Returns what was noted for the table of a finished case."""
         found: dict[str, Any] = json.loads(self._note(name).read_text(encoding="utf-8"))["estimate"]
         return found
 
     def end(self) -> None:
         """Removes the notes, because all cases are finished."""
-        shutil.rmtree(self._notes, ignore_errors=True)
+        shutil.rmtree(self.notes, ignore_errors=True)
 
     def _note(self, name: str) -> Path:
-        return self._notes / f"{name}.json"
+        return self.notes / f"{name}.json"
 
 
 def _state(file: Path) -> list[int]:

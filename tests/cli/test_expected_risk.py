@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import nibabel as nib
 import numpy as np
@@ -37,7 +38,7 @@ def rows(out):
         return list(csv.DictReader(stream))
 
 
-def test_maps_and_cases(run, tmp_path, tiny_manifest, caplog):
+def test_maps_and_cases(run, tmp_path, tiny_manifest, caplog, capsys):
     predict(run, tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *(f"case0{number}{end}" for number in (4, 5) for end in (".nii.gz", "_expected_risk.nii.gz")),
@@ -76,10 +77,27 @@ def test_maps_and_cases(run, tmp_path, tiny_manifest, caplog):
         patch.setattr(CaseEstimates, "of", one_only)
         with pytest.raises(SystemExit):
             predict(run, tmp_path / "again")
+    assert (run / "estimate.json").stat().st_mtime_ns == before
+
+    # with more validation cases it is fitted again, without those that cannot be read; this would mix calibrations
+    other = tiny_manifest.with_name("more.csv")
+    added = [("case06", "case05"), ("case07", "case07")]  # a copy, and files that are not there
+    more = [f"{name},val,{files}_t1.nii.gz,{files}_t2.nii.gz,{files}_label.nii.gz\n" for name, files in added]
+    other.write_text("".join([tiny_manifest.read_text(), *more]))
+    with pytest.raises(SystemExit):
+        predict(run, tmp_path / "again", "--data.reader.init_args.csv", str(other))
+    assert "the expected risk on other validation cases" in " ".join(capsys.readouterr().err.split())
+    assert re.search(r"without these validation cases:\s+- .*case07_t2", caplog.text)
+    kept = json.loads((run / "estimate.json").read_text())
+    assert kept["cases"] == kept["labelled"] == ["case03", "case06"]
+
     predict(run, tmp_path / "again")
     assert "1 of 2 segmentations are finished" in caplog.text
-    assert (run / "estimate.json").stat().st_mtime_ns == before
     assert rows(tmp_path / "again") == found
+
+    with pytest.raises(SystemExit):
+        predict(run, run)  # whose cases.csv is another table
+    assert "is a run folder" in " ".join(capsys.readouterr().err.split())
 
     # two processes fit the same from their shares
     (run / "estimate.json").unlink()
@@ -100,8 +118,9 @@ def test_without_unseen_validation_cases_the_entropy_is_shown(run, tmp_path, tin
     other = tiny_manifest.with_name(f"{split}.csv")
     other.write_text(text)
     predict(run, tmp_path, "--data.reader.init_args.csv", str(other))
-    assert "no labelled validation case to calibrate the expected risk on" in caplog.text
-    assert ("that were trained on: case00" in caplog.text) is (split == "train")
+    assert caplog.text.count("The expected risk is not calibrated") == 1
+    assert ("There is no labelled validation case (data.split)" in caplog.text) is (split == "test")
+    assert ("names or people: case00" in caplog.text) is (split == "train")
     assert not (run / "estimate.json").exists()
     image = nib.load(tmp_path / "case04_expected_risk.nii.gz")
     assert image.header["descrip"].tobytes().startswith(b"entropy")
