@@ -1,6 +1,7 @@
 """What a folder of results belongs to, so that another question does not go on in it."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ def question(config: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def take_folder(path: Path, asked: Mapping[str, Any], overwrite: bool) -> bool:
-    """Writes a folder's question; returns whether the folder had another, whose results are to be replaced.
+def refuse_other_question(path: Path, asked: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuses a folder that has another question.
 
     Args:
         path: The file of the question.
@@ -47,28 +48,31 @@ def take_folder(path: Path, asked: Mapping[str, Any], overwrite: bool) -> bool:
             f"{path.parent} holds the ranking for other options. Choose another --out, or add --overwrite true:",
             first_few([f"{name}: {shown(then)} there, {shown(now)} here" for name, then, now in changed], 5),
         )
-    write_json(path, asked)
-    return bool(changed)
 
 
-def take_race(path: Path, sources: Mapping[str, str], overwrite: bool) -> bool:
-    """Notes what the raced sources are; returns whether one has changed, so that the race must start again.
+def take_race(out: Path, candidates: Mapping[str, str], overwrite: bool) -> None:
+    """Notes what the raced candidates are; if one has changed, the earlier race is deleted first.
 
     Args:
-        path: The file of the notes.
-        sources: A fingerprint of each candidate's weights and training cases, by the candidate's name.
+        out: The folder of the results.
+        candidates: A fingerprint of what each candidate's training depends on, by the candidate's name.
         overwrite: Allow changes.
 
     Raises:
         InputError: If one has changed since an earlier race, and must not be overwritten.
     """
+    path = out / "raced.json"
     before = json_or_none(path)
     before = before if isinstance(before, dict) else {}
-    changed = [name for name, found in sources.items() if before.get(name, found) != found]
+    changed = [name for name, found in candidates.items() if before.get(name, found) != found]
     if changed and not overwrite:
         raise InputError(
-            f"{path.parent} holds a race in which the weights or training cases of {', '.join(changed)} were others. "
+            f"{out} holds a race that had different options, weights or cases for {', '.join(changed)}. "
             "Choose another --out, or add --overwrite true to race again."
         )
-    write_json(path, dict(sources) if changed else {**before, **sources})
-    return bool(changed)
+    if changed:
+        if (out / "race").exists():
+            shutil.rmtree(out / "race")
+        for name in ("race.csv", "race.json", "race.png", path.name):
+            (out / name).unlink(missing_ok=True)
+    write_json(path, dict(candidates) if changed else {**before, **candidates})

@@ -156,7 +156,10 @@ class _Race:
         """Trains a candidate on all cases to its end; returns whether that succeeded."""
         self.failed |= run_rung([self._whole[name]], 1.0, self.runner)
         if name not in self.failed and not self.folds:
-            self._scores.setdefault(1.0, {})[name] = marks_at(self._entries[name], 1.0)
+            try:
+                self._scores.setdefault(1.0, {})[name] = marks_at(self._entries[name], 1.0)
+            except InputError as error:  # trained to its end by hand, for example; its earlier scores have decided
+                log.warning("%s", error)
         return name not in self.failed
 
     def result(self, winner: str) -> RaceResult:

@@ -50,6 +50,10 @@ class Mark:
     seconds: float  #: What the run had taken.
     dice: Mapping[tuple[str, str], float]  #: Dice by validation case and class; NaN where there is none.
 
+    def reaches(self, at: float) -> bool:
+        """Whether the scores are those of a rung: the run was to pause there, or an earlier pause was late enough."""
+        return self.at == at or self.step >= max(1, round(at * self.steps))
+
 
 def refuse_other_runs(entries: Sequence[Entry]) -> None:
     """Raises InputError if a folder holds a run that no race started, or one with other options."""
@@ -107,12 +111,13 @@ def read_marks(folder: Path) -> list[Mark]:
 def marks_at(entries: Sequence[Entry], at: float) -> list[Mark]:
     """Returns the score of each entry after a fraction of the steps.
 
-    Pauses in the same epoch are one, under the earlier fraction. Raises InputError if an entry has no score there.
+    Pauses in the same epoch are one, under the earlier fraction. Raises InputError if an entry has no score there, for
+    example because it had made those steps before without a pause.
     """
     marks = []
     for entry in entries:
         past = [mark for mark in read_marks(entry.folder) if mark.at <= at]
-        if not past or not past[-1].dice:
+        if not past or not past[-1].dice or not past[-1].reaches(at):
             raise InputError(
                 f"{entry.folder} has no validation scores after {fraction_text(at)} of the steps. If an earlier race "
                 "had other rungs, choose another --out."

@@ -1,26 +1,26 @@
 """What ``riskft rank`` does after its options are read: scores, race, files and what it prints."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from riskft.files import write_json, write_text
+from riskft.files import fingerprint, write_json, write_text
 from riskft.rank.candidates import Candidate, source_candidates
 from riskft.rank.depths import MOST, depth_study
 from riskft.rank.online import log_ranking
 from riskft.rank.opening import Opener
 from riskft.rank.page import rank_html
 from riskft.rank.passes import Passes
-from riskft.rank.question import question, take_folder, take_race
+from riskft.rank.question import question, refuse_other_question, take_race
 from riskft.rank.race import RaceOptions, run_race
 from riskft.rank.race_folds import race_folds
 from riskft.rank.race_table import race_table
 from riskft.rank.study import Rejected, Scored, best_probe, score_sources, scratch_of, short_list
 from riskft.rank.table import notes, rank_csv, rank_json, scores_table
 from riskft.rank.winner import winner_config
+from riskft.run.lock import held
 from riskft.sweep.local import CommandLine
 
 
@@ -43,16 +43,22 @@ def rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, com
     """Scores the sources, races the candidates unless ``race`` is None, and writes and prints the results.
 
     ``fit`` are the options of ``riskft fit`` that all candidates share. Raises InputError if no source can take part,
-    the folder holds a ranking for other options or a race of other sources, or the race has no winner.
+    the folder holds a ranking for other options or a race of other sources or is in use, or the race has no winner.
     """
+    with held(options.out / ".lock", otherwise="choose another --out"):
+        _rank(options, fit, race, command_line)
+
+
+def _rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, command_line: CommandLine) -> None:
     out, overwrite, opener = options.out, options.overwrite, Opener()
     config = opener.config(fit)
     if race is not None:
         race_folds(fit)  # raises before the passes if there are no cases to race on
-    if take_folder(out / "question.json", question(config), overwrite):
-        shutil.rmtree(out / "race", ignore_errors=True)
+    asked = question(config)
+    refuse_other_question(out / "question.json", asked, overwrite)
     passes = Passes(out / "passes", options.voxels, config["seed_everything"] or 0)
     scored, rejected = score_sources(source_candidates(fit, options.sources), opener, passes, options.bootstrap)
+    write_json(out / "question.json", asked)  # not before something works: the note refuses a corrected call
     scratch = scratch_of(fit, config, scored)
     finalists = short_list(scored, options.finalists)
     if options.depths:
@@ -64,8 +70,8 @@ def rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, com
         chosen, folder = best_probe(scored).candidate, None
         _say(f"There was no race. The best linear probe is that of {chosen.name}.")
     else:
-        if take_race(out / "raced.json", {each.candidate.name: each.fingerprint for each in finalists}, overwrite):
-            shutil.rmtree(out / "race", ignore_errors=True)
+        needs = {scratch.name: "", **{each.candidate.name: each.fingerprint for each in finalists}}
+        take_race(out, {name: fingerprint({"options": asked, "source": own}) for name, own in needs.items()}, overwrite)
         racing = [*(each.candidate for each in finalists), scratch]
         result = run_race(racing, race, command_line)
         result.write(out)

@@ -31,7 +31,7 @@ class Scored:
     cases: int = 0  #: Labelled training cases that it was scored on.
     seconds: float = 0.0  #: What its passes took when they were made.
     scores: dict[str, Estimate] = field(default_factory=dict)  #: By name.
-    fingerprint: str = ""  #: Of the source's weights, how they are used, and the training cases.
+    fingerprint: str = ""  #: Of the source's weights, how they are used, and the training and validation cases.
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def by_reason(rejected: Sequence[Rejected]) -> dict[str, list[str]]:
 def _score(candidate: Candidate, opener: Opener, passes: Passes, bootstrap: int) -> Scored:
     opened = opener.open(candidate)
     samples, seconds = passes.run(opened)
-    cases = fingerprint({case.subject: case.key for case in opened.data.prepared("train")})
+    cases = opened.data.fingerprint()
     column = passes.column(opened)
     key = fingerprint({"version": _VERSION, "cases": cases, "bootstrap": bootstrap, "seed": passes.seed})
     path = column / f"scores-{key}.json"
@@ -102,7 +102,9 @@ def _score(candidate: Candidate, opener: Opener, passes: Passes, bootstrap: int)
         cases=len(samples),
         seconds=seconds,
         scores=scores,
-        fingerprint=fingerprint({"source": opened.inputs, "cases": cases}),
+        fingerprint=fingerprint(
+            {"source": opened.inputs, "cases": cases, "validation cases": opened.data.fingerprint("val")}
+        ),
     )
 
 

@@ -22,11 +22,13 @@ POLL_SECONDS = 0.2
 
 
 @contextmanager
-def held(path: Path, patience: float = 0.0) -> Iterator[None]:
+def held(
+    path: Path, patience: float = 0.0, otherwise: str = "choose another run.study, run.method or seed_everything"
+) -> Iterator[None]:
     """Locks a file and writes the holder into it. Warns and goes on if the file system has no locks.
 
     It creates the file and its folder if needed, waits up to ``patience`` seconds, and raises InputError if another
-    process still holds the lock.
+    process still holds the lock. ``otherwise`` is what its user can do besides waiting.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
@@ -36,7 +38,7 @@ def held(path: Path, patience: float = 0.0) -> Iterator[None]:
                 stream.seek(0)
                 raise InputError(
                     f"{path.parent} is in use by {stream.read().strip() or 'another process'}. Wait until it has "
-                    "finished, or choose another run.study, run.method or seed_everything."
+                    f"finished, or {otherwise}."
                 )
             time.sleep(POLL_SECONDS)
         stream.truncate(0)

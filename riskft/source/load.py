@@ -45,7 +45,9 @@ def load_source(
     """
     checkpoint = read_checkpoint(_checkpoint_of(source))
     network, missing, unused = _trained(source, checkpoint, size, whole)
-    digest = state_digest(network.state_dict())
+    state = network.state_dict()
+    # what the checkpoint lacks has random values, which are others each time
+    digest = state_digest({key: value for key, value in state.items() if key not in set(missing)})
     network, adapted = with_input_channels(network, in_channels, size, source.first_convolution)
     for value in network.state_dict().values():  # includes running statistics
         if not torch.isfinite(value).all():

@@ -9,7 +9,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from riskft.files import csv_text, read_rows, write_text
 from riskft.losses.length import check_length, counted
-from riskft.run.folder import RunFolder
 from riskft.training.length import run_length
 from riskft.training.of_trainer import run_folder
 from riskft.training.segmentation import SegmentationModule
@@ -24,7 +23,7 @@ class PauseAt(Callback):
     The run pauses at the end of the epoch that reaches the step, after a validation, and exits with status 0.
     ``--ckpt_path last`` goes on to a later pause or, without this callback, to the end, and gives the weights of an
     undisturbed run. A run that is already past the step makes no further steps. The validation cases' Dice at each
-    pause and at the end is in ``validation.csv`` in the run folder.
+    pause and at the end, also where something else stops the run early, is in ``validation.csv`` in the run folder.
 
     Args:
         at: Steps, or a fraction of the run's steps: 0.25 pauses after the first quarter. null: does not pause.
@@ -37,6 +36,7 @@ class PauseAt(Callback):
         self.at = at
         self._step = self._steps = math.inf
         self._due = False
+        self._validated: int | None = None  # the step of the last validation
         self._every: int | None = None
         self._started = time.monotonic()
         self._before = 0.0  # seconds of the starts that this one resumes
@@ -64,11 +64,15 @@ class PauseAt(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the cases' scores; ``last.ckpt`` follows at the end of the epoch."""
-        if self._due and trainer.is_global_zero and isinstance(pl_module, SegmentationModule):
-            self._write(run_folder(trainer), trainer.global_step, pl_module)
+        if not trainer.sanity_checking:
+            self._validated = trainer.global_step
+        if self._due:
+            self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restores the trainer, and logs that the run has not ended."""
+        if not self._due and trainer.should_stop and trainer.global_step < self._step:  # early stopping, or max_time
+            self._write(trainer, pl_module)
         if self._due:
             trainer.check_val_every_n_epoch = self._every
             if trainer.global_step < self._steps:
@@ -85,8 +89,12 @@ class PauseAt(Callback):
     def _seconds(self) -> float:
         return self._before + time.monotonic() - self._started
 
-    def _write(self, folder: RunFolder, step: int, module: SegmentationModule) -> None:
-        """Adds the scores of this step to the table, without those of later steps, which the run now repeats."""
+    def _write(self, trainer: Trainer, module: LightningModule) -> None:
+        """Adds the last validation's scores to the table, without those of later steps, which the run now repeats."""
+        step = self._validated
+        if step is None or not trainer.is_global_zero or not isinstance(module, SegmentationModule):
+            return
+        folder = run_folder(trainer)
         rows = read_rows(folder.validation) if folder.validation.is_file() else []
         kept = [[row[name] for name in COLUMNS] for row in rows if int(row["step"]) < step]
         steps = int(self._steps) if math.isfinite(self._steps) else ""

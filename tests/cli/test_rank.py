@@ -110,7 +110,7 @@ def test_sources_and_scratch_race_and_bad_sources_are_listed(rank, root, monkeyp
     made = []
     real = passes.voxel_sample
     monkeypatch.setattr(passes, "voxel_sample", lambda *given: made.append(given[1].subject) or real(*given))
-    rank("t1.pt", more=("--race", "off"))
+    rank("t1.pt", "encoder.pt", more=("--race", "off"))
     assert made == []
     assert rows(out / "rank.csv")["t1"] == found["t1"]
     rank("t1.pt", "t2.pt", more=("--race", "off", "--config-out", str(config)))
@@ -155,6 +155,7 @@ def test_another_question_and_only_bad_sources_are_refused(rank, root, capsys):
     assert "No source can take part" in message
     assert "broken" in message
     assert "missing.pt: " in message
+    assert not (root / "none/question.json").exists()  # it would refuse the corrected call
     with pytest.raises(SystemExit) as stopped:
         rank("t1.pt", out="none", more=("--data.modalitys", "[t1]"))
     assert stopped.value.code == 2

@@ -153,14 +153,17 @@ def test_without_finish_the_winner_stays_where_it_is(race):
 
 def test_pauses_in_one_epoch_share_their_scores(race):
     class Coarse(Trainings):
+        """An epoch has a quarter of the steps."""
+
         def run(self, runs, jobs=1, command_line=None):
             for run, state in super().run(runs):
                 path = RunFolder(Path(run.folder)).validation
-                write_text(path, "".join(line for line in path.open() if not line.startswith("0.25")))
+                lines = [line.replace("0.125,10,", "0.125,20,") for line in path.open() if not line.startswith("0.25")]
+                write_text(path, "".join(lines))
                 yield run, state
 
     result = race(Coarse({"a": 0.3, "b": 0.5, "scratch": 0.1}))
-    assert [(mark.at, mark.step) for mark in result.winner.marks[0.25]] == [(0.125, 10)]
+    assert [(mark.at, mark.step) for mark in result.winner.marks[0.25]] == [(0.125, 20)]
 
 
 def test_other_runs_are_not_overwritten(race, tmp_path):
@@ -173,6 +176,28 @@ def test_other_runs_are_not_overwritten(race, tmp_path):
         race(Trainings({"a": 0.3, "new": 0.1}))
     assert "race/a was run with --config=y.yaml where this race has --config=x.yaml" in str(refused.value)
     assert "race/new holds a run that no race started" in str(refused.value)
+
+
+def test_an_earlier_pause_does_not_stand_for_a_rung(race):
+    """a was not paused at 1/4 by the first race; at its end, whoever wins has been trained there by hand."""
+    dice = {"a": 0.9, "b": 0.5, "scratch": 0.1}
+    race(Trainings(dice), names=["a", "scratch"], rungs=[0.125, 1.0])
+    result = race(Trainings(dice))
+    assert "race/a has no validation scores after 1/4" in result.courses[0].outcome
+    assert result.decision.winner == "b"
+
+
+def test_a_winner_that_was_trained_to_its_end_by_hand_keeps_its_earlier_scores(race, caplog):
+    class Ended(Trainings):
+        def run(self, runs, jobs=1, command_line=None):
+            for run, state in super().run(runs):
+                path = RunFolder(Path(run.folder)).validation
+                write_text(path, "".join(line for line in path.open() if not line.startswith("1.0")))
+                yield run, state
+
+    result = race(Ended({"a": 0.9, "scratch": 0.1}))
+    assert (result.decision.winner, result.decision.at) == ("a", 0.125)
+    assert "race/a has no validation scores after all" in caplog.text
 
 
 def test_other_rungs_need_another_folder(race):

@@ -74,6 +74,16 @@ def test_two_processes_pause_together(tmp_path, even_manifest):
     ]
 
 
+@pytest.mark.slow
+def test_a_run_that_stops_early_has_scores_too(tmp_path, tiny_manifest):
+    study = Study(tmp_path, tiny_manifest)
+    stops = {"monitor": "val/dice", "mode": "max", "stopping_threshold": "-1"}
+    early = ("--trainer.callbacks+=EarlyStopping", *(f"--trainer.callbacks.{key}={stops[key]}" for key in stops))
+    done = forked(pausing(study, None, *early), tmp_path / "log")
+    assert done.wait() == 0, done.text
+    assert [(row["at"], row["step"], row["steps"]) for row in scores(study)] == [("1.0", "3", "9")] * 2
+
+
 def test_a_pause_is_not_an_option_of_the_weights():
     listed = [{"class_path": "riskft.PauseAt", "init_args": {"at": 0.25}}]
     assert trained_options({"trainer": {"callbacks": listed}}) == trained_options({"trainer": {"callbacks": None}})
