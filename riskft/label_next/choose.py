@@ -81,16 +81,17 @@ def by_typicality(features: Vector, labelled: Vector, count: int) -> list[Choice
         count: How many to choose; all if there are fewer.
     """
     groups = _groups(np.concatenate([features, labelled]), min(count, len(features)) + len(labelled))
-    own, covered = groups[: len(features)], np.bincount(groups[len(features) :], minlength=groups.max(initial=0) + 1)
+    own, labels = groups[: len(features)], np.bincount(groups[len(features) :], minlength=groups.max(initial=0) + 1)
     nearest = cdist(features, labelled).min(1) if len(labelled) else np.full(len(features), np.nan)
-    sizes = np.bincount(own, minlength=len(covered))
+    covered, sizes = labels.copy(), np.bincount(own, minlength=len(labels))
     left = np.ones(len(features), dtype=bool)
     chosen: list[Choice] = []
     for _ in range(min(count, len(features))):
         open_groups = [group for group in range(len(sizes)) if (left & (own == group)).any()]
         group = min(open_groups, key=lambda group: (covered[group], -sizes[group], group))
         index = _most_typical(features, np.flatnonzero(own == group), left)
-        reason = _group(int(sizes[group]), len(features), bool(covered[group]))
+        others_chosen = bool(covered[group] > labels[group])
+        reason = _group(int(sizes[group]), len(features), count, bool(labels[group]), others_chosen)
         chosen.append(Choice(index, float(nearest[index]), reason))
         left[index] = False
         covered[group] += 1
@@ -117,11 +118,17 @@ def _most_typical(features: Vector, members: Indices, left: npt.NDArray[np.bool_
     return int(members[free][np.argmin(mean[free])])
 
 
-def _group(size: int, scans: int, covered: bool) -> str:
+def _group(size: int, scans: int, count: int, labelled: bool, others_chosen: bool) -> str:
+    """Says why a scan of a group of ``size`` is chosen, in which others may be labelled or chosen earlier."""
+    if count >= scans:
+        return "all scans are chosen" if scans > 1 else "the only scan"
+    if others_chosen:
+        return f"another of {size} similar scans"
     if size == 1:
-        return f"unlike the other {scans - 1} scans" if scans > 1 else "the only scan"
+        others = f"{scans - 1} scans" if scans > 2 else "scan"
+        return "similar to one that is labelled" if labelled else f"unlike the other {others}"
     whole = f"the most typical of all {scans} scans" if size == scans else f"the most typical of {size} similar scans"
-    return whole if covered else f"{whole}, none of which is labelled"
+    return whole if labelled else f"{whole}, none of which is labelled"
 
 
 def _risk(risk: Vector, index: int) -> str:
@@ -130,11 +137,13 @@ def _risk(risk: Vector, index: int) -> str:
 
 
 def _how_far(distances: Vector, distance: float, among: str) -> str:
-    """Compares a distance with those of the other scans that were left; empty if there is no other."""
+    """Compares a distance with those of the other scans that were left; empty if it is no larger."""
     if distance <= SAME:
-        return f"; no different from one that is {among}"
-    others = len(distances) - 1
-    return f"; farther from those {among} than {(distances < distance).sum()} of {others} others" if others else ""
+        return f"; the same as one that is {among}"
+    others, farther = len(distances) - 1, int((distances < distance).sum())
+    if not others or not farther:
+        return ""
+    return f"; farther from those {among} than {farther} of {others} other{'s' * (others > 1)}"
 
 
 def _ordinal(place: int) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from riskft.arguments.given import Option, options_of
+from riskft.arguments.given import Option, last_file, options_of
 from riskft.build import Command
 from riskft.errors import InputError
 from riskft.label_next.look import Viewer
@@ -23,12 +23,13 @@ ALONE = (
 def open_run(path: Path, scans: Path, arguments: Sequence[str]) -> Viewer:
     """Returns the fine-tuned network of a run in a folder; raises InputError if it cannot be opened.
 
-    ``scans`` is the folder of unlabelled scans; ``arguments`` are further options, which override the run's.
+    ``scans`` is the folder of unlabelled scans; ``arguments`` are further options, which override the run's. Without
+    ``ckpt_path`` among them, the best checkpoint is used.
     """
     run = RunFolder(path)
     if not run.config.is_file():
         raise InputError(f"{path} has no config.yaml. Give --run the folder of a run that `riskft fit` made.")
-    checkpoint = find_checkpoint(run)
+    checkpoint = find_checkpoint(run, last_file(options_of(arguments), "ckpt_path"))
     command = _built(["--config", str(run.config), *arguments, "--trainer.default_root_dir", str(path)])
     with command.datamodule.reading_folder(scans):
         check_checkpoint(checkpoint, command.model, command.datamodule, "predict")
@@ -48,8 +49,8 @@ def open_source(scans: Path, arguments: Sequence[str]) -> Viewer:
     options = options_of(arguments)
     if not _set(options, "model.source.checkpoint"):
         raise InputError(
-            "There is no network to look at the scans. Give --run with the folder of a fine-tuned run, or before the "
-            "first label a trained network of another task, with --model.source.checkpoint and the model's --config."
+            "No network is given to look at the scans with. Give --run with the folder of a fine-tuned run, or, "
+            "before the first label, --model.source.checkpoint and the --config of a trained network of another task."
         )
     given = list(arguments)
     if not _set(options, "data.reader"):

@@ -10,7 +10,7 @@ from riskft.errors import InputError
 from riskft.label_next.choose import by_risk_and_distance, by_typicality, standardised
 from riskft.label_next.look import Viewer
 from riskft.label_next.report import Chosen
-from riskft.label_next.scans import Scans
+from riskft.label_next.scans import Scans, not_avoided
 from riskft.label_next.store import Glance, LookStore
 from riskft.progress import track
 
@@ -33,10 +33,10 @@ def rank_scans(viewer: Viewer, store: LookStore, scans: Scans, count: int, by_ri
     faults: list[str] = []
     unlabelled = _seen(viewer, store, scans.unlabelled, faults, "Unlabelled scans")
     if not unlabelled:
-        raise InputError("There is no scan to choose:", faults)
+        raise InputError("No scan is left to choose from:", faults)
     broken: list[str] = []
     labelled = _seen(viewer, store, scans.labelled, broken, "Training cases")
-    notes = [f"A training case is not avoided: {line}" for line in broken]
+    notes = not_avoided(broken)
     if len(unlabelled) < count:
         notes.append(f"There are fewer scans than the {count} that -k asks for.")
     risk = np.array([glance.risk for _, glance in unlabelled])

@@ -10,6 +10,7 @@ from riskft.data.prepare.cache import PreparedCache, PreparedCase
 from riskft.data.prepare.each import each_case
 from riskft.data.records import LABELLED, Case
 from riskft.errors import InputError, first_few
+from riskft.run.places import refuse_unwritable
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,25 @@ def find_scans(data: RiskDataModule, folder: Path) -> Scans:
             kept.append(case)
     if copies:
         notes.append(f"Left out of the choice, because they are the same: {', '.join(first_few(copies))}.")
+    if not all(map(cache.holds, kept)):  # a complete cache may be read-only
+        refuse_unwritable({"--data.cache_dir": data.cache_dir})
     unlabelled, more = each_case(cache.prepare, kept)
     faults += [*problems, *more]
     if not unlabelled:
-        raise InputError(f"{folder} has no scan to choose:", [*faults, *notes])
+        raise InputError(f"{folder} has no scan to choose from:", [*faults, *notes])
     # one that was prepared with its label for training is used as it is
     train = [case if cache.holds(case) else replace(case, label=None) for case in own["train"]]
     prepared, problems = each_case(cache.prepare, train)
-    notes += [f"A training case cannot be read, so scans like it are not avoided: {line}" for line in problems]
+    notes += not_avoided(problems)
     return Scans([scan for _, scan in unlabelled], [case for _, case in prepared], notes, faults)
+
+
+def not_avoided(problems: Sequence[str]) -> list[str]:
+    """Returns one note on the training cases that cannot be used, given a line for each; none if there are none."""
+    if not problems:
+        return []
+    cases = f"{len(problems)} training case{'s' * (len(problems) > 1)}"
+    return [f"Scans like {cases} are not avoided: {'; '.join(first_few(dict.fromkeys(problems)))}"]
 
 
 def _own_cases(data: RiskDataModule) -> tuple[dict[str, list[Case]], list[str]]:

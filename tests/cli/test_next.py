@@ -7,9 +7,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from tiny_cohort import write_tiny_cohort
 
 from riskft.cli import main
+from riskft.errors import InputError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 TINY = Path(__file__).parent / "tiny.yaml"
@@ -77,6 +79,47 @@ def test_the_scans_of_highest_risk_that_are_unlike_the_labelled_ones(root, tmp_p
     assert [row["subject"] for row in again[:2]] == [row["subject"] for row in found]
     assert len(again) == len(list(out.glob("*.png"))) == 4
     assert "fewer scans than the 9" in capsys.readouterr().out
+
+
+def test_what_would_do_nothing_or_harm_results_is_refused(root, tmp_path, capsys, monkeypatch):
+    run, out = root / "runs/tiny/scratch/seed=0", tmp_path / "out"
+    arguments = ["next", "--unlabelled", str(root / "scans"), "--run", str(run), "--out", str(out), "--overwrite"]
+    arguments += ["-k", "1", "--trainer.accelerator", "cpu"]
+
+    def refused(*more):
+        with pytest.raises(SystemExit):
+            main([*arguments, *more])
+        return capsys.readouterr().err
+
+    message = refused("--images", "scans", "--probabilities")
+    assert "--images" in message
+    assert "--probabilities" in message
+    assert "nowhere.ckpt" in refused("--ckpt_path", str(tmp_path / "nowhere.ckpt"))
+    (tmp_path / "file").touch()
+    message = refused("--data.cache_dir", str(tmp_path / "file"))
+    assert message.count("--data.cache_dir") == 1
+    assert "is a file" in message
+    out.mkdir()
+    earlier = [out / "next.csv", out / "next_1_old.png"]
+    for path in earlier:
+        path.touch()
+    content = torch.load(run / "checkpoints/last.ckpt", weights_only=True)
+    next(iter(content["state_dict"].values())).mul_(1.5)
+    other = tmp_path / "other.ckpt"
+    torch.save(content, other)
+    looks = len(list((root / "cache/looks").glob("*")))
+
+    def damaged(*scan):
+        raise InputError("damaged since")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("riskft.label_next.report.panel_of", damaged)
+        assert "damaged since" in refused("--ckpt_path", str(other))
+    assert sorted(out.iterdir()) == earlier
+    assert len(list((root / "cache/looks").glob("*"))) == looks + 1  # of other weights
+    earlier[0].unlink()
+    earlier[0].mkdir()
+    assert "next.csv: is a folder" in refused()
 
 
 def test_before_the_first_label_a_source_finds_typical_scans(root, tmp_path, capsys):

@@ -40,6 +40,7 @@ def test_rank_times_distance_decides():
     assert found[1].reason == (
         "2nd highest expected risk of 4 scans; farther from those labelled or chosen than 1 of 2 others"
     )
+    assert found[2].reason == "highest expected risk of 4 scans"  # of the two left, it is the nearer
 
 
 def test_without_a_labelled_scan_the_highest_risk_comes_first():
@@ -47,7 +48,7 @@ def test_without_a_labelled_scan_the_highest_risk_comes_first():
     assert indices(found) == [1, 0]  # ranks 1/3, 2/3 with distances 5, 1: products 5/3, 2/3
     assert np.isnan(found[0].distance)
     assert found[0].reason == "highest expected risk of 3 scans"
-    assert found[1].reason == "3rd highest expected risk of 3 scans; farther from those chosen than 1 of 1 others"
+    assert found[1].reason == "3rd highest expected risk of 3 scans; farther from those chosen than 1 of 1 other"
 
 
 def test_ties_go_to_the_higher_risk_and_then_to_the_first():
@@ -59,7 +60,7 @@ def test_ties_go_to_the_higher_risk_and_then_to_the_first():
 def test_copies_of_chosen_scans_come_last():
     found = by_risk_and_distance(np.array([5.0, 5.0, 1.0]), line(9, 9, 3), line(0), 5)
     assert indices(found) == [0, 2, 1]  # all three, although five are wanted
-    assert found[2].reason.endswith("; no different from one that is labelled or chosen")
+    assert found[2].reason.endswith("; the same as one that is labelled or chosen")
 
 
 def test_there_may_be_no_scan():
@@ -84,12 +85,27 @@ def test_groups_with_a_labelled_scan_wait():
     assert indices(by_typicality(features, NONE, 1))[0] in (1, 2)
 
 
-def test_every_scan_can_be_chosen_and_a_lone_one_is_said_to_be_alone():
+def test_every_scan_can_be_chosen():
     features = line(0, 0, 0, 70)
     found = by_typicality(features, NONE, 9)
     assert sorted(indices(found)) == [0, 1, 2, 3]
-    assert {choice.index: choice.reason for choice in found}[3] == "unlike the other 3 scans"
+    assert {choice.reason for choice in found} == {"all scans are chosen"}
     assert indices(by_typicality(features, NONE, 9)) == indices(found)
+    assert [choice.reason for choice in by_typicality(line(5), NONE, 1)] == ["the only scan"]
+
+
+def test_reasons_tell_a_lone_scan_and_further_ones_of_a_group_from_typical_ones():
+    # three scans that are the same are one group, although there could be three
+    found = by_typicality(line(0, 70, 0, 0), NONE, 3)
+    assert indices(found) == [0, 1, 2]
+    assert found[0].reason == "the most typical of 3 similar scans, none of which is labelled"
+    assert found[1].reason == "unlike the other 3 scans"
+    assert found[2].reason == "another of 3 similar scans"
+    # at 0 and at 71 there is a labelled scan
+    found = by_typicality(line(0, 35, 71), line(0, 71), 2)
+    assert indices(found) == [1, 0]
+    assert [choice.reason for choice in found] == ["unlike the other 2 scans", "similar to one that is labelled"]
+    assert by_typicality(line(3, 9), NONE, 1)[0].reason == "the most typical of all 2 scans, none of which is labelled"
 
 
 @pytest.mark.parametrize("place", [1, 2, 3, 4, 11, 12, 21, 22, 23])
