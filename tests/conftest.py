@@ -16,7 +16,8 @@ from tiny_cohort import write_tiny_cohort
 # tests write many small files: into memory if it has room for 4 GB, and programs may run there
 with contextlib.suppress(OSError):
     shm = os.statvfs("/dev/shm")
-    if shm.f_bavail * shm.f_frsize > 4 << 30 and not shm.f_flag & os.ST_NOEXEC:
+    roomy, runs = shm.f_bavail * shm.f_frsize > 4 << 30, not shm.f_flag & os.ST_NOEXEC
+    if roomy and runs and os.access("/dev/shm", os.W_OK | os.X_OK):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
 # a suite that a script starts in the background ignores Ctrl-C, which tests send to themselves

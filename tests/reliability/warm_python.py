@@ -48,7 +48,8 @@ for number in {signals}:
     signal.signal(number, forward)
 status = int(answers.readline())
 if status < 0:
-    signal.signal(-status, signal.SIG_DFL)
+    with contextlib.suppress(OSError):  # SIGKILL has no other action
+        signal.signal(-status, signal.SIG_DFL)
     os.kill(os.getpid(), -status)
 sys.exit(status)
 """
@@ -56,12 +57,18 @@ sys.exit(status)
 
 @contextlib.contextmanager
 def warm_python(*commands: str) -> Iterator[Path]:
-    """Yields the program, which works inside the ``with`` block, quickest for those commands of riskft."""
-    import_wandb()  # which each process would import
-    make_parsers(*commands)
+    """Yields the program, which works inside the ``with`` block, quickest for those commands of riskft.
+
+    Where it could not work, this is ``sys.executable``.
+    """
     # a short name, for the path of a socket has at most 107 characters
     with tempfile.TemporaryDirectory(prefix="warm-") as folder:
         path, program = f"{folder}/socket", Path(folder, "python")
+        if not _would_work(folder, path):
+            yield Path(sys.executable)
+            return
+        import_wandb()  # which each process would import
+        make_parsers(*commands)
         program.write_text(PROGRAM.format(python=sys.executable, path=path, signals=[*map(int, SIGNALS)]))
         program.chmod(0o755)
         with socket.socket(socket.AF_UNIX) as listener:
@@ -69,12 +76,25 @@ def warm_python(*commands: str) -> Iterator[Path]:
             listener.listen(32)
             server = os.fork()
             if server == 0:
-                _serve(listener)
+                try:
+                    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest; _end restores it
+                    _serve(listener)
+                except BaseException:  # such as a process that is killed before it says what it runs
+                    traceback.print_exc()
+                finally:
+                    os._exit(70)
         try:
             yield program
         finally:
             os.kill(server, signal.SIGKILL)
             os.waitpid(server, 0)
+
+
+def _would_work(folder: str, path: str) -> bool:
+    """Whether the system, the folder of the program and the path of its socket allow it."""
+    if not hasattr(os, "pidfd_open") or " " in sys.executable or len(os.fsencode(path)) > 107:
+        return False
+    return not os.statvfs(folder).f_flag & os.ST_NOEXEC
 
 
 def _serve(listener: socket.socket) -> NoReturn:
@@ -98,7 +118,8 @@ def _keep(connection: socket.socket) -> NoReturn:
     if process == 0:
         connection.close()
         _end(arguments, folder, environment, files)
-    connection.sendall(f"{process}\n".encode())
+    with contextlib.suppress(OSError):  # if the program was killed, which the next lines see
+        connection.sendall(f"{process}\n".encode())
     ended = os.pidfd_open(process)
     if ended not in select.select([connection, ended], [], [])[0]:
         os.kill(process, signal.SIGKILL)
