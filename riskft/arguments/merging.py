@@ -22,6 +22,7 @@ CALLBACKS, DROP = "trainer.callbacks", "trainer.drop_callbacks"
 PACKAGES = ("lightning.pytorch.callbacks", "riskft")
 
 Entry = dict[str, Any]
+_Key = tuple[str, int]  # a class, and how many of it the same list has had
 
 
 def merged_callbacks(options: Sequence[Option]) -> list[str]:
@@ -30,7 +31,8 @@ def merged_callbacks(options: Sequence[Option]) -> list[str]:
     A class that is listed again keeps one entry, in which later options win. An empty list removes all earlier
     callbacks; null changes nothing. Raises InputError if ``trainer.drop_callbacks`` names a class that does not exist.
     """
-    merged: dict[tuple[str, int], Entry] = {}
+    merged: dict[_Key, Entry] = {}
+    last: _Key | None = None  # the callback listed last
     drop: dict[str, None] = {}
     places = 0
     for option, value in _callback_options(options):
@@ -43,9 +45,8 @@ def merged_callbacks(options: Sequence[Option]) -> list[str]:
             places += 1
             if value == []:
                 merged.clear()
-            _merge(merged, [{"class_path": one} if isinstance(one, str) else dict(one) for one in listed])
-        elif merged:  # an option of the last callback, as in --trainer.callbacks.init_args.span 5
-            last = next(reversed(merged))
+            last = _merge(merged, [{"class_path": one} if isinstance(one, str) else dict(one) for one in listed])
+        elif last is not None:  # an option of the last callback, as in --trainer.callbacks.init_args.span 5
             path = option.removeprefix(f"{CALLBACKS}.").removeprefix("init_args.")
             merged[last] = _updated(merged[last], {"init_args": nested(path, value)})
     if places < 2 and not drop:
@@ -76,14 +77,16 @@ def _callback_options(options: Sequence[Option]) -> Iterator[tuple[str, Any]]:
             yield from ((name, value) for name, value in option.values(wanted) if value is not None)
 
 
-def _merge(merged: dict[tuple[str, int], Entry], listed: Sequence[Entry]) -> None:
-    """Adds a list; two entries of one class in the same list stay two."""
+def _merge(merged: dict[_Key, Entry], listed: Sequence[Entry]) -> _Key | None:
+    """Adds a list and returns the key of its last entry; two entries of one class in the same list stay two."""
     seen: dict[str, int] = {}
+    key = None
     for entry in listed:
         name = _class(entry["class_path"])
         seen[name] = seen.get(name, 0) + 1
         key = name, seen[name]
         merged[key] = _updated(merged[key], entry) if key in merged else entry
+    return key
 
 
 def _updated(before: Any, after: Any) -> Any:

@@ -15,7 +15,9 @@ from riskft.source.packages import find_package
 SCRATCH = "scratch"
 
 #: Plain fine-tuning: without phase 1, which needs a source with a head, and without what needs phase 1.
-_PLAIN = ("--model.head_init=random", "--model.loss=riskft.RiskWeightedLoss", "--model.source.invert=false")
+_PLAIN = ("--model.head_init=random", "--model.source.invert=false")
+_PLAIN_LOSS = "--model.loss=riskft.RiskWeightedLoss"
+_LOSSES_OF_PHASE_1 = ("RefreshedLoss", "DistilledLoss")
 _PHASE_1 = ("riskft.RiskMapCallback", "riskft.RiskPanelCallback")
 #: What a network that starts at random has no use for.
 _OF_SOURCES = ("riskft.L2SP", "riskft.BackboneFreeze")
@@ -60,7 +62,7 @@ def with_own_network(candidate: Candidate) -> Candidate:
     own = package.config.get("model", {}).get("source") if package is not None else None
     if not own or _last(given, "model.source.network") is None:
         return candidate
-    # before the options, after the configs; the last config wins
+    # after all configs and options of the command but its sources; the last of them wins
     last = max(index for index, part in enumerate(candidate.arguments) if part.startswith("--model.source.checkpoint="))
     # null first, so that no option of the configs' network is left
     more = ["--model.source.network=null", f"--config={json.dumps({'model': {'source': own}})}"]
@@ -70,14 +72,14 @@ def with_own_network(candidate: Candidate) -> Candidate:
 def from_scratch(fit: Sequence[str], source: str | None = None) -> Candidate:
     """Returns the candidate without a source; ``source`` is a model that gives it its architecture."""
     given = [f"--model.source.checkpoint={source}"] if source is not None else []
-    arguments = [*fit, *given, "--model.source.load=none", *_plain((*_PHASE_1, *_OF_SOURCES))]
+    arguments = [*fit, *given, "--model.source.load=none", *_plain(fit, (*_PHASE_1, *_OF_SOURCES))]
     return Candidate(SCRATCH, arguments)
 
 
 def without_phase_1(candidate: Candidate) -> Candidate:
     """Returns plain fine-tuning from a source that has no segmentation head, such as a self-supervised encoder."""
     inverted = [part for part in candidate.arguments if part == "--model.source.invert=true"]
-    more = [*_plain(_PHASE_1), *inverted, "--model.source.min_loaded=0"]
+    more = [*_plain(candidate.arguments, _PHASE_1), *inverted, "--model.source.min_loaded=0"]
     return Candidate(candidate.name, [*candidate.arguments, *more])
 
 
@@ -125,8 +127,16 @@ def _where_they_differ(paths: Sequence[Path]) -> list[str]:
     return ["-".join(parts) for parts in zip(*differing, strict=True)] or [path.name for path in paths]
 
 
-def _plain(dropped: Sequence[str]) -> list[str]:
-    return [*_PLAIN, f"--trainer.drop_callbacks={json.dumps(list(dropped))}"]
+def _plain(given: Sequence[str], dropped: Sequence[str]) -> list[str]:
+    values = [pair for option in options_of(given) for pair in option.values("model.loss")]
+    classes = [
+        value.get("class_path") if isinstance(value, dict) else value
+        for name, value in values
+        if name in ("model.loss", "model.loss.class_path")
+    ]
+    # another loss stays, so that all candidates train with the same
+    needs = not classes or str(classes[-1]).rpartition(".")[2] in _LOSSES_OF_PHASE_1
+    return [*_PLAIN, *([_PLAIN_LOSS] if needs else []), f"--trainer.drop_callbacks={json.dumps(list(dropped))}"]
 
 
 def _last(given: Sequence[Option], wanted: str) -> object:

@@ -65,6 +65,9 @@ class Passes:
             opened.source.network.to(opened.device)
             for case in track(missing, len(missing), f"Pass of {opened.candidate.name}"):
                 self.make_cell(opened, case)
+            opened.source.network.cpu()  # the race needs the memory
+            if opened.device.type == "cuda":
+                torch.cuda.empty_cache()
         else:
             log.info("Pass of %s: %d cases reused from %s", opened.candidate.name, len(cases), self.column(opened))
         paths = [self.cell(opened, case) for case in cases]

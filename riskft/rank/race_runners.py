@@ -1,14 +1,18 @@
 """Trains the runs of a race's rung: here, or as a job array of a SLURM cluster."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from riskft.errors import InputError
 from riskft.sweep.local import CommandLine, run_locally
 from riskft.sweep.plan import Run
 from riskft.sweep.slurm import SlurmOptions, queue, submit
 from riskft.sweep.state import State, state_of, write_record
+
+log = logging.getLogger(__name__)
 
 #: Trains planned runs and yields each as it ends.
 Runner = Callable[[Sequence[Run]], Iterator[tuple[Run, State]]]
@@ -43,7 +47,11 @@ def cluster_runner(folder: Path, options: SlurmOptions) -> Runner:
         gone: set[str] = set()  # a run that has left the queue may still write its last files
         while waiting:
             time.sleep(POLL_SECONDS)
-            queued = queue(folder)
+            try:
+                queued = queue(folder)
+            except InputError as error:  # a busy cluster; the runs go on
+                log.warning("%s", error)
+                continue
             for name, each in list(waiting.items()):
                 if name not in queued and name in gone:
                     yield waiting.pop(name), state_of(each)

@@ -4,6 +4,7 @@ import math
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from riskft.rank.decision import fraction_text
 from riskft.rank.race_result import RaceResult
@@ -25,11 +26,11 @@ def race_table(result: RaceResult) -> Table:
     for course in result.courses:
         dice = [course.dice(at) for at in rungs]
         table.add_row(
-            course.name,
+            Text(course.name),
             *("" if math.isnan(value) else f"{value:.3f}" for value in dice),
             f"{course.cost:.2f}",
             in_words(course.seconds) if course.seconds else "",
-            course.outcome,
+            Text(course.outcome),  # a failure's reason may look like markup
             style="bold" if course.outcome == "won" else None,
         )
     return table

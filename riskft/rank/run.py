@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from riskft.errors import InputError
 from riskft.files import fingerprint, write_json, write_text
 from riskft.rank.candidates import Candidate, source_candidates
 from riskft.rank.depths import MOST, depth_study
@@ -17,7 +18,7 @@ from riskft.rank.question import question, refuse_other_question, take_race
 from riskft.rank.race import RaceOptions, run_race
 from riskft.rank.race_folds import race_folds
 from riskft.rank.race_table import race_table
-from riskft.rank.study import Rejected, Scored, best_probe, score_sources, scratch_of, short_list
+from riskft.rank.study import Rejected, Scored, best_probe, probe_of, score_sources, scratch_of, short_list
 from riskft.rank.table import notes, rank_csv, rank_json, scores_table
 from riskft.rank.winner import winner_config
 from riskft.run.lock import held
@@ -53,6 +54,11 @@ def _rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, co
     out, overwrite, opener = options.out, options.overwrite, Opener()
     config = opener.config(fit)
     if race is not None:
+        if config["trainer"].get("limit_val_batches") == 0:
+            raise InputError(
+                "trainer.limit_val_batches is 0, but the candidates race for their validation Dice. Leave it out, or "
+                "add --race false."
+            )
         race_folds(fit)  # raises before the passes if there are no cases to race on
     asked = question(config)
     refuse_other_question(out / "question.json", asked, overwrite)
@@ -61,15 +67,25 @@ def _rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, co
     write_json(out / "question.json", asked)  # not before something works: the note refuses a corrected call
     scratch = scratch_of(fit, config, scored)
     finalists = short_list(scored, options.finalists)
+    left_out = [each.candidate.name for each in scored if each not in finalists]
     if options.depths:
         ways, impossible = depth_study(best_probe(scored), opener, MOST - len(finalists) - 1)
         finalists, scored, rejected = [*finalists, *ways], [*scored, *ways], [*rejected, *impossible]
     _show(out, scored, rejected, scratch)
-    result = None
+    result, folder = None, None
     if race is None:
-        chosen, folder = best_probe(scored).candidate, None
-        _say(f"There was no race. The best linear probe is that of {chosen.name}.")
+        best = best_probe(scored)
+        chosen = None if probe_of(best) < 0 else best.candidate
+        _say(
+            "There was no race, and no linear probe could be fitted: rank.json gives the reasons."
+            if chosen is None
+            else f"There was no race. The best linear probe is that of {chosen.name}."
+        )
     else:
+        if left_out:
+            _say(f"Not in the race (--finalists {options.finalists}): {', '.join(left_out)}")
+        if len({each.preprocessing for each in finalists}) > 1:
+            _say("The candidates' data.preprocessing differs, and each is scored on its own grid: mind small gains.")
         needs = {scratch.name: "", **{each.candidate.name: each.fingerprint for each in finalists}}
         take_race(out, {name: fingerprint({"options": asked, "source": own}) for name, own in needs.items()}, overwrite)
         racing = [*(each.candidate for each in finalists), scratch]
@@ -77,15 +93,18 @@ def _rank(options: RankOptions, fit: Sequence[str], race: RaceOptions | None, co
         result.write(out)
         write_json(out / "rank.json", {**rank_json(scored, rejected, scratch), "race": result.plain()})
         Console().print(race_table(result))
-        folder = result.winner.folder
+        folder = result.winner.folder if result.winner.folder.exists() else None
         chosen = next(each for each in racing if each.name == result.decision.winner)
-        for line in (*result.sentences(), f"Its run is in {folder}."):
+        where = f"Its run is in {folder}." if folder else "It has not been trained on all cases: --finish is false."
+        for line in (*result.sentences(), where):
             _say(line)
     write_text(out / "rank.html", rank_html(scored, rejected, scratch, result))
     if options.wandb:
         log_ranking(out, rank_csv(scored, rejected, scratch), result)
     _say(f"All scores: {out / 'rank.html'}, {out / 'rank.csv'}, {out / 'rank.json'}")
-    if options.config_out is not None:
+    if options.config_out is not None and chosen is None:
+        raise InputError(f"{options.config_out} was not written, because nothing says which source is best.")
+    if options.config_out is not None and chosen is not None:
         write_text(options.config_out, winner_config(opener, chosen, folder))
         _say(f"The config that goes on with {chosen.name}: {options.config_out}")
 

@@ -31,6 +31,7 @@ class Scored:
     cases: int = 0  #: Labelled training cases that it was scored on.
     seconds: float = 0.0  #: What its passes took when they were made.
     scores: dict[str, Estimate] = field(default_factory=dict)  #: By name.
+    preprocessing: str = ""  #: Of its data.
     fingerprint: str = ""  #: Of the source's weights, how they are used, and the training and validation cases.
 
 
@@ -102,6 +103,7 @@ def _score(candidate: Candidate, opener: Opener, passes: Passes, bootstrap: int)
         cases=len(samples),
         seconds=seconds,
         scores=scores,
+        preprocessing=repr(opened.data.preprocessing),
         fingerprint=fingerprint(
             {"source": opened.inputs, "cases": cases, "validation cases": opened.data.fingerprint("val")}
         ),

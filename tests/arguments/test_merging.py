@@ -76,6 +76,13 @@ def test_every_way_to_list_counts():
     assert found[3]["init_args"] == {"alpha": 2.0}
 
 
+def test_an_option_belongs_to_the_callback_that_was_listed_last():
+    """Even if that class has its place further up."""
+    again = ["--trainer.callbacks+=riskft.L2SP", "--trainer.callbacks.alpha=10"]
+    found = listed(*config(entry("riskft.L2SP", alpha=5.0, skip=[]), PANEL), *again)["callbacks"]
+    assert found == [entry("riskft.L2SP", alpha=10, skip=[]), {"class_path": PANEL}]
+
+
 def test_other_options_are_not_looked_into(tmp_path):
     """A checkpoint would take long to read."""
     file = tmp_path / "large.ckpt"

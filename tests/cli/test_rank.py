@@ -144,7 +144,14 @@ def test_the_ways_to_use_a_single_source_train(rank, root, monkeypatch, capsys):
 
 
 def test_another_question_and_only_bad_sources_are_refused(rank, root, capsys):
-    rank("t1.pt", out="other", more=("--race", "off"))
+    config = root / "other.yaml"
+    with pytest.raises(SystemExit):  # a probe needs a second case
+        rank("t1.pt", out="other", more=("--race", "off", "--data.train_limit", "1", "--config-out", str(config)))
+    found = capsys.readouterr()
+    assert "no linear probe could be fitted" in found.out
+    assert "nothing says which source is best" in found.err
+    assert not config.exists()
+    rank("t1.pt", out="other", more=("--race", "off", "--overwrite"))
     with pytest.raises(SystemExit):
         rank("t1.pt", out="other", more=("--race", "off", "--data.modalities", "[t1]"))
     assert "data.modalities: [t2] there, [t1] here" in capsys.readouterr().err
@@ -159,6 +166,9 @@ def test_another_question_and_only_bad_sources_are_refused(rank, root, capsys):
     with pytest.raises(SystemExit) as stopped:
         rank("t1.pt", out="none", more=("--data.modalitys", "[t1]"))
     assert stopped.value.code == 2
+    with pytest.raises(SystemExit):
+        rank("t1.pt", out="other", more=("--data.modalities", "[t1]", "--trainer.limit_val_batches", "0"))
+    assert "trainer.limit_val_batches is 0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         rank("t1.pt", more=("--voxels", "0"))
     assert "--voxels is 0, expected 1 or more" in capsys.readouterr().err

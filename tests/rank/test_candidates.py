@@ -64,6 +64,21 @@ def test_scratch_has_neither_phase_1_nor_what_follows_a_source():
     assert "--model.source.checkpoint=m" in from_scratch([], "m").arguments
 
 
+@pytest.mark.parametrize(
+    ("loss", "replaced"),
+    [
+        ("riskft.FocalLoss", False),
+        ("{class_path: riskft.TopKLoss, init_args: {share: 0.2}}", False),
+        ("riskft.RefreshedLoss", True),
+        ("{class_path: riskft.DistilledLoss}", True),
+    ],
+)
+def test_only_a_loss_that_needs_phase_1_is_replaced(loss, replaced):
+    fit = [f"--config={{model: {{loss: {loss}}}}}", "--model.loss.init_args.dice_weight=0.5"]
+    for candidate in (from_scratch(fit), without_phase_1(source_candidates(fit, ["a"])[0])):
+        assert ("--model.loss=riskft.RiskWeightedLoss" in candidate.arguments) is replaced
+
+
 def test_a_source_without_a_head_keeps_its_inversion():
     inverted = without_phase_1(source_candidates([AUTO], ["a"])[1]).arguments
     switches = [part for part in inverted if part.startswith("--model.source.invert=")]

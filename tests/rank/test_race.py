@@ -4,6 +4,7 @@ import csv
 import json
 import multiprocessing
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from forked_runs import Study
@@ -33,6 +34,8 @@ STEPS = 80
 class Trainings:
     """Stands for the processes: writes the scores that candidates reach, and notes who was trained how far."""
 
+    reason = "fit: the source [/data/b.pt] has 5 channels"
+
     def __init__(self, dice, failing=(), cases=1):
         self.dice, self.failing, self.cases = dice, set(failing), cases
         self.trained = []
@@ -42,7 +45,7 @@ class Trainings:
             folder, at = Path(run.folder), run.values["at"]
             self.trained.append((folder.name, at))
             if (folder.name, at) in self.failing:
-                yield run, State("failed", "fit: the source has 5 channels")
+                yield run, State("failed", self.reason)
                 continue
             path = RunFolder(folder).validation
             before = [list(row.values()) for row in csv.DictReader(path.open())] if path.is_file() else []
@@ -110,7 +113,7 @@ def test_the_better_half_goes_on(race, tmp_path):
 def test_a_race_goes_on_where_it_was_stopped(race):
     dice = {"a": 0.3, "b": 0.5, "scratch": 0.1}
     first = Trainings(dice, failing=[("b", 0.25), ("a", 0.25), ("scratch", 0.25)])
-    with pytest.raises(InputError, match="b: fit: the source has 5 channels"):
+    with pytest.raises(InputError, match=r"b: fit: the source .* has 5 channels"):
         race(first)
     again = Trainings(dice)
     assert race(again).decision.winner == "b"
@@ -124,7 +127,10 @@ def test_a_candidate_that_fails_is_out_and_the_race_goes_on(race):
     trainings = Trainings({"a": 0.3, "b": 0.9, "c": 0.4, "scratch": 0.1}, failing=[("b", 0.125)])
     result = race(trainings)
     assert result.decision.winner == "c"
-    assert result.courses[1].outcome == "fit: the source has 5 channels"
+    assert result.courses[1].outcome == Trainings.reason
+    console = Console(record=True, width=120)
+    console.print(race_table(result))
+    assert Trainings.reason in console.export_text()
 
 
 def test_the_best_that_was_dropped_replaces_those_that_fail_later(race):
@@ -252,7 +258,16 @@ def test_cases_are_left_out_in_turn(race, monkeypatch):
 def test_a_cluster_trains_a_rung(tmp_path, monkeypatch):
     """One run is in the queue since an earlier start; one of the others fails."""
     runs = [Run(str(tmp_path / name), ["--config=x.yaml"], {"at": 0.5}, tested=False) for name in "abc"]
-    queues = [{runs[0].folder}, {runs[0].folder, runs[1].folder}, {runs[1].folder}, {runs[1].folder}, set(), set()]
+    busy = InputError("squeue does not show the queue")
+    queues = [
+        {runs[0].folder},
+        {runs[0].folder, runs[1].folder},
+        busy,
+        {runs[1].folder},
+        {runs[1].folder},
+        set(),
+        set(),
+    ]
     submitted = []
 
     def submit(folder, name, due, options):
@@ -262,7 +277,7 @@ def test_a_cluster_trains_a_rung(tmp_path, monkeypatch):
         RunFolder(tmp_path / "c").failure.write_text("fit: no GPU")
 
     monkeypatch.setattr(race_runners, "POLL_SECONDS", 0)
-    monkeypatch.setattr(race_runners, "queue", lambda folder: queues.pop(0))
+    monkeypatch.setattr(race_runners, "queue", mock.Mock(side_effect=queues))
     monkeypatch.setattr(race_runners, "submit", submit)
     ended = [(run.folder, state.name) for run, state in cluster_runner(tmp_path, SlurmOptions())(runs)]
     assert submitted == [[runs[1].folder, runs[2].folder]]
