@@ -63,11 +63,14 @@ def _parser() -> CommandParser:
     parser = CommandParser(prog="riskft rank", description=DESCRIPTION, usage="riskft rank --sources A B ... OPTIONS")
     parser.add_argument("--sources", nargs="+", required=True, help="files or folders, as model.source.checkpoint")
     parser.add_argument("--out", type=Path, default=Path("rank"), help="folder of the results")
-    parser.add_argument("--voxels", type=int, default=200, help="most voxels of each class and case in the scores")
+    parser.add_argument("--voxels", type=int, default=200, help="maximum number of voxels per class and case")
     parser.add_argument("--bootstrap", type=int, default=500, help="draws of the cases for the scores' intervals")
     parser.add_argument("--race", type=bool, default=True, help="race the candidates; off: only the scores")
     parser.add_argument(
-        "--finalists", type=int, default=8, help="most sources in the race, those with the best linear probe"
+        "--finalists",
+        type=int,
+        default=8,
+        help="maximum number of sources in the race; those with the best linear probe take part",
     )
     parser.add_argument(
         "--depths",
@@ -77,9 +80,17 @@ def _parser() -> CommandParser:
         "to weakly or strongly (riskft.L2SP): at most six candidates in all",
     )
     parser.add_argument(
-        "--rungs", type=list[float], default=[0.125, 0.25, 1.0], help="parts of the steps after which half drops out"
+        "--rungs",
+        type=list[float],
+        default=[0.125, 0.25, 1.0],
+        help="fractions of the steps after which the worse half drops out",
     )
-    parser.add_argument("--budget", type=float, default=2.0, help="most steps of all candidates, in whole fine-tunings")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=2.0,
+        help="limit on the steps of all candidates together, in units of one complete fine-tuning",
+    )
     parser.add_argument("--finish", type=bool, default=True, help="train the winner to its end")
     parser.add_argument("--jobs", type=int, default=1, help="candidates trained at a time on this machine")
     parser.add_argument("--submit", type=bool, default=False, help="train the candidates as job arrays on SLURM")

@@ -43,7 +43,9 @@ class Gain:
 
     def sentence(self) -> str:
         """Says what the gain is and what it is worth."""
-        points = f"{100 * self.gain:+.1f} Dice points over {self.over} after {fraction_text(self.at)} of the steps"
+        if not self.cases:
+            return f"No case has a Dice both of the winner and of {self.over} after {steps_text(self.at)}."
+        points = f"{100 * self.gain:+.1f} Dice points over {self.over} after {steps_text(self.at)}"
         if math.isnan(self.low):
             return f"{points}, on one case: there is no interval, and the gain may be chance."
         interval = f"{points} ({100 * self.low:+.1f} to {100 * self.high:+.1f}, 95 % interval over {self.cases} cases)"
@@ -66,7 +68,8 @@ class Decision:
 
     def sentences(self) -> list[str]:
         """Says it in plain text, one sentence per line."""
-        found = [f"{self.winner}: validation Dice {self.dice:.3f} after {fraction_text(self.at)} of the steps."]
+        dice = "no case has a validation Dice" if math.isnan(self.dice) else f"validation Dice {self.dice:.3f}"
+        found = [f"{self.winner}: {dice} after {steps_text(self.at)}."]
         if self.winner == SCRATCH and self.candidates > 1:
             found.append("Training from scratch won: none of the sources that took part does better here.")
         gains = [self.runner_up] if self.runner_up is not None else []
@@ -152,6 +155,11 @@ def fraction_text(part: float) -> str:
         return "all"
     whole = round(1 / part)
     return f"1/{whole}" if abs(1 / part - whole) < 1e-6 else f"{100 * part:.3g} %"
+
+
+def steps_text(part: float) -> str:
+    """Returns after how many steps: ``1/8 of the steps``, ``all steps``."""
+    return f"{fraction_text(part)} {'steps' if part >= 1 else 'of the steps'}"
 
 
 def _gain(rung: Rung, winner: str, other: str) -> Gain:

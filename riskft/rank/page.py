@@ -8,7 +8,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from riskft.compare.figures import curves_svg
 from riskft.compare.tables import Cell, ReportTable
 from riskft.rank.candidates import Candidate
-from riskft.rank.decision import fraction_text
+from riskft.rank.decision import steps_text
 from riskft.rank.race_result import RaceResult
 from riskft.rank.study import Rejected, Scored
 from riskft.rank.table import notes
@@ -48,9 +48,9 @@ def race_lines(result: RaceResult) -> ReportTable:
         dice = [_number(course.dice(at)) for at in rungs]
         cost = [Cell(f"{course.cost:.2f}", course.cost), Cell(in_words(course.seconds), course.seconds)]
         lines.append(([Cell(course.name), Cell(course.outcome), *dice, *cost], False))
-    headers = ["candidate", "outcome", *(f"Dice after {fraction_text(at)}" for at in rungs), "fine-tunings", "time"]
-    cases = f"{result.folds} groups of cases left out in turn" if result.folds else "the validation cases"
-    return ReportTable(f"Mean Dice of {cases} after parts of the steps", headers, lines, 2)
+    headers = ["candidate", "outcome", *(f"Dice after {steps_text(at)}" for at in rungs), "fine-tunings", "time"]
+    cases = f"on {result.folds} groups of cases left out in turn" if result.folds else "on the validation cases"
+    return ReportTable(f"Mean validation Dice at each rung, {cases}", headers, lines, 2)
 
 
 def score_lines(scored: Sequence[Scored], scratch: Candidate) -> ReportTable:

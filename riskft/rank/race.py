@@ -9,7 +9,7 @@ from pathlib import Path
 from riskft.errors import InputError, refuse
 from riskft.files import safe_name
 from riskft.rank.candidates import Candidate
-from riskft.rank.decision import Rung, decide, fraction_text, going_on, ranking
+from riskft.rank.decision import Rung, decide, going_on, ranking, steps_text
 from riskft.rank.race_folds import race_folds
 from riskft.rank.race_result import Course, RaceResult
 from riskft.rank.race_runners import cluster_runner, local_runner
@@ -27,8 +27,9 @@ class RaceOptions:
     Args:
         out: Folder of the results; the runs are in ``race`` inside it.
         rungs: Fractions of the steps after which the candidates are scored and the better half goes on, ascending.
-        budget: Most steps of all candidates, in whole fine-tunings and with the winner's; fewer than half go on if more
-            would exceed it. All candidates are trained to the first rung whatever it costs.
+        budget: Limit on the steps of all candidates together, the winner's included, in units of one complete
+            fine-tuning; fewer than half go on if more would exceed it. All candidates are trained to the first rung
+            whatever it costs.
         finish: Train the winner to its end.
         jobs: Candidates trained at a time on this machine.
         slurm: What each run requests from a SLURM cluster, to train there.
@@ -118,7 +119,7 @@ class _Race:
 
     def score(self, names: Sequence[str], at: float) -> list[str]:
         """Trains candidates to a rung; returns those with a score, best first."""
-        log.info("The race, %s of the steps: %s", fraction_text(at), ", ".join(names))
+        log.info("The race, %s: %s", steps_text(at), ", ".join(names))
         entries = [entry for name in names for entry in self._entries[name]]
         self.failed |= run_rung(entries, at, self.runner)
         scores = self._scores.setdefault(at, {})
@@ -183,7 +184,7 @@ class _Race:
 
     def _course(self, name: str, winner: str) -> Course:
         marks = {at: scores[name] for at, scores in sorted(self._scores.items()) if name in scores}
-        outcome = "won" if name == winner else f"dropped after {fraction_text(max(marks))}" if marks else ""
+        outcome = "won" if name == winner else f"dropped after {steps_text(max(marks))}" if marks else ""
         return Course(name, self._whole[name].folder, marks, self.failed.get(name, outcome), *self._spent(name))
 
 
@@ -192,7 +193,8 @@ def _check(candidates: Sequence[Candidate]) -> None:
     problems = [f"{name}: {names.count(name)} candidates have this name" for name in dict.fromkeys(names)
                 if names.count(name) > 1]  # fmt: skip
     if len(candidates) < 2:
-        problems.append(f"{len(candidates)} candidates are given, expected at least two")
+        given = "only one candidate is" if candidates else "no candidates are"
+        problems.append(f"{given} given, expected at least two")
     refuse("The race cannot start:", problems)
 
 

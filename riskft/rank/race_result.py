@@ -24,7 +24,7 @@ class Course:
     name: str
     folder: Path  #: Its run folder.
     marks: dict[float, list[Mark]]  #: Its scores by rung: one, or one for each group of cases that was left out.
-    outcome: str  #: ``won``, ``dropped after 1/8``, or why it failed.
+    outcome: str  #: ``won``, ``dropped after 1/8 of the steps``, or why it failed.
     cost: float  #: The steps it made, in whole fine-tunings.
     seconds: float  #: The time that they took.
 
@@ -67,7 +67,7 @@ class RaceResult:
         """Says who won, by how much, and what the decision cost."""
         return [
             *self.decision.sentences(),
-            f"The race took the steps of {self.cost:.2f} fine-tunings ({in_words(self.seconds)}), of which "
+            f"The race took as many steps as {self.cost:.2f} fine-tunings ({in_words(self.seconds)}), of which "
             f"{self.winner.cost:.2f} ({in_words(self.winner.seconds)}) are the winner's own.",
         ]
 

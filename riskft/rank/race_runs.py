@@ -7,11 +7,11 @@ from pathlib import Path
 
 from riskft.errors import InputError, refuse
 from riskft.files import read_rows
-from riskft.rank.decision import fraction_text
+from riskft.rank.decision import steps_text
 from riskft.rank.race_runners import Runner
 from riskft.run.folder import RunFolder
 from riskft.sweep.plan import Run
-from riskft.sweep.state import read_run, steps_done
+from riskft.sweep.state import read_run, steps_done, without_root
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def refuse_other_runs(entries: Sequence[Entry]) -> None:
             continue
         then = read_run(entry.folder)
         now = entry.run_to(float(then.values.get("at", 0)))
-        before, planned = ([part for part in run.arguments if "--run.folder=" not in part] for run in (then, now))
+        before, planned = (without_root(run.arguments) for run in (then, now))
         if before != planned:
             gone, new = ([part for part in a if part not in b] for a, b in ((before, planned), (planned, before)))
             problems.append(
@@ -119,7 +119,7 @@ def marks_at(entries: Sequence[Entry], at: float) -> list[Mark]:
         past = [mark for mark in read_marks(entry.folder) if mark.at <= at]
         if not past or not past[-1].dice or not past[-1].reaches(at):
             raise InputError(
-                f"{entry.folder} has no validation scores after {fraction_text(at)} of the steps. If an earlier race "
+                f"{entry.folder} has no validation scores after {steps_text(at)}. If an earlier race "
                 "had other rungs, choose another --out."
             )
         marks.append(past[-1])

@@ -13,8 +13,8 @@ from riskft.training.plan import in_words
 
 def race_table(result: RaceResult) -> Table:
     """Returns a table with one row per candidate: Dice at each rung, what it cost, and what became of it."""
-    cases = f"{result.folds} groups of cases left out in turn" if result.folds else "the validation cases"
-    title = f"The race: Dice of {cases} after parts of the steps"
+    cases = f"on {result.folds} groups of cases left out in turn" if result.folds else "on the validation cases"
+    title = f"The race: mean validation Dice at each rung, {cases}"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("candidate", overflow="fold")
     rungs = sorted({at for course in result.courses for at in course.marks})

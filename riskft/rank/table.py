@@ -90,10 +90,10 @@ def notes(scored: Sequence[Scored], rejected: Sequence[Rejected]) -> list[str]:
     """Says what the passes cost, which sources take part without their heads, and which do not, each reason once."""
     seconds = sum(each.seconds for each in scored)
     passes = sum(each.seconds > 0 for each in scored)  # the ways to use a single source share its passes
-    lines = [f"The passes took {seconds:.1f} s, {seconds / max(passes, 1):.1f} s per candidate with its own."]
+    lines = [f"The passes took {seconds:.1f} s, {seconds / max(passes, 1):.1f} s per candidate that ran its own."]
     parts = by_reason([Rejected(each.candidate.name, each.lacks) for each in scored if each.lacks])
     lines += [
-        f"{', '.join(names)}: without its segmentation head: no LEEP, and fine-tuning without phase 1. {reason}"
+        f"{', '.join(names)}: without a segmentation head: no LEEP, and fine-tuning without phase 1. {reason}"
         for reason, names in parts.items()
     ]
     return lines + [f"Left out: {', '.join(names)}: {reason}" for reason, names in by_reason(rejected).items()]

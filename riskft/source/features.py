@@ -13,7 +13,7 @@ from riskft.source.parametrizations import copied
 from riskft.source.resize import LAYERS, in_channels
 from riskft.source.trace import trace
 
-ENCODER, BOTTLENECK, DECODER = DEPTHS = ("encoder", "bottleneck", "decoder")
+ENCODER, BOTTLENECK, DECODER = ("encoder", "bottleneck", "decoder")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def read_run(folder: Path) -> Run:
         raise InputError(f"There is no {RunFolder(folder).plan}: no sweep has planned a run there.")
     named, arguments = Path(content["folder"]), content["arguments"]
     if os.path.abspath(named) != os.path.abspath(folder):  # moved since
-        named, arguments = folder, [*_without_root(arguments), f"--run.folder={folder}"]
+        named, arguments = folder, [*without_root(arguments), f"--run.folder={folder}"]
     return Run(str(named), arguments, content["values"], content["tested"])
 
 
@@ -45,14 +45,14 @@ def refuse_others(runs: Sequence[Run]) -> None:
             continue  # planned at most, never started
         if (content := _read(folder)) is None:
             problems.append(f"{folder} holds a run that no sweep started")
-        elif (before := _without_root(content["arguments"])) != (planned := _without_root(run.arguments)):
+        elif (before := without_root(content["arguments"])) != (planned := without_root(run.arguments)):
             gone, new = ([part for part in a if part not in b] for a, b in ((before, planned), (planned, before)))
             was, now = (" ".join(parts) or "nothing" for parts in (gone, new))
             problems.append(f"{folder} was run with {was} where the sweep has {now}")
     refuse("Set another run.study, or remove these folders:", problems)
 
 
-def _without_root(arguments: Sequence[str]) -> list[str]:
+def without_root(arguments: Sequence[str]) -> list[str]:
     """Returns a run's options without the folder of all runs, which may have been moved."""
     return [argument for argument in arguments if not argument.startswith(("--run.root=", "--run.folder="))]
 

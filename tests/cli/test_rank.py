@@ -91,7 +91,7 @@ def test_sources_and_scratch_race_and_bad_sources_are_listed(rank, root, monkeyp
 
     result = json.loads((out / "rank.json").read_text())
     assert {each["name"]: each["outcome"] for each in result["race"]["candidates"]} == {
-        name: "won" if name == result["race"]["winner"] else "dropped after 1/2"
+        name: "won" if name == result["race"]["winner"] else "dropped after 1/2 of the steps"
         for name in ("t1", "encoder", "scratch")
     }
     assert not (out / "race/encoder/risk").exists()

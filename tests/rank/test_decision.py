@@ -68,7 +68,7 @@ def test_the_winner_and_its_gains():
     assert (found.scratch.over, found.scratch.at) == ("scratch", 0.125)
     assert found.scratch.gain == pytest.approx((0.2 + 0.4 + 0.3) / 3)
     text = " ".join(found.sentences())
-    assert "t1: validation Dice 0.800 after all of the steps." in text
+    assert "t1: validation Dice 0.800 after all steps." in text
     assert (
         "+13.3 Dice points over t2 after 1/4 of the steps (+10.0 to +20.0, 95 % interval over 3 cases): the cases"
         in text
@@ -106,6 +106,14 @@ def test_one_case_has_no_interval():
     lines = found.sentences()
     assert sum("over scratch" in line for line in lines) == 1
     assert "on one case: there is no interval" in lines[1]
+
+
+def test_no_case_with_a_dice_is_no_gain():
+    found = decide([Rung(0.5, {"x": dice((NAN, NAN)), "scratch": dice((0.5, NAN))})], "x")
+    assert found.sentences()[:2] == [
+        "x: no case has a validation Dice after 1/2 of the steps.",
+        "No case has a Dice both of the winner and of scratch after 1/2 of the steps.",
+    ]
 
 
 def test_scratch_may_win_and_one_candidate_is_no_choice():

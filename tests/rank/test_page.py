@@ -27,7 +27,14 @@ def result():
     marks = {rung.at: [Mark(rung.at, int(10 * rung.at), 10, 60 * rung.at, rung.dice["<t1>"])] for rung in rungs}
     courses = [
         Course("<t1>", Path("race/t1"), marks, "won", 1.0, 60.0),
-        Course("scratch", Path("race/s"), {0.5: [Mark(0.5, 5, 10, 30.0, {key: 0.5})]}, "dropped after 1/2", 0.5, 30.0),
+        Course(
+            "scratch",
+            Path("race/s"),
+            {0.5: [Mark(0.5, 5, 10, 30.0, {key: 0.5})]},
+            "dropped after 1/2 of the steps",
+            0.5,
+            30.0,
+        ),
     ]
     return RaceResult(decide(rungs, "<t1>"), rungs, courses, 0)
 
@@ -56,7 +63,7 @@ def test_the_page(result):
     page = rank_html(SCORED, [Rejected("t9", "it has 5 channels")], SCRATCH, result)
     found = Texts(page)
     assert ["<t1>", "won", "0.600", "0.800", "1.00", "60 s"] in found.rows
-    assert ["scratch", "dropped after 1/2", "0.500", "-", "0.50", "30 s"] in found.rows
+    assert ["scratch", "dropped after 1/2 of the steps", "0.500", "-", "0.50", "30 s"] in found.rows
     assert ["<t1>", "-0.5 (-0.6 to -0.4)", "-"] in found.rows
     assert "+10.0 Dice points over scratch after 1/2 of the steps, on one case" in found.text
     assert "t9: it has 5 channels" in found.text

@@ -79,10 +79,10 @@ def test_the_better_half_goes_on(race, tmp_path):
     at_first = [(name, 0.125) for name in ("a", "b", "c", "scratch")]
     assert trainings.trained == [*at_first, ("c", 0.25), ("b", 0.25), ("b", 1.0)]
     assert [course.outcome for course in result.courses] == [
-        "dropped after 1/8",
+        "dropped after 1/8 of the steps",
         "won",
-        "dropped after 1/4",
-        "dropped after 1/8",
+        "dropped after 1/4 of the steps",
+        "dropped after 1/8 of the steps",
     ]
     # a and scratch 1/8, c 1/4, b all
     assert result.cost == pytest.approx(0.125 * 2 + 0.25 + 1)
@@ -91,7 +91,7 @@ def test_the_better_half_goes_on(race, tmp_path):
     assert (decision.winner, decision.dice, decision.at) == ("b", pytest.approx(0.9), 1.0)
     assert (decision.runner_up.over, decision.runner_up.gain) == ("c", pytest.approx(0.1))
     assert (decision.scratch.at, decision.scratch.gain) == (0.125, pytest.approx(0.4))
-    assert "the steps of 1.50 fine-tunings (2 min), of which 1.00 (2 min)" in result.sentences()[-1]
+    assert "as many steps as 1.50 fine-tunings (2 min), of which 1.00 (2 min)" in result.sentences()[-1]
 
     result.write(tmp_path)
     with (tmp_path / "race.csv").open() as stream:
@@ -215,7 +215,7 @@ def test_other_rungs_need_another_folder(race):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"names": ["a"]}, "1 candidates are given"),
+        ({"names": ["a"]}, "only one candidate is given"),
         ({"names": ["a", "a"]}, "a: 2 candidates have this name"),
         ({"rungs": [0.5, 0.25]}, "expected ascending fractions"),
         ({"rungs": []}, "expected ascending fractions"),
@@ -304,7 +304,7 @@ def test_a_race_of_trainings(tiny_manifest, tmp_path, monkeypatch):
     ]
     result = run_race(candidates, RaceOptions(tmp_path / "out", jobs=2), main)
     assert "broken.pt" in result.courses[1].outcome
-    assert {result.courses[0].outcome, result.courses[2].outcome} == {"won", "dropped after 1/8"}
+    assert {result.courses[0].outcome, result.courses[2].outcome} == {"won", "dropped after 1/8 of the steps"}
     assert [(mark.at, mark.step) for mark in result.winner.marks[1.0]] == [(1.0, 9)]
     assert set(result.winner.marks[0.125][0].dice) == {("case03", "shell"), ("case03", "core")}
     assert "on one case" in " ".join(result.sentences())

@@ -61,8 +61,8 @@ def test_tables_have_a_row_per_candidate_and_the_reasons():
     assert "0.40 to 0.60" in text
     assert "3 labelled training cases" in text
     assert notes(FOUR, [*rejected, Rejected("f", "cannot\n  be read"), Rejected("g", "damaged")]) == [
-        "The passes took 6.5 s, 1.6 s per candidate with its own.",
-        "d: without its segmentation head: no LEEP, and fine-tuning without phase 1. no head",
+        "The passes took 6.5 s, 1.6 s per candidate that ran its own.",
+        "d: without a segmentation head: no LEEP, and fine-tuning without phase 1. no head",
         "Left out: e, f: cannot\n  be read",
         "Left out: g: damaged",
     ]
