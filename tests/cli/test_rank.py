@@ -3,6 +3,7 @@
 import csv
 import json
 import multiprocessing
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 import yaml
 from monai.networks.nets import UNet
 
+import riskft.run.lock
 import riskft.sweep.local
 from riskft.cli import main
 from riskft.commands.rank import _parser
@@ -117,6 +119,11 @@ def test_sources_and_scratch_race_and_bad_sources_are_listed(rank, root, monkeyp
     assert made == ["case00", "case01", "case02"]
     assert "There was no race. The best linear probe is that of t" in capsys.readouterr().out
     assert yaml.safe_load(config.read_text())["run"]["folder"] is None
+    monkeypatch.setattr(run_file, "run_race", lambda *_: sys.exit(0))
+    with pytest.raises(SystemExit):
+        rank("t1.pt", "t2.pt", more=("--finalists", "1"))
+    assert "Not in the race (--finalists 1): t" in capsys.readouterr().out
+    assert (out / "race" / winner / "checkpoints/last.ckpt").exists()  # nothing has changed
 
 
 def test_the_ways_to_use_a_single_source_train(rank, root, monkeypatch, capsys):
@@ -143,7 +150,12 @@ def test_the_ways_to_use_a_single_source_train(rank, root, monkeypatch, capsys):
     assert "model.source.load: encoder in the checkpoint, not_first in this command" in capsys.readouterr().err
 
 
-def test_another_question_and_only_bad_sources_are_refused(rank, root, capsys):
+def test_another_question_and_only_bad_sources_are_refused(rank, root, capsys, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(riskft.run.lock, "_taken", lambda *_: False)
+        with pytest.raises(SystemExit):
+            rank("t1.pt", out="other")
+    assert re.search(r"is in use by .*, or choose another --out\.", capsys.readouterr().err)
     config = root / "other.yaml"
     with pytest.raises(SystemExit):  # a probe needs a second case
         rank("t1.pt", out="other", more=("--race", "off", "--data.train_limit", "1", "--config-out", str(config)))
