@@ -67,13 +67,12 @@ def test_dice(folder: Path) -> float:
 
 
 def race_cost(result: RaceResult) -> float:
-    """Returns what a race costs that stops training whoever drops out."""
-    rungs = [rung for rung in result.rungs if rung.at < 1]
-    before = [0.0, *(rung.at for rung in rungs)]
-    spent = sum(len(rung.dice) * (rung.at - start) for rung, start in zip(rungs, before, strict=False))
-    if result.rungs and result.rungs[-1].at == 1.0:
-        return spent + len(result.rungs[-1].dice) * (1 - before[-1])
-    return spent + 1 - before[-1]
+    """Returns what a race costs, in fine-tunings, that trains whoever drops out no further; pauses end an epoch."""
+    cost = 0.0
+    for course in result.courses:
+        reached = [max(mark.step / mark.steps for mark in marks) for marks in course.marks.values()]
+        cost += 1.0 if course is result.winner else max(reached, default=0.0)
+    return cost
 
 
 def choices(folder: Path) -> Iterator[Choice]:
