@@ -150,9 +150,9 @@ def main() -> None:
         RESULTS / f"choices{options.name}.csv", csv_text([each.name for each in fields(Choice)], map(astuple, found))
     )
     head = ("rule", "cost", "regret", "over_mean", "over_scratch", "tau", "below_scratch")
-    rows = list(table(found))
-    write_text(RESULTS / f"table{options.name}.csv", csv_text(head, rows))
-    for row in (head, *rows):
+    means = list(table(found))
+    write_text(RESULTS / f"table{options.name}.csv", csv_text(head, means))
+    for row in (head, *means):
         print(" | ".join(row))
 
 
