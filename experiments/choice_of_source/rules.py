@@ -146,9 +146,8 @@ def main() -> None:
     options = parser.parse_args()
     folders = sorted(path.parent for path in options.out.glob("*/seed=*/rank.json"))
     found = [each for folder in folders for each in choices(folder)]
-    write_text(
-        RESULTS / f"choices{options.name}.csv", csv_text([each.name for each in fields(Choice)], map(astuple, found))
-    )
+    rows = ([round(part, 3) if isinstance(part, float) else part for part in astuple(each)] for each in found)
+    write_text(RESULTS / f"choices{options.name}.csv", csv_text([each.name for each in fields(Choice)], rows))
     head = ("rule", "cost", "regret", "over_mean", "over_scratch", "tau", "below_scratch")
     means = list(table(found))
     write_text(RESULTS / f"table{options.name}.csv", csv_text(head, means))
