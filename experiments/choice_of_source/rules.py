@@ -67,7 +67,7 @@ def test_dice(folder: Path) -> float:
 
 
 def race_cost(result: RaceResult) -> float:
-    """Returns what a race costs, in fine-tunings, that trains whoever drops out no further; pauses end an epoch."""
+    """Returns the cost, in fine-tunings, of a race in which a candidate that drops out is trained no further."""
     cost = 0.0
     for course in result.courses:
         reached = [max(mark.step / mark.steps for mark in marks) for marks in course.marks.values()]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
+from typing import Any
 
 from riskft.analysis.comparison import Comparison, ComparisonRow
 from riskft.analysis.pairs import Unpaired
@@ -45,15 +46,18 @@ def log_tables(folder: Path, runs: Sequence[RunScores], comparison: Comparison) 
         "compare/table": wandb.Table(columns=[field.name for field in fields(ComparisonRow)], data=results),
         "compare/cases": wandb.Table(columns=[*CASE_COLUMNS, comparison.metric], data=case_rows(runs)),
     }
-    with wandb.init(
-        project="riskft",
-        job_type="compare",
-        name=f"compare {comparison.metric}",
-        dir=str(folder),
-        mode="offline",
-        settings=wandb.Settings(console="off", silent=True),
-    ) as run:
+    with offline_run(folder, "compare", comparison.metric) as run:
         run.log(tables)
         for row in comparison.rows:
             if not row.is_baseline:
                 run.summary[f"{row.study}/{row.method}/{row.class_name}/difference"] = row.difference
+
+
+def offline_run(folder: Path, job: str, name: str) -> Any:
+    """Starts an offline W&B run in a folder, for the results of a command; use it as a context."""
+    import wandb
+
+    settings = wandb.Settings(console="off", silent=True)
+    return wandb.init(
+        project="riskft", job_type=job, name=f"{job} {name}", dir=str(folder), mode="offline", settings=settings
+    )

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from riskft.analysis.output import offline_run
 from riskft.rank.race_result import COLUMNS, RaceResult
 
 
@@ -23,14 +24,7 @@ def log_ranking(out: Path, scores: str, result: RaceResult | None) -> None:
     if result is not None:
         content["rank/race"] = wandb.Table(columns=list(COLUMNS), data=[list(row) for row in result.rows()])
         content["rank/curves"] = wandb.Image(str(out / "race.png"))
-    with wandb.init(
-        project="riskft",
-        job_type="rank",
-        name=f"rank {out.name}",
-        dir=str(out),
-        mode="offline",
-        settings=wandb.Settings(console="off", silent=True),
-    ) as run:
+    with offline_run(out, "rank", out.name) as run:
         run.log(content)
         if result is not None:
             run.summary.update({"winner": result.decision.winner, "fine_tunings": result.cost})

@@ -185,7 +185,7 @@ def test_other_runs_are_not_overwritten(race, tmp_path):
 
 
 def test_an_earlier_pause_does_not_stand_for_a_rung(race):
-    """a was not paused at 1/4 by the first race; at its end, whoever wins has been trained there by hand."""
+    """a was not paused at 1/4 by the first race; the winner has been trained to its end by hand."""
     dice = {"a": 0.9, "b": 0.5, "scratch": 0.1}
     race(Trainings(dice), names=["a", "scratch"], rungs=[0.125, 1.0])
     result = race(Trainings(dice))
